@@ -1,0 +1,7 @@
+//! Real-time audio over a reliable channel: what a sender may drop, and what a receiver notices.
+
+mod recv;
+mod send;
+
+pub use recv::{AudioReceiver, OutOfOrder};
+pub use send::{Congested, SendQueue};

@@ -1,0 +1,165 @@
+//! What a receiver notices of a stream: order, gaps, lateness, interarrival jitter.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::engine::Time;
+use crate::wire::Report;
+
+/// A frame came again or out of order, which a reliable channel cannot cause: the other end breaks the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("DATA.sequence = {sequence} comes after {expected} was due")]
+pub struct OutOfOrder {
+    /// The sequence that came.
+    pub sequence: u64,
+    /// The lowest that was allowed.
+    pub expected: u64,
+}
+
+/// The receiving half of one stream.
+#[derive(Debug)]
+pub struct AudioReceiver {
+    late_after: Duration,
+    expected: u64,
+    received: u64,
+    lost: u64,
+    late: u64,
+    /// Sixteen times the jitter in microseconds, as in RFC 3550 §A.8.
+    jitter_x16_us: u64,
+    last_transit_us: Option<i128>,
+    least_transit_us: i128,
+}
+
+impl AudioReceiver {
+    /// A frame that takes `late_after` longer than the fastest one counts as late.
+    pub fn new(late_after: Duration) -> Self {
+        Self {
+            late_after,
+            expected: 0,
+            received: 0,
+            lost: 0,
+            late: 0,
+            jitter_x16_us: 0,
+            last_transit_us: None,
+            least_transit_us: i128::MAX,
+        }
+    }
+
+    /// A frame arrived. Returns how many before it are missing.
+    pub fn on_data(&mut self, now: Time, sequence: u64, timestamp_us: u64) -> Result<u64, OutOfOrder> {
+        // The last number has no successor, so it could come twice: it is refused.
+        let after = sequence.checked_add(1).ok_or(OutOfOrder { sequence, expected: self.expected })?;
+        let missing = self.skip_to(sequence)?;
+        self.expected = after;
+        self.received += 1;
+        self.on_arrival(now, timestamp_us);
+        Ok(missing)
+    }
+
+    /// The sender says how many frames there were. Returns how many are missing at the end.
+    pub fn on_end(&mut self, next_sequence: u64) -> Result<u64, OutOfOrder> {
+        let missing = self.skip_to(next_sequence)?;
+        self.expected = next_sequence;
+        Ok(missing)
+    }
+
+    /// What REPORT tells the sender.
+    pub fn report(&self) -> Report {
+        Report {
+            highest_sequence: self.expected.saturating_sub(1),
+            lost: self.lost,
+            late: self.late,
+            jitter_us: self.jitter_x16_us >> 4,
+        }
+    }
+
+    /// Frames received.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    fn skip_to(&mut self, sequence: u64) -> Result<u64, OutOfOrder> {
+        let missing = sequence.checked_sub(self.expected).ok_or(OutOfOrder { sequence, expected: self.expected })?;
+        self.lost = self.lost.saturating_add(missing);
+        Ok(missing)
+    }
+
+    /// RFC 3550 §6.4.1: the smoothed difference of transit times, of which only differences mean anything.
+    fn on_arrival(&mut self, now: Time, timestamp_us: u64) {
+        let transit_us = i128::from(now.as_micros()) - i128::from(timestamp_us);
+        self.least_transit_us = self.least_transit_us.min(transit_us);
+        if transit_us - self.least_transit_us > self.late_after.as_micros() as i128 {
+            self.late += 1;
+        }
+        if let Some(last) = self.last_transit_us.replace(transit_us) {
+            // Clamped to an hour: a forged timestamp may not overflow the estimate.
+            let difference = (transit_us - last).unsigned_abs().min(3_600_000_000) as u64;
+            self.jitter_x16_us = self.jitter_x16_us + difference - ((self.jitter_x16_us + 8) >> 4);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receiver() -> AudioReceiver {
+        AudioReceiver::new(Duration::from_millis(200))
+    }
+
+    #[test]
+    fn a_missing_frame_is_reported_as_a_gap() {
+        let mut receiver = receiver();
+        assert_eq!(receiver.on_data(Time::ZERO, 0, 0), Ok(0));
+        assert_eq!(receiver.on_data(Time::ZERO, 3, 0), Ok(2));
+        assert_eq!(receiver.on_data(Time::ZERO, 4, 0), Ok(0));
+        assert_eq!(receiver.on_end(7), Ok(2));
+        assert_eq!((receiver.received(), receiver.report().lost), (3, 4));
+    }
+
+    #[test]
+    fn a_frame_twice_or_out_of_order_is_an_error() {
+        let mut receiver = receiver();
+        receiver.on_data(Time::ZERO, 5, 0).unwrap();
+        assert_eq!(receiver.on_data(Time::ZERO, 5, 0), Err(OutOfOrder { sequence: 5, expected: 6 }));
+        assert_eq!(receiver.on_data(Time::ZERO, 2, 0), Err(OutOfOrder { sequence: 2, expected: 6 }));
+        assert_eq!(receiver.on_end(5), Err(OutOfOrder { sequence: 5, expected: 6 }));
+    }
+
+    #[test]
+    fn jitter_follows_rfc_3550() {
+        let mut receiver = receiver();
+        // Transit alternates between 10 and 12 ms, so |D| is 2000 µs every time: J converges to 2000.
+        for n in 0..400u64 {
+            let transit_ms = if n % 2 == 0 { 10 } else { 12 };
+            receiver.on_data(Time::from_millis(n * 20 + transit_ms), n, n * 20_000).unwrap();
+        }
+        let jitter_us = receiver.report().jitter_us;
+        assert!((1990..=2000).contains(&jitter_us), "{jitter_us}");
+        // One step by hand: J = 0 + |4000 - 0| / 16.
+        let mut receiver = self::receiver();
+        receiver.on_data(Time::from_millis(10), 0, 0).unwrap();
+        receiver.on_data(Time::from_millis(34), 1, 20_000).unwrap();
+        assert_eq!(receiver.report().jitter_us, 250);
+    }
+
+    #[test]
+    fn a_frame_slower_than_the_fastest_by_more_than_the_limit_is_late() {
+        let mut receiver = receiver();
+        receiver.on_data(Time::from_millis(10), 0, 0).unwrap();
+        receiver.on_data(Time::from_millis(230), 1, 20_000).unwrap();
+        receiver.on_data(Time::from_millis(251), 2, 40_000).unwrap();
+        assert_eq!(receiver.report().late, 1);
+    }
+
+    #[test]
+    fn forged_numbers_do_not_overflow() {
+        let mut receiver = receiver();
+        receiver.on_data(Time::ZERO, 0, u64::MAX).unwrap();
+        assert!(receiver.on_data(Time::ZERO, u64::MAX, 0).is_err());
+        receiver.on_data(Time(Duration::MAX), u64::MAX - 1, 0).unwrap();
+        assert_eq!(receiver.on_data(Time::ZERO, 0, 0).unwrap_err().expected, u64::MAX);
+        assert_eq!(receiver.on_end(u64::MAX), Ok(0));
+    }
+}

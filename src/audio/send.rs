@@ -1,0 +1,191 @@
+//! The send queue of one stream: bounded in time and in bytes, so that latency stays bounded.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::engine::Time;
+use crate::media::OnCongestion;
+use crate::wire::encode_data;
+
+/// The queue is full and the stream does not drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Congested;
+
+/// Frames that wait for the substream to take them.
+///
+/// The queue is full when its oldest frame has waited for `max_age` or its payloads reach `max_bytes`. Then either
+/// the oldest frames go, and leave a hole in the sequence that the receiver reports as a gap; or the newest is refused.
+#[derive(Debug)]
+pub struct SendQueue {
+    frames: VecDeque<Queued>,
+    queued_bytes: usize,
+    max_age: Duration,
+    max_bytes: usize,
+    on_congestion: OnCongestion,
+    next_sequence: u64,
+    first_at: Option<Time>,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Queued {
+    sequence: u64,
+    at: Time,
+    payload: Bytes,
+}
+
+impl SendQueue {
+    /// An empty queue.
+    pub fn new(max_age: Duration, max_bytes: usize, on_congestion: OnCongestion) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            queued_bytes: 0,
+            max_age,
+            max_bytes,
+            on_congestion,
+            next_sequence: 0,
+            first_at: None,
+            dropped: 0,
+        }
+    }
+
+    /// Adds a frame. A payload beyond `max_bytes` on its own is still taken when the queue is empty.
+    pub fn push(&mut self, now: Time, payload: Bytes) -> Result<(), Congested> {
+        match self.on_congestion {
+            OnCongestion::DropOldest => {
+                self.drop_old(now);
+                while !self.frames.is_empty() && self.queued_bytes + payload.len() > self.max_bytes {
+                    self.drop_front();
+                }
+            }
+            OnCongestion::Refuse => {
+                let stuck = self.frames.front().is_some_and(|oldest| now - oldest.at > self.max_age);
+                let full = !self.frames.is_empty() && self.queued_bytes + payload.len() > self.max_bytes;
+                if stuck || full {
+                    return Err(Congested);
+                }
+            }
+        }
+        self.first_at.get_or_insert(now);
+        self.queued_bytes += payload.len();
+        self.frames.push_back(Queued { sequence: self.next_sequence, at: now, payload });
+        self.next_sequence += 1;
+        Ok(())
+    }
+
+    /// Moves encoded frames to `out`, until it holds `batch_bytes` or the queue is empty. Returns how many.
+    pub fn take_batch(&mut self, now: Time, batch_bytes: usize, out: &mut BytesMut) -> u64 {
+        if self.on_congestion == OnCongestion::DropOldest {
+            self.drop_old(now);
+        }
+        let first_at = self.first_at.unwrap_or(now);
+        let mut taken = 0;
+        while out.len() < batch_bytes {
+            let Some(frame) = self.frames.pop_front() else { break };
+            self.queued_bytes -= frame.payload.len();
+            encode_data(frame.sequence, Time(frame.at - first_at).as_micros(), &frame.payload, out);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Payload bytes that wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// The sequence that the next frame will have: the number of frames taken from the application.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Frames dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn drop_old(&mut self, now: Time) {
+        while self.frames.front().is_some_and(|oldest| now - oldest.at > self.max_age) {
+            self.drop_front();
+        }
+    }
+
+    fn drop_front(&mut self) {
+        if let Some(frame) = self.frames.pop_front() {
+            self.queued_bytes -= frame.payload.len();
+            self.dropped += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Decoder, Frame};
+
+    fn queue(on_congestion: OnCongestion) -> SendQueue {
+        SendQueue::new(Duration::from_millis(200), 1000, on_congestion)
+    }
+
+    fn drain(queue: &mut SendQueue, now: Time) -> Vec<(u64, u64)> {
+        let mut out = BytesMut::new();
+        queue.take_batch(now, usize::MAX, &mut out);
+        let (mut decoder, mut bytes) = (Decoder::new(1 << 16), out.freeze());
+        let mut frames = Vec::new();
+        while let Some(frame) = decoder.decode(&mut bytes).unwrap() {
+            let Frame::Data { sequence, timestamp_us, .. } = frame else { panic!("{frame:?}") };
+            frames.push((sequence, timestamp_us));
+        }
+        frames
+    }
+
+    #[test]
+    fn a_full_queue_drops_the_oldest_frame_and_leaves_a_hole() {
+        let mut queue = queue(OnCongestion::DropOldest);
+        for n in 0..5 {
+            queue.push(Time::from_millis(n), Bytes::from(vec![0; 300])).unwrap();
+        }
+        assert_eq!((queue.dropped(), queue.queued_bytes()), (2, 900));
+        assert_eq!(drain(&mut queue, Time::from_millis(5)), [(2, 2000), (3, 3000), (4, 4000)]);
+        assert_eq!((queue.queued_bytes(), queue.next_sequence()), (0, 5));
+    }
+
+    #[test]
+    fn a_frame_older_than_the_queues_time_is_not_sent() {
+        let mut queue = queue(OnCongestion::DropOldest);
+        queue.push(Time::from_millis(0), Bytes::from_static(b"old")).unwrap();
+        queue.push(Time::from_millis(150), Bytes::from_static(b"new")).unwrap();
+        assert_eq!(drain(&mut queue, Time::from_millis(201)), [(1, 150_000)]);
+        assert_eq!(queue.dropped(), 1);
+    }
+
+    #[test]
+    fn a_queue_that_refuses_keeps_what_it_took() {
+        let mut queue = queue(OnCongestion::Refuse);
+        for _ in 0..3 {
+            queue.push(Time::ZERO, Bytes::from(vec![0; 300])).unwrap();
+        }
+        assert_eq!(queue.push(Time::ZERO, Bytes::from(vec![0; 300])), Err(Congested));
+        assert_eq!(queue.push(Time::from_millis(201), Bytes::from_static(b"x")), Err(Congested));
+        assert_eq!(drain(&mut queue, Time::from_millis(900)).len(), 3);
+        assert_eq!((queue.dropped(), queue.next_sequence()), (0, 3));
+    }
+
+    #[test]
+    fn a_batch_is_bounded() {
+        let mut queue = queue(OnCongestion::DropOldest);
+        for _ in 0..4 {
+            queue.push(Time::ZERO, Bytes::from(vec![0; 200])).unwrap();
+        }
+        let mut out = BytesMut::new();
+        assert_eq!(queue.take_batch(Time::ZERO, 300, &mut out), 2);
+        assert!(!queue.is_empty());
+    }
+}

@@ -1,0 +1,234 @@
+//! The configuration of a node, its limits, and their validation.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::error::AviP2pError;
+
+/// How a node is set up. Every field is honoured and checked by [`AviP2p::start`](crate::AviP2p::start).
+///
+/// ```
+/// use avi_p2p::AviP2pConfig;
+/// let config = AviP2pConfig {
+///     node_name: "kitchen".to_string(),
+///     listen_port: 9000,
+///     bootstrap_peers: vec!["/ip4/198.51.100.1/tcp/9000".to_string()],
+///     ..Default::default()
+/// };
+/// # assert_eq!(config.max_peers, 50);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AviP2pConfig {
+    /// The name that other nodes see; 1 to 64 bytes, no control characters. Default `avi-node`.
+    pub node_name: String,
+    /// The TCP port to listen on; 0, the default, lets the system choose.
+    pub listen_port: u16,
+    /// Nodes to stay connected to, as `/ip4/198.51.100.1/tcp/9000`, `/dns/hub.example/tcp/9000`, each with or without
+    /// `/p2p/<peer id>` at its end. At most 64. They are dialled again for ever. Default: none.
+    pub bootstrap_peers: Vec<String>,
+    /// Whether to find nodes on the local network by mDNS. Default true.
+    pub enable_mdns: bool,
+    /// Whether to find nodes through other nodes by Kademlia. Default true.
+    pub enable_kad: bool,
+    /// The most peers connected at a time, in both directions together; 1 to 10,000, default 50.
+    pub max_peers: usize,
+    /// The most audio streams at a time, in both directions together; 0 to 10,000, default 10.
+    pub max_audio_streams: usize,
+    /// The IP addresses to listen on, 1 to 16; default `0.0.0.0`, every IPv4 interface.
+    pub listen_ips: Vec<IpAddr>,
+    /// The key that the peer id comes from. Default: a new one at every start.
+    pub identity: Identity,
+    /// How long a message that nobody subscribes to yet is held, up to 1 hour. Default 10 s.
+    pub publish_hold: Duration,
+    /// How long an audio stream may be requested without an answer; 100 ms to 1 hour, default 30 s.
+    pub accept_timeout: Duration,
+    /// How much audio may wait for a congested path, per stream; 10 ms to 1 minute, default 200 ms. A received frame
+    /// that is slower than the fastest by more than this counts as late.
+    pub audio_queue: Duration,
+    /// Bounds on memory that peers or the application can use.
+    pub limits: Limits,
+}
+
+/// Where a node's key comes from.
+#[derive(Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Identity {
+    /// A new key, and so a new peer id, at every start.
+    #[default]
+    Generated,
+    /// The 32 secret bytes of an Ed25519 key: the same peer id at every start.
+    Bytes([u8; 32]),
+}
+
+impl fmt::Debug for Identity {
+    /// Never shows the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Generated => "Generated",
+            Self::Bytes(_) => "Bytes(..)",
+        })
+    }
+}
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: $default:expr, $range:expr;)*) => {
+        /// Bounds on memory and work that a peer or the application can cause. What exceeds one is a typed outcome:
+        /// an error, an event, or a counter in [`Stats`](crate::Stats).
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[$doc])* pub $name: usize,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl Limits {
+            fn validate(&self) -> Result<(), AviP2pError> {
+                $(in_range(concat!("limits.", stringify!($name)), self.$name, $range)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+limits! {
+    /// Longest pub/sub message in bytes; 1 to 1 MiB, default 64 KiB.
+    max_message_bytes: 64 * 1024, 1..=1024 * 1024;
+    /// Longest topic in bytes; 1 to 1,024, default 256.
+    max_topic_bytes: 256, 1..=1024;
+    /// Topics this node may subscribe to, and topics that are remembered per peer; 1 to 10,000, default 256.
+    max_topics: 256, 1..=10_000;
+    /// Longest audio frame in bytes; 1 to 1 MiB, default 64 KiB. Both ends of a call want the same.
+    max_audio_frame_bytes: 64 * 1024, 1..=1024 * 1024;
+    /// Audio that may wait for a congested path, in bytes per stream; 1 KiB to 64 MiB, default 1 MiB.
+    audio_queue_bytes: 1024 * 1024, 1024..=64 * 1024 * 1024;
+    /// Messages held for a first subscriber; 0 to 100,000, default 256.
+    held_messages: 256, 0..=100_000;
+    /// Bytes of messages held for a first subscriber; 0 to 1 GiB, default 1 MiB.
+    held_bytes: 1024 * 1024, 0..=1024 * 1024 * 1024;
+    /// Messages that wait for the application; 1 to 1,000,000, default 1,024.
+    event_messages: 1024, 1..=1_000_000;
+    /// Bytes of messages that wait for the application; 1 KiB to 1 GiB, default 8 MiB.
+    event_message_bytes: 8 * 1024 * 1024, 1024..=1024 * 1024 * 1024;
+    /// Audio frames that wait for the application; 1 to 1,000,000, default 8,192.
+    event_audio_frames: 8192, 1..=1_000_000;
+    /// Bytes of audio that wait for the application; 1 KiB to 1 GiB, default 16 MiB.
+    event_audio_bytes: 16 * 1024 * 1024, 1024..=1024 * 1024 * 1024;
+    /// Lifecycle events that wait for the application, after coalescing; 16 to 1,000,000, default 4,096.
+    event_lifecycle: 4096, 16..=1_000_000;
+    /// Calls of the handle that wait for the node; more of them wait in the caller. 1 to 100,000, default 256.
+    pending_commands: 256, 1..=100_000;
+    /// Peers that are remembered, connected or not; 16 to 100,000, default 1,024.
+    known_peers: 1024, 16..=100_000;
+    /// Addresses that are remembered per peer; 1 to 64, default 8.
+    addresses_per_peer: 8, 1..=64;
+    /// Dials at a time; 1 to 1,000, default 8.
+    concurrent_dials: 8, 1..=1000;
+    /// Inbound connections in their handshake at a time; 1 to 10,000, default 32.
+    pending_inbound: 32, 1..=10_000;
+}
+
+impl Default for AviP2pConfig {
+    fn default() -> Self {
+        Self {
+            node_name: "avi-node".to_owned(),
+            listen_port: 0,
+            bootstrap_peers: Vec::new(),
+            enable_mdns: true,
+            enable_kad: true,
+            max_peers: 50,
+            max_audio_streams: 10,
+            listen_ips: vec![Ipv4Addr::UNSPECIFIED.into()],
+            identity: Identity::Generated,
+            publish_hold: Duration::from_secs(10),
+            accept_timeout: Duration::from_secs(30),
+            audio_queue: Duration::from_millis(200),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl AviP2pConfig {
+    /// Checks every field, except that the text of [`bootstrap_peers`](Self::bootstrap_peers) is parsed at the start.
+    ///
+    /// # Errors
+    /// [`AviP2pError::InvalidConfig`] with the first field that is out of range, its value, and what was expected.
+    pub fn validate(&self) -> Result<(), AviP2pError> {
+        let name = &self.node_name;
+        if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
+            let expected = "1 to 64 bytes without control characters";
+            let shown: String = name.chars().take(80).collect();
+            return Err(invalid("node_name", format!("{shown:?}"), expected.to_owned()));
+        }
+        in_range("bootstrap_peers.len()", self.bootstrap_peers.len(), 0..=64)?;
+        in_range("max_peers", self.max_peers, 1..=10_000)?;
+        in_range("max_audio_streams", self.max_audio_streams, 0..=10_000)?;
+        in_range("listen_ips.len()", self.listen_ips.len(), 1..=16)?;
+        let hour = Duration::from_secs(3600);
+        lasts("publish_hold", self.publish_hold, Duration::ZERO..=hour)?;
+        lasts("accept_timeout", self.accept_timeout, Duration::from_millis(100)..=hour)?;
+        lasts("audio_queue", self.audio_queue, Duration::from_millis(10)..=Duration::from_secs(60))?;
+        self.limits.validate()
+    }
+}
+
+pub(crate) fn invalid(field: impl Into<String>, value: String, expected: String) -> AviP2pError {
+    AviP2pError::InvalidConfig { field: field.into(), value, expected }
+}
+
+fn in_range(field: &str, value: usize, range: RangeInclusive<usize>) -> Result<(), AviP2pError> {
+    match range.contains(&value) {
+        true => Ok(()),
+        false => Err(invalid(field, value.to_string(), format!("{} to {}", range.start(), range.end()))),
+    }
+}
+
+fn lasts(field: &str, value: Duration, range: RangeInclusive<Duration>) -> Result<(), AviP2pError> {
+    match range.contains(&value) {
+        true => Ok(()),
+        false => Err(invalid(field, format!("{value:?}"), format!("{:?} to {:?}", range.start(), range.end()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Break = fn(&mut AviP2pConfig);
+
+    #[test]
+    fn a_field_out_of_range_is_named_with_its_value() {
+        let cases: [(&str, &str, Break); 12] = [
+            ("node_name", "\"\"", |c| c.node_name.clear()),
+            ("node_name", "xxx", |c| c.node_name = "x".repeat(65)),
+            ("node_name", "\\n", |c| c.node_name = "a\nb".into()),
+            ("bootstrap_peers", "65", |c| c.bootstrap_peers = vec![String::new(); 65]),
+            ("max_peers", "0", |c| c.max_peers = 0),
+            ("max_peers", "10001", |c| c.max_peers = 10_001),
+            ("max_audio_streams", "10001", |c| c.max_audio_streams = 10_001),
+            ("listen_ips", "0", |c| c.listen_ips.clear()),
+            ("publish_hold", "3601s", |c| c.publish_hold = Duration::from_secs(3601)),
+            ("accept_timeout", "99ms", |c| c.accept_timeout = Duration::from_millis(99)),
+            ("audio_queue", "61s", |c| c.audio_queue = Duration::from_secs(61)),
+            ("limits.max_message_bytes", "0", |c| c.limits.max_message_bytes = 0),
+        ];
+        for (field, value, break_it) in cases {
+            let mut config = AviP2pConfig::default();
+            config.validate().unwrap();
+            break_it(&mut config);
+            let text = config.validate().unwrap_err().to_string();
+            assert!(text.contains(field) && text.contains(value), "{field}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_secret_is_never_shown() {
+        let config = AviP2pConfig { identity: Identity::Bytes([77; 32]), ..Default::default() };
+        assert!(!format!("{config:?}").contains("77"));
+    }
+}

@@ -1,0 +1,3 @@
+//! engine
+mod time;
+pub use time::Time;

@@ -1,0 +1,154 @@
+//! What can go wrong, in terms that a caller can act on.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::id::{PeerId, StreamId};
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AviP2pError {
+    /// The node has not been started. Kept for source compatibility with AVI 0.1: a node cannot be had before it
+    /// runs, so nothing returns it.
+    #[error("the node has not been started")]
+    NotStarted,
+
+    /// No connection to this peer: wait for `PeerConnected`, or check the id.
+    #[error("peer {0} is not connected")]
+    PeerNotFound(PeerId),
+
+    /// No such audio stream: never opened here, or already closed.
+    #[error("no audio stream {0}")]
+    StreamNotFound(StreamId),
+
+    /// The topic is empty, too long or has control characters; the text says which.
+    #[error("invalid topic: {0}")]
+    InvalidTopic(String),
+
+    /// The network refused an operation; the text says what and why.
+    #[error("network error: {0}")]
+    NetworkError(String),
+
+    /// `subscribe` on a topic that is subscribed to already.
+    #[error("already subscribed to topic {0:?}")]
+    AlreadySubscribed(String),
+
+    /// `unsubscribe` from a topic that is not subscribed to.
+    #[error("not subscribed to topic {0:?}")]
+    NotSubscribed(String),
+
+    /// The node has been shut down.
+    #[error("the node has been shut down")]
+    ChannelClosed,
+
+    /// The operating system refused something; the text says what and why.
+    #[error("I/O error: {0}")]
+    Io(String),
+
+    /// Data could not be encoded or decoded. Kept for source compatibility with AVI 0.1; payloads are bytes and
+    /// nothing returns it.
+    #[error("serialization error: {0}")]
+    Serialization(String),
+
+    /// A configuration field is out of range.
+    #[error("invalid configuration: {field} = {value}: expected {expected}")]
+    InvalidConfig {
+        /// The field's name.
+        field: String,
+        /// The value it had.
+        value: String,
+        /// What it should have been.
+        expected: String,
+    },
+
+    /// The node cannot listen: the port is taken, or the address is not this machine's.
+    #[error("cannot listen on {address} (listen_ips, listen_port): {reason}")]
+    ListenFailed {
+        /// IP address and port.
+        address: String,
+        /// What the operating system said.
+        reason: String,
+    },
+
+    /// The text is not a peer id.
+    #[error("not a peer id: {0:?}")]
+    InvalidPeerId(String),
+
+    /// A payload exceeds its limit.
+    #[error("payload of {len} bytes exceeds {limit} = {max}")]
+    PayloadTooLarge {
+        /// The payload's size in bytes.
+        len: usize,
+        /// The largest size allowed, in bytes.
+        max: usize,
+        /// The field of the configuration that says so.
+        limit: &'static str,
+    },
+
+    /// A payload that may not be empty is empty.
+    #[error("{0} may not be empty")]
+    EmptyPayload(&'static str),
+
+    /// The stream has not been accepted (yet): wait for `AudioStreamAccepted`, or accept it first.
+    #[error("audio stream {0} has not been accepted")]
+    StreamNotAccepted(StreamId),
+
+    /// The call does not fit the stream's state, as accepting it twice or accepting one's own request.
+    #[error("audio stream {stream_id} cannot be {action}: it is {state}")]
+    StreamState {
+        /// The stream.
+        stream_id: StreamId,
+        /// What the caller wanted to do.
+        action: &'static str,
+        /// The state the stream is in.
+        state: &'static str,
+    },
+
+    /// A limit of the configuration has been reached; free something or raise it.
+    #[error("limit reached: {limit} = {max}")]
+    LimitReached {
+        /// The field of the configuration.
+        limit: &'static str,
+        /// Its value.
+        max: usize,
+    },
+
+    /// The path to the peers is congested; try again later, or send less.
+    #[error("congested: {0}")]
+    Congested(&'static str),
+
+    /// No answer in time.
+    #[error("{operation} got no answer within {after:?}")]
+    Timeout {
+        /// What was waited for.
+        operation: &'static str,
+        /// How long.
+        after: Duration,
+    },
+
+    /// The feature is turned off in the configuration.
+    #[error("{0} is turned off")]
+    Disabled(&'static str),
+}
+
+/// Why an audio stream ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamCloseReason {
+    /// This node closed or rejected it.
+    LocalClose,
+    /// The other end closed it.
+    RemoteClose,
+    /// The substream broke although the peer is still connected; the text says how.
+    Error(String),
+    /// The other end rejected the request, with its reason (may be empty).
+    Rejected(String),
+    /// The request was not answered within `accept_timeout`.
+    Timeout,
+    /// The connection to the peer was lost.
+    PeerDisconnected,
+    /// The other end broke the protocol; the text names the frame and field.
+    Protocol(String),
+}

@@ -1,0 +1,156 @@
+//! The names of things: peers, audio streams, topics.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::error::AviP2pError;
+
+/// Who a node is: the hash of its public key, in base58 text as libp2p writes it (`12D3KooW…`).
+///
+/// [`PeerId::new`] takes any text, as AVI 0.1 did; a call that needs a real peer answers
+/// [`AviP2pError::InvalidPeerId`] for text that cannot be one. Parse with [`FromStr`] to check early.
+///
+/// ```
+/// use avi_p2p::PeerId;
+/// let peer: PeerId = "12D3KooWQBoWyBSuWzdNvy2eGLGaMcFKTZMMuELqR5DAnmPDr7oV".parse()?;
+/// assert_eq!(peer.as_str(), peer.to_string());
+/// assert!("not a peer".parse::<PeerId>().is_err());
+/// # Ok::<(), avi_p2p::AviP2pError>(())
+/// ```
+#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PeerId(Arc<str>);
+
+impl PeerId {
+    /// Wraps the text form of a peer id without checking it.
+    pub fn new(id: &str) -> Self {
+        Self(id.into())
+    }
+
+    /// The text form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Checks that the text is base58 of a peer id's multihash: an identity hash of at most 42 bytes or a SHA-256
+    /// (libp2p's peer-ids specification).
+    pub(crate) fn check(&self) -> Result<(), AviP2pError> {
+        // 44 bytes is the longest multihash allowed; the buffer bounds what base58 may decode to.
+        let mut hash = [0u8; 64];
+        let invalid = || AviP2pError::InvalidPeerId(self.as_str().chars().take(128).collect());
+        let len = bs58::decode(self.as_str()).onto(&mut hash[..]).map_err(|_| invalid())?;
+        match &hash[..len] {
+            [0x00, size, digest @ ..] if usize::from(*size) == digest.len() && digest.len() <= 42 => Ok(()),
+            [0x12, 32, digest @ ..] if digest.len() == 32 => Ok(()),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for PeerId {
+    type Err = AviP2pError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = Self::new(text);
+        id.check().map(|()| id)
+    }
+}
+
+/// Names an audio stream within one node. The other end has a number of its own for the same stream, and neither
+/// travels on the wire.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A pub/sub topic: text of 1 to [`max_topic_bytes`](crate::Limits::max_topic_bytes) bytes, without control
+/// characters.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Topic(Arc<str>);
+
+impl Topic {
+    /// Checks the text.
+    ///
+    /// # Errors
+    /// [`AviP2pError::InvalidTopic`] with the text and what is wrong with it.
+    pub fn new(text: &str, max_bytes: usize) -> Result<Self, AviP2pError> {
+        let wrong = if text.is_empty() {
+            "a topic may not be empty".to_owned()
+        } else if text.len() > max_bytes {
+            let shown: String = text.chars().take(32).collect();
+            format!("{shown:?}… has {} bytes, max_topic_bytes = {max_bytes}", text.len())
+        } else if text.chars().any(char::is_control) {
+            format!("{text:?} contains a control character")
+        } else {
+            return Ok(Self(text.into()));
+        };
+        Err(AviP2pError::InvalidTopic(wrong))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl Borrow<str> for Topic {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_print_and_compare_as_text() {
+        let peer = PeerId::new("alice");
+        assert_eq!(peer.as_str(), "alice");
+        assert_eq!(format!("{peer}"), "alice");
+        assert_eq!(format!("{peer:>7}"), "  alice");
+        assert_eq!(peer, PeerId::new("alice"));
+        assert_eq!(StreamId(7).to_string(), "7");
+    }
+
+    #[test]
+    fn a_peer_id_is_checked_when_parsed() {
+        let long = "1".repeat(10_000);
+        for bad in ["", "alice", "0OIl", "12D3KooW", "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5", &long] {
+            assert!(matches!(bad.parse::<PeerId>(), Err(AviP2pError::InvalidPeerId(_))), "{bad:.20}");
+        }
+        for good in
+            ["12D3KooWQBoWyBSuWzdNvy2eGLGaMcFKTZMMuELqR5DAnmPDr7oV", "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"]
+        {
+            assert!(good.parse::<PeerId>().is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_topic_error_names_the_text() {
+        let text = Topic::new("", 8).unwrap_err().to_string();
+        assert!(text.contains("empty"), "{text}");
+        let text = Topic::new("a\nb", 8).unwrap_err().to_string();
+        assert!(text.contains("a\\nb"), "{text}");
+        let text = Topic::new("123456789", 8).unwrap_err().to_string();
+        assert!(text.contains("9 bytes") && text.contains("max_topic_bytes = 8"), "{text}");
+        assert_eq!(Topic::new("12345678", 8).unwrap().as_str(), "12345678");
+    }
+}

@@ -1,0 +1,114 @@
+//! Frames from bytes that come in any pieces.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::frame::Frame;
+use super::reader::WireError;
+
+/// The longest length prefix: a varint of 64 bits.
+const MAX_PREFIX_BYTES: usize = 10;
+
+/// An incremental decoder: any way of cutting the bytes gives the same frames and the same error.
+///
+/// It holds at most one frame. A frame that lies within one piece is not copied: its payload shares the piece. An
+/// error is terminal: every later call returns it again and consumes nothing.
+#[derive(Debug)]
+pub struct Decoder {
+    max_frame_bytes: usize,
+    /// The length prefix, as far as it has come.
+    prefix: [u8; MAX_PREFIX_BYTES],
+    prefix_len: usize,
+    /// What is awaited, once the length is known.
+    frame_len: Option<usize>,
+    /// The part of the frame that came in earlier pieces.
+    partial: BytesMut,
+    failed: Option<WireError>,
+    skipped: u64,
+}
+
+impl Decoder {
+    /// `max_frame_bytes` bounds what follows the length prefix.
+    pub fn new(max_frame_bytes: usize) -> Self {
+        Self {
+            max_frame_bytes,
+            prefix: [0; MAX_PREFIX_BYTES],
+            prefix_len: 0,
+            frame_len: None,
+            partial: BytesMut::new(),
+            failed: None,
+            skipped: 0,
+        }
+    }
+
+    /// The next frame. `None`: `input` is used up and the frame is not complete.
+    pub fn decode(&mut self, input: &mut Bytes) -> Result<Option<Frame>, WireError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        self.advance(input).inspect_err(|error| self.failed = Some(error.clone()))
+    }
+
+    /// Frames of unknown kinds that were skipped.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Bytes held back for a frame that is not complete, its length prefix not counted.
+    pub fn buffered_bytes(&self) -> usize {
+        self.partial.len()
+    }
+
+    fn advance(&mut self, input: &mut Bytes) -> Result<Option<Frame>, WireError> {
+        loop {
+            let frame_len = match self.frame_len {
+                Some(frame_len) => frame_len,
+                None => match self.read_prefix(input)? {
+                    Some(frame_len) => *self.frame_len.insert(frame_len),
+                    None => return Ok(None),
+                },
+            };
+            let missing = frame_len - self.partial.len();
+            if input.len() < missing {
+                self.partial.extend_from_slice(input);
+                input.clear();
+                return Ok(None);
+            }
+            let rest = input.split_to(missing);
+            let frame = if self.partial.is_empty() {
+                rest
+            } else {
+                self.partial.extend_from_slice(&rest);
+                std::mem::take(&mut self.partial).freeze()
+            };
+            self.frame_len = None;
+            match Frame::decode(frame)? {
+                Some(frame) => return Ok(Some(frame)),
+                None => self.skipped += 1,
+            }
+        }
+    }
+
+    fn read_prefix(&mut self, input: &mut Bytes) -> Result<Option<usize>, WireError> {
+        const FIELD: &str = "length";
+        while input.has_remaining() {
+            let byte = input.get_u8();
+            self.prefix[self.prefix_len] = byte;
+            self.prefix_len += 1;
+            if byte & 0x80 == 0 {
+                let prefix = &self.prefix[..self.prefix_len];
+                let (len, _) =
+                    unsigned_varint::decode::u64(prefix).map_err(|_| WireError::BadVarint { field: FIELD })?;
+                self.prefix_len = 0;
+                return match usize::try_from(len) {
+                    Ok(0) => Err(WireError::Empty),
+                    Ok(frame_len) if frame_len <= self.max_frame_bytes => Ok(Some(frame_len)),
+                    _ => Err(WireError::FrameTooLarge { len, max: self.max_frame_bytes }),
+                };
+            }
+            if self.prefix_len == MAX_PREFIX_BYTES {
+                return Err(WireError::BadVarint { field: FIELD });
+            }
+        }
+        Ok(None)
+    }
+}

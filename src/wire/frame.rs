@@ -1,0 +1,273 @@
+//! The frames, and their bodies to and from bytes.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::reader::{Reader, WireError};
+use crate::media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media};
+
+/// The version that OPEN announces.
+pub const WIRE_VERSION: u8 = 1;
+/// The longest reason of REJECT and CLOSE, in bytes.
+pub const MAX_REASON_BYTES: usize = 256;
+/// What DATA adds to its payload at most, in bytes: the kind and two varints of 64 bits.
+pub const DATA_OVERHEAD_BYTES: usize = 1 + 10 + 10;
+
+const OPEN: u8 = 0x01;
+const ACCEPT: u8 = 0x02;
+const REJECT: u8 = 0x03;
+const DATA: u8 = 0x04;
+const CLOSE: u8 = 0x05;
+const REPORT: u8 = 0x06;
+/// Unknown kinds from here on may not be skipped.
+const CRITICAL: u8 = 0x80;
+
+const FLAG_MEDIA: u8 = 0b01;
+const FLAG_LABEL: u8 = 0b10;
+
+/// One frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Asks for the stream; the first frame of the end that opened the substream.
+    Open(Open),
+    /// Agrees; the first frame of the other end, unless it rejects.
+    Accept,
+    /// Declines; the last frame of the other end.
+    Reject {
+        /// Why, for a program.
+        code: Code,
+        /// Why, for a person; at most [`MAX_REASON_BYTES`].
+        reason: String,
+    },
+    /// One frame of audio.
+    Data {
+        /// Counts the sender's frames from 0.
+        sequence: u64,
+        /// Microseconds since the stream's first frame.
+        timestamp_us: u64,
+        /// The audio, as the application gave it.
+        payload: Bytes,
+    },
+    /// The last frame of a direction.
+    Close {
+        /// Why, for a program.
+        code: Code,
+        /// The number of frames that the sender's application gave in all.
+        next_sequence: u64,
+        /// Why, for a person; at most [`MAX_REASON_BYTES`].
+        reason: String,
+    },
+    /// What the receiver saw so far.
+    Report(Report),
+}
+
+/// The body of OPEN.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// What the audio is, if the application said so.
+    pub media: Option<Media>,
+    /// The application's name for the stream, if it gave one.
+    pub label: Option<String>,
+}
+
+/// The body of REPORT: a receiver's view of a stream, as of RFC 3550 §6.4.1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Highest sequence received.
+    pub highest_sequence: u64,
+    /// Frames that never came.
+    pub lost: u64,
+    /// Frames that came too late to be played in time.
+    pub late: u64,
+    /// Interarrival jitter in microseconds.
+    pub jitter_us: u64,
+}
+
+/// Why a stream is rejected or closed, for a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The application wanted it.
+    Application,
+    /// Nobody answered in time.
+    Timeout,
+    /// A limit was reached.
+    Limit,
+    /// The other end broke a rule.
+    Protocol,
+    /// A code of a later version.
+    Other(u8),
+}
+
+impl From<u8> for Code {
+    fn from(code: u8) -> Self {
+        match code {
+            0 => Self::Application,
+            1 => Self::Timeout,
+            2 => Self::Limit,
+            3 => Self::Protocol,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl From<Code> for u8 {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::Application => 0,
+            Code::Timeout => 1,
+            Code::Limit => 2,
+            Code::Protocol => 3,
+            Code::Other(other) => other,
+        }
+    }
+}
+
+impl Frame {
+    /// The frame's name in the byte-layout table.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Open(_) => "OPEN",
+            Self::Accept => "ACCEPT",
+            Self::Reject { .. } => "REJECT",
+            Self::Data { .. } => "DATA",
+            Self::Close { .. } => "CLOSE",
+            Self::Report(_) => "REPORT",
+        }
+    }
+
+    /// Appends the frame to `out`, with its length.
+    pub fn encode(&self, out: &mut BytesMut) {
+        if let Self::Data { sequence, timestamp_us, payload } = self {
+            return encode_data(*sequence, *timestamp_us, payload, out);
+        }
+        let mut body = BytesMut::with_capacity(64);
+        match self {
+            Self::Open(open) => encode_open(open, &mut body),
+            Self::Accept => body.put_u8(ACCEPT),
+            Self::Reject { code, reason } => {
+                body.put_u8(REJECT);
+                body.put_u8((*code).into());
+                put_text(reason, MAX_REASON_BYTES, &mut body);
+            }
+            Self::Close { code, next_sequence, reason } => {
+                body.put_u8(CLOSE);
+                body.put_u8((*code).into());
+                put_uvarint(*next_sequence, &mut body);
+                put_text(reason, MAX_REASON_BYTES, &mut body);
+            }
+            Self::Report(report) => {
+                body.put_u8(REPORT);
+                for value in [report.highest_sequence, report.lost, report.late, report.jitter_us] {
+                    put_uvarint(value, &mut body);
+                }
+            }
+            Self::Data { .. } => {}
+        }
+        put_uvarint(body.len() as u64, out);
+        out.put_slice(&body);
+    }
+
+    /// Decodes what follows the length: kind and body. `None` for a kind that may be skipped.
+    pub(super) fn decode(frame: Bytes) -> Result<Option<Self>, WireError> {
+        let mut reader = Reader::new(frame);
+        let kind = reader.u8("kind").map_err(|_| WireError::Empty)?;
+        let frame = match kind {
+            OPEN => Self::Open(decode_open(&mut reader)?),
+            ACCEPT => Self::Accept,
+            REJECT => Self::Reject {
+                code: reader.u8("REJECT.code")?.into(),
+                reason: reader.text("REJECT.reason", MAX_REASON_BYTES)?,
+            },
+            DATA => return decode_data(reader).map(Some),
+            CLOSE => Self::Close {
+                code: reader.u8("CLOSE.code")?.into(),
+                next_sequence: reader.uvarint("CLOSE.next_sequence")?,
+                reason: reader.text("CLOSE.reason", MAX_REASON_BYTES)?,
+            },
+            REPORT => Self::Report(Report {
+                highest_sequence: reader.uvarint("REPORT.highest_sequence")?,
+                lost: reader.uvarint("REPORT.lost")?,
+                late: reader.uvarint("REPORT.late")?,
+                jitter_us: reader.uvarint("REPORT.jitter_us")?,
+            }),
+            CRITICAL.. => return Err(WireError::UnknownKind { kind }),
+            _ => return Ok(None),
+        };
+        reader.finish(frame.name()).map(|()| Some(frame))
+    }
+}
+
+/// Appends a DATA frame to `out`, with its length, without copying the payload twice.
+pub fn encode_data(sequence: u64, timestamp_us: u64, payload: &[u8], out: &mut BytesMut) {
+    let (mut first, mut second) = (unsigned_varint::encode::u64_buffer(), unsigned_varint::encode::u64_buffer());
+    let sequence = unsigned_varint::encode::u64(sequence, &mut first);
+    let timestamp = unsigned_varint::encode::u64(timestamp_us, &mut second);
+    let len = 1 + sequence.len() + timestamp.len() + payload.len();
+    out.reserve(10 + len);
+    put_uvarint(len as u64, out);
+    out.put_u8(DATA);
+    out.put_slice(sequence);
+    out.put_slice(timestamp);
+    out.put_slice(payload);
+}
+
+fn decode_data(mut reader: Reader) -> Result<Frame, WireError> {
+    let sequence = reader.uvarint("DATA.sequence")?;
+    let timestamp_us = reader.uvarint("DATA.timestamp_us")?;
+    let payload = reader.rest();
+    if payload.is_empty() {
+        return Err(WireError::Truncated { field: "DATA.payload" });
+    }
+    Ok(Frame::Data { sequence, timestamp_us, payload })
+}
+
+fn encode_open(open: &Open, body: &mut BytesMut) {
+    body.put_u8(OPEN);
+    body.put_u8(WIRE_VERSION);
+    let media = if open.media.is_some() { FLAG_MEDIA } else { 0 };
+    let label = if open.label.is_some() { FLAG_LABEL } else { 0 };
+    body.put_u8(media | label);
+    if let Some(media) = &open.media {
+        put_text(&media.codec, MAX_CODEC_BYTES, body);
+        body.put_u32(media.sample_rate_hz);
+        body.put_u8(media.channels);
+        body.put_u32(media.frame_duration_us);
+    }
+    if let Some(label) = &open.label {
+        put_text(label, MAX_LABEL_BYTES, body);
+    }
+}
+
+fn decode_open(reader: &mut Reader) -> Result<Open, WireError> {
+    let version = reader.u8("OPEN.version")?;
+    if version != WIRE_VERSION {
+        return Err(WireError::OutOfRange { field: "OPEN.version", value: version.into() });
+    }
+    let flags = reader.u8("OPEN.flags")?;
+    if flags & !(FLAG_MEDIA | FLAG_LABEL) != 0 {
+        return Err(WireError::OutOfRange { field: "OPEN.flags", value: flags.into() });
+    }
+    let media = (flags & FLAG_MEDIA != 0).then(|| decode_media(reader)).transpose()?;
+    let label = (flags & FLAG_LABEL != 0).then(|| reader.text("OPEN.label", MAX_LABEL_BYTES)).transpose()?;
+    Ok(Open { media, label })
+}
+
+fn decode_media(reader: &mut Reader) -> Result<Media, WireError> {
+    Ok(Media {
+        codec: reader.text("OPEN.codec", MAX_CODEC_BYTES)?,
+        sample_rate_hz: reader.u32("OPEN.sample_rate_hz")?,
+        channels: reader.u8("OPEN.channels")?,
+        frame_duration_us: reader.u32("OPEN.frame_duration_us")?,
+    })
+}
+
+fn put_uvarint(value: u64, out: &mut BytesMut) {
+    let mut buffer = unsigned_varint::encode::u64_buffer();
+    out.put_slice(unsigned_varint::encode::u64(value, &mut buffer));
+}
+
+/// Writes at most `max_bytes` of the text, cut at a character's end: what is encoded can always be decoded.
+fn put_text(text: &str, max_bytes: usize, out: &mut BytesMut) {
+    let text = &text[..text.floor_char_boundary(max_bytes)];
+    put_uvarint(text.len() as u64, out);
+    out.put_slice(text.as_bytes());
+}

@@ -1,0 +1,36 @@
+//! Audio on the wire: the byte layout of `/avi/audio/2.0.0`.
+//!
+//! One libp2p substream carries one audio stream, in both directions. Each direction is a sequence of frames:
+//!
+//! ```text
+//! frame   = length: uvarint   bytes that follow, 1 ..= max_audio_frame_bytes + 21
+//!         · kind:   u8
+//!         · body
+//! ```
+//!
+//! | kind | frame  | body |
+//! |------|--------|------|
+//! | 0x01 | OPEN   | version: u8 (1) · flags: u8 (bit 0: media, bit 1: label, others 0) · \[media\] · \[label: text ≤ 256\] |
+//! |      | media  | codec: text ≤ 32 · sample_rate_hz: u32 · channels: u8 · frame_duration_us: u32 |
+//! | 0x02 | ACCEPT | empty |
+//! | 0x03 | REJECT | code: u8 · reason: text ≤ 256 |
+//! | 0x04 | DATA   | sequence: uvarint · timestamp_us: uvarint · payload: 1 ..= max_audio_frame_bytes bytes, to the end |
+//! | 0x05 | CLOSE  | code: u8 · next_sequence: uvarint · reason: text ≤ 256 |
+//! | 0x06 | REPORT | highest_sequence: uvarint · lost: uvarint · late: uvarint · jitter_us: uvarint |
+//!
+//! - `uvarint`: multiformats' unsigned varint of at most 64 bits, in its shortest form. `u32`: big-endian.
+//! - `text`: length in bytes as uvarint, then UTF-8.
+//! - Unknown kinds below 0x80 are skipped, so that a later version may add some; unknown kinds at or above 0x80 end
+//!   the stream. Bytes left over after a known body end the stream.
+//! - Codes of REJECT and CLOSE: 0 the application wanted it, 1 a timeout, 2 a limit, 3 a broken rule.
+//! - `sequence` counts the frames that the sender's application gave, from 0; frames that the sender dropped leave a
+//!   hole. `timestamp_us` counts from the stream's first frame. `next_sequence` of CLOSE is the number of frames given
+//!   in all, so that drops at the end are seen too.
+
+mod decoder;
+mod frame;
+mod reader;
+
+pub use decoder::Decoder;
+pub use frame::{Code, DATA_OVERHEAD_BYTES, Frame, MAX_REASON_BYTES, Open, Report, WIRE_VERSION, encode_data};
+pub use reader::WireError;

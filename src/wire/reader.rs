@@ -1,0 +1,113 @@
+//! A bounds-checked cursor over one frame's body, whose errors name the field.
+
+use bytes::{Buf, Bytes};
+use thiserror::Error;
+
+/// Why bytes are not a frame. Terminal for the stream they came on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// The length prefix exceeds the limit; nothing was allocated for it.
+    #[error("frame of {len} bytes exceeds {max}")]
+    FrameTooLarge {
+        /// The announced length.
+        len: u64,
+        /// The largest length allowed.
+        max: usize,
+    },
+    /// The length prefix is zero: there is no room for a kind.
+    #[error("frame without a kind")]
+    Empty,
+    /// A varint is longer than 64 bits or not in its shortest form.
+    #[error("{field} is not a minimal varint of 64 bits")]
+    BadVarint {
+        /// Frame and field.
+        field: &'static str,
+    },
+    /// The body ends within a field.
+    #[error("the frame ends within {field}")]
+    Truncated {
+        /// Frame and field.
+        field: &'static str,
+    },
+    /// A value is outside of its range.
+    #[error("{field} = {value} is out of range")]
+    OutOfRange {
+        /// Frame and field.
+        field: &'static str,
+        /// The value.
+        value: u64,
+    },
+    /// A text is not UTF-8.
+    #[error("{field} is not UTF-8")]
+    NotUtf8 {
+        /// Frame and field.
+        field: &'static str,
+    },
+    /// Bytes are left over after the body.
+    #[error("{extra} bytes left over after {frame}")]
+    TrailingBytes {
+        /// The frame.
+        frame: &'static str,
+        /// How many.
+        extra: usize,
+    },
+    /// A kind that may not be skipped and is not known.
+    #[error("unknown critical frame kind {kind:#04x}")]
+    UnknownKind {
+        /// The kind.
+        kind: u8,
+    },
+}
+
+/// Reads fields from the front of a frame's body.
+pub(crate) struct Reader {
+    body: Bytes,
+}
+
+impl Reader {
+    pub(crate) fn new(body: Bytes) -> Self {
+        Self { body }
+    }
+
+    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, WireError> {
+        self.body.try_get_u8().map_err(|_| WireError::Truncated { field })
+    }
+
+    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, WireError> {
+        self.body.try_get_u32().map_err(|_| WireError::Truncated { field })
+    }
+
+    pub(crate) fn uvarint(&mut self, field: &'static str) -> Result<u64, WireError> {
+        let (value, rest) = unsigned_varint::decode::u64(&self.body).map_err(|error| match error {
+            unsigned_varint::decode::Error::Insufficient => WireError::Truncated { field },
+            _ => WireError::BadVarint { field },
+        })?;
+        let used = self.body.len() - rest.len();
+        self.body.advance(used);
+        Ok(value)
+    }
+
+    pub(crate) fn text(&mut self, field: &'static str, max_bytes: usize) -> Result<String, WireError> {
+        let len = self.uvarint(field)?;
+        let bytes = usize::try_from(len).ok().filter(|bytes| *bytes <= max_bytes);
+        let bytes = bytes.ok_or(WireError::OutOfRange { field, value: len })?;
+        if bytes > self.body.len() {
+            return Err(WireError::Truncated { field });
+        }
+        let text = self.body.split_to(bytes);
+        std::str::from_utf8(&text).map(str::to_owned).map_err(|_| WireError::NotUtf8 { field })
+    }
+
+    /// Everything that is left, borrowed from the frame.
+    pub(crate) fn rest(self) -> Bytes {
+        self.body
+    }
+
+    pub(crate) fn finish(self, frame: &'static str) -> Result<(), WireError> {
+        match self.body.len() {
+            0 => Ok(()),
+            extra => Err(WireError::TrailingBytes { frame, extra }),
+        }
+    }
+}
