@@ -1,4 +1,5 @@
 //! The networking layer of AVI: an encrypted peer-to-peer mesh with pub/sub and real-time audio.
+#![allow(dead_code, unused_imports)]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -9,19 +10,9 @@ mod id;
 mod media;
 mod stats;
 
-/// Real-time audio over a reliable channel.
-#[cfg(any(feature = "unstable", not(feature = "runtime")))]
 pub mod audio;
-#[cfg(not(any(feature = "unstable", not(feature = "runtime"))))]
-mod audio;
-#[cfg(any(feature = "unstable", not(feature = "runtime")))]
 pub mod engine;
-#[cfg(not(any(feature = "unstable", not(feature = "runtime"))))]
-mod engine;
-#[cfg(any(feature = "unstable", not(feature = "runtime")))]
 pub mod wire;
-#[cfg(not(any(feature = "unstable", not(feature = "runtime"))))]
-mod wire;
 
 pub use config::{AviP2pConfig, Identity, Limits};
 pub use error::{AviP2pError, StreamCloseReason};
