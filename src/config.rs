@@ -25,7 +25,7 @@ pub struct AviP2pConfig {
     pub node_name: String,
     /// The TCP port to listen on; 0, the default, lets the system choose.
     pub listen_port: u16,
-    /// Nodes to stay connected to, as `/ip4/198.51.100.1/tcp/9000`, `/dns/hub.example/tcp/9000`, each with or without
+    /// Nodes to stay connected to, as `/ip4/198.51.100.1/tcp/9000` or `/ip6/2001:db8::1/tcp/9000`, each with or without
     /// `/p2p/<peer id>` at its end. At most 64. They are dialled again for ever. Default: none.
     pub bootstrap_peers: Vec<String>,
     /// Whether to find nodes on the local network by mDNS. Default true.

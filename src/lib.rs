@@ -12,6 +12,8 @@ mod stats;
 
 pub mod audio;
 pub mod engine;
+#[cfg(feature = "runtime")]
+pub mod transport;
 pub mod wire;
 
 pub use config::{AviP2pConfig, Identity, Limits};

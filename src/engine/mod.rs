@@ -1,5 +1,10 @@
 //! engine
+mod io;
+mod mailbox;
+mod outbox;
+mod rng;
 mod time;
+pub use io::*;
+pub use mailbox::{Lag, Mailbox};
 pub use time::Time;
-#[allow(unused_imports)]
 pub(crate) use time::TimerTable;

@@ -30,6 +30,8 @@
 mod decoder;
 mod frame;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 pub use decoder::Decoder;
 pub use frame::{Code, DATA_OVERHEAD_BYTES, Frame, MAX_REASON_BYTES, Open, Report, WIRE_VERSION, encode_data};

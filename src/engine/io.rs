@@ -1,0 +1,431 @@
+//! Everything that can go into the engine and come out of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::AviP2pError;
+use crate::event::{AviEvent, DiscoverySource};
+use crate::id::{PeerId, StreamId, Topic};
+use crate::media::StreamOptions;
+use crate::stats::{AudioStats, PeerInfo, Stats};
+
+/// Correlates a command with its reply. The driver chooses it; it must not be in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// A connection, named by the network room. Never used again within a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A substream of a connection, named by the network room. Never used again within a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubstreamId(pub u64);
+
+/// A dial, named by the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialId(pub u64);
+
+/// A message given to the mesh, named by the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublishId(pub u64);
+
+/// What goes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The application wants something; answered by exactly one [`Output::Reply`] with the same id.
+    Command {
+        /// Correlates the reply.
+        id: CommandId,
+        /// What it wants.
+        command: Command,
+    },
+    /// Something happened on the network.
+    Net(NetEvent),
+}
+
+/// What comes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The answer to a command.
+    Reply {
+        /// The command.
+        id: CommandId,
+        /// Its result.
+        result: Reply,
+    },
+    /// Something the application should know.
+    Event(AviEvent),
+    /// Something the network should do.
+    Net(NetAction),
+    /// The shutdown is complete: the last output of an engine.
+    Stopped,
+}
+
+/// What the application can want.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Receive messages of a topic.
+    Subscribe {
+        /// The topic, unchecked.
+        topic: String,
+    },
+    /// Stop receiving them.
+    Unsubscribe {
+        /// The topic, unchecked.
+        topic: String,
+    },
+    /// Send a message to a topic's subscribers.
+    Publish {
+        /// The topic, unchecked.
+        topic: String,
+        /// The payload.
+        data: Bytes,
+    },
+    /// Ask a peer for an audio stream.
+    RequestStream {
+        /// The peer.
+        peer: PeerId,
+        /// How.
+        options: StreamOptions,
+    },
+    /// Agree to a stream that a peer asked for.
+    AcceptStream {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Decline a stream that a peer asked for.
+    RejectStream {
+        /// The stream.
+        stream: StreamId,
+        /// Why, for the other end.
+        reason: String,
+    },
+    /// Send a frame of audio.
+    SendAudio {
+        /// The stream.
+        stream: StreamId,
+        /// The frame.
+        data: Bytes,
+    },
+    /// End a stream.
+    CloseStream {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Who is connected.
+    ConnectedPeers,
+    /// Look for peers through the peers that are known.
+    DiscoverPeers,
+    /// What is known about a peer.
+    PeerInfo {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// The node's counters.
+    Stats,
+    /// A stream's figures.
+    AudioStats {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Say goodbye to everyone and stop.
+    Shutdown,
+}
+
+/// The result of a command.
+pub type Reply = Result<Answer, AviP2pError>;
+
+/// What a command answers when it succeeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// The new stream.
+    Stream(StreamId),
+    /// The peers.
+    Peers(Vec<PeerId>),
+    /// What is known about a peer.
+    PeerInfo(Box<PeerInfo>),
+    /// The node's counters.
+    Stats(Box<Stats>),
+    /// A stream's figures.
+    AudioStats(Box<AudioStats>),
+}
+
+/// Who dialled a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The peer did.
+    Inbound,
+    /// This node did; by which dial, unless the network room dialled on its own.
+    Outbound(Option<DialId>),
+}
+
+/// Why a dial failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    /// The connection policy refused it.
+    Refused,
+    /// The address is this node's own.
+    Myself,
+    /// No address answered, or not as the peer that was wanted.
+    Unreachable(String),
+}
+
+/// What became of a message given to the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// It is on its way to the neighbours.
+    Sent,
+    /// Nobody subscribes to its topic.
+    NoSubscribers,
+    /// The queue of every neighbour is full.
+    Congested,
+    /// The network room cannot send it.
+    Refused(&'static str),
+}
+
+/// What happens on the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetEvent {
+    /// The node listens here, and nowhere else.
+    Listening {
+        /// All addresses.
+        addresses: Vec<String>,
+    },
+    /// A peer may be reached here. A hint: nothing about it is proven.
+    Discovered {
+        /// Who.
+        peer: PeerId,
+        /// Where.
+        addresses: Vec<String>,
+        /// Who says so.
+        source: DiscoverySource,
+    },
+    /// A way of discovery does not work.
+    DiscoveryUnavailable {
+        /// Which.
+        source: DiscoverySource,
+        /// Why.
+        reason: String,
+    },
+    /// The walk begun by [`NetAction::Walk`] has ended.
+    WalkEnded {
+        /// Whom it found, or why it failed.
+        result: Result<Vec<PeerId>, String>,
+    },
+    /// A connection is there; the peer has proven who it is.
+    Connected {
+        /// The connection.
+        connection: ConnectionId,
+        /// The peer.
+        peer: PeerId,
+        /// The peer's address.
+        address: String,
+        /// Who dialled.
+        direction: Direction,
+    },
+    /// A connection has ended.
+    Disconnected {
+        /// The connection.
+        connection: ConnectionId,
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A dial has failed.
+    DialFailed {
+        /// Which.
+        dial: DialId,
+        /// Why.
+        failure: DialFailure,
+    },
+    /// The connection policy refused an inbound connection.
+    InboundRefused,
+    /// An inbound connection failed in its handshake.
+    InboundFailed,
+    /// The connection policy refused a dial that the network room made on its own.
+    OutboundRefused,
+    /// A peer has said who it is.
+    Identified {
+        /// The peer.
+        peer: PeerId,
+        /// Its `node_name`.
+        name: String,
+        /// Where it says that it listens.
+        addresses: Vec<String>,
+    },
+    /// A ping was answered.
+    Pong {
+        /// The peer.
+        peer: PeerId,
+        /// The round trip's duration.
+        rtt: Duration,
+    },
+    /// A ping was not answered.
+    PingTimeout {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// A peer subscribes to a topic.
+    PeerSubscribed {
+        /// The peer.
+        peer: PeerId,
+        /// The topic.
+        topic: String,
+    },
+    /// A peer subscribes to a topic no more.
+    PeerUnsubscribed {
+        /// The peer.
+        peer: PeerId,
+        /// The topic.
+        topic: String,
+    },
+    /// What became of [`NetAction::Publish`].
+    Published {
+        /// Which.
+        publish: PublishId,
+        /// What.
+        outcome: PublishOutcome,
+    },
+    /// A message came, its author proven.
+    Message {
+        /// The author.
+        from: PeerId,
+        /// The topic.
+        topic: String,
+        /// The payload.
+        data: Bytes,
+    },
+    /// A message came that cannot be accepted.
+    MessageRefused,
+    /// Messages to a peer were dropped because it takes them too slowly.
+    SlowPeer {
+        /// How many.
+        dropped: u64,
+    },
+    /// The substream that [`NetAction::OpenSubstream`] asked for is there.
+    SubstreamOpened {
+        /// For which stream.
+        stream: StreamId,
+        /// The substream.
+        substream: SubstreamId,
+    },
+    /// It could not be opened.
+    SubstreamFailed {
+        /// For which stream.
+        stream: StreamId,
+        /// Why.
+        reason: String,
+    },
+    /// A peer opened an audio substream.
+    SubstreamOffered {
+        /// The substream.
+        substream: SubstreamId,
+        /// The peer.
+        peer: PeerId,
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// Bytes came.
+    Received {
+        /// The substream.
+        substream: SubstreamId,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// The bytes of the last [`NetAction::Write`] were taken; there may be a next one.
+    Writable {
+        /// The substream.
+        substream: SubstreamId,
+    },
+    /// The other end has finished its direction. No more bytes come.
+    Finished {
+        /// The substream.
+        substream: SubstreamId,
+    },
+    /// The substream is gone. Its last event.
+    Broken {
+        /// The substream.
+        substream: SubstreamId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What the network should do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetAction {
+    /// Connect; answered by [`NetEvent::Connected`] or [`NetEvent::DialFailed`].
+    Dial {
+        /// Correlates the answer.
+        dial: DialId,
+        /// Who must answer, if that is known.
+        peer: Option<PeerId>,
+        /// Where to try.
+        addresses: Vec<String>,
+    },
+    /// End a connection.
+    Disconnect {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Refuse new connections and end all there are.
+    DisconnectAll,
+    /// Remember where a connected peer can be reached, to tell other peers.
+    AddRoute {
+        /// The peer.
+        peer: PeerId,
+        /// Where.
+        addresses: Vec<String>,
+    },
+    /// Look for peers near a key; answered by [`NetEvent::WalkEnded`].
+    Walk {
+        /// The key; `None` for this node's own.
+        target: Option<[u8; 32]>,
+    },
+    /// Receive messages of a topic.
+    Subscribe {
+        /// The topic.
+        topic: Topic,
+    },
+    /// Stop receiving them.
+    Unsubscribe {
+        /// The topic.
+        topic: Topic,
+    },
+    /// Send a message; answered by [`NetEvent::Published`].
+    Publish {
+        /// Correlates the answer.
+        publish: PublishId,
+        /// The topic.
+        topic: Topic,
+        /// The payload.
+        data: Bytes,
+    },
+    /// Open an audio substream; answered by [`NetEvent::SubstreamOpened`] or [`NetEvent::SubstreamFailed`], unless the
+    /// connection ends first.
+    OpenSubstream {
+        /// For which stream.
+        stream: StreamId,
+        /// On which connection.
+        connection: ConnectionId,
+    },
+    /// Write bytes; answered by [`NetEvent::Writable`]. One at a time per substream.
+    Write {
+        /// The substream.
+        substream: SubstreamId,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// After the bytes written so far, say that no more come.
+    Finish {
+        /// The substream.
+        substream: SubstreamId,
+    },
+    /// Drop a substream, with whatever it still holds. No event follows.
+    Reset {
+        /// The substream.
+        substream: SubstreamId,
+    },
+}

@@ -1,0 +1,362 @@
+//! The bounded queue of events between the node and an application that may read slowly, or never.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::config::Limits;
+use crate::event::{AviEvent, DiscoverySource};
+use crate::id::{PeerId, StreamId};
+
+/// Events in order, within the bounds of [`Limits`].
+///
+/// Data events (`Message` and `PublishExpired`; `AudioData` and `AudioGap`) beyond a bound push out the oldest of
+/// their class, counted, and reported by `Lagged` ahead of the next data event. Lifecycle events are coalesced: what
+/// the application has not yet read and what no longer holds is taken back.
+#[derive(Debug)]
+pub struct Mailbox {
+    events: BTreeMap<u64, AviEvent>,
+    next: u64,
+    messages: DataClass,
+    audio: DataClass,
+    /// The lifecycle events that wait, by what they are about.
+    subjects: BTreeMap<Subject, VecDeque<u64>>,
+    lifecycle: BTreeSet<u64>,
+    max_lifecycle: usize,
+    lagged: Lag,
+    dropped: Lag,
+}
+
+/// What was dropped, by class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// `Message` and `PublishExpired` events.
+    pub messages: u64,
+    /// Audio frames.
+    pub audio_frames: u64,
+    /// Lifecycle events.
+    pub lifecycle: u64,
+}
+
+#[derive(Debug)]
+struct DataClass {
+    waiting: VecDeque<u64>,
+    bytes: usize,
+    max_events: usize,
+    max_bytes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Node,
+    ListenAddresses,
+    Discovered(PeerId),
+    Connection(PeerId),
+    Bootstrap(String),
+    Discovery(DiscoverySource),
+    Stream(StreamId),
+}
+
+enum Class {
+    Message(usize),
+    Audio(usize),
+    Lifecycle(Subject),
+    Lagged,
+}
+
+fn class(event: &AviEvent) -> Class {
+    match event {
+        AviEvent::Message { data, .. } | AviEvent::PublishExpired { data, .. } => Class::Message(data.len()),
+        AviEvent::AudioData { data, .. } => Class::Audio(data.len()),
+        AviEvent::AudioGap { .. } => Class::Audio(0),
+        AviEvent::Started { .. } => Class::Lifecycle(Subject::Node),
+        AviEvent::ListenAddressesChanged { .. } => Class::Lifecycle(Subject::ListenAddresses),
+        AviEvent::PeerDiscovered { peer_id } => Class::Lifecycle(Subject::Discovered(peer_id.clone())),
+        AviEvent::PeerConnected { peer_id, .. } | AviEvent::PeerDisconnected { peer_id } => {
+            Class::Lifecycle(Subject::Connection(peer_id.clone()))
+        }
+        AviEvent::BootstrapFailed { address, .. } => Class::Lifecycle(Subject::Bootstrap(address.clone())),
+        AviEvent::DiscoveryUnavailable { source, .. } => Class::Lifecycle(Subject::Discovery(*source)),
+        AviEvent::AudioStreamRequested { stream_id, .. }
+        | AviEvent::AudioStreamAccepted { stream_id, .. }
+        | AviEvent::AudioStreamClosed { stream_id, .. } => Class::Lifecycle(Subject::Stream(*stream_id)),
+        AviEvent::Lagged { .. } => Class::Lagged,
+    }
+}
+
+impl DataClass {
+    fn new(max_events: usize, max_bytes: usize) -> Self {
+        Self { waiting: VecDeque::new(), bytes: 0, max_events, max_bytes }
+    }
+
+    fn is_over(&self) -> bool {
+        // One event is always kept, so that one larger than the bound still reaches the application.
+        self.waiting.len() > 1 && (self.waiting.len() > self.max_events || self.bytes > self.max_bytes)
+    }
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            events: BTreeMap::new(),
+            next: 0,
+            messages: DataClass::new(limits.event_messages, limits.event_message_bytes),
+            audio: DataClass::new(limits.event_audio_frames, limits.event_audio_bytes),
+            subjects: BTreeMap::new(),
+            lifecycle: BTreeSet::new(),
+            max_lifecycle: limits.event_lifecycle,
+            lagged: Lag::default(),
+            dropped: Lag::default(),
+        }
+    }
+
+    /// Adds an event, at the cost of older ones if there is no room.
+    pub fn push(&mut self, event: AviEvent) {
+        match class(&event) {
+            Class::Message(bytes) => {
+                let at = self.insert(event);
+                self.messages.waiting.push_back(at);
+                self.messages.bytes += bytes;
+                while self.messages.is_over() {
+                    self.drop_message();
+                }
+            }
+            Class::Audio(bytes) => {
+                let at = self.insert(event);
+                self.audio.waiting.push_back(at);
+                self.audio.bytes += bytes;
+                while self.audio.is_over() {
+                    self.drop_audio();
+                }
+            }
+            Class::Lifecycle(subject) => self.push_lifecycle(subject, event),
+            Class::Lagged => {}
+        }
+    }
+
+    /// Takes the next event.
+    pub fn pop(&mut self) -> Option<AviEvent> {
+        let next_is_data = match self.events.first_key_value() {
+            Some((at, _)) => !self.lifecycle.contains(at),
+            None => true,
+        };
+        if self.lagged != Lag::default() && (next_is_data || self.lagged.lifecycle > 0) {
+            let Lag { messages, audio_frames, lifecycle } = std::mem::take(&mut self.lagged);
+            return Some(AviEvent::Lagged { messages, audio_frames, lifecycle });
+        }
+        let (at, event) = self.events.pop_first()?;
+        match class(&event) {
+            Class::Message(bytes) => {
+                self.messages.waiting.pop_front();
+                self.messages.bytes -= bytes;
+            }
+            Class::Audio(bytes) => {
+                self.audio.waiting.pop_front();
+                self.audio.bytes -= bytes;
+            }
+            Class::Lifecycle(subject) => self.forget(&subject, at),
+            Class::Lagged => {}
+        }
+        Some(event)
+    }
+
+    /// What was dropped since the start.
+    pub fn dropped(&self) -> Lag {
+        self.dropped
+    }
+
+    /// Events that wait.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether no event waits.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.lagged == Lag::default()
+    }
+
+    fn insert(&mut self, event: AviEvent) -> u64 {
+        let at = self.next;
+        self.next += 1;
+        self.events.insert(at, event);
+        at
+    }
+
+    fn push_lifecycle(&mut self, subject: Subject, event: AviEvent) {
+        let last = self.subjects.get(&subject).and_then(|waiting| waiting.back()).copied();
+        let last_event = last.and_then(|at| self.events.get(&at));
+        if let (Some(at), Some(last_event)) = (last, last_event) {
+            use AviEvent::*;
+            match (last_event, &event) {
+                // The application never heard of it, and need not.
+                (PeerConnected { .. }, PeerDisconnected { .. })
+                | (AudioStreamRequested { .. }, AudioStreamClosed { .. }) => return self.take_back(&subject, at),
+                (PeerDiscovered { .. }, PeerDiscovered { .. }) => return,
+                (BootstrapFailed { .. }, _) | (ListenAddressesChanged { .. }, _) | (DiscoveryUnavailable { .. }, _) => {
+                    self.take_back(&subject, at);
+                }
+                _ => {}
+            }
+        }
+        let at = self.insert(event);
+        self.subjects.entry(subject).or_default().push_back(at);
+        self.lifecycle.insert(at);
+        if self.lifecycle.len() > self.max_lifecycle {
+            self.drop_lifecycle();
+        }
+    }
+
+    fn take_back(&mut self, subject: &Subject, at: u64) {
+        self.events.remove(&at);
+        self.forget(subject, at);
+    }
+
+    fn forget(&mut self, subject: &Subject, at: u64) {
+        self.lifecycle.remove(&at);
+        if let Some(waiting) = self.subjects.get_mut(subject) {
+            waiting.retain(|other| *other != at);
+            if waiting.is_empty() {
+                self.subjects.remove(subject);
+            }
+        }
+    }
+
+    fn drop_message(&mut self) {
+        let Some(at) = self.messages.waiting.pop_front() else { return };
+        if let Some(Class::Message(bytes)) = self.events.remove(&at).as_ref().map(class) {
+            self.messages.bytes -= bytes;
+        }
+        self.lagged.messages += 1;
+        self.dropped.messages += 1;
+    }
+
+    fn drop_audio(&mut self) {
+        let Some(at) = self.audio.waiting.pop_front() else { return };
+        let frames = match self.events.remove(&at) {
+            Some(AviEvent::AudioData { data, .. }) => {
+                self.audio.bytes -= data.len();
+                1
+            }
+            Some(AviEvent::AudioGap { missing, .. }) => missing,
+            _ => 0,
+        };
+        self.lagged.audio_frames = self.lagged.audio_frames.saturating_add(frames);
+        self.dropped.audio_frames = self.dropped.audio_frames.saturating_add(frames);
+    }
+
+    fn drop_lifecycle(&mut self) {
+        let Some(at) = self.lifecycle.first().copied() else { return };
+        if let Some(Class::Lifecycle(subject)) = self.events.get(&at).map(class) {
+            self.take_back(&subject, at);
+        }
+        self.lagged.lifecycle += 1;
+        self.dropped.lifecycle += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::StreamCloseReason;
+
+    fn mailbox() -> Mailbox {
+        let limits = Limits {
+            event_messages: 3,
+            event_message_bytes: 1024,
+            event_audio_frames: 2,
+            event_lifecycle: 16,
+            ..Limits::default()
+        };
+        Mailbox::new(&limits)
+    }
+
+    fn peer(n: u64) -> PeerId {
+        PeerId::new(&format!("peer-{n}"))
+    }
+
+    fn message(n: u8) -> AviEvent {
+        AviEvent::Message { from: peer(0), topic: "t".into(), data: vec![n] }
+    }
+
+    fn connected(n: u64) -> AviEvent {
+        AviEvent::PeerConnected { peer_id: peer(n), address: String::new() }
+    }
+
+    fn disconnected(n: u64) -> AviEvent {
+        AviEvent::PeerDisconnected { peer_id: peer(n) }
+    }
+
+    fn drain(mailbox: &mut Mailbox) -> Vec<AviEvent> {
+        std::iter::from_fn(|| mailbox.pop()).collect()
+    }
+
+    #[test]
+    fn data_beyond_the_bound_pushes_out_the_oldest_and_is_reported_before_the_next() {
+        let mut mailbox = mailbox();
+        mailbox.push(connected(1));
+        (0..5).for_each(|n| mailbox.push(message(n)));
+        let lagged = AviEvent::Lagged { messages: 2, audio_frames: 0, lifecycle: 0 };
+        assert_eq!(drain(&mut mailbox), [connected(1), lagged, message(2), message(3), message(4)]);
+        assert_eq!(mailbox.dropped(), Lag { messages: 2, ..Lag::default() });
+        assert!(mailbox.is_empty());
+    }
+
+    #[test]
+    fn bytes_are_bounded_too_but_one_event_is_always_kept() {
+        let mut mailbox = mailbox();
+        let large = AviEvent::Message { from: peer(0), topic: "t".into(), data: vec![0; 2000] };
+        mailbox.push(message(0));
+        mailbox.push(large.clone());
+        assert_eq!(mailbox.len(), 1);
+        mailbox.pop();
+        assert_eq!(mailbox.pop(), Some(large));
+    }
+
+    #[test]
+    fn dropped_gaps_count_as_the_frames_they_stood_for() {
+        let mut mailbox = mailbox();
+        let gap = AviEvent::AudioGap { from: peer(0), stream_id: StreamId(1), missing: 10 };
+        let audio = AviEvent::AudioData { from: peer(0), stream_id: StreamId(1), data: vec![1] };
+        mailbox.push(gap);
+        (0..3).for_each(|_| mailbox.push(audio.clone()));
+        assert_eq!(mailbox.pop(), Some(AviEvent::Lagged { messages: 0, audio_frames: 11, lifecycle: 0 }));
+        assert_eq!(drain(&mut mailbox), [audio.clone(), audio]);
+    }
+
+    #[test]
+    fn a_peer_that_flaps_costs_at_most_two_events() {
+        let mut mailbox = mailbox();
+        mailbox.push(disconnected(1));
+        for _ in 0..1000 {
+            mailbox.push(connected(1));
+            mailbox.push(disconnected(1));
+        }
+        mailbox.push(connected(1));
+        assert_eq!(drain(&mut mailbox), [disconnected(1), connected(1)]);
+        for _ in 0..1000 {
+            mailbox.push(connected(2));
+            mailbox.push(disconnected(2));
+        }
+        assert!(mailbox.is_empty());
+    }
+
+    #[test]
+    fn a_request_that_ended_unread_is_taken_back() {
+        let mut mailbox = mailbox();
+        let reason = StreamCloseReason::Timeout;
+        mailbox.push(AviEvent::AudioStreamRequested { from: peer(1), stream_id: StreamId(1) });
+        mailbox.push(AviEvent::AudioStreamClosed { peer_id: peer(1), stream_id: StreamId(1), reason: reason.clone() });
+        assert!(mailbox.is_empty());
+        let closed = AviEvent::AudioStreamClosed { peer_id: peer(1), stream_id: StreamId(2), reason };
+        mailbox.push(closed.clone());
+        assert_eq!(drain(&mut mailbox), [closed]);
+    }
+
+    #[test]
+    fn lifecycle_events_have_a_last_bound_that_is_counted() {
+        let mut mailbox = mailbox();
+        (0..20).for_each(|n| mailbox.push(connected(n)));
+        assert_eq!(mailbox.len(), 16);
+        assert_eq!(mailbox.pop(), Some(AviEvent::Lagged { messages: 0, audio_frames: 0, lifecycle: 4 }));
+        assert_eq!(mailbox.pop(), Some(connected(4)));
+    }
+}

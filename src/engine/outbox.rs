@@ -1,0 +1,36 @@
+//! Where the sub-machines put what comes out of the engine.
+
+use std::collections::VecDeque;
+
+use super::io::{CommandId, NetAction, Output, Reply};
+use crate::event::AviEvent;
+use crate::stats::Stats;
+
+/// Outputs in order, and the counters.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    outputs: VecDeque<Output>,
+    pub(crate) stats: Stats,
+}
+
+impl Outbox {
+    pub(crate) fn reply(&mut self, id: CommandId, result: Reply) {
+        self.outputs.push_back(Output::Reply { id, result });
+    }
+
+    pub(crate) fn event(&mut self, event: AviEvent) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    pub(crate) fn net(&mut self, action: NetAction) {
+        self.outputs.push_back(Output::Net(action));
+    }
+
+    pub(crate) fn stopped(&mut self) {
+        self.outputs.push_back(Output::Stopped);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}
