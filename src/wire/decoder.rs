@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::frame::Frame;
-use super::reader::WireError;
+use super::reader::{WireError, read_uvarint};
 
 /// The longest length prefix: a varint of 64 bits.
 const MAX_PREFIX_BYTES: usize = 10;
@@ -95,9 +95,7 @@ impl Decoder {
             self.prefix[self.prefix_len] = byte;
             self.prefix_len += 1;
             if byte & 0x80 == 0 {
-                let prefix = &self.prefix[..self.prefix_len];
-                let (len, _) =
-                    unsigned_varint::decode::u64(prefix).map_err(|_| WireError::BadVarint { field: FIELD })?;
+                let (len, _) = read_uvarint(&self.prefix[..self.prefix_len], FIELD)?;
                 self.prefix_len = 0;
                 return match usize::try_from(len) {
                     Ok(0) => Err(WireError::Empty),

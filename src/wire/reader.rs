@@ -60,6 +60,20 @@ pub enum WireError {
     },
 }
 
+/// Reads a minimal varint of at most 64 bits. Returns its value and how many bytes it takes.
+pub(super) fn read_uvarint(bytes: &[u8], field: &'static str) -> Result<(u64, usize), WireError> {
+    let (value, rest) = unsigned_varint::decode::u64(bytes).map_err(|error| match error {
+        unsigned_varint::decode::Error::Insufficient => WireError::Truncated { field },
+        _ => WireError::BadVarint { field },
+    })?;
+    let used = bytes.len() - rest.len();
+    // The tenth byte has room for bit 63 alone; the library lets bits beyond it fall silently.
+    match bytes[..used] {
+        [_, _, _, _, _, _, _, _, _, last] if last > 1 => Err(WireError::BadVarint { field }),
+        _ => Ok((value, used)),
+    }
+}
+
 /// Reads fields from the front of a frame's body.
 pub(crate) struct Reader {
     body: Bytes,
@@ -79,11 +93,7 @@ impl Reader {
     }
 
     pub(crate) fn uvarint(&mut self, field: &'static str) -> Result<u64, WireError> {
-        let (value, rest) = unsigned_varint::decode::u64(&self.body).map_err(|error| match error {
-            unsigned_varint::decode::Error::Insufficient => WireError::Truncated { field },
-            _ => WireError::BadVarint { field },
-        })?;
-        let used = self.body.len() - rest.len();
+        let (value, used) = read_uvarint(&self.body, field)?;
         self.body.advance(used);
         Ok(value)
     }
