@@ -91,6 +91,15 @@ impl SendQueue {
         taken
     }
 
+    /// Drops whatever waits. Returns how many frames.
+    pub fn discard(&mut self) -> u64 {
+        let frames = self.frames.len() as u64;
+        self.frames.clear();
+        self.queued_bytes = 0;
+        self.dropped += frames;
+        frames
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()

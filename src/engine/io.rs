@@ -58,7 +58,7 @@ pub enum Output {
     Event(AviEvent),
     /// Something the network should do.
     Net(NetAction),
-    /// The shutdown is complete: the last output of an engine.
+    /// The shutdown is complete.
     Stopped,
 }
 

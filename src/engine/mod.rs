@@ -1,10 +1,334 @@
-//! engine
+//! The engine: everything a node decides, as state transitions without a clock, randomness, tasks or sockets.
+//!
+//! # Driving it
+//!
+//! 1. Feed it: [`Engine::handle`] for a command or a network event, [`Engine::handle_timeout`] when
+//!    [`Engine::next_deadline`] has come. `now` never goes back.
+//! 2. Drain it: [`Engine::poll_output`] until `None`, after every `handle*`. Carry the outputs out in that order.
+//! 3. Ask for [`Engine::next_deadline`], and wait for that, a command or a network event.
+//!
+//! Every command gets exactly one reply. [`Output::Stopped`] is the last output, but for the replies to commands that
+//! come after it.
+//!
+//! The same seed and the same inputs at the same times give the same outputs.
+
 mod io;
 mod mailbox;
 mod outbox;
+mod peers;
 mod rng;
+mod stream;
+mod streams;
+#[cfg(test)]
+mod tests;
 mod time;
-pub use io::*;
+mod topics;
+mod walks;
+
+use std::time::Duration;
+
+pub use io::{
+    Answer, Command, CommandId, ConnectionId, DialFailure, DialId, Direction, Input, NetAction, NetEvent, Output,
+    PublishId, PublishOutcome, Reply, SubstreamId,
+};
 pub use mailbox::{Lag, Mailbox};
 pub use time::Time;
-pub(crate) use time::TimerTable;
+
+use crate::config::AviP2pConfig;
+use crate::error::AviP2pError;
+use crate::event::AviEvent;
+use crate::id::PeerId;
+use crate::stats::Stats;
+use outbox::Outbox;
+use peers::Peers;
+use rng::Rng;
+use streams::Streams;
+use topics::Topics;
+use walks::Walks;
+
+/// How long the other ends of streams have to see the goodbye.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+/// How recently a message must have been published for its neighbours to be given a moment to take it.
+const RECENT: Duration = Duration::from_secs(1);
+/// That moment.
+const LINGER: Duration = Duration::from_millis(50);
+/// How long connections have to end.
+const DISCONNECT_WITHIN: Duration = Duration::from_millis(500);
+
+/// How far a node has come in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Next: `Goodbye`.
+    Running,
+    /// Streams are being closed. Next: `Linger`.
+    Goodbye { shutdown: CommandId, until: Time },
+    /// The last messages leave. Next: `Disconnecting`.
+    Linger { shutdown: CommandId, until: Time },
+    /// Connections are being closed. Next: `Stopped`.
+    Disconnecting { shutdown: CommandId, until: Time },
+    /// Nothing happens any more.
+    Stopped,
+}
+
+/// A node's decisions. See the [module](self) for how to drive it.
+#[derive(Debug)]
+pub struct Engine {
+    phase: Phase,
+    local: PeerId,
+    listening: Option<Vec<String>>,
+    last_publish: Option<Time>,
+    peers: Peers,
+    topics: Topics,
+    streams: Streams,
+    walks: Walks,
+    out: Outbox,
+}
+
+impl Engine {
+    /// An engine at [`Time::ZERO`]. The configuration has been [validated](AviP2pConfig::validate); `seed` is for
+    /// jitter and walks, not for secrets.
+    pub fn new(config: &AviP2pConfig, local: PeerId, seed: [u8; 32]) -> Self {
+        let mut rng = Rng::new(seed);
+        let walks = Walks::new(config, Rng::new(rng.key()));
+        let mut engine = Self {
+            phase: Phase::Running,
+            listening: None,
+            last_publish: None,
+            peers: Peers::new(config, local.clone(), rng),
+            local,
+            topics: Topics::new(config),
+            streams: Streams::new(config),
+            walks,
+            out: Outbox::default(),
+        };
+        engine.peers.dial(&mut engine.out);
+        engine
+    }
+
+    /// Takes an input. Never fails: a peer's fault becomes an action or an event, a caller's a reply.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Command { id, command } => self.handle_command(now, id, command),
+            Input::Net(_) if self.phase == Phase::Stopped => {}
+            Input::Net(event) => self.handle_net(now, event),
+        }
+        self.advance(now);
+    }
+
+    /// Does what is due. Early and repeated calls do nothing.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        self.peers.handle_timeout(now);
+        self.topics.handle_timeout(now, &mut self.out);
+        self.streams.handle_timeout(now, &mut self.out);
+        self.walks.handle_timeout(now, &mut self.out);
+        self.advance(now);
+    }
+
+    /// The next thing to carry out. Drain to `None` after every `handle*`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop()
+    }
+
+    /// When [`Engine::handle_timeout`] has something to do.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let phase = match self.phase {
+            Phase::Running => None,
+            Phase::Goodbye { until, .. } | Phase::Linger { until, .. } | Phase::Disconnecting { until, .. } => {
+                Some(until)
+            }
+            Phase::Stopped => return None,
+        };
+        let machines = [
+            self.peers.next_deadline(),
+            self.topics.next_deadline(),
+            self.streams.next_deadline(),
+            self.walks.next_deadline(),
+        ];
+        machines.into_iter().chain([phase]).flatten().min()
+    }
+
+    fn handle_command(&mut self, now: Time, id: CommandId, command: Command) {
+        tracing::trace!(?id, ?command, "command");
+        if self.phase != Phase::Running {
+            return self.out.reply(id, Err(AviP2pError::ChannelClosed));
+        }
+        let out = &mut self.out;
+        let reply = match command {
+            Command::Subscribe { topic } => self.topics.subscribe(&topic, out),
+            Command::Unsubscribe { topic } => self.topics.unsubscribe(&topic, out),
+            Command::Publish { topic, data } => {
+                self.last_publish = Some(now);
+                return self.topics.publish(now, id, &topic, data, out);
+            }
+            Command::RequestStream { peer, options } => {
+                let connection = peer
+                    .check()
+                    .and_then(|()| self.peers.connection(&peer).ok_or_else(|| AviP2pError::PeerNotFound(peer.clone())));
+                connection.and_then(|connection| self.streams.request(now, peer, connection, options, out))
+            }
+            Command::AcceptStream { stream } => self.streams.accept(now, stream, out),
+            Command::RejectStream { stream, reason } => self.streams.reject(now, stream, reason, out),
+            Command::SendAudio { stream, data } => self.streams.send(now, stream, data, out),
+            Command::CloseStream { stream } => self.streams.close(now, stream, out),
+            Command::ConnectedPeers => Ok(Answer::Peers(self.peers.connected().cloned().collect())),
+            Command::DiscoverPeers => return self.walks.discover(now, id, out),
+            Command::PeerInfo { peer } => self.peer_info(now, &peer),
+            Command::Stats => Ok(Answer::Stats(Box::new(self.stats()))),
+            Command::AudioStats { stream } => self.streams.audio_stats(stream),
+            Command::Shutdown => return self.begin_shutdown(now, id),
+        };
+        self.out.reply(id, reply);
+    }
+
+    fn handle_net(&mut self, now: Time, event: NetEvent) {
+        tracing::trace!(?event, "network");
+        let out = &mut self.out;
+        match event {
+            NetEvent::Listening { addresses } => self.on_listening(addresses),
+            NetEvent::Discovered { peer, addresses, source } => self.peers.on_discovered(peer, addresses, source, out),
+            NetEvent::DiscoveryUnavailable { source, reason } => {
+                out.event(AviEvent::DiscoveryUnavailable { source, reason });
+            }
+            NetEvent::WalkEnded { result } => self.walks.on_ended(now, result, out),
+            NetEvent::Connected { connection, peer, address, direction } => {
+                self.on_connected(now, connection, peer, address, direction);
+            }
+            NetEvent::Disconnected { connection, peer } => self.on_disconnected(now, connection, peer),
+            NetEvent::DialFailed { dial, failure } => self.peers.on_dial_failed(now, dial, failure, out),
+            NetEvent::InboundRefused => out.stats.inbound_refused += 1,
+            NetEvent::InboundFailed => out.stats.inbound_failed += 1,
+            NetEvent::OutboundRefused => out.stats.outbound_refused += 1,
+            NetEvent::Identified { peer, name, addresses } => self.on_identified(now, peer, name, addresses),
+            NetEvent::Pong { peer, rtt } => self.peers.on_pong(&peer, rtt),
+            NetEvent::PingTimeout { connection } => {
+                out.stats.ping_timeouts += 1;
+                out.net(NetAction::Disconnect { connection });
+            }
+            NetEvent::PeerSubscribed { peer, topic } => {
+                if self.peers.is_connected(&peer) {
+                    self.topics.on_peer_subscribed(peer, &topic, out);
+                }
+            }
+            NetEvent::PeerUnsubscribed { peer, topic } => self.topics.on_peer_unsubscribed(&peer, &topic),
+            NetEvent::Published { publish, outcome } => self.topics.on_published(now, publish, outcome, out),
+            NetEvent::Message { from, topic, data } => self.topics.on_message(from, topic, data, out),
+            NetEvent::MessageRefused => out.stats.messages_refused += 1,
+            NetEvent::SlowPeer { dropped } => out.stats.slow_peer_drops += dropped,
+            NetEvent::SubstreamOpened { stream, substream } => self.streams.on_opened(now, stream, substream, out),
+            NetEvent::SubstreamFailed { stream, reason } => self.streams.on_open_failed(now, stream, reason),
+            NetEvent::SubstreamOffered { substream, .. } if self.phase != Phase::Running => {
+                out.net(NetAction::Reset { substream });
+            }
+            NetEvent::SubstreamOffered { substream, peer, connection } => {
+                self.streams.on_offered(now, substream, peer, connection, out);
+            }
+            NetEvent::Received { substream, bytes } => self.streams.on_received(now, substream, bytes, out),
+            NetEvent::Writable { substream } => self.streams.on_writable(now, substream, out),
+            NetEvent::Finished { substream } => self.streams.on_finished(now, substream, out),
+            NetEvent::Broken { substream, reason } => self.streams.on_broken(now, substream, reason),
+        }
+    }
+
+    fn on_listening(&mut self, mut addresses: Vec<String>) {
+        addresses.sort();
+        match self.listening.replace(addresses.clone()) {
+            None => {
+                let local_peer_id = self.local.clone();
+                tracing::info!(peer = %local_peer_id, ?addresses, "listening");
+                self.out.event(AviEvent::Started { local_peer_id, listen_addresses: addresses });
+            }
+            Some(before) if before == addresses => {}
+            Some(_) => self.out.event(AviEvent::ListenAddressesChanged { listen_addresses: addresses }),
+        }
+    }
+
+    fn on_connected(&mut self, now: Time, connection: ConnectionId, peer: PeerId, address: String, by: Direction) {
+        self.out.stats.connections_opened += 1;
+        tracing::debug!(%peer, address, ?by, "connected");
+        if self.peers.on_connected(now, connection, &peer, &address, by) {
+            self.out.event(AviEvent::PeerConnected { peer_id: peer.clone(), address });
+        }
+        let streams = &self.streams;
+        if let Some(connection) = self.peers.superfluous(now, &peer, |connection| streams.uses(connection)) {
+            self.out.stats.duplicate_connections += 1;
+            self.out.net(NetAction::Disconnect { connection });
+        }
+    }
+
+    fn on_disconnected(&mut self, now: Time, connection: ConnectionId, peer: PeerId) {
+        self.out.stats.connections_closed += 1;
+        let was_last = self.peers.on_disconnected(now, connection, &peer);
+        tracing::debug!(%peer, was_last, "disconnected");
+        self.streams.on_disconnected(now, connection, self.peers.connection(&peer), &mut self.out);
+        if was_last {
+            self.topics.on_peer_gone(&peer);
+            self.out.event(AviEvent::PeerDisconnected { peer_id: peer });
+        }
+    }
+
+    fn on_identified(&mut self, now: Time, peer: PeerId, name: String, addresses: Vec<String>) {
+        let (addresses, is_new) = self.peers.on_identified(&peer, name, addresses);
+        if !addresses.is_empty() {
+            self.out.net(NetAction::AddRoute { peer, addresses });
+        }
+        if is_new {
+            self.walks.on_new_peer(now);
+        }
+    }
+
+    fn peer_info(&self, now: Time, peer: &PeerId) -> Reply {
+        peer.check()?;
+        let mut info = self.peers.info(now, peer).ok_or_else(|| AviP2pError::PeerNotFound(peer.clone()))?;
+        info.topics = self.topics.of_peer(peer);
+        Ok(Answer::PeerInfo(Box::new(info)))
+    }
+
+    fn stats(&self) -> Stats {
+        Stats {
+            peers_connected: self.peers.connected_count() as u64,
+            peers_known: self.peers.known() as u64,
+            messages_held_now: self.topics.held() as u64,
+            streams_now: self.streams.count() as u64,
+            ..self.out.stats.clone()
+        }
+    }
+
+    fn begin_shutdown(&mut self, now: Time, shutdown: CommandId) {
+        tracing::info!(peer = %self.local, "shutting down");
+        self.walks.stop(&mut self.out);
+        self.topics.expire_all(&mut self.out);
+        self.streams.close_all(now, &mut self.out);
+        self.phase = Phase::Goodbye { shutdown, until: now + GOODBYE_WITHIN };
+    }
+
+    /// What follows from any input: dials within the budget, and the shutdown's next step.
+    fn advance(&mut self, now: Time) {
+        if let Phase::Running = self.phase {
+            return self.peers.dial(&mut self.out);
+        }
+        if let Phase::Goodbye { shutdown, until } = self.phase
+            && (self.streams.is_empty() || until <= now)
+        {
+            let recent = self.last_publish.is_some_and(|at| now - at < RECENT);
+            let until = if recent { now + LINGER } else { now };
+            self.phase = Phase::Linger { shutdown, until };
+        }
+        if let Phase::Linger { shutdown, until } = self.phase
+            && until <= now
+        {
+            self.out.net(NetAction::DisconnectAll);
+            self.phase = Phase::Disconnecting { shutdown, until: now + DISCONNECT_WITHIN };
+        }
+        if let Phase::Disconnecting { shutdown, until } = self.phase
+            && (self.peers.connected_count() == 0 || until <= now)
+        {
+            self.topics.abandon(&mut self.out);
+            self.out.reply(shutdown, Ok(Answer::Done));
+            self.out.stopped();
+            self.phase = Phase::Stopped;
+        }
+    }
+}

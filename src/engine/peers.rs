@@ -1,0 +1,484 @@
+//! Who is known, who is connected, whom to dial and when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::io::{ConnectionId, DialFailure, DialId, Direction, NetAction};
+use super::outbox::Outbox;
+use super::rng::Rng;
+use super::time::{Time, TimerTable};
+use crate::config::AviP2pConfig;
+use crate::event::{AviEvent, DiscoverySource};
+use crate::id::PeerId;
+use crate::stats::PeerInfo;
+
+/// First wait before a peer is dialled again. It doubles with every failure.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+/// Longest wait, before jitter.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// A discovered peer is forgotten after this many failed dials in a row, about a quarter of an hour.
+const MAX_FAILURES: u32 = 16;
+/// Two connections are a simultaneous dial if the older one is younger than this. Otherwise the older one may be
+/// dead without anybody having noticed.
+const SIMULTANEOUS: Duration = Duration::from_secs(5);
+
+/// Where a peer stands.
+#[derive(Debug)]
+enum State {
+    /// Waits for its turn in the dial budget. Next: `Dialing`, `Connected`, forgotten.
+    Known,
+    /// A dial is under way. Next: `Connected`, `Backoff`, forgotten.
+    Dialing,
+    /// At least one connection. Next: `Backoff`, forgotten if nothing says where it can be dialled.
+    Connected { since: Time, connections: Vec<Connection> },
+    /// Waits for its timer; without one, its bootstrap entry dials it. Next: `Known`, `Connected`, forgotten.
+    Backoff,
+}
+
+#[derive(Debug)]
+struct Connection {
+    id: ConnectionId,
+    since: Time,
+    /// Whether it stays within this machine.
+    is_loopback: bool,
+}
+
+#[derive(Debug)]
+struct Peer {
+    state: State,
+    source: DiscoverySource,
+    /// Where to dial it; what worked or came last is first.
+    addresses: Vec<String>,
+    name: Option<String>,
+    rtt: Option<Duration>,
+    /// Failed dials in a row.
+    failures: u32,
+}
+
+/// An entry of `bootstrap_peers`.
+#[derive(Debug)]
+struct Bootstrap {
+    /// As configured.
+    address: String,
+    /// Without the peer id.
+    dial_address: String,
+    /// Who it must be, if the configuration says so.
+    pinned: Option<PeerId>,
+    /// Who answered last.
+    peer: Option<PeerId>,
+    failures: u32,
+    waits: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    Bootstrap(usize),
+    Peer(PeerId),
+}
+
+#[derive(Debug)]
+pub(crate) struct Peers {
+    local: PeerId,
+    max_peers: usize,
+    known_peers: usize,
+    addresses_per_peer: usize,
+    concurrent_dials: usize,
+    peers: BTreeMap<PeerId, Peer>,
+    /// The peers in `State::Known` that have an address.
+    candidates: BTreeSet<PeerId>,
+    connected: usize,
+    bootstrap: Vec<Bootstrap>,
+    dials: BTreeMap<DialId, Target>,
+    next_dial: u64,
+    timers: TimerTable<Target>,
+    rng: Rng,
+}
+
+impl Peers {
+    pub(crate) fn new(config: &AviP2pConfig, local: PeerId, rng: Rng) -> Self {
+        Self {
+            local,
+            max_peers: config.max_peers,
+            known_peers: config.limits.known_peers,
+            addresses_per_peer: config.limits.addresses_per_peer,
+            concurrent_dials: config.limits.concurrent_dials,
+            peers: BTreeMap::new(),
+            candidates: BTreeSet::new(),
+            connected: 0,
+            bootstrap: config.bootstrap_peers.iter().map(|address| Bootstrap::new(address)).collect(),
+            dials: BTreeMap::new(),
+            next_dial: 1,
+            timers: TimerTable::new(),
+            rng,
+        }
+    }
+
+    pub(crate) fn known(&self) -> usize {
+        self.peers.len()
+    }
+
+    pub(crate) fn connected(&self) -> impl Iterator<Item = &PeerId> {
+        let connected = self.peers.iter().filter(|(_, peer)| matches!(peer.state, State::Connected { .. }));
+        connected.map(|(id, _)| id)
+    }
+
+    pub(crate) fn connected_count(&self) -> usize {
+        self.connected
+    }
+
+    pub(crate) fn is_connected(&self, peer: &PeerId) -> bool {
+        self.connection(peer).is_some()
+    }
+
+    /// The connection that new streams use: the newest.
+    pub(crate) fn connection(&self, peer: &PeerId) -> Option<ConnectionId> {
+        match &self.peers.get(peer)?.state {
+            State::Connected { connections, .. } => connections.last().map(|connection| connection.id),
+            _ => None,
+        }
+    }
+
+    /// Everything about a peer but its topics.
+    pub(crate) fn info(&self, now: Time, id: &PeerId) -> Option<PeerInfo> {
+        let peer = self.peers.get(id)?;
+        let since = match &peer.state {
+            State::Connected { since, .. } => Some(*since),
+            _ => None,
+        };
+        Some(PeerInfo {
+            peer_id: id.clone(),
+            name: peer.name.clone(),
+            addresses: peer.addresses.clone(),
+            source: peer.source,
+            connected: since.is_some(),
+            connected_for: since.map(|since| now - since),
+            rtt: peer.rtt,
+            topics: Vec::new(),
+        })
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.timers.next_deadline()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        while let Some(target) = self.timers.pop_due(now) {
+            match target {
+                Target::Bootstrap(index) => self.bootstrap[index].waits = true,
+                Target::Peer(peer) => self.make_known(&peer),
+            }
+        }
+    }
+
+    /// Begins as many dials as the budget allows.
+    pub(crate) fn dial(&mut self, out: &mut Outbox) {
+        while self.dials.len() < self.concurrent_dials && self.connected + self.dials.len() < self.max_peers {
+            let Some(target) = self.next_target() else { return };
+            let dial = DialId(self.next_dial);
+            self.next_dial += 1;
+            let (peer, addresses) = match &target {
+                Target::Bootstrap(index) => {
+                    let entry = &mut self.bootstrap[*index];
+                    entry.waits = false;
+                    (entry.pinned.clone(), vec![entry.dial_address.clone()])
+                }
+                Target::Peer(id) => {
+                    self.candidates.remove(id);
+                    let Some(peer) = self.peers.get_mut(id) else { continue };
+                    peer.state = State::Dialing;
+                    (Some(id.clone()), peer.addresses.clone())
+                }
+            };
+            tracing::debug!(peer = peer.as_ref().map(PeerId::as_str), ?addresses, "dial");
+            out.stats.dials += 1;
+            out.net(NetAction::Dial { dial, peer, addresses });
+            self.dials.insert(dial, target);
+        }
+    }
+
+    // What the network says.
+
+    /// Somebody says that a peer may be reached at these addresses.
+    pub(crate) fn on_discovered(
+        &mut self,
+        id: PeerId,
+        addresses: Vec<String>,
+        source: DiscoverySource,
+        out: &mut Outbox,
+    ) {
+        if id == self.local || addresses.is_empty() {
+            return;
+        }
+        let is_new = !self.peers.contains_key(&id);
+        if is_new && !self.make_room() {
+            out.stats.peers_ignored += 1;
+            return;
+        }
+        let max = self.addresses_per_peer;
+        let peer = self.peers.entry(id.clone()).or_insert_with(|| Peer::new(source));
+        let moved = addresses.into_iter().filter(|address| peer.remember(address, max)).count() > 0;
+        match peer.state {
+            State::Known => self.make_known(&id),
+            State::Backoff if moved => {
+                self.timers.stop(&Target::Peer(id.clone()));
+                self.make_known(&id);
+            }
+            _ => {}
+        }
+        if is_new {
+            out.event(AviEvent::PeerDiscovered { peer_id: id });
+        }
+    }
+
+    /// Returns whether the peer was not connected before.
+    pub(crate) fn on_connected(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        id: &PeerId,
+        address: &str,
+        direction: Direction,
+    ) -> bool {
+        let source = match direction {
+            Direction::Inbound => DiscoverySource::Inbound,
+            Direction::Outbound(Some(dial)) => match self.dials.remove(&dial) {
+                Some(Target::Bootstrap(index)) => {
+                    self.on_bootstrap_connected(index, id);
+                    DiscoverySource::Bootstrap
+                }
+                _ => DiscoverySource::Kademlia,
+            },
+            Direction::Outbound(None) => DiscoverySource::Kademlia,
+        };
+        self.candidates.remove(id);
+        self.timers.stop(&Target::Peer(id.clone()));
+        if !self.peers.contains_key(id) {
+            // A connected peer is always remembered; `max_peers` bounds them.
+            self.make_room();
+        }
+        let max = self.addresses_per_peer;
+        let peer = self.peers.entry(id.clone()).or_insert_with(|| Peer::new(source));
+        peer.failures = 0;
+        if direction != Direction::Inbound {
+            peer.remember(address, max);
+        }
+        let connection = Connection { id: connection, since: now, is_loopback: is_loopback(address) };
+        match &mut peer.state {
+            State::Connected { connections, .. } => {
+                connections.push(connection);
+                false
+            }
+            state => {
+                *state = State::Connected { since: now, connections: vec![connection] };
+                self.connected += 1;
+                true
+            }
+        }
+    }
+
+    /// Of two connections to a peer, which one this node closes. The lower peer id decides for both ends.
+    pub(crate) fn superfluous(
+        &self,
+        now: Time,
+        id: &PeerId,
+        is_in_use: impl Fn(ConnectionId) -> bool,
+    ) -> Option<ConnectionId> {
+        let State::Connected { connections, .. } = &self.peers.get(id)?.state else { return None };
+        let [older, .., newer] = connections.as_slice() else { return None };
+        if self.local > *id {
+            return None;
+        }
+        if now - older.since < SIMULTANEOUS {
+            return Some(newer.id);
+        }
+        // If it is alive, it matters to a call; if it is dead, ping will say so.
+        (!is_in_use(older.id)).then_some(older.id)
+    }
+
+    /// Returns whether it was the last one.
+    pub(crate) fn on_disconnected(&mut self, now: Time, connection: ConnectionId, id: &PeerId) -> bool {
+        let Some(peer) = self.peers.get_mut(id) else { return false };
+        let State::Connected { connections, .. } = &mut peer.state else { return false };
+        connections.retain(|other| other.id != connection);
+        if !connections.is_empty() {
+            return false;
+        }
+        self.connected -= 1;
+        (peer.rtt, peer.name) = (None, None);
+        if peer.addresses.is_empty() {
+            self.forget(id);
+        } else {
+            self.back_off(now, id);
+        }
+        if self.redial_bootstrap(now, id) {
+            self.timers.stop(&Target::Peer(id.clone()));
+        }
+        true
+    }
+
+    pub(crate) fn on_dial_failed(&mut self, now: Time, dial: DialId, failure: DialFailure, out: &mut Outbox) {
+        let Some(target) = self.dials.remove(&dial) else { return };
+        out.stats.dials_failed += 1;
+        match target {
+            Target::Bootstrap(index) => self.on_bootstrap_failed(now, index, failure, out),
+            Target::Peer(id) => {
+                let Some(peer) = self.peers.get_mut(&id).filter(|peer| matches!(peer.state, State::Dialing)) else {
+                    return;
+                };
+                // A refusal says that there is no room here, and nothing about the peer.
+                peer.failures += u32::from(failure != DialFailure::Refused);
+                if failure == DialFailure::Myself || peer.failures >= MAX_FAILURES {
+                    self.forget(&id);
+                } else {
+                    self.back_off(now, &id);
+                }
+            }
+        }
+    }
+
+    /// A connected peer says who it is. Returns where others can reach it, and whether this is news.
+    pub(crate) fn on_identified(
+        &mut self,
+        id: &PeerId,
+        name: String,
+        mut addresses: Vec<String>,
+    ) -> (Vec<String>, bool) {
+        let max = self.addresses_per_peer;
+        let Some(peer) = self.peers.get_mut(id) else { return (Vec::new(), false) };
+        let State::Connected { connections, .. } = &peer.state else { return (Vec::new(), false) };
+        let stays_here = connections.iter().any(|connection| connection.is_loopback);
+        addresses.retain(|address| stays_here || !is_loopback(address));
+        addresses.truncate(max);
+        for address in addresses.iter().rev() {
+            peer.remember(address, max);
+        }
+        (addresses, peer.name.replace(name).is_none())
+    }
+
+    pub(crate) fn on_pong(&mut self, id: &PeerId, rtt: Duration) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.rtt = Some(rtt);
+        }
+    }
+
+    // What follows.
+
+    fn next_target(&mut self) -> Option<Target> {
+        for index in 0..self.bootstrap.len() {
+            let entry = &self.bootstrap[index];
+            let is_connected = entry.peer.as_ref().or(entry.pinned.as_ref()).is_some_and(|id| self.is_connected(id));
+            if entry.waits && !is_connected {
+                return Some(Target::Bootstrap(index));
+            }
+        }
+        // At random, or every node of a mesh would dial the same few first.
+        let at = self.rng.next() as usize % self.candidates.len().max(1);
+        self.candidates.iter().nth(at).cloned().map(Target::Peer)
+    }
+
+    fn make_known(&mut self, id: &PeerId) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.state = State::Known;
+            if !peer.addresses.is_empty() {
+                self.candidates.insert(id.clone());
+            }
+        }
+    }
+
+    fn back_off(&mut self, now: Time, id: &PeerId) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.state = State::Backoff;
+            let wait = self.rng.jitter(backoff(peer.failures));
+            self.timers.set(Target::Peer(id.clone()), now + wait);
+        }
+    }
+
+    fn forget(&mut self, id: &PeerId) {
+        self.peers.remove(id);
+        self.candidates.remove(id);
+        self.timers.stop(&Target::Peer(id.clone()));
+    }
+
+    /// Makes room for one more peer, at the cost of the one that failed most. Returns whether there is room.
+    fn make_room(&mut self) -> bool {
+        if self.peers.len() < self.known_peers {
+            return true;
+        }
+        let failing = self.peers.iter().filter(|(_, peer)| matches!(peer.state, State::Backoff) && peer.failures > 0);
+        let worst = failing.max_by_key(|(_, peer)| peer.failures).map(|(id, _)| id.clone());
+        worst.inspect(|id| self.forget(id)).is_some()
+    }
+
+    fn on_bootstrap_connected(&mut self, index: usize, id: &PeerId) {
+        let entry = &mut self.bootstrap[index];
+        entry.failures = 0;
+        entry.peer = Some(id.clone());
+        // Whoever answers there is dialled again for ever, also if another connection is the one that stays.
+        entry.waits = true;
+    }
+
+    /// Returns whether a bootstrap entry looks after this peer.
+    fn redial_bootstrap(&mut self, now: Time, id: &PeerId) -> bool {
+        let mut found = false;
+        for index in 0..self.bootstrap.len() {
+            if self.bootstrap[index].peer.as_ref() == Some(id) {
+                found = true;
+                self.bootstrap[index].waits = false;
+                let wait = self.rng.jitter(FIRST_BACKOFF);
+                self.timers.set(Target::Bootstrap(index), now + wait);
+            }
+        }
+        found
+    }
+
+    fn on_bootstrap_failed(&mut self, now: Time, index: usize, failure: DialFailure, out: &mut Outbox) {
+        let entry = &mut self.bootstrap[index];
+        let reason = match failure {
+            // The entry is this very node: nothing to dial, now or later.
+            DialFailure::Myself => return,
+            DialFailure::Refused => "the connection policy refused it".to_owned(),
+            DialFailure::Unreachable(reason) => reason,
+        };
+        let retry_in = self.rng.jitter(backoff(entry.failures));
+        entry.failures = entry.failures.saturating_add(1);
+        self.timers.set(Target::Bootstrap(index), now + retry_in);
+        let address = entry.address.clone();
+        tracing::debug!(address, reason, ?retry_in, "bootstrap peer cannot be reached");
+        out.event(AviEvent::BootstrapFailed { address, reason, retry_in });
+    }
+}
+
+impl Peer {
+    fn new(source: DiscoverySource) -> Self {
+        Self { state: State::Known, source, addresses: Vec::new(), name: None, rtt: None, failures: 0 }
+    }
+
+    /// Puts an address first. Returns whether it was new.
+    fn remember(&mut self, address: &str, max: usize) -> bool {
+        let before = self.addresses.len();
+        self.addresses.retain(|other| other != address);
+        let is_new = self.addresses.len() == before;
+        self.addresses.insert(0, address.to_owned());
+        self.addresses.truncate(max);
+        is_new
+    }
+}
+
+impl Bootstrap {
+    fn new(address: &str) -> Self {
+        let (dial_address, pinned) = match address.split_once("/p2p/") {
+            Some((dial_address, peer)) => (dial_address.to_owned(), Some(PeerId::new(peer))),
+            None => (address.to_owned(), None),
+        };
+        Self { address: address.to_owned(), dial_address, pinned, peer: None, failures: 0, waits: true }
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    FIRST_BACKOFF.saturating_mul(1 << failures.min(6)).min(MAX_BACKOFF)
+}
+
+/// An address of loopback is of use only to those who reach the peer over loopback.
+fn is_loopback(address: &str) -> bool {
+    address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")
+}

@@ -1,0 +1,331 @@
+//! One audio stream: its lifecycle, what it may send now, what a frame from the other end means.
+
+use bytes::{Bytes, BytesMut};
+
+use super::io::{ConnectionId, NetAction, SubstreamId};
+use super::outbox::Outbox;
+use super::time::Time;
+use crate::audio::{AudioReceiver, SendQueue};
+use crate::config::AviP2pConfig;
+use crate::error::StreamCloseReason;
+use crate::event::AviEvent;
+use crate::id::{PeerId, StreamId};
+use crate::media::OnCongestion;
+use crate::stats::{AudioStats, RemoteAudioReport};
+use crate::wire::{Code, DATA_OVERHEAD_BYTES, Decoder, Frame, Open};
+
+/// Audio that goes into one write. Larger ones gain nothing: Yamux cuts at 16 KiB.
+const BATCH_BYTES: usize = 16 * 1024;
+
+/// Where a stream stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The substream of a request is being opened. Next: `Requested`, `Lost`, over.
+    Opening,
+    /// OPEN is on its way, the answer awaited. Next: `Open`, `Lost`, `Closing`, over.
+    Requested,
+    /// A peer's substream whose OPEN has not come; the application does not know it. Next: `Offered`, `Closing`, over.
+    Unnamed,
+    /// The application is to accept or reject. Next: `Open`, `Lost`, `Closing`, over.
+    Offered,
+    /// Audio flows. Next: `Lost`, `Closing`, over.
+    Open,
+    /// The bytes ended without a goodbye; soon it will be known whether the connection did too. Next: `Opening` of a
+    /// request that is tried again, over.
+    Lost {
+        /// How it ended.
+        reason: String,
+        /// Whether it was a request without an answer.
+        unanswered: bool,
+    },
+    /// The application knows that it is over. What is queued still leaves, what comes is thrown away. Next: over.
+    Closing,
+}
+
+impl Phase {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Opening | Self::Requested => "requested",
+            Self::Unnamed | Self::Offered => "offered",
+            Self::Open => "open",
+            Self::Lost { .. } => "lost",
+            Self::Closing => "closed",
+        }
+    }
+}
+
+/// What a frame from the other end comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Go on.
+    On,
+    /// OPEN came: is there room for the stream?
+    Offer,
+    /// The first audio since the last REPORT came.
+    ReportDue,
+    /// The stream is over, by the other end's goodbye.
+    Over(StreamCloseReason),
+}
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) id: StreamId,
+    pub(crate) peer: PeerId,
+    pub(crate) connection: ConnectionId,
+    pub(crate) substream: Option<SubstreamId>,
+    pub(crate) phase: Phase,
+    /// Whether a request has been moved to another connection, which happens once.
+    moved: bool,
+    pub(crate) open: Open,
+    pub(crate) send: SendQueue,
+    /// The frame that ends this direction, once everything before it has left.
+    farewell: Option<Frame>,
+    /// Encoded frames other than audio.
+    control: BytesMut,
+    /// Whether a write is under way.
+    writing: bool,
+    decoder: Decoder,
+    receiver: AudioReceiver,
+    report_armed: bool,
+    max_payload_bytes: usize,
+    frames_sent: u64,
+    remote: Option<RemoteAudioReport>,
+}
+
+impl Stream {
+    pub(crate) fn new(
+        id: StreamId,
+        peer: PeerId,
+        connection: ConnectionId,
+        phase: Phase,
+        on_congestion: OnCongestion,
+        config: &AviP2pConfig,
+    ) -> Self {
+        let limits = &config.limits;
+        Self {
+            id,
+            peer,
+            connection,
+            substream: None,
+            phase,
+            moved: false,
+            open: Open::default(),
+            send: SendQueue::new(config.audio_queue, limits.audio_queue_bytes, on_congestion),
+            farewell: None,
+            control: BytesMut::new(),
+            writing: false,
+            decoder: Decoder::new(limits.max_audio_frame_bytes + DATA_OVERHEAD_BYTES),
+            receiver: AudioReceiver::new(config.audio_queue),
+            report_armed: false,
+            max_payload_bytes: limits.max_audio_frame_bytes,
+            frames_sent: 0,
+            remote: None,
+        }
+    }
+
+    /// Whether the application may still name it.
+    pub(crate) fn is_alive(&self) -> bool {
+        !matches!(self.phase, Phase::Unnamed | Phase::Closing)
+    }
+
+    /// A request that nobody answered, and that can be asked again.
+    pub(crate) fn can_move(&self) -> bool {
+        !self.moved && self.is_unanswered()
+    }
+
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(self.phase, Phase::Opening | Phase::Requested | Phase::Lost { unanswered: true, .. })
+    }
+
+    /// Begins the request again on another connection.
+    pub(crate) fn move_to(&mut self, connection: ConnectionId) {
+        self.moved = true;
+        self.connection = connection;
+        self.substream = None;
+        self.phase = Phase::Opening;
+        self.control.clear();
+        self.writing = false;
+        self.decoder = Decoder::new(self.max_payload_bytes + DATA_OVERHEAD_BYTES);
+    }
+
+    pub(crate) fn queue_control(&mut self, frame: &Frame) {
+        frame.encode(&mut self.control);
+    }
+
+    /// Ends this direction with `frame`, after the audio that waits.
+    pub(crate) fn part_with(&mut self, frame: Frame) {
+        self.phase = Phase::Closing;
+        self.farewell = Some(frame);
+    }
+
+    /// The other end has gone: audio that waits has no receiver any more.
+    pub(crate) fn fall_silent(&mut self, out: &mut Outbox) {
+        self.phase = Phase::Closing;
+        self.control.clear();
+        out.stats.audio_frames_dropped += self.send.discard();
+        if let Some(substream) = self.substream {
+            out.net(NetAction::Finish { substream });
+        }
+    }
+
+    /// Whether the last bytes of this direction have not been handed out yet.
+    pub(crate) fn has_farewell(&self) -> bool {
+        self.farewell.is_some()
+    }
+
+    /// The goodbye of a stream that is open or may become so.
+    pub(crate) fn close_frame(&self, code: Code) -> Frame {
+        Frame::Close { code, next_sequence: self.send.next_sequence(), reason: String::new() }
+    }
+
+    pub(crate) fn on_writable(&mut self) {
+        self.writing = false;
+    }
+
+    /// Writes what may be written now, one write at a time.
+    pub(crate) fn pump(&mut self, now: Time, out: &mut Outbox) {
+        let Some(substream) = self.substream else { return };
+        if self.writing || matches!(self.phase, Phase::Lost { .. }) {
+            return;
+        }
+        let mut bytes = std::mem::take(&mut self.control);
+        if !self.send.is_empty() {
+            let dropped = self.send.dropped();
+            let sent = self.send.take_batch(now, BATCH_BYTES, &mut bytes);
+            self.frames_sent += sent;
+            out.stats.audio_frames_sent += sent;
+            out.stats.audio_frames_dropped += self.send.dropped() - dropped;
+        }
+        let farewell = if self.send.is_empty() { self.farewell.take() } else { None };
+        if let Some(frame) = &farewell {
+            frame.encode(&mut bytes);
+        }
+        if !bytes.is_empty() {
+            self.writing = true;
+            out.net(NetAction::Write { substream, bytes: bytes.freeze() });
+        }
+        if farewell.is_some() {
+            out.net(NetAction::Finish { substream });
+        }
+    }
+
+    /// Takes bytes of the other end, up to the first frame that changes what the stream is.
+    ///
+    /// The error says which rule of the protocol was broken.
+    pub(crate) fn on_bytes(&mut self, now: Time, bytes: &mut Bytes, out: &mut Outbox) -> Result<Step, String> {
+        while self.phase != Phase::Closing {
+            let skipped = self.decoder.skipped();
+            let frame = self.decoder.decode(bytes);
+            out.stats.frames_skipped += self.decoder.skipped() - skipped;
+            let Some(frame) = frame.map_err(|error| error.to_string())? else { return Ok(Step::On) };
+            match self.on_frame(now, frame, out)? {
+                Step::On => {}
+                step => return Ok(step),
+            }
+        }
+        bytes.clear();
+        Ok(Step::On)
+    }
+
+    fn on_frame(&mut self, now: Time, frame: Frame, out: &mut Outbox) -> Result<Step, String> {
+        match (&self.phase, frame) {
+            (Phase::Open, Frame::Data { sequence, timestamp_us, payload }) => {
+                return self.on_data(now, sequence, timestamp_us, payload, out);
+            }
+            (Phase::Open, Frame::Report(report)) => {
+                self.remote = Some(RemoteAudioReport {
+                    highest_sequence: report.highest_sequence,
+                    lost: report.lost,
+                    late: report.late,
+                    jitter: std::time::Duration::from_micros(report.jitter_us),
+                });
+            }
+            (Phase::Open, Frame::Close { code, next_sequence, .. }) => {
+                let missing = self.receiver.on_end(next_sequence).map_err(|error| format!("CLOSE: {error}"))?;
+                self.tell_gap(missing, out);
+                return Ok(Step::Over(close_reason(code)));
+            }
+            (Phase::Offered, Frame::Close { code, .. }) => return Ok(Step::Over(close_reason(code))),
+            (Phase::Unnamed, Frame::Open(open)) => {
+                self.open = open;
+                return Ok(Step::Offer);
+            }
+            (Phase::Requested, Frame::Accept) => {
+                self.phase = Phase::Open;
+                out.event(AviEvent::AudioStreamAccepted { peer_id: self.peer.clone(), stream_id: self.id });
+            }
+            (Phase::Requested, Frame::Reject { code, reason }) => {
+                return Ok(Step::Over(match code {
+                    Code::Timeout => StreamCloseReason::Timeout,
+                    Code::Limit if reason.is_empty() => StreamCloseReason::Rejected("a limit is reached".to_owned()),
+                    _ => StreamCloseReason::Rejected(reason),
+                }));
+            }
+            (phase, frame) => return Err(format!("{} on a stream that is {}", frame.name(), phase.name())),
+        }
+        Ok(Step::On)
+    }
+
+    fn on_data(
+        &mut self,
+        now: Time,
+        sequence: u64,
+        timestamp_us: u64,
+        payload: Bytes,
+        out: &mut Outbox,
+    ) -> Result<Step, String> {
+        if payload.len() > self.max_payload_bytes {
+            return Err(format!("DATA.payload of {} bytes exceeds {}", payload.len(), self.max_payload_bytes));
+        }
+        let missing = self.receiver.on_data(now, sequence, timestamp_us).map_err(|error| error.to_string())?;
+        self.tell_gap(missing, out);
+        out.stats.audio_frames_received += 1;
+        out.event(AviEvent::AudioData { from: self.peer.clone(), stream_id: self.id, data: payload.into() });
+        match std::mem::replace(&mut self.report_armed, true) {
+            true => Ok(Step::On),
+            false => Ok(Step::ReportDue),
+        }
+    }
+
+    fn tell_gap(&self, missing: u64, out: &mut Outbox) {
+        if missing > 0 {
+            out.stats.audio_frames_missing = out.stats.audio_frames_missing.saturating_add(missing);
+            out.event(AviEvent::AudioGap { from: self.peer.clone(), stream_id: self.id, missing });
+        }
+    }
+
+    /// Sends REPORT, unless the last one has not left yet.
+    pub(crate) fn report(&mut self) {
+        self.report_armed = false;
+        if self.control.is_empty() && self.phase == Phase::Open {
+            let report = Frame::Report(self.receiver.report());
+            self.queue_control(&report);
+        }
+    }
+
+    pub(crate) fn audio_stats(&self) -> AudioStats {
+        let seen = self.receiver.report();
+        AudioStats {
+            peer_id: self.peer.clone(),
+            accepted: self.phase == Phase::Open,
+            media: self.open.media.clone(),
+            label: self.open.label.clone(),
+            frames_given: self.send.next_sequence(),
+            frames_sent: self.frames_sent,
+            frames_dropped: self.send.dropped(),
+            queued_bytes: self.send.queued_bytes(),
+            frames_received: self.receiver.received(),
+            frames_lost: seen.lost,
+            frames_late: seen.late,
+            jitter: std::time::Duration::from_micros(seen.jitter_us),
+            remote: self.remote,
+        }
+    }
+}
+
+fn close_reason(code: Code) -> StreamCloseReason {
+    match code {
+        Code::Timeout => StreamCloseReason::Timeout,
+        _ => StreamCloseReason::RemoteClose,
+    }
+}

@@ -1,0 +1,423 @@
+//! All audio streams of a node: which may exist, what the application and the other ends do to them, their timeouts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::io::{Answer, ConnectionId, NetAction, Reply, SubstreamId};
+use super::outbox::Outbox;
+use super::stream::{Phase, Step, Stream};
+use super::time::{Time, TimerTable};
+use crate::config::AviP2pConfig;
+use crate::error::{AviP2pError, StreamCloseReason};
+use crate::event::AviEvent;
+use crate::id::{PeerId, StreamId};
+use crate::media::{OnCongestion, StreamOptions};
+use crate::wire::{Code, Frame, Open};
+
+/// How long an opened substream may be silent before it says OPEN.
+const OPEN_WITHIN: Duration = Duration::from_secs(10);
+/// How much longer the accepting end waits than the asking one, whose own timeout says why.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
+/// How long the other end has to see a goodbye.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// How long after its substreams a lost connection may be reported.
+const VERDICT_WITHIN: Duration = Duration::from_millis(500);
+/// RFC 3550 §6.2 has reports every few seconds; calls want to know sooner.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// Streams beyond `max_audio_streams` that may be saying goodbye or have not said OPEN.
+const SPARE_STREAMS: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// The phase has lasted too long.
+    Phase,
+    /// REPORT is due.
+    Report,
+}
+
+#[derive(Debug)]
+pub(crate) struct Streams {
+    config: AviP2pConfig,
+    next: u64,
+    streams: BTreeMap<StreamId, Stream>,
+    by_substream: BTreeMap<SubstreamId, StreamId>,
+    timers: TimerTable<(StreamId, Timer)>,
+}
+
+impl Streams {
+    pub(crate) fn new(config: &AviP2pConfig) -> Self {
+        Self {
+            config: config.clone(),
+            next: 1,
+            streams: BTreeMap::new(),
+            by_substream: BTreeMap::new(),
+            timers: TimerTable::new(),
+        }
+    }
+
+    /// Streams that the application may name: requested, offered, open.
+    pub(crate) fn count(&self) -> usize {
+        self.streams.values().filter(|stream| stream.is_alive()).count()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    pub(crate) fn uses(&self, connection: ConnectionId) -> bool {
+        self.streams.values().any(|stream| stream.connection == connection && stream.is_alive())
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.timers.next_deadline()
+    }
+
+    // What the application wants.
+
+    pub(crate) fn request(
+        &mut self,
+        now: Time,
+        peer: PeerId,
+        connection: ConnectionId,
+        options: StreamOptions,
+        out: &mut Outbox,
+    ) -> Reply {
+        options.validate()?;
+        let max = self.config.max_audio_streams;
+        if self.count() >= max {
+            return Err(AviP2pError::LimitReached { limit: "max_audio_streams", max });
+        }
+        let id = self.insert(peer, connection, Phase::Opening, options.on_congestion);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.open = Open { media: options.media, label: options.label };
+        }
+        out.stats.streams_requested += 1;
+        self.timers.set((id, Timer::Phase), now + self.config.accept_timeout);
+        out.net(NetAction::OpenSubstream { stream: id, connection });
+        Ok(Answer::Stream(id))
+    }
+
+    pub(crate) fn accept(&mut self, now: Time, id: StreamId, out: &mut Outbox) -> Reply {
+        let stream = self.offered(id, "accepted")?;
+        stream.phase = Phase::Open;
+        stream.queue_control(&Frame::Accept);
+        stream.pump(now, out);
+        self.timers.stop(&(id, Timer::Phase));
+        Ok(Answer::Done)
+    }
+
+    pub(crate) fn reject(&mut self, now: Time, id: StreamId, reason: String, out: &mut Outbox) -> Reply {
+        self.offered(id, "rejected")?;
+        let farewell = Frame::Reject { code: Code::Application, reason };
+        self.say_goodbye(now, id, farewell, Some(StreamCloseReason::LocalClose), out);
+        Ok(Answer::Done)
+    }
+
+    pub(crate) fn send(&mut self, now: Time, id: StreamId, data: Bytes, out: &mut Outbox) -> Reply {
+        let max = self.config.limits.max_audio_frame_bytes;
+        let stream = self.alive(id)?;
+        if stream.phase != Phase::Open {
+            return Err(AviP2pError::StreamNotAccepted(id));
+        }
+        if data.is_empty() {
+            return Err(AviP2pError::EmptyPayload("an audio frame"));
+        }
+        if data.len() > max {
+            let limit = "limits.max_audio_frame_bytes";
+            return Err(AviP2pError::PayloadTooLarge { len: data.len(), max, limit });
+        }
+        let dropped = stream.send.dropped();
+        if stream.send.push(now, data).is_err() {
+            out.stats.audio_frames_refused += 1;
+            return Err(AviP2pError::Congested("the stream's send queue is full"));
+        }
+        out.stats.audio_frames_dropped += stream.send.dropped() - dropped;
+        stream.pump(now, out);
+        Ok(Answer::Done)
+    }
+
+    pub(crate) fn close(&mut self, now: Time, id: StreamId, out: &mut Outbox) -> Reply {
+        self.alive(id)?;
+        self.end(now, id, Code::Application, StreamCloseReason::LocalClose, out);
+        Ok(Answer::Done)
+    }
+
+    pub(crate) fn audio_stats(&mut self, id: StreamId) -> Reply {
+        Ok(Answer::AudioStats(Box::new(self.alive(id)?.audio_stats())))
+    }
+
+    pub(crate) fn close_all(&mut self, now: Time, out: &mut Outbox) {
+        for id in self.streams.keys().copied().collect::<Vec<_>>() {
+            match self.streams.get(&id).map(|stream| &stream.phase) {
+                Some(Phase::Closing) | None => {}
+                Some(Phase::Unnamed) => self.forget(id, out),
+                Some(_) => self.end(now, id, Code::Application, StreamCloseReason::LocalClose, out),
+            }
+        }
+    }
+
+    // What the network says.
+
+    pub(crate) fn on_opened(&mut self, now: Time, id: StreamId, substream: SubstreamId, out: &mut Outbox) {
+        match self.streams.get_mut(&id) {
+            Some(stream) if stream.phase == Phase::Opening => {
+                stream.phase = Phase::Requested;
+                stream.substream = Some(substream);
+                let open = Frame::Open(stream.open.clone());
+                stream.queue_control(&open);
+                stream.pump(now, out);
+                self.by_substream.insert(substream, id);
+            }
+            // Closed in the meantime.
+            _ => out.net(NetAction::Reset { substream }),
+        }
+    }
+
+    pub(crate) fn on_open_failed(&mut self, now: Time, id: StreamId, reason: String) {
+        if self.streams.get(&id).is_some_and(|stream| stream.phase == Phase::Opening) {
+            self.lose(now, id, reason);
+        }
+    }
+
+    pub(crate) fn on_offered(
+        &mut self,
+        now: Time,
+        substream: SubstreamId,
+        peer: PeerId,
+        connection: ConnectionId,
+        out: &mut Outbox,
+    ) {
+        if self.streams.len() >= self.config.max_audio_streams + SPARE_STREAMS {
+            out.stats.streams_refused += 1;
+            return out.net(NetAction::Reset { substream });
+        }
+        let id = self.insert(peer, connection, Phase::Unnamed, OnCongestion::default());
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.substream = Some(substream);
+        }
+        self.by_substream.insert(substream, id);
+        self.timers.set((id, Timer::Phase), now + OPEN_WITHIN);
+    }
+
+    pub(crate) fn on_received(&mut self, now: Time, substream: SubstreamId, mut bytes: Bytes, out: &mut Outbox) {
+        let Some(id) = self.by_substream.get(&substream).copied() else { return };
+        while let Some(stream) = self.streams.get_mut(&id) {
+            let awaited = stream.phase == Phase::Requested;
+            let step = stream.on_bytes(now, &mut bytes, out);
+            if awaited && stream.phase == Phase::Open {
+                self.timers.stop(&(id, Timer::Phase));
+            }
+            match step {
+                Ok(Step::On) => return,
+                Ok(Step::Offer) => self.on_offer(now, id, out),
+                Ok(Step::ReportDue) => self.timers.set((id, Timer::Report), now + REPORT_EVERY),
+                Ok(Step::Over(reason)) => self.on_goodbye(now, id, reason, out),
+                Err(broken) => return self.on_broken_rule(id, broken, out),
+            }
+        }
+    }
+
+    pub(crate) fn on_writable(&mut self, now: Time, substream: SubstreamId, out: &mut Outbox) {
+        if let Some(stream) = self.by_substream.get(&substream).and_then(|id| self.streams.get_mut(id)) {
+            stream.on_writable();
+            stream.pump(now, out);
+        }
+    }
+
+    /// The other end says nothing more.
+    pub(crate) fn on_finished(&mut self, now: Time, substream: SubstreamId, out: &mut Outbox) {
+        let Some(id) = self.by_substream.get(&substream).copied() else { return };
+        match self.streams.get(&id) {
+            // Both ends have finished, and the network lets go of such a substream.
+            Some(stream) if stream.phase == Phase::Closing && !stream.has_farewell() => self.remove(id),
+            _ => {
+                out.net(NetAction::Reset { substream });
+                self.lose(now, id, "the substream ended without CLOSE".to_owned());
+            }
+        }
+    }
+
+    pub(crate) fn on_broken(&mut self, now: Time, substream: SubstreamId, reason: String) {
+        let Some(id) = self.by_substream.get(&substream).copied() else { return };
+        self.lose(now, id, reason);
+    }
+
+    /// A connection has ended; `other` is another one to the same peer.
+    pub(crate) fn on_disconnected(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        other: Option<ConnectionId>,
+        out: &mut Outbox,
+    ) {
+        let here = self.streams.values().filter(|stream| stream.connection == connection);
+        for id in here.map(|stream| stream.id).collect::<Vec<_>>() {
+            match (self.streams.get_mut(&id), other) {
+                (Some(stream), Some(other)) if stream.can_move() => {
+                    if let Some(substream) = stream.substream {
+                        self.by_substream.remove(&substream);
+                    }
+                    stream.move_to(other);
+                    self.timers.set((id, Timer::Phase), now + self.config.accept_timeout);
+                    out.net(NetAction::OpenSubstream { stream: id, connection: other });
+                }
+                _ => self.conclude(id, StreamCloseReason::PeerDisconnected, out),
+            }
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Time, out: &mut Outbox) {
+        while let Some((id, timer)) = self.timers.pop_due(now) {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            match (timer, stream.phase.clone()) {
+                (Timer::Report, _) => {
+                    stream.report();
+                    stream.pump(now, out);
+                }
+                (Timer::Phase, Phase::Opening | Phase::Requested | Phase::Offered) => {
+                    self.end(now, id, Code::Timeout, StreamCloseReason::Timeout, out);
+                }
+                (Timer::Phase, Phase::Unnamed) => self.on_broken_rule(id, "no OPEN in time".to_owned(), out),
+                (Timer::Phase, Phase::Lost { reason, .. }) => {
+                    self.conclude(id, StreamCloseReason::Error(reason), out);
+                }
+                (Timer::Phase, Phase::Closing) => self.forget(id, out),
+                (Timer::Phase, Phase::Open) => {}
+            }
+        }
+    }
+
+    // What follows from either.
+
+    fn insert(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        phase: Phase,
+        on_congestion: OnCongestion,
+    ) -> StreamId {
+        let id = StreamId(self.next);
+        self.next += 1;
+        self.streams.insert(id, Stream::new(id, peer, connection, phase, on_congestion, &self.config));
+        id
+    }
+
+    fn alive(&mut self, id: StreamId) -> Result<&mut Stream, AviP2pError> {
+        self.streams.get_mut(&id).filter(|stream| stream.is_alive()).ok_or(AviP2pError::StreamNotFound(id))
+    }
+
+    fn offered(&mut self, stream_id: StreamId, action: &'static str) -> Result<&mut Stream, AviP2pError> {
+        let stream = self.alive(stream_id)?;
+        match stream.phase {
+            Phase::Offered => Ok(stream),
+            _ => Err(AviP2pError::StreamState { stream_id, action, state: stream.phase.name() }),
+        }
+    }
+
+    fn on_offer(&mut self, now: Time, id: StreamId, out: &mut Outbox) {
+        if self.count() >= self.config.max_audio_streams {
+            out.stats.streams_refused += 1;
+            let farewell = Frame::Reject { code: Code::Limit, reason: String::new() };
+            return self.say_goodbye(now, id, farewell, None, out);
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.phase = Phase::Offered;
+        out.stats.streams_offered += 1;
+        out.event(AviEvent::AudioStreamRequested { from: stream.peer.clone(), stream_id: id });
+        self.timers.set((id, Timer::Phase), now + self.config.accept_timeout + ANSWER_GRACE);
+    }
+
+    fn on_goodbye(&mut self, now: Time, id: StreamId, reason: StreamCloseReason, out: &mut Outbox) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.fall_silent(out);
+        self.tell_closed(id, reason, out);
+        self.timers.stop(&(id, Timer::Report));
+        self.timers.set((id, Timer::Phase), now + CLOSE_WITHIN);
+    }
+
+    fn on_broken_rule(&mut self, id: StreamId, broken: String, out: &mut Outbox) {
+        out.stats.protocol_errors += 1;
+        if let Some(stream) = self.streams.get(&id) {
+            tracing::debug!(peer = %stream.peer, stream = %id, broken, "audio stream breaks the protocol");
+            if stream.is_alive() {
+                self.tell_closed(id, StreamCloseReason::Protocol(broken), out);
+            }
+        }
+        self.forget(id, out);
+    }
+
+    /// The application or a timeout ends a stream.
+    fn end(&mut self, now: Time, id: StreamId, code: Code, reason: StreamCloseReason, out: &mut Outbox) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        let farewell = match stream.phase {
+            Phase::Opening | Phase::Lost { .. } => return self.conclude(id, reason, out),
+            Phase::Offered => Frame::Reject { code, reason: String::new() },
+            _ => stream.close_frame(code),
+        };
+        self.say_goodbye(now, id, farewell, Some(reason), out);
+    }
+
+    fn say_goodbye(
+        &mut self,
+        now: Time,
+        id: StreamId,
+        farewell: Frame,
+        reason: Option<StreamCloseReason>,
+        out: &mut Outbox,
+    ) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.part_with(farewell);
+        stream.pump(now, out);
+        if let Some(reason) = reason {
+            self.tell_closed(id, reason, out);
+        }
+        self.timers.stop(&(id, Timer::Report));
+        self.timers.set((id, Timer::Phase), now + CLOSE_WITHIN);
+    }
+
+    fn lose(&mut self, now: Time, id: StreamId, reason: String) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if !stream.is_alive() {
+            return self.remove(id);
+        }
+        if let Some(substream) = stream.substream.take() {
+            self.by_substream.remove(&substream);
+        }
+        stream.phase = Phase::Lost { reason, unanswered: stream.is_unanswered() };
+        self.timers.stop(&(id, Timer::Report));
+        self.timers.set((id, Timer::Phase), now + VERDICT_WITHIN);
+    }
+
+    /// The stream is over, and nothing is left of it on the network.
+    fn conclude(&mut self, id: StreamId, reason: StreamCloseReason, out: &mut Outbox) {
+        if self.streams.get(&id).is_some_and(Stream::is_alive) {
+            self.tell_closed(id, reason, out);
+        }
+        self.remove(id);
+    }
+
+    fn tell_closed(&self, id: StreamId, reason: StreamCloseReason, out: &mut Outbox) {
+        if let Some(stream) = self.streams.get(&id) {
+            tracing::debug!(peer = %stream.peer, stream = %id, ?reason, "audio stream closed");
+            out.event(AviEvent::AudioStreamClosed { peer_id: stream.peer.clone(), stream_id: id, reason });
+        }
+    }
+
+    /// Drops a stream with whatever the network still holds of it.
+    fn forget(&mut self, id: StreamId, out: &mut Outbox) {
+        if let Some(substream) = self.streams.get(&id).and_then(|stream| stream.substream) {
+            out.net(NetAction::Reset { substream });
+        }
+        self.remove(id);
+    }
+
+    fn remove(&mut self, id: StreamId) {
+        if let Some(substream) = self.streams.remove(&id).and_then(|stream| stream.substream) {
+            self.by_substream.remove(&substream);
+        }
+        self.timers.stop(&(id, Timer::Phase));
+        self.timers.stop(&(id, Timer::Report));
+    }
+}

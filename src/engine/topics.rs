@@ -1,0 +1,279 @@
+//! Pub/sub: this node's subscriptions, those of its peers, and messages held for a first subscriber.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::io::{Answer, CommandId, NetAction, PublishId, PublishOutcome, Reply};
+use super::outbox::Outbox;
+use super::time::Time;
+use crate::config::{AviP2pConfig, Limits};
+use crate::error::AviP2pError;
+use crate::event::AviEvent;
+use crate::id::{PeerId, Topic};
+
+#[derive(Debug)]
+pub(crate) struct Topics {
+    limits: Limits,
+    publish_hold: Duration,
+    subscribed: BTreeSet<Topic>,
+    /// Topics of connected peers, and the same the other way round.
+    of_peer: BTreeMap<PeerId, BTreeSet<Topic>>,
+    subscribers: BTreeMap<Topic, BTreeSet<PeerId>>,
+    /// In order of expiry.
+    held: VecDeque<Held>,
+    held_bytes: usize,
+    pending: BTreeMap<PublishId, Pending>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    expires: Time,
+    topic: Topic,
+    data: Bytes,
+}
+
+/// A message that the network has been given, and has not answered for.
+#[derive(Debug)]
+struct Pending {
+    origin: Origin,
+    topic: Topic,
+    data: Bytes,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    Command(CommandId),
+    Held { expires: Time },
+}
+
+impl Topics {
+    pub(crate) fn new(config: &AviP2pConfig) -> Self {
+        Self {
+            limits: config.limits.clone(),
+            publish_hold: config.publish_hold,
+            subscribed: BTreeSet::new(),
+            of_peer: BTreeMap::new(),
+            subscribers: BTreeMap::new(),
+            held: VecDeque::new(),
+            held_bytes: 0,
+            pending: BTreeMap::new(),
+            next: 1,
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.held.front().map(|held| held.expires)
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(crate) fn of_peer(&self, peer: &PeerId) -> Vec<String> {
+        self.of_peer.get(peer).into_iter().flatten().map(Topic::to_string).collect()
+    }
+
+    // What the application wants.
+
+    pub(crate) fn subscribe(&mut self, topic: &str, out: &mut Outbox) -> Reply {
+        let topic = Topic::new(topic, self.limits.max_topic_bytes)?;
+        if self.subscribed.contains(&topic) {
+            return Err(AviP2pError::AlreadySubscribed(topic.to_string()));
+        }
+        let max = self.limits.max_topics;
+        if self.subscribed.len() >= max {
+            return Err(AviP2pError::LimitReached { limit: "limits.max_topics", max });
+        }
+        self.subscribed.insert(topic.clone());
+        out.net(NetAction::Subscribe { topic });
+        Ok(Answer::Done)
+    }
+
+    pub(crate) fn unsubscribe(&mut self, topic: &str, out: &mut Outbox) -> Reply {
+        let topic = Topic::new(topic, self.limits.max_topic_bytes)?;
+        if !self.subscribed.remove(&topic) {
+            return Err(AviP2pError::NotSubscribed(topic.to_string()));
+        }
+        out.net(NetAction::Unsubscribe { topic });
+        Ok(Answer::Done)
+    }
+
+    /// The reply comes when the network has taken the message, or when it is held.
+    pub(crate) fn publish(&mut self, now: Time, id: CommandId, topic: &str, data: Bytes, out: &mut Outbox) {
+        let taken = self.check_publish(topic, &data).and_then(|topic| match self.subscribers.contains_key(&topic) {
+            true => {
+                self.hand_over(Origin::Command(id), topic, data, out);
+                Ok(None)
+            }
+            false => self.hold(now + self.publish_hold, topic, data).map(Some),
+        });
+        match taken {
+            Ok(None) => {}
+            Ok(Some(answer)) => {
+                out.stats.messages_held += 1;
+                out.reply(id, Ok(answer));
+            }
+            Err(error) => {
+                out.stats.publishes_refused += 1;
+                out.reply(id, Err(error));
+            }
+        }
+    }
+
+    // What the network says.
+
+    pub(crate) fn on_published(&mut self, now: Time, publish: PublishId, outcome: PublishOutcome, out: &mut Outbox) {
+        let Some(Pending { origin, topic, data }) = self.pending.remove(&publish) else { return };
+        let result = match (outcome, origin) {
+            (PublishOutcome::Sent, _) => {
+                out.stats.messages_published += 1;
+                Ok(Answer::Done)
+            }
+            (PublishOutcome::NoSubscribers, Origin::Command(_)) => {
+                out.stats.messages_held += 1;
+                self.hold(now + self.publish_hold, topic.clone(), data.clone())
+            }
+            (PublishOutcome::NoSubscribers, Origin::Held { expires }) => {
+                self.hold(expires, topic.clone(), data.clone())
+            }
+            (PublishOutcome::Congested, _) => Err(AviP2pError::Congested("the queues to all subscribers are full")),
+            (PublishOutcome::Refused(why), _) => Err(AviP2pError::NetworkError(why.to_owned())),
+        };
+        match (origin, result) {
+            (Origin::Command(id), result) => {
+                out.stats.publishes_refused += u64::from(result.is_err());
+                out.reply(id, result);
+            }
+            (Origin::Held { .. }, Ok(_)) => {}
+            (Origin::Held { .. }, Err(_)) => expire(&topic, data, out),
+        }
+    }
+
+    pub(crate) fn on_message(&mut self, from: PeerId, topic: String, data: Bytes, out: &mut Outbox) {
+        if !self.subscribed.contains(topic.as_str()) {
+            // It was on its way when the application unsubscribed.
+            out.stats.messages_refused += 1;
+            return;
+        }
+        out.stats.messages_received += 1;
+        out.event(AviEvent::Message { from, topic, data: data.into() });
+    }
+
+    /// A connected peer subscribes.
+    pub(crate) fn on_peer_subscribed(&mut self, peer: PeerId, topic: &str, out: &mut Outbox) {
+        let Ok(topic) = Topic::new(topic, self.limits.max_topic_bytes) else {
+            out.stats.subscriptions_ignored += 1;
+            return;
+        };
+        let topics = self.of_peer.entry(peer.clone()).or_default();
+        if topics.len() >= self.limits.max_topics && !topics.contains(&topic) {
+            out.stats.subscriptions_ignored += 1;
+            return;
+        }
+        topics.insert(topic.clone());
+        self.subscribers.entry(topic.clone()).or_default().insert(peer);
+        self.release(&topic, out);
+    }
+
+    pub(crate) fn on_peer_unsubscribed(&mut self, peer: &PeerId, topic: &str) {
+        if let Some(topics) = self.of_peer.get_mut(peer) {
+            topics.remove(topic);
+        }
+        self.remove_subscriber(peer, topic);
+    }
+
+    /// The last connection to a peer has ended.
+    pub(crate) fn on_peer_gone(&mut self, peer: &PeerId) {
+        for topic in self.of_peer.remove(peer).into_iter().flatten() {
+            self.remove_subscriber(peer, topic.as_str());
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Time, out: &mut Outbox) {
+        while self.held.front().is_some_and(|held| held.expires <= now) {
+            let Some(Held { topic, data, .. }) = self.held.pop_front() else { return };
+            self.held_bytes -= data.len();
+            expire(&topic, data, out);
+        }
+    }
+
+    /// The node is shut down: no subscriber will come for what is held.
+    pub(crate) fn expire_all(&mut self, out: &mut Outbox) {
+        self.publish_hold = Duration::ZERO;
+        self.held_bytes = 0;
+        for Held { topic, data, .. } in std::mem::take(&mut self.held) {
+            expire(&topic, data, out);
+        }
+    }
+
+    /// Answers for what the network has not answered.
+    pub(crate) fn abandon(&mut self, out: &mut Outbox) {
+        self.expire_all(out);
+        for Pending { origin, topic, data } in std::mem::take(&mut self.pending).into_values() {
+            match origin {
+                Origin::Command(id) => out.reply(id, Err(AviP2pError::ChannelClosed)),
+                Origin::Held { .. } => expire(&topic, data, out),
+            }
+        }
+    }
+
+    // What follows from either.
+
+    fn check_publish(&self, topic: &str, data: &Bytes) -> Result<Topic, AviP2pError> {
+        let topic = Topic::new(topic, self.limits.max_topic_bytes)?;
+        let max = self.limits.max_message_bytes;
+        if data.len() > max {
+            let limit = "limits.max_message_bytes";
+            return Err(AviP2pError::PayloadTooLarge { len: data.len(), max, limit });
+        }
+        Ok(topic)
+    }
+
+    fn hand_over(&mut self, origin: Origin, topic: Topic, data: Bytes, out: &mut Outbox) {
+        let publish = PublishId(self.next);
+        self.next += 1;
+        out.net(NetAction::Publish { publish, topic: topic.clone(), data: data.clone() });
+        self.pending.insert(publish, Pending { origin, topic, data });
+    }
+
+    fn hold(&mut self, expires: Time, topic: Topic, data: Bytes) -> Reply {
+        let Limits { held_messages, held_bytes, .. } = self.limits;
+        if self.held.len() >= held_messages {
+            return Err(AviP2pError::LimitReached { limit: "limits.held_messages", max: held_messages });
+        }
+        if self.held_bytes + data.len() > held_bytes {
+            return Err(AviP2pError::LimitReached { limit: "limits.held_bytes", max: held_bytes });
+        }
+        self.held_bytes += data.len();
+        let at = self.held.partition_point(|held| held.expires <= expires);
+        self.held.insert(at, Held { expires, topic, data });
+        Ok(Answer::Done)
+    }
+
+    fn release(&mut self, topic: &Topic, out: &mut Outbox) {
+        let (released, kept): (VecDeque<_>, _) =
+            std::mem::take(&mut self.held).into_iter().partition(|held| held.topic == *topic);
+        self.held = kept;
+        for Held { expires, topic, data } in released {
+            self.held_bytes -= data.len();
+            self.hand_over(Origin::Held { expires }, topic, data, out);
+        }
+    }
+
+    fn remove_subscriber(&mut self, peer: &PeerId, topic: &str) {
+        if let Some(peers) = self.subscribers.get_mut(topic) {
+            peers.remove(peer);
+            if peers.is_empty() {
+                self.subscribers.remove(topic);
+            }
+        }
+    }
+}
+
+fn expire(topic: &Topic, data: Bytes, out: &mut Outbox) {
+    out.stats.messages_expired += 1;
+    out.event(AviEvent::PublishExpired { topic: topic.to_string(), data: data.into() });
+}

@@ -1,0 +1,118 @@
+//! When to look for peers through the peers that are known.
+
+use std::time::Duration;
+
+use super::io::{Answer, CommandId, NetAction};
+use super::outbox::Outbox;
+use super::rng::Rng;
+use super::time::Time;
+use crate::config::AviP2pConfig;
+use crate::error::AviP2pError;
+use crate::id::PeerId;
+
+/// After a new peer has said who it is, its neighbours may say so too: one walk serves them all.
+const SETTLE: Duration = Duration::from_millis(300);
+/// The first pause between walks. It doubles with every walk.
+const MIN_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause between walks.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
+/// A walk that has not ended by then is given up.
+const WALK_WITHIN: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(crate) struct Walks {
+    enabled: bool,
+    max_waiting: usize,
+    /// The deadline of the walk under way.
+    running: Option<Time>,
+    /// When the next one begins.
+    next: Option<Time>,
+    /// When the last one ended.
+    ended: Option<Time>,
+    pause: Duration,
+    /// Callers who wait for the walk's end.
+    waiting: Vec<CommandId>,
+    count: u64,
+    rng: Rng,
+}
+
+impl Walks {
+    pub(crate) fn new(config: &AviP2pConfig, rng: Rng) -> Self {
+        Self {
+            enabled: config.enable_kad,
+            max_waiting: config.limits.pending_commands,
+            running: None,
+            next: None,
+            ended: None,
+            pause: MIN_PAUSE,
+            waiting: Vec::new(),
+            count: 0,
+            rng,
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.running.or(self.next)
+    }
+
+    /// The application wants a walk; it is answered when one ends.
+    pub(crate) fn discover(&mut self, now: Time, id: CommandId, out: &mut Outbox) {
+        if !self.enabled {
+            return out.reply(id, Err(AviP2pError::Disabled("enable_kad")));
+        }
+        if self.waiting.len() >= self.max_waiting {
+            let limit = AviP2pError::LimitReached { limit: "limits.pending_commands", max: self.max_waiting };
+            return out.reply(id, Err(limit));
+        }
+        self.waiting.push(id);
+        if self.running.is_none() {
+            self.begin(now, out);
+        }
+    }
+
+    /// A peer has said who it is for the first time on a connection.
+    pub(crate) fn on_new_peer(&mut self, now: Time) {
+        if self.enabled {
+            let earliest = self.ended.map_or(now + SETTLE, |ended| (ended + MIN_PAUSE).max(now + SETTLE));
+            self.next = Some(self.next.map_or(earliest, |next| next.min(earliest)));
+        }
+    }
+
+    pub(crate) fn on_ended(&mut self, now: Time, result: Result<Vec<PeerId>, String>, out: &mut Outbox) {
+        if self.running.take().is_none() {
+            return;
+        }
+        self.ended = Some(now);
+        self.next = Some(now + self.rng.jitter(self.pause));
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        for id in self.waiting.drain(..) {
+            out.reply(id, result.clone().map(Answer::Peers).map_err(AviP2pError::NetworkError));
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Time, out: &mut Outbox) {
+        match (self.running, self.next) {
+            (Some(deadline), _) if deadline <= now => {
+                self.on_ended(now, Err("the search for peers did not end".to_owned()), out);
+            }
+            (None, Some(next)) if next <= now => self.begin(now, out),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn stop(&mut self, out: &mut Outbox) {
+        self.enabled = false;
+        self.running = None;
+        self.next = None;
+        self.waiting.drain(..).for_each(|id| out.reply(id, Err(AviP2pError::ChannelClosed)));
+    }
+
+    fn begin(&mut self, now: Time, out: &mut Outbox) {
+        self.running = Some(now + WALK_WITHIN);
+        self.next = None;
+        self.count += 1;
+        // Its own neighbourhood first, then anywhere, in turn.
+        let target = if self.count % 2 == 1 { None } else { Some(self.rng.key()) };
+        out.net(NetAction::Walk { target });
+    }
+}
