@@ -1,0 +1,276 @@
+//! Does any libp2p type show in the public API? Asked of rustdoc's own JSON, which knows what the compiler knows.
+//!
+//! `tests/fixtures/leaky` leaks in every way we know of, and so tests the check itself.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Default features, then with the seams open to simulators: neither may show libp2p.
+#[cfg(feature = "runtime")]
+#[test]
+fn no_libp2p_type_is_reachable_from_the_public_api() {
+    for features in ["", "unstable"] {
+        let krate = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let api = leakage::inspect(&rustdoc::json(krate, "avi_p2p", features));
+
+        for known in [
+            "AviP2pConfig",
+            "AviP2pError",
+            "AviEvent",
+            "AviEvent::PeerConnected::peer_id",
+            "PeerId",
+            "PeerId::new",
+            "PeerId::from_str",
+        ] {
+            let path = format!("avi_p2p::{known}");
+            assert!(api.items.contains(&path), "the check did not see {path}, so it proves nothing: {:#?}", api.items);
+        }
+        assert!(api.items.len() >= 20, "the check saw only {} public items: {:#?}", api.items.len(), api.items);
+
+        assert!(api.leaks.is_empty(), "with features [{features}], the public API leaks:\n{}", api.report());
+    }
+}
+
+#[test]
+fn the_check_fails_when_a_libp2p_type_leaks() {
+    let krate = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/leaky");
+    let api = leakage::inspect(&rustdoc::json(&krate, "leaky", ""));
+    let reported: BTreeSet<&str> = api.leaks.iter().flat_map(|(item, _)| item.split("::").skip(1)).collect();
+
+    // Names come from the source, since an item that the check overlooks is in none of its answers.
+    let source = std::fs::read_to_string(krate.join("src/lib.rs")).expect("the fixture has a source");
+    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let names = code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    let leaks: BTreeSet<&str> = names.filter(|name| name.to_lowercase().starts_with("leak")).collect();
+    assert!(leaks.len() >= 40, "found only {} leaks in the fixture: {leaks:#?}", leaks.len());
+
+    let missed: Vec<_> = leaks.difference(&reported).collect();
+    assert!(missed.is_empty(), "the check overlooks {missed:#?}; it reports\n{}", api.report());
+
+    let is_fine = |name: &str| name.to_lowercase().starts_with("fine");
+    let is_wrong = |item: &str| item.split("::").any(is_fine) || !item.split("::").any(|name| leaks.contains(name));
+    let wrong: Vec<_> = api.leaks.iter().filter(|(item, _)| is_wrong(item)).collect();
+    assert!(wrong.is_empty(), "the check wrongly reports {wrong:#?}");
+}
+
+/// Has rustdoc describe a crate's public API.
+mod rustdoc {
+    use std::path::Path;
+    use std::process::Command;
+
+    /// Runs rustdoc on the library at `krate` and returns its JSON.
+    ///
+    /// The target directory is our own: `RUSTC_BOOTSTRAP` makes build scripts run again, and in the shared directory
+    /// every later build would have to undo that. It also keeps us from waiting for another cargo's lock.
+    pub fn json(krate: &Path, lib: &str, features: &str) -> serde_json::Value {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("zero_leakage").join(lib);
+        let json = target.join("doc").join(lib).with_extension("json");
+        // What an earlier run left must not pass for this run's answer.
+        let _ = std::fs::remove_file(&json);
+
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| env!("CARGO").to_owned());
+        let output = Command::new(cargo)
+            .current_dir(krate)
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env_remove("CARGO_BUILD_TARGET")
+            .env_remove("RUSTDOCFLAGS")
+            .args(["rustdoc", "--lib", "--offline", "--locked", "--features", features, "--target-dir"])
+            .arg(&target)
+            .args(["--", "-Z", "unstable-options", "--output-format", "json"])
+            .args(["--document-hidden-items", "--cap-lints", "allow"])
+            .output()
+            .expect("cargo can be started");
+        assert!(output.status.success(), "rustdoc failed on {lib}:\n{}", String::from_utf8_lossy(&output.stderr));
+
+        let text = std::fs::read(&json).unwrap_or_else(|e| panic!("rustdoc wrote no {}: {e}", json.display()));
+        serde_json::from_slice(&text).expect("rustdoc writes valid JSON")
+    }
+}
+
+/// Finds libp2p types in what rustdoc says about a public API.
+///
+/// Walks from the crate's root through everything a user can name, and looks up whatever those items refer to. Of the
+/// JSON it knows few field names, and a missing one is a panic: a check that understands nothing finds nothing.
+mod leakage {
+    use super::BTreeSet;
+    use serde_json::Value;
+
+    /// Crates that belong to libp2p's type family without carrying its name.
+    const FAMILY: [&str; 6] =
+        ["multiaddr", "multihash", "yamux", "multistream_select", "quick_protobuf", "asynchronous_codec"];
+
+    /// What a user of the crate can see.
+    #[derive(Default)]
+    pub struct Api {
+        /// The public path of every item.
+        pub items: BTreeSet<String>,
+        /// An item's public path, and the libp2p (or uncheckable) item it mentions.
+        pub leaks: BTreeSet<(String, String)>,
+    }
+
+    impl Api {
+        pub fn report(&self) -> String {
+            self.leaks.iter().map(|(item, leak)| format!("  {item} mentions {leak}\n")).collect()
+        }
+    }
+
+    pub fn inspect(doc: &Value) -> Api {
+        let mut walk = Walk { doc, seen: BTreeSet::new(), mentions: Vec::new(), api: Api::default() };
+        walk.item(field(doc, "root"), "", None);
+        walk.judge();
+        walk.api
+    }
+
+    struct Walk<'a> {
+        doc: &'a Value,
+        seen: BTreeSet<String>,
+        /// An item's path, and the id of another item that it refers to.
+        mentions: Vec<(String, &'a Value)>,
+        api: Api,
+    }
+
+    impl<'a> Walk<'a> {
+        /// Visits an item under the path it is first reached by, then everything it contains.
+        fn item(&mut self, id: &Value, parent: &str, alias: Option<&str>) {
+            let Some(item) = self.local(id) else { return };
+            let (kind, inner) = inner(item);
+            if is_generated(kind, inner) || !self.seen.insert(key(id)) {
+                return;
+            }
+            match kind {
+                "impl" => return self.signature(inner, &impl_path(inner, parent), parent),
+                "use" => {
+                    let target = field(inner, "id");
+                    let name = text(field(inner, "name"));
+                    let (own, alias) = if field(inner, "is_glob") == true { ("*", "") } else { (name, name) };
+                    // A re-exported primitive has no id.
+                    if !target.is_null() {
+                        self.mentions.push((join(parent, own), target));
+                        self.item(target, parent, Some(alias));
+                    }
+                    return;
+                }
+                _ => {}
+            }
+            let path = join(parent, alias.unwrap_or_else(|| text(field(item, "name"))));
+            if kind == "extern_crate" {
+                self.leak(&path, "a whole crate");
+            }
+            self.signature(inner, &path, &path);
+            self.api.items.insert(path);
+        }
+
+        /// Notes what the item at `path` mentions anywhere in its description, and visits what it contains: there,
+        /// ids stand in lists, while a mention is an object with an `id`.
+        fn signature(&mut self, part: &'a Value, path: &str, scope: &str) {
+            match part {
+                Value::Array(parts) => {
+                    for part in parts {
+                        if part.is_number() {
+                            self.item(part, scope, None);
+                        } else {
+                            self.signature(part, path, scope);
+                        }
+                    }
+                }
+                Value::Object(fields) => {
+                    if let Some(id) = fields.get("id") {
+                        self.mentions.push((path.to_owned(), id));
+                    }
+                    fields.values().for_each(|part| self.signature(part, path, scope));
+                }
+                _ => {}
+            }
+        }
+
+        /// Judges every mention, now that all that has a public path is known.
+        fn judge(&mut self) {
+            while let Some((path, id)) = self.mentions.pop() {
+                match self.local(id) {
+                    _ if self.seen.contains(&key(id)) => {}
+                    Some(item) => self.unnameable(id, item, &path),
+                    None => self.foreign(id, &path),
+                }
+            }
+        }
+
+        /// Judges an item of the crate that has no public path, and whose impls rustdoc therefore leaves out.
+        fn unnameable(&mut self, id: &Value, item: &'a Value, path: &str) {
+            let (kind, inner) = inner(item);
+            let items = |inner| field(inner, "items").as_array().unwrap_or_else(|| changed("list", inner));
+            let is_type = |id| self.local(id).is_some_and(|item| self::inner(item).0 == "assoc_type");
+            if kind != "trait" || items(inner).iter().any(is_type) {
+                let name = text(field(item, "name"));
+                self.leak(
+                    path,
+                    &format!("{kind} {name}, which has no public path, so that its impls cannot be checked"),
+                );
+            }
+            // A method of a sealed trait is as public as the trait that requires it.
+            self.item(id, path, None);
+        }
+
+        fn foreign(&mut self, id: &Value, path: &str) {
+            let Some(target) = field(self.doc, "paths").get(key(id)) else {
+                return self.leak(path, &format!("item {id}, which rustdoc does not describe"));
+            };
+            let krate = field(field(self.doc, "external_crates"), &key(field(target, "crate_id")));
+            let krate = text(field(krate, "name"));
+            if krate.starts_with("libp2p") || FAMILY.contains(&krate) {
+                let names = field(target, "path").as_array().into_iter().flatten();
+                self.leak(path, &names.map(text).collect::<Vec<_>>().join("::"));
+            }
+        }
+
+        fn leak(&mut self, path: &str, what: &str) {
+            self.api.leaks.insert((path.to_owned(), what.to_owned()));
+        }
+
+        /// The crate's own item of this id.
+        fn local(&self, id: &Value) -> Option<&'a Value> {
+            field(self.doc, "index").get(key(id)).filter(|item| field(item, "crate_id") == 0)
+        }
+    }
+
+    /// An item's kind and what there is to say about that kind.
+    fn inner(item: &Value) -> (&str, &Value) {
+        let kinds = field(item, "inner").as_object().filter(|kinds| kinds.len() == 1);
+        let (kind, inner) = kinds.and_then(|kinds| kinds.iter().next()).unwrap_or_else(|| changed("one kind", item));
+        (kind, inner)
+    }
+
+    /// Whether this is an impl that the compiler made up (as of `Send`), or applies from a blanket impl (as `Into`).
+    /// What `derive` wrote is code like any other.
+    fn is_generated(kind: &str, inner: &Value) -> bool {
+        kind == "impl" && (field(inner, "is_synthetic") == true || !field(inner, "blanket_impl").is_null())
+    }
+
+    /// `krate::Type::impl From` for a trait's impl; what is in it, users call as `krate::Type::from`.
+    fn impl_path(inner: &Value, parent: &str) -> String {
+        match field(inner, "trait") {
+            Value::Null => parent.to_owned(),
+            of => join(parent, &format!("impl {}", text(field(of, "path")))),
+        }
+    }
+
+    fn join(parent: &str, name: &str) -> String {
+        if parent.is_empty() || name.is_empty() { format!("{parent}{name}") } else { format!("{parent}::{name}") }
+    }
+
+    fn field<'a>(value: &'a Value, name: &str) -> &'a Value {
+        value.get(name).unwrap_or_else(|| changed(&format!("field `{name}`"), value))
+    }
+
+    /// An id as the JSON's maps have it.
+    fn key(id: &Value) -> String {
+        id.as_u64().unwrap_or_else(|| changed("numeric id", id)).to_string()
+    }
+
+    fn text(value: &Value) -> &str {
+        value.as_str().unwrap_or_else(|| changed("string", value))
+    }
+
+    fn changed(expected: &str, found: &Value) -> ! {
+        panic!("rustdoc's JSON changed, adapt this test: expected a {expected}, found {:.300}", found.to_string())
+    }
+}
