@@ -112,6 +112,7 @@ impl Engine {
             Input::Net(_) if self.phase == Phase::Stopped => {}
             Input::Net(event) => self.handle_net(now, event),
         }
+        self.topics.handle_timeout(now, &mut self.out);
         self.advance(now);
     }
 

@@ -305,7 +305,7 @@ impl Peers {
         }
         self.connected -= 1;
         (peer.rtt, peer.name) = (None, None);
-        if peer.addresses.is_empty() {
+        if peer.addresses.is_empty() || self.peers.len() > self.known_peers {
             self.forget(id);
         } else {
             self.back_off(now, id);

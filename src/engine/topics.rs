@@ -133,8 +133,9 @@ impl Topics {
                 Ok(Answer::Done)
             }
             (PublishOutcome::NoSubscribers, Origin::Command(_)) => {
-                out.stats.messages_held += 1;
-                self.hold(now + self.publish_hold, topic.clone(), data.clone())
+                let held = self.hold(now + self.publish_hold, topic.clone(), data.clone());
+                out.stats.messages_held += u64::from(held.is_ok());
+                held
             }
             (PublishOutcome::NoSubscribers, Origin::Held { expires }) => {
                 self.hold(expires, topic.clone(), data.clone())

@@ -1,0 +1,124 @@
+//! One peer, several connections; what is known about connected peers.
+
+use super::*;
+
+fn knows(n: u16) -> AviP2pConfig {
+    AviP2pConfig { bootstrap_peers: vec![address(n)], ..config() }
+}
+
+#[test]
+fn simultaneous_dials_end_in_one_connection_and_the_lower_id_decides() {
+    let mut mesh = Mesh::new(vec![knows(2), knows(1)]);
+    assert_eq!(mesh.links(0, 1).len(), 1);
+    assert_eq!(mesh.nodes[0].stats().duplicate_connections, 1);
+    assert_eq!(mesh.nodes[1].stats().duplicate_connections, 0);
+    for (n, other) in [(0, 1), (1, 0)] {
+        let stats = mesh.nodes[n].stats();
+        assert_eq!((stats.connections_opened, stats.connections_closed, stats.peers_connected), (2, 1, 1));
+        let (peer_id, address) = (mesh.id(other), address(other as u16 + 1));
+        assert_eq!(mesh.events(n), [AviEvent::PeerConnected { peer_id, address }], "told once");
+    }
+    mesh.run_for(secs(600));
+    assert_eq!((mesh.links(0, 1).len(), mesh.nodes[0].stats().dials), (1, 1));
+}
+
+#[test]
+fn of_two_connections_far_apart_the_older_is_closed_by_the_lower_id() {
+    for (from, to) in [(0, 1), (1, 0)] {
+        let mut mesh = Mesh::pair(config(), config());
+        mesh.run_for(secs(10));
+        mesh.connect(from, to);
+        assert_eq!(mesh.links(0, 1), [1]);
+        assert_eq!(mesh.nodes[0].stats().duplicate_connections, 1);
+        assert_eq!((mesh.events(0), mesh.events(1)), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn an_old_connection_that_carries_a_call_is_kept() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, there) = mesh.call(StreamOptions::default());
+    mesh.run_for(secs(10));
+    mesh.connect(1, 0);
+    assert_eq!(mesh.links(0, 1), [0, 1]);
+    mesh.send(0, here, b"on").unwrap();
+    let a = mesh.id(0);
+    assert_eq!(mesh.events(1), [audio(&a, there, b"on")]);
+    // When the call is over, the next connection is the only one.
+    mesh.close(0, here).unwrap();
+    mesh.run_for(secs(10));
+    mesh.cut_link(0);
+    assert_eq!(mesh.events(0), [closed(&mesh.id(1), here, StreamCloseReason::LocalClose)]);
+}
+
+#[test]
+fn a_peer_is_gone_with_its_last_connection() {
+    let mut node = Node::with_peer(9, 2, config());
+    node.connected(2, 2, Direction::Inbound);
+    node.disconnected(1, 2);
+    assert_eq!(node.take_events(), []);
+    assert_eq!(node.ask(Command::ConnectedPeers), Ok(Answer::Peers(vec![peer(2)])));
+    node.disconnected(2, 2);
+    assert_eq!(node.take_events(), [AviEvent::PeerDisconnected { peer_id: peer(2) }]);
+    assert_eq!(node.ask(Command::ConnectedPeers), Ok(Answer::Peers(vec![])));
+    assert_eq!(node.peer_info(2), None, "nothing says where to dial it");
+}
+
+#[test]
+fn a_connection_that_does_not_answer_pings_is_closed() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.net(NetEvent::PingTimeout { connection: ConnectionId(1) });
+    assert_eq!(node.take_actions(), [NetAction::Disconnect { connection: ConnectionId(1) }]);
+    assert_eq!(node.stats().ping_timeouts, 1);
+}
+
+#[test]
+fn what_is_known_about_a_peer_can_be_asked() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.identified(2, &["/ip4/192.0.2.9/tcp/9"]);
+    node.net(NetEvent::Pong { peer: peer(2), rtt: millis(7) });
+    for topic in ["b", "a"] {
+        node.net(NetEvent::PeerSubscribed { peer: peer(2), topic: topic.to_owned() });
+    }
+    node.wait(secs(5));
+    let info = node.peer_info(2).unwrap();
+    assert_eq!((info.peer_id, info.source, info.connected), (peer(2), DiscoverySource::Inbound, true));
+    assert_eq!((info.name.as_deref(), info.rtt, info.connected_for), (Some("node 2"), Some(millis(7)), Some(secs(5))));
+    assert_eq!((info.addresses, info.topics), (vec!["/ip4/192.0.2.9/tcp/9".to_owned()], vec!["a".into(), "b".into()]));
+
+    node.disconnected(1, 2);
+    let info = node.peer_info(2).unwrap();
+    assert_eq!((info.connected, info.connected_for, info.rtt), (false, None, None));
+    assert!(info.topics.is_empty());
+    let bad = Command::PeerInfo { peer: PeerId::new("alice") };
+    assert_eq!(node.ask(bad), Err(AviP2pError::InvalidPeerId("alice".to_owned())));
+}
+
+#[test]
+fn started_comes_first_and_other_addresses_are_told_as_a_change() {
+    let mut node = Node::new(1, config());
+    let listen = |addresses: &[&str]| addresses.iter().map(|address| (*address).to_owned()).collect::<Vec<_>>();
+    node.net(NetEvent::Listening { addresses: listen(&["/b", "/a"]) });
+    let started = AviEvent::Started { local_peer_id: peer(1), listen_addresses: listen(&["/a", "/b"]) };
+    assert_eq!(node.take_events(), [started]);
+    node.net(NetEvent::Listening { addresses: listen(&["/a", "/b"]) });
+    assert_eq!(node.take_events(), []);
+    node.net(NetEvent::Listening { addresses: listen(&["/c"]) });
+    assert_eq!(node.take_events(), [AviEvent::ListenAddressesChanged { listen_addresses: listen(&["/c"]) }]);
+}
+
+#[test]
+fn what_the_network_room_counts_is_in_the_stats() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.net(NetEvent::InboundRefused);
+    node.net(NetEvent::InboundFailed);
+    node.net(NetEvent::OutboundRefused);
+    node.net(NetEvent::MessageRefused);
+    node.net(NetEvent::SlowPeer { dropped: 3 });
+    let stats = node.stats();
+    assert_eq!((stats.inbound_refused, stats.inbound_failed, stats.outbound_refused), (1, 1, 1));
+    assert_eq!((stats.messages_refused, stats.slow_peer_drops), (1, 3));
+    let (source, reason) = (DiscoverySource::Mdns, "no interface".to_owned());
+    node.net(NetEvent::DiscoveryUnavailable { source, reason: reason.clone() });
+    assert_eq!(node.take_events(), [AviEvent::DiscoveryUnavailable { source, reason }]);
+}

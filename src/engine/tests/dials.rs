@@ -1,0 +1,283 @@
+//! Whom a node dials, when, how often; whom it remembers.
+
+use super::*;
+
+fn knows(addresses: &[String]) -> AviP2pConfig {
+    AviP2pConfig { bootstrap_peers: addresses.to_vec(), ..config() }
+}
+
+/// `base`, up to a quarter more or less.
+#[track_caller]
+fn assert_about(waited: Duration, base: Duration) {
+    assert!(waited >= base.mul_f64(0.75) && waited <= base.mul_f64(1.25), "{waited:?} is not about {base:?}");
+}
+
+#[track_caller]
+fn only_dial(node: &mut Node) -> DialId {
+    match node.take_dials()[..] {
+        [(dial, _)] => dial,
+        ref other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_wait_doubles_with_every_failed_dial_up_to_a_minute_give_or_take_a_quarter() {
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    let mut waits = Vec::new();
+    for failures in 1..16 {
+        let dial = only_dial(&mut node);
+        node.dial_failed(dial);
+        let waited = node.step();
+        assert_about(waited, secs(60.min(1 << failures)));
+        waits.push(waited);
+    }
+    waits.dedup_by_key(|waited| waited.as_secs_f64() / 60.0);
+    assert_eq!(waits.len(), 15, "no two waits are the same");
+}
+
+#[test]
+fn a_discovered_peer_is_forgotten_after_sixteen_failures() {
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    for _ in 1..16 {
+        let dial = only_dial(&mut node);
+        node.dial_failed(dial);
+        node.step();
+    }
+    assert!(node.peer_info(2).is_some());
+    let dial = only_dial(&mut node);
+    node.dial_failed(dial);
+    assert_eq!(node.peer_info(2), None);
+    assert_eq!(node.deadline(), None);
+    assert_eq!(node.stats().dials_failed, 16);
+    // It may be heard of again.
+    node.take_events();
+    node.discovered(2);
+    assert_eq!(node.take_events(), [AviEvent::PeerDiscovered { peer_id: peer(2) }]);
+    only_dial(&mut node);
+}
+
+#[test]
+fn a_bootstrap_peer_is_dialled_for_ever_and_every_failure_is_told() {
+    let entry = format!("{}/p2p/{}", address(2), peer(2));
+    let mut node = Node::new(1, knows(std::slice::from_ref(&entry)));
+    for failures in 0..60u32 {
+        let NetAction::Dial { dial, peer: wanted, addresses } = node.actions.pop_front().unwrap() else { panic!() };
+        assert_eq!((wanted, addresses), (Some(peer(2)), vec![address(2)]));
+        node.dial_failed(dial);
+        let told = node.take_events();
+        let waited = node.step();
+        let reason = "nobody there".to_owned();
+        assert_eq!(told, [AviEvent::BootstrapFailed { address: entry.clone(), reason, retry_in: waited }]);
+        assert_about(waited, secs(60.min(1 << failures.min(10))));
+        assert!(waited <= secs(75));
+    }
+}
+
+#[test]
+fn success_makes_the_next_wait_short_again() {
+    let mut node = Node::new(1, knows(&[address(2)]));
+    for _ in 0..10 {
+        let dial = only_dial(&mut node);
+        node.dial_failed(dial);
+        node.step();
+    }
+    let dial = only_dial(&mut node);
+    node.connected(1, 2, Direction::Outbound(Some(dial)));
+    node.wait(secs(3600));
+    assert_eq!(node.take_dials(), []);
+    node.disconnected(1, 2);
+    let waited = node.step();
+    assert_about(waited, secs(1));
+    only_dial(&mut node);
+}
+
+#[test]
+fn a_node_stops_dialling_an_address_that_is_its_own() {
+    let mut node = Node::new(1, knows(&[address(1)]));
+    let dial = only_dial(&mut node);
+    node.net(NetEvent::DialFailed { dial, failure: DialFailure::Myself });
+    assert_eq!((node.deadline(), node.take_events()), (None, vec![]));
+    node.discovered(2);
+    let dial = only_dial(&mut node);
+    node.net(NetEvent::DialFailed { dial, failure: DialFailure::Myself });
+    assert_eq!((node.deadline(), node.peer_info(2)), (None, None));
+    node.discovered(1);
+    assert_eq!(node.take_dials(), [], "its own id");
+}
+
+#[test]
+fn a_refused_dial_says_nothing_about_the_peer() {
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    for _ in 0..50 {
+        let dial = only_dial(&mut node);
+        node.net(NetEvent::DialFailed { dial, failure: DialFailure::Refused });
+        let waited = node.step();
+        assert_about(waited, secs(1));
+    }
+}
+
+#[test]
+fn dials_at_a_time_are_bounded() {
+    let mut node = Node::new(1, limited(|limits| limits.concurrent_dials = 3));
+    (2..30).for_each(|n| node.discovered(n));
+    let dials = node.take_dials();
+    assert_eq!((dials.len(), node.contract.dials()), (3, 3));
+    node.dial_failed(dials[0].0);
+    assert_eq!(node.take_dials().len(), 1);
+    node.wait(secs(600));
+    assert_eq!(node.contract.dials(), 3);
+}
+
+#[test]
+fn peers_and_dials_together_never_exceed_max_peers() {
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 3, ..config() });
+    node.connected(1, 100, Direction::Inbound);
+    (2..30).for_each(|n| node.discovered(n));
+    let dials = node.take_dials();
+    assert_eq!(dials.len(), 2);
+    let dialled = |node: &mut Node, dial: DialId, addresses: &[String], connection| {
+        let n = (2..30).find(|n| addresses.contains(&address(*n))).unwrap();
+        node.connected(connection, n, Direction::Outbound(Some(dial)));
+    };
+    dialled(&mut node, dials[0].0, &dials[0].1, 2);
+    dialled(&mut node, dials[1].0, &dials[1].1, 3);
+    assert_eq!((node.take_dials(), node.stats().peers_connected), (vec![], 3));
+    node.disconnected(1, 100);
+    assert_eq!(node.take_dials().len(), 1, "the room is used");
+}
+
+#[test]
+fn a_storm_of_nodes_keeps_every_limit_and_finds_peace() {
+    let mut mesh = Mesh::new((0..12).map(|_| AviP2pConfig { max_peers: 4, ..config() }).collect());
+    for n in 0..12 {
+        (1..=12).for_each(|other| mesh.nodes[n].discovered(other));
+    }
+    mesh.settle();
+    mesh.run_for(secs(600));
+    for n in 0..12 {
+        let connected = mesh.nodes[n].stats().peers_connected;
+        assert!((1..=4).contains(&connected), "node {n} has {connected} peers");
+        let links: usize = (0..12).map(|other| mesh.links(n, other).len()).sum();
+        assert_eq!(links as u64, connected, "node {n}: one link a peer");
+    }
+}
+
+#[test]
+fn a_lost_peer_is_dialled_again() {
+    let mut mesh = Mesh::new(vec![config(), config()]);
+    mesh.nodes[0].discovered(2);
+    mesh.settle();
+    assert_eq!(mesh.links(0, 1).len(), 1);
+    for _ in 0..5 {
+        let link = mesh.links(0, 1)[0];
+        mesh.cut_link(link);
+        assert_eq!(mesh.links(0, 1).len(), 0);
+        mesh.run_for(millis(1250));
+        assert_eq!(mesh.links(0, 1).len(), 1);
+    }
+    assert_eq!(mesh.nodes[0].stats().duplicate_connections, 0);
+}
+
+#[test]
+fn a_peer_is_dialled_at_once_when_it_turns_up_at_another_address() {
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    let dial = only_dial(&mut node);
+    node.dial_failed(dial);
+    node.discovered(2);
+    assert_eq!(node.take_dials(), [], "nothing new");
+    node.discovered_at(2, &["/ip4/192.0.2.77/tcp/1"]);
+    let dials = node.take_dials();
+    assert_eq!(dials[0].1, ["/ip4/192.0.2.77/tcp/1".to_owned(), address(2)]);
+}
+
+#[test]
+fn a_dial_that_an_inbound_connection_overtakes_harms_nobody() {
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    let dial = only_dial(&mut node);
+    node.connected(1, 2, Direction::Inbound);
+    node.dial_failed(dial);
+    node.wait(secs(600));
+    assert_eq!((node.take_dials(), node.stats().peers_connected), (vec![], 1));
+}
+
+#[test]
+fn a_peer_is_discovered_once() {
+    let mut node = Node::new(1, config());
+    (0..3).for_each(|_| node.discovered(2));
+    node.discovered_at(2, &["/ip4/192.0.2.77/tcp/1"]);
+    assert_eq!(node.take_events(), [AviEvent::PeerDiscovered { peer_id: peer(2) }]);
+    node.discovered_at(3, &[]);
+    assert_eq!(node.take_events(), [], "without an address it cannot be reached");
+}
+
+#[test]
+fn known_peers_bounds_who_is_remembered() {
+    let mut node = Node::new(1, limited(|limits| limits.known_peers = 16));
+    (2..42).for_each(|n| node.discovered(n));
+    let stats = node.stats();
+    assert_eq!((stats.peers_known, stats.peers_ignored), (16, 24));
+    assert_eq!(node.take_events().len(), 16);
+    // Whoever cannot be reached makes room.
+    let dial = node.take_dials()[0].0;
+    node.dial_failed(dial);
+    node.discovered(50);
+    let stats = node.stats();
+    assert_eq!((stats.peers_known, stats.peers_ignored), (16, 24));
+    assert!(node.peer_info(50).is_some());
+}
+
+#[test]
+fn peers_that_come_say_where_they_listen_and_leave_are_bounded_too() {
+    let mut node = Node::new(1, limited(|limits| limits.known_peers = 16));
+    for n in 2..300 {
+        node.connected(n.into(), n, Direction::Inbound);
+        node.identified(n, &[&address(n)]);
+        node.disconnected(n.into(), n);
+        assert!(node.stats().peers_known <= 16, "{} after {n}", node.stats().peers_known);
+    }
+}
+
+#[test]
+fn addresses_of_a_peer_are_bounded_and_the_newest_stay() {
+    let mut node = Node::new(1, limited(|limits| limits.addresses_per_peer = 3));
+    let all: Vec<String> = (0..100).map(|n| format!("/ip4/192.0.2.{n}/tcp/1")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    node.discovered_at(2, &all);
+    assert_eq!(node.peer_info(2).unwrap().addresses, [all[99], all[98], all[97]]);
+    node.connected(1, 3, Direction::Inbound);
+    node.take_actions();
+    node.identified(3, &all);
+    assert_eq!(node.peer_info(3).unwrap().addresses, all[..3]);
+    let told = all[..3].iter().map(|address| (*address).to_owned()).collect();
+    assert_eq!(node.take_actions(), [NetAction::AddRoute { peer: peer(3), addresses: told }]);
+}
+
+#[test]
+fn a_loopback_address_is_passed_on_only_if_the_peer_is_reached_over_loopback() {
+    let addresses = ["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1", "/ip4/192.0.2.1/tcp/1"];
+    let connect = |address: &str| {
+        let mut node = Node::new(1, config());
+        let (connection, peer, address) = (ConnectionId(1), peer(2), address.to_owned());
+        node.net(NetEvent::Connected { connection, peer, address, direction: Direction::Inbound });
+        node.identified(2, &addresses);
+        match node.take_actions().as_slice() {
+            [NetAction::AddRoute { addresses, .. }] => addresses.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(connect("/ip4/192.0.2.1/tcp/5555"), addresses[2..]);
+    assert_eq!(connect("/ip4/127.0.0.1/tcp/5555"), addresses);
+    assert_eq!(connect("/ip6/::1/tcp/5555"), addresses);
+}
+
+#[test]
+fn a_peer_that_is_not_connected_cannot_say_where_it_listens() {
+    let mut node = Node::new(1, config());
+    node.identified(2, &["/ip4/192.0.2.1/tcp/1"]);
+    assert_eq!((node.take_actions(), node.peer_info(2)), (vec![], None));
+}

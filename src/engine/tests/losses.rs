@@ -1,0 +1,160 @@
+//! Audio streams whose connection or substream is lost.
+
+use super::*;
+use crate::wire::Frame;
+
+#[test]
+fn a_lost_connection_ends_its_streams_as_peer_disconnected_at_both_ends() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, there) = mesh.call(StreamOptions::default());
+    let (a, b) = (mesh.id(0), mesh.id(1));
+    mesh.cut_link(0);
+    let gone = |peer: &PeerId| AviEvent::PeerDisconnected { peer_id: peer.clone() };
+    assert_eq!(mesh.events(0), [closed(&b, here, StreamCloseReason::PeerDisconnected), gone(&b)]);
+    assert_eq!(mesh.events(1), [closed(&a, there, StreamCloseReason::PeerDisconnected), gone(&a)]);
+}
+
+#[test]
+fn requests_and_offers_end_with_the_connection_too() {
+    let mut mesh = Mesh::pair(config(), config());
+    let here = mesh.request(0, 1, StreamOptions::default()).unwrap();
+    let there = mesh.offer(1);
+    let (a, b) = (mesh.id(0), mesh.id(1));
+    mesh.cut_link(0);
+    assert_eq!(mesh.events(0)[0], closed(&b, here, StreamCloseReason::PeerDisconnected));
+    assert_eq!(mesh.events(1)[0], closed(&a, there, StreamCloseReason::PeerDisconnected));
+}
+
+#[test]
+fn a_broken_substream_on_a_living_connection_is_an_error_within_half_a_second() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, there) = mesh.call(StreamOptions::default());
+    mesh.break_substreams();
+    assert_eq!((mesh.events(0), mesh.events(1)), (vec![], vec![]));
+    mesh.run_for(millis(500));
+    let (a, b) = (mesh.id(0), mesh.id(1));
+    let error = || StreamCloseReason::Error("reset".to_owned());
+    assert_eq!(mesh.events(0), [closed(&b, here, error())]);
+    assert_eq!(mesh.events(1), [closed(&a, there, error())]);
+}
+
+#[test]
+fn a_substream_that_breaks_just_before_its_connection_is_reported_as_peer_disconnected() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, _) = mesh.call(StreamOptions::default());
+    mesh.break_substreams();
+    mesh.run_for(millis(499));
+    mesh.cut_link(0);
+    let b = mesh.id(1);
+    assert_eq!(mesh.events(0)[0], closed(&b, here, StreamCloseReason::PeerDisconnected));
+}
+
+#[test]
+fn bytes_that_end_without_a_goodbye_are_an_error() {
+    let mut node = Node::with_peer(1, 2, config());
+    let substream = node.offered(1, 2);
+    node.received(substream, &[Frame::Open(Default::default())]);
+    let [AviEvent::AudioStreamRequested { stream_id, .. }] = node.take_events()[..] else { panic!() };
+    node.ask(Command::AcceptStream { stream: stream_id }).unwrap();
+    node.net(NetEvent::Finished { substream });
+    node.wait(millis(500));
+    let error = StreamCloseReason::Error("the substream ended without CLOSE".to_owned());
+    assert_eq!(node.take_events(), [closed(&peer(2), stream_id, error)]);
+    assert_eq!(node.contract.substreams(), 0);
+}
+
+#[test]
+fn a_stream_that_was_lost_can_be_closed_and_ends_once() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, _) = mesh.call(StreamOptions::default());
+    mesh.break_substreams();
+    mesh.close(0, here).unwrap();
+    mesh.run_for(secs(10));
+    let b = mesh.id(1);
+    assert_eq!(mesh.events(0), [closed(&b, here, StreamCloseReason::LocalClose)]);
+}
+
+#[test]
+fn a_substream_that_cannot_be_opened_is_an_error() {
+    let mut node = Node::with_peer(1, 2, config());
+    let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
+    node.net(NetEvent::SubstreamFailed { stream, reason: "unsupported protocol".to_owned() });
+    node.wait(millis(500));
+    let error = StreamCloseReason::Error("unsupported protocol".to_owned());
+    assert_eq!(node.take_events(), [closed(&peer(2), stream, error)]);
+}
+
+#[test]
+fn a_request_survives_the_loss_of_a_duplicate_connection() {
+    // The greater id: of two connections, the other end chooses.
+    let mut node = Node::with_peer(9, 2, config());
+    node.connected(2, 2, Direction::Inbound);
+    let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
+    let open = |connection| NetAction::OpenSubstream { stream, connection: ConnectionId(connection) };
+    assert_eq!(node.take_actions(), [open(2)]);
+    node.net(NetEvent::SubstreamOpened { stream, substream: SubstreamId(1) });
+    node.written(SubstreamId(1));
+    node.net(NetEvent::Broken { substream: SubstreamId(1), reason: "reset".to_owned() });
+    node.wait(millis(100));
+    node.disconnected(2, 2);
+    assert_eq!(node.take_actions(), [open(1)]);
+    node.net(NetEvent::SubstreamOpened { stream, substream: SubstreamId(2) });
+    assert_eq!(node.written(SubstreamId(2)), [Frame::Open(Default::default())]);
+    // The time for an answer begins anew.
+    node.wait(millis(29_999));
+    node.received(SubstreamId(2), &[Frame::Accept]);
+    assert_eq!(node.take_events(), [accepted(&peer(2), stream)]);
+    node.wait(secs(60));
+    assert_eq!(node.take_events(), []);
+}
+
+#[test]
+fn a_request_survives_also_when_only_its_substream_was_being_opened() {
+    let mut node = Node::with_peer(9, 2, config());
+    node.connected(2, 2, Direction::Inbound);
+    let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
+    node.net(NetEvent::SubstreamFailed { stream, reason: "closing".to_owned() });
+    node.disconnected(2, 2);
+    node.net(NetEvent::SubstreamOpened { stream, substream: SubstreamId(2) });
+    node.received(SubstreamId(2), &[Frame::Accept]);
+    assert_eq!(node.take_events(), [accepted(&peer(2), stream)]);
+}
+
+#[test]
+fn a_request_is_moved_once_and_then_given_up() {
+    let mut node = Node::with_peer(9, 2, config());
+    node.connected(2, 2, Direction::Inbound);
+    node.connected(3, 2, Direction::Inbound);
+    let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
+    node.disconnected(3, 2);
+    assert_eq!(node.take_events(), []);
+    node.disconnected(2, 2);
+    assert_eq!(node.take_events(), [closed(&peer(2), stream, StreamCloseReason::PeerDisconnected)]);
+}
+
+#[test]
+fn an_open_stream_does_not_survive_its_connection_though_another_is_there() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, there) = mesh.call(StreamOptions::default());
+    mesh.run_for(secs(10));
+    mesh.connect(0, 1);
+    mesh.cut_link(0);
+    let (a, b) = (mesh.id(0), mesh.id(1));
+    assert_eq!(mesh.events(0), [closed(&b, here, StreamCloseReason::PeerDisconnected)]);
+    assert_eq!(mesh.events(1), [closed(&a, there, StreamCloseReason::PeerDisconnected)]);
+}
+
+#[test]
+fn two_nodes_that_dial_each_other_can_ask_for_streams_at_once() {
+    let knows = |n| AviP2pConfig { bootstrap_peers: vec![address(n)], ..config() };
+    let mut mesh = Mesh::new(vec![knows(2), knows(1)]);
+    for (from, to) in [(0, 1), (1, 0)] {
+        mesh.events(from);
+        mesh.events(to);
+        let stream = mesh.request(from, to, StreamOptions::default()).unwrap();
+        let offer = mesh.offer(to);
+        mesh.accept(to, offer).unwrap();
+        let other = mesh.id(to);
+        assert_eq!(mesh.events(from), [accepted(&other, stream)]);
+    }
+}

@@ -1,0 +1,63 @@
+//! Does the engine keep its promises? It is driven by a network that is nothing but data.
+
+mod calls;
+mod congestion;
+mod connections;
+mod contract;
+mod dials;
+mod losses;
+mod node;
+mod pair;
+mod properties;
+mod rules;
+mod shutdown;
+mod topics;
+mod walks;
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::Limits;
+use crate::error::StreamCloseReason;
+use crate::event::DiscoverySource;
+use crate::id::StreamId;
+use crate::media::{Media, OnCongestion, StreamOptions};
+use contract::Contract;
+use node::{Node, address, config, limited, peer};
+use pair::Mesh;
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn requested(from: &PeerId, stream_id: StreamId) -> AviEvent {
+    AviEvent::AudioStreamRequested { from: from.clone(), stream_id }
+}
+
+fn accepted(peer_id: &PeerId, stream_id: StreamId) -> AviEvent {
+    AviEvent::AudioStreamAccepted { peer_id: peer_id.clone(), stream_id }
+}
+
+fn closed(peer_id: &PeerId, stream_id: StreamId, reason: StreamCloseReason) -> AviEvent {
+    AviEvent::AudioStreamClosed { peer_id: peer_id.clone(), stream_id, reason }
+}
+
+fn audio(from: &PeerId, stream_id: StreamId, data: &[u8]) -> AviEvent {
+    AviEvent::AudioData { from: from.clone(), stream_id, data: data.to_vec() }
+}
+
+fn gap(from: &PeerId, stream_id: StreamId, missing: u64) -> AviEvent {
+    AviEvent::AudioGap { from: from.clone(), stream_id, missing }
+}
+
+fn message(from: &PeerId, topic: &str, data: &[u8]) -> AviEvent {
+    AviEvent::Message { from: from.clone(), topic: topic.to_owned(), data: data.to_vec() }
+}
+
+fn expired(topic: &str, data: &[u8]) -> AviEvent {
+    AviEvent::PublishExpired { topic: topic.to_owned(), data: data.to_vec() }
+}

@@ -1,0 +1,269 @@
+//! One engine under the contract, driven by hand.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+
+use super::*;
+use crate::wire::{Decoder, Frame};
+
+/// A peer id that passes for real. A greater number makes a greater id.
+pub(super) fn peer(n: u16) -> PeerId {
+    let mut hash = vec![0x00, 36, 0x08, 0x01, 0x12, 0x20];
+    hash.extend(n.to_be_bytes());
+    hash.resize(38, 0);
+    PeerId::new(&bs58::encode(hash).into_string())
+}
+
+/// Where `peer(n)` listens.
+pub(super) fn address(n: u16) -> String {
+    format!("/ip4/192.0.2.{}/tcp/{}", n % 256, 9000 + n)
+}
+
+/// The default, without walks of its own.
+pub(super) fn config() -> AviP2pConfig {
+    AviP2pConfig { enable_mdns: false, enable_kad: false, ..AviP2pConfig::default() }
+}
+
+pub(super) fn limited(limit: impl FnOnce(&mut Limits)) -> AviP2pConfig {
+    let mut config = config();
+    limit(&mut config.limits);
+    config
+}
+
+/// An engine, and what came out of it that nobody has taken yet. When it is dropped it is shut down, with no network
+/// that answers, and must have settled.
+pub(super) struct Node {
+    pub(super) id: PeerId,
+    pub(super) config: AviP2pConfig,
+    pub(super) now: Time,
+    engine: Engine,
+    pub(super) contract: Contract,
+    events: Vec<AviEvent>,
+    pub(super) actions: VecDeque<NetAction>,
+    replies: BTreeMap<CommandId, Reply>,
+    commands: u64,
+    decoders: BTreeMap<SubstreamId, Decoder>,
+    /// Everything that ever came out.
+    pub(super) trace: Vec<(Time, Output)>,
+}
+
+impl Node {
+    pub(super) fn new(n: u16, config: AviP2pConfig) -> Self {
+        let id = peer(n);
+        let mut node = Self {
+            now: Time::ZERO,
+            engine: Engine::new(&config, id.clone(), [n as u8; 32]),
+            contract: Contract::new(&config),
+            id,
+            config,
+            events: Vec::new(),
+            actions: VecDeque::new(),
+            replies: BTreeMap::new(),
+            commands: 0,
+            decoders: BTreeMap::new(),
+            trace: Vec::new(),
+        };
+        node.drain();
+        node
+    }
+
+    /// A node that `peer(n)` has dialled, on `ConnectionId(1)`.
+    pub(super) fn with_peer(local: u16, n: u16, config: AviP2pConfig) -> Self {
+        let mut node = Self::new(local, config);
+        node.connected(1, n, Direction::Inbound);
+        node.take_events();
+        node
+    }
+
+    // Inputs.
+
+    pub(super) fn command(&mut self, command: Command) -> CommandId {
+        self.commands += 1;
+        let id = CommandId(self.commands);
+        self.handle(Input::Command { id, command });
+        id
+    }
+
+    pub(super) fn net(&mut self, event: NetEvent) {
+        self.handle(Input::Net(event));
+    }
+
+    /// A command that is answered at once.
+    pub(super) fn ask(&mut self, command: Command) -> Reply {
+        let id = self.command(command);
+        self.reply(id).expect("an answer at once")
+    }
+
+    pub(super) fn connected(&mut self, connection: u64, n: u16, direction: Direction) {
+        let (connection, peer, address) = (ConnectionId(connection), peer(n), address(n));
+        self.net(NetEvent::Connected { connection, peer, address, direction });
+    }
+
+    pub(super) fn disconnected(&mut self, connection: u64, n: u16) {
+        self.net(NetEvent::Disconnected { connection: ConnectionId(connection), peer: peer(n) });
+    }
+
+    pub(super) fn identified(&mut self, n: u16, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
+        self.net(NetEvent::Identified { peer: peer(n), name: format!("node {n}"), addresses });
+    }
+
+    pub(super) fn discovered(&mut self, n: u16) {
+        self.discovered_at(n, &[&address(n)]);
+    }
+
+    pub(super) fn discovered_at(&mut self, n: u16, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
+        self.net(NetEvent::Discovered { peer: peer(n), addresses, source: DiscoverySource::Mdns });
+    }
+
+    pub(super) fn dial_failed(&mut self, dial: DialId) {
+        self.net(NetEvent::DialFailed { dial, failure: DialFailure::Unreachable("nobody there".to_owned()) });
+    }
+
+    /// `peer(n)` opens a substream on `ConnectionId(1)`.
+    pub(super) fn offered(&mut self, substream: u64, n: u16) -> SubstreamId {
+        let substream = SubstreamId(substream);
+        self.net(NetEvent::SubstreamOffered { substream, peer: peer(n), connection: ConnectionId(1) });
+        substream
+    }
+
+    /// The other end of a substream says this, in one piece.
+    pub(super) fn received(&mut self, substream: SubstreamId, frames: &[Frame]) {
+        let mut bytes = BytesMut::new();
+        frames.iter().for_each(|frame| frame.encode(&mut bytes));
+        self.net(NetEvent::Received { substream, bytes: bytes.freeze() });
+    }
+
+    /// Moves on, through every deadline on the way.
+    pub(super) fn wait(&mut self, duration: Duration) {
+        self.advance_to(self.now + duration);
+    }
+
+    pub(super) fn advance_to(&mut self, time: Time) {
+        let mut steps = 0;
+        while let Some(deadline) = self.deadline().filter(|deadline| *deadline <= time) {
+            steps += 1;
+            assert!(steps < 100_000, "a livelock");
+            self.now = deadline;
+            self.engine.handle_timeout(deadline);
+            self.drain();
+        }
+        self.now = time;
+    }
+
+    /// Moves on to the next deadline. Returns how long it took.
+    pub(super) fn step(&mut self) -> Duration {
+        let deadline = self.deadline().expect("a deadline");
+        let waited = deadline - self.now;
+        self.advance_to(deadline);
+        waited
+    }
+
+    // Outputs.
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.engine.next_deadline()
+    }
+
+    pub(super) fn reply(&mut self, id: CommandId) -> Option<Reply> {
+        self.replies.remove(&id)
+    }
+
+    pub(super) fn take_events(&mut self) -> Vec<AviEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub(super) fn take_actions(&mut self) -> Vec<NetAction> {
+        self.actions.drain(..).collect()
+    }
+
+    pub(super) fn take_dials(&mut self) -> Vec<(DialId, Vec<String>)> {
+        let dial = |action| match action {
+            NetAction::Dial { dial, addresses, .. } => Some((dial, addresses)),
+            _ => None,
+        };
+        self.take_actions().into_iter().filter_map(dial).collect()
+    }
+
+    /// The frames written to a substream since the last time. Every write is taken at once.
+    pub(super) fn written(&mut self, substream: SubstreamId) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some(at) = self
+            .actions
+            .iter()
+            .position(|action| matches!(action, NetAction::Write { substream: to, .. } if *to == substream))
+        {
+            if let Some(NetAction::Write { mut bytes, .. }) = self.actions.remove(at) {
+                let decoder = self.decoders.entry(substream).or_insert_with(|| Decoder::new(1 << 21));
+                frames.extend(std::iter::from_fn(|| decoder.decode(&mut bytes).expect("well-formed frames")));
+            }
+            self.net(NetEvent::Writable { substream });
+        }
+        frames
+    }
+
+    pub(super) fn stats(&mut self) -> Stats {
+        match self.ask(Command::Stats) {
+            Ok(Answer::Stats(stats)) => *stats,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn peer_info(&mut self, n: u16) -> Option<crate::stats::PeerInfo> {
+        match self.ask(Command::PeerInfo { peer: peer(n) }) {
+            Ok(Answer::PeerInfo(info)) => Some(*info),
+            Err(AviP2pError::PeerNotFound(_)) => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn request(&mut self, peer: &PeerId, options: StreamOptions) -> Result<StreamId, AviP2pError> {
+        match self.ask(Command::RequestStream { peer: peer.clone(), options })? {
+            Answer::Stream(stream) => Ok(stream),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn publish(&mut self, topic: &str, data: &[u8]) -> CommandId {
+        self.command(Command::Publish { topic: topic.to_owned(), data: Bytes::copy_from_slice(data) })
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.contract.on_input(&input);
+        self.engine.handle(self.now, input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            self.contract.on_output(&output);
+            self.trace.push((self.now, output.clone()));
+            match output {
+                Output::Reply { id, result } => drop(self.replies.insert(id, result)),
+                Output::Event(event) => self.events.push(event),
+                Output::Net(action) => self.actions.push_back(action),
+                Output::Stopped => {}
+            }
+        }
+        let deadline = self.deadline();
+        assert!(deadline.is_none_or(|deadline| deadline > self.now), "{deadline:?} is due at {:?}", self.now);
+        assert!(!self.contract.has_stopped() || deadline.is_none(), "a deadline after Stopped");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.command(Command::Shutdown);
+            self.wait(secs(2));
+            self.contract.assert_settled();
+        }
+    }
+}
+
+#[test]
+fn peer_ids_of_the_tests_are_valid_and_in_order() {
+    assert!((0..1000).all(|n| peer(n).check().is_ok() && peer(n) < peer(n + 1)));
+}

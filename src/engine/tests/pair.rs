@@ -1,0 +1,458 @@
+//! A network of engines that is nothing but data: links, substreams, subscriptions, virtual time.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use super::*;
+
+/// Nodes `0..`, where node `n` is `peer(n + 1)`, and what lies between them.
+///
+/// Everything happens at once; only [`Mesh::run_for`] takes time. A link is `ConnectionId(2 * link)` to the node that
+/// dialled and one more to the other; so it is with substreams and the node that opened them.
+pub(super) struct Mesh {
+    pub(super) nodes: Vec<Node>,
+    pub(super) now: Time,
+    /// The sizes of the pieces in which bytes arrive, in turn; 0 for all that there is.
+    pub(super) cuts: Vec<usize>,
+    next_cut: usize,
+    /// What becomes of the next publishes, in place of what should.
+    pub(super) publish_outcome: Option<PublishOutcome>,
+    queue: VecDeque<(usize, NetEvent)>,
+    ports: Vec<Port>,
+    links: Vec<Link>,
+    pipes: Vec<Pipe>,
+}
+
+/// A node's side of the network.
+#[derive(Debug, Default)]
+struct Port {
+    topics: BTreeSet<String>,
+    congested: bool,
+    /// Whether it has ended all connections for good.
+    shut: bool,
+}
+
+#[derive(Debug)]
+struct Link {
+    nodes: [usize; 2],
+    open: bool,
+}
+
+#[derive(Debug)]
+struct Pipe {
+    link: usize,
+    nodes: [usize; 2],
+    ends: [End; 2],
+}
+
+#[derive(Debug, Default)]
+struct End {
+    /// What it has written that has not left; `None` for the end of its bytes.
+    backlog: VecDeque<Option<Bytes>>,
+    finished: bool,
+    heard_finish: bool,
+    /// No event comes any more.
+    gone: bool,
+}
+
+impl Mesh {
+    /// Nodes without connections.
+    pub(super) fn new(configs: Vec<AviP2pConfig>) -> Self {
+        let ports = configs.iter().map(|_| Port::default()).collect();
+        let nodes = (1..).zip(configs).map(|(n, config)| Node::new(n, config)).collect();
+        let mut mesh = Self {
+            nodes,
+            now: Time::ZERO,
+            cuts: vec![0],
+            next_cut: 0,
+            publish_outcome: None,
+            queue: VecDeque::new(),
+            ports,
+            links: Vec::new(),
+            pipes: Vec::new(),
+        };
+        mesh.settle();
+        mesh
+    }
+
+    /// Two connected nodes that have told their applications so.
+    pub(super) fn pair(a: AviP2pConfig, b: AviP2pConfig) -> Self {
+        let mut mesh = Self::new(vec![a, b]);
+        mesh.connect(0, 1);
+        mesh.events(0);
+        mesh.events(1);
+        mesh
+    }
+
+    pub(super) fn id(&self, n: usize) -> PeerId {
+        self.nodes[n].id.clone()
+    }
+
+    // What the tests do.
+
+    pub(super) fn connect(&mut self, from: usize, to: usize) {
+        self.link(from, to, None);
+        self.settle();
+    }
+
+    /// The links between two nodes.
+    pub(super) fn links(&self, a: usize, b: usize) -> Vec<usize> {
+        let between = |link: &Link| link.open && (link.nodes == [a, b] || link.nodes == [b, a]);
+        (0..self.links.len()).filter(|link| between(&self.links[*link])).collect()
+    }
+
+    pub(super) fn cut_link(&mut self, link: usize) {
+        self.close_link(link);
+        self.settle();
+    }
+
+    /// Breaks every substream, and no link.
+    pub(super) fn break_substreams(&mut self) {
+        for pipe in 0..self.pipes.len() {
+            self.break_pipe(pipe);
+        }
+        self.settle();
+    }
+
+    /// What the node writes does not leave until it is relieved.
+    pub(super) fn congest(&mut self, n: usize) {
+        self.ports[n].congested = true;
+    }
+
+    pub(super) fn relieve(&mut self, n: usize) {
+        self.ports[n].congested = false;
+        for pipe in 0..self.pipes.len() {
+            for end in 0..2 {
+                self.flush(pipe, end);
+            }
+        }
+        self.settle();
+    }
+
+    /// A command, and its reply if there is one before time goes on.
+    pub(super) fn command(&mut self, n: usize, command: Command) -> Option<Reply> {
+        let id = self.nodes[n].command(command);
+        self.settle();
+        self.nodes[n].reply(id)
+    }
+
+    pub(super) fn ask(&mut self, n: usize, command: Command) -> Reply {
+        self.command(n, command).expect("a reply")
+    }
+
+    pub(super) fn request(&mut self, from: usize, to: usize, options: StreamOptions) -> Result<StreamId, AviP2pError> {
+        let peer = self.id(to);
+        let stream = self.nodes[from].request(&peer, options);
+        self.settle();
+        stream
+    }
+
+    pub(super) fn accept(&mut self, n: usize, stream: StreamId) -> Reply {
+        self.ask(n, Command::AcceptStream { stream })
+    }
+
+    pub(super) fn close(&mut self, n: usize, stream: StreamId) -> Reply {
+        self.ask(n, Command::CloseStream { stream })
+    }
+
+    pub(super) fn send(&mut self, n: usize, stream: StreamId, data: &[u8]) -> Reply {
+        self.ask(n, Command::SendAudio { stream, data: Bytes::copy_from_slice(data) })
+    }
+
+    pub(super) fn subscribe(&mut self, n: usize, topic: &str) -> Reply {
+        self.ask(n, Command::Subscribe { topic: topic.to_owned() })
+    }
+
+    pub(super) fn publish(&mut self, n: usize, topic: &str, data: &[u8]) -> Reply {
+        self.ask(n, Command::Publish { topic: topic.to_owned(), data: Bytes::copy_from_slice(data) })
+    }
+
+    /// The one stream that a node was asked for.
+    pub(super) fn offer(&mut self, n: usize) -> StreamId {
+        match self.events(n).as_slice() {
+            [AviEvent::AudioStreamRequested { stream_id, .. }] => *stream_id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// An accepted stream from node 0 to node 1: its names at both ends.
+    pub(super) fn call(&mut self, options: StreamOptions) -> (StreamId, StreamId) {
+        let here = self.request(0, 1, options).unwrap();
+        let there = self.offer(1);
+        self.accept(1, there).unwrap();
+        assert_eq!(self.events(0), [accepted(&self.id(1), here)]);
+        (here, there)
+    }
+
+    pub(super) fn events(&mut self, n: usize) -> Vec<AviEvent> {
+        self.nodes[n].take_events()
+    }
+
+    pub(super) fn audio_stats(&mut self, n: usize, stream: StreamId) -> crate::stats::AudioStats {
+        match self.ask(n, Command::AudioStats { stream }) {
+            Ok(Answer::AudioStats(stats)) => *stats,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    // Time.
+
+    /// Moves on to the next deadline of any node, if it is not later than `until`.
+    pub(super) fn step(&mut self, until: Time) -> bool {
+        let deadline = self.nodes.iter().filter_map(Node::deadline).min();
+        let Some(deadline) = deadline.filter(|deadline| *deadline <= until) else { return false };
+        self.advance_to(deadline);
+        true
+    }
+
+    pub(super) fn run_for(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        let mut steps = 0;
+        while self.step(until) {
+            steps += 1;
+            assert!(steps < 100_000, "a livelock");
+        }
+        self.advance_to(until);
+    }
+
+    fn advance_to(&mut self, time: Time) {
+        self.now = time;
+        for node in &mut self.nodes {
+            node.advance_to(time);
+        }
+        self.settle();
+    }
+
+    /// Carries everything out and delivers everything, until nothing is left to do at this time.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..1_000_000 {
+            for n in 0..self.nodes.len() {
+                while let Some(action) = self.nodes[n].actions.pop_front() {
+                    self.carry_out(n, action);
+                }
+            }
+            match self.queue.pop_front() {
+                Some((n, event)) => self.deliver(n, event),
+                None => return,
+            }
+        }
+        panic!("a livelock at {:?}", self.now);
+    }
+
+    // What the network does.
+
+    fn carry_out(&mut self, n: usize, action: NetAction) {
+        match action {
+            NetAction::Dial { dial, peer, addresses } => self.dial(n, dial, peer, &addresses),
+            NetAction::Disconnect { connection } => self.close_link((connection.0 / 2) as usize),
+            NetAction::DisconnectAll => {
+                self.ports[n].shut = true;
+                for link in 0..self.links.len() {
+                    if self.links[link].nodes.contains(&n) {
+                        self.close_link(link);
+                    }
+                }
+            }
+            NetAction::AddRoute { .. } => {}
+            NetAction::Walk { .. } => {
+                let found = self.neighbours(n).into_iter().map(|other| self.id(other)).collect();
+                self.queue.push_back((n, NetEvent::WalkEnded { result: Ok(found) }));
+            }
+            NetAction::Subscribe { topic } => {
+                assert!(self.ports[n].topics.insert(topic.to_string()));
+                for other in self.neighbours(n) {
+                    self.tell_subscription(n, other, topic.as_str());
+                }
+            }
+            NetAction::Unsubscribe { topic } => {
+                assert!(self.ports[n].topics.remove(topic.as_str()));
+                for other in self.neighbours(n) {
+                    let event = NetEvent::PeerUnsubscribed { peer: self.id(n), topic: topic.to_string() };
+                    self.queue.push_back((other, event));
+                }
+            }
+            NetAction::Publish { publish, topic, data } => self.carry_message(n, publish, topic.as_str(), data),
+            NetAction::OpenSubstream { stream, connection } => self.open_substream(n, stream, connection),
+            NetAction::Write { substream, bytes } => self.write(substream, Some(bytes)),
+            NetAction::Finish { substream } => self.write(substream, None),
+            NetAction::Reset { substream } => {
+                let (pipe, end) = place(substream);
+                self.pipes[pipe].ends[end].gone = true;
+                self.break_pipe(pipe);
+            }
+        }
+    }
+
+    fn dial(&mut self, n: usize, dial: DialId, peer: Option<PeerId>, addresses: &[String]) {
+        let listens = |other: &usize| addresses.contains(&address(*other as u16 + 1));
+        let failure = match (0..self.nodes.len()).find(listens) {
+            Some(other) if other == n => DialFailure::Myself,
+            Some(other) if peer.is_some_and(|peer| peer != self.id(other)) => {
+                DialFailure::Unreachable("somebody else answered".to_owned())
+            }
+            Some(_) if !self.has_room(n) => DialFailure::Refused,
+            Some(other) if self.ports[other].shut || !self.has_room(other) => {
+                self.queue.push_back((other, NetEvent::InboundRefused));
+                DialFailure::Unreachable("the connection was closed".to_owned())
+            }
+            Some(other) => return self.link(n, other, Some(dial)),
+            None => DialFailure::Unreachable("nobody there".to_owned()),
+        };
+        self.queue.push_back((n, NetEvent::DialFailed { dial, failure }));
+    }
+
+    fn has_room(&self, n: usize) -> bool {
+        self.neighbours(n).len() < self.nodes[n].config.max_peers
+    }
+
+    fn neighbours(&self, n: usize) -> BTreeSet<usize> {
+        let mine = self.links.iter().filter(|link| link.open && link.nodes.contains(&n));
+        mine.map(|link| if link.nodes[0] == n { link.nodes[1] } else { link.nodes[0] }).collect()
+    }
+
+    fn link(&mut self, from: usize, to: usize, dial: Option<DialId>) {
+        let is_first = !self.neighbours(from).contains(&to);
+        let link = self.links.len();
+        self.links.push(Link { nodes: [from, to], open: true });
+        for (end, direction) in [Direction::Outbound(dial), Direction::Inbound].into_iter().enumerate() {
+            let (here, there) = ([from, to][end], [to, from][end]);
+            let (connection, peer) = (ConnectionId(2 * link as u64 + end as u64), self.id(there));
+            let address = address(there as u16 + 1);
+            let name = self.nodes[there].config.node_name.clone();
+            let identified = NetEvent::Identified { peer: peer.clone(), name, addresses: vec![address.clone()] };
+            self.queue.push_back((here, NetEvent::Connected { connection, peer, address, direction }));
+            self.queue.push_back((here, identified));
+            if is_first {
+                for topic in self.ports[there].topics.clone() {
+                    self.tell_subscription(there, here, &topic);
+                }
+            }
+        }
+    }
+
+    fn close_link(&mut self, link: usize) {
+        if !self.links[link].open {
+            return;
+        }
+        for pipe in (0..self.pipes.len()).filter(|pipe| self.pipes[*pipe].link == link).collect::<Vec<_>>() {
+            self.break_pipe(pipe);
+        }
+        self.links[link].open = false;
+        let [from, to] = self.links[link].nodes;
+        for (end, (here, there)) in [(from, to), (to, from)].into_iter().enumerate() {
+            let connection = ConnectionId(2 * link as u64 + end as u64);
+            self.queue.push_back((here, NetEvent::Disconnected { connection, peer: self.id(there) }));
+        }
+    }
+
+    fn tell_subscription(&mut self, of: usize, to: usize, topic: &str) {
+        self.queue.push_back((to, NetEvent::PeerSubscribed { peer: self.id(of), topic: topic.to_owned() }));
+    }
+
+    fn carry_message(&mut self, n: usize, publish: PublishId, topic: &str, data: Bytes) {
+        let subscribers = self.neighbours(n).into_iter().filter(|other| self.ports[*other].topics.contains(topic));
+        let subscribers: Vec<_> = subscribers.collect();
+        let due = if subscribers.is_empty() { PublishOutcome::NoSubscribers } else { PublishOutcome::Sent };
+        let outcome = self.publish_outcome.unwrap_or(due);
+        self.queue.push_back((n, NetEvent::Published { publish, outcome }));
+        if outcome == PublishOutcome::Sent {
+            for other in subscribers {
+                let event = NetEvent::Message { from: self.id(n), topic: topic.to_owned(), data: data.clone() };
+                self.queue.push_back((other, event));
+            }
+        }
+    }
+
+    fn open_substream(&mut self, n: usize, stream: StreamId, connection: ConnectionId) {
+        let (link, end) = ((connection.0 / 2) as usize, (connection.0 % 2) as usize);
+        if !self.links[link].open {
+            return;
+        }
+        let other = self.links[link].nodes[1 - end];
+        let pipe = self.pipes.len() as u64;
+        self.pipes.push(Pipe { link, nodes: [n, other], ends: Default::default() });
+        self.queue.push_back((n, NetEvent::SubstreamOpened { stream, substream: SubstreamId(2 * pipe) }));
+        let (substream, peer) = (SubstreamId(2 * pipe + 1), self.id(n));
+        let connection = ConnectionId(2 * link as u64 + 1 - end as u64);
+        self.queue.push_back((other, NetEvent::SubstreamOffered { substream, peer, connection }));
+    }
+
+    fn write(&mut self, substream: SubstreamId, bytes: Option<Bytes>) {
+        let (pipe, end) = place(substream);
+        self.pipes[pipe].ends[end].backlog.push_back(bytes);
+        self.flush(pipe, end);
+    }
+
+    fn flush(&mut self, pipe: usize, end: usize) {
+        let Pipe { link, nodes: [opener, other], .. } = self.pipes[pipe];
+        let (here, there) = if end == 0 { (opener, other) } else { (other, opener) };
+        if self.ports[here].congested || !self.links[link].open {
+            return;
+        }
+        let (mine, theirs) = (substream(pipe, end), substream(pipe, 1 - end));
+        while let Some(item) = self.pipes[pipe].ends[end].backlog.pop_front() {
+            let Some(mut bytes) = item else {
+                self.pipes[pipe].ends[end].finished = true;
+                self.queue.push_back((there, NetEvent::Finished { substream: theirs }));
+                continue;
+            };
+            while !bytes.is_empty() {
+                let cut = self.cuts[self.next_cut % self.cuts.len()];
+                self.next_cut += 1;
+                let piece = bytes.split_to(if cut == 0 { bytes.len() } else { cut.min(bytes.len()) });
+                self.queue.push_back((there, NetEvent::Received { substream: theirs, bytes: piece }));
+            }
+            self.queue.push_back((here, NetEvent::Writable { substream: mine }));
+        }
+        self.let_go(pipe);
+    }
+
+    /// Tells whoever has not heard it that a substream is no more.
+    fn break_pipe(&mut self, pipe: usize) {
+        for end in 0..2 {
+            self.pipes[pipe].ends[end].backlog.clear();
+            if !self.pipes[pipe].ends[end].gone && self.links[self.pipes[pipe].link].open {
+                let event = NetEvent::Broken { substream: substream(pipe, end), reason: "reset".to_owned() };
+                self.queue.push_back((self.pipes[pipe].nodes[end], event));
+            }
+        }
+    }
+
+    fn let_go(&mut self, pipe: usize) {
+        for end in &mut self.pipes[pipe].ends {
+            end.gone |= end.finished && end.heard_finish;
+        }
+    }
+
+    fn deliver(&mut self, n: usize, event: NetEvent) {
+        if let NetEvent::SubstreamOpened { substream, .. }
+        | NetEvent::SubstreamOffered { substream, .. }
+        | NetEvent::Received { substream, .. }
+        | NetEvent::Writable { substream }
+        | NetEvent::Finished { substream }
+        | NetEvent::Broken { substream, .. } = &event
+        {
+            let (pipe, end) = place(*substream);
+            if self.pipes[pipe].ends[end].gone {
+                return;
+            }
+            match event {
+                NetEvent::Broken { .. } => self.pipes[pipe].ends[end].gone = true,
+                NetEvent::Finished { .. } => self.pipes[pipe].ends[end].heard_finish = true,
+                _ => {}
+            }
+            self.let_go(pipe);
+        }
+        self.nodes[n].net(event);
+    }
+}
+
+/// The pipe and the end that a substream's id stands for, and the other way round.
+fn place(substream: SubstreamId) -> (usize, usize) {
+    ((substream.0 / 2) as usize, (substream.0 % 2) as usize)
+}
+
+fn substream(pipe: usize, end: usize) -> SubstreamId {
+    SubstreamId(2 * pipe as u64 + end as u64)
+}

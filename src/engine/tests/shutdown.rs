@@ -1,0 +1,162 @@
+//! How a node ends.
+
+use super::*;
+
+fn stopped(mesh: &Mesh, n: usize) -> bool {
+    mesh.nodes[n].contract.has_stopped()
+}
+
+#[test]
+fn a_shutdown_says_goodbye_to_streams_and_peers_and_ends() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, there) = mesh.call(StreamOptions::default());
+    let asked = mesh.request(1, 0, StreamOptions::default()).unwrap();
+    let offered = mesh.offer(0);
+    mesh.send(0, here, b"last words").unwrap();
+    let (a, b) = (mesh.id(0), mesh.id(1));
+    assert_eq!(mesh.ask(0, Command::Shutdown), Ok(Answer::Done));
+    assert!(stopped(&mesh, 0) && !stopped(&mesh, 1));
+    let local = || StreamCloseReason::LocalClose;
+    let gone = |peer: &PeerId| AviEvent::PeerDisconnected { peer_id: peer.clone() };
+    assert_eq!(mesh.events(0), [closed(&b, here, local()), closed(&b, offered, local()), gone(&b)]);
+    let expected = [
+        audio(&a, there, b"last words"),
+        closed(&a, there, StreamCloseReason::RemoteClose),
+        closed(&a, asked, StreamCloseReason::Rejected(String::new())),
+        gone(&a),
+    ];
+    assert_eq!(mesh.events(1), expected);
+}
+
+#[test]
+fn held_messages_expire_with_the_node() {
+    let mut mesh = Mesh::new(vec![config()]);
+    mesh.publish(0, "t", b"1").unwrap();
+    mesh.publish(0, "u", b"2").unwrap();
+    let id = mesh.nodes[0].command(Command::Shutdown);
+    assert_eq!(mesh.events(0), [expired("t", b"1"), expired("u", b"2")]);
+    // What was published a moment ago has a moment to leave.
+    mesh.run_for(millis(50));
+    assert_eq!(mesh.nodes[0].reply(id), Some(Ok(Answer::Done)));
+}
+
+#[test]
+fn a_message_published_just_before_the_shutdown_still_leaves() {
+    let mut mesh = Mesh::pair(config(), config());
+    mesh.subscribe(1, "t").unwrap();
+    mesh.publish(0, "t", b"goodbye").unwrap();
+    assert_eq!(mesh.command(0, Command::Shutdown), None);
+    assert_eq!(mesh.links(0, 1).len(), 1, "still connected");
+    mesh.run_for(millis(50));
+    assert!(stopped(&mesh, 0) && mesh.links(0, 1).is_empty());
+}
+
+#[test]
+fn commands_during_and_after_a_shutdown_find_the_channel_closed() {
+    let mut node = Node::with_peer(1, 2, config());
+    let shutdown = node.command(Command::Shutdown);
+    let commands = || {
+        [
+            Command::Subscribe { topic: "t".to_owned() },
+            Command::Publish { topic: "t".to_owned(), data: bytes::Bytes::new() },
+            Command::RequestStream { peer: peer(2), options: StreamOptions::default() },
+            Command::ConnectedPeers,
+            Command::DiscoverPeers,
+            Command::Stats,
+            Command::Shutdown,
+        ]
+    };
+    for command in commands() {
+        assert_eq!(node.ask(command), Err(AviP2pError::ChannelClosed));
+    }
+    node.disconnected(1, 2);
+    assert_eq!(node.reply(shutdown), Some(Ok(Answer::Done)));
+    assert!(node.contract.has_stopped());
+    for command in commands() {
+        assert_eq!(node.ask(command), Err(AviP2pError::ChannelClosed));
+    }
+    node.take_actions();
+    node.connected(2, 3, Direction::Inbound);
+    node.discovered(4);
+    assert_eq!((node.take_actions(), node.deadline()), (vec![], None));
+}
+
+#[test]
+fn a_shutdown_ends_within_two_seconds_though_nobody_answers() {
+    let mut node = Node::with_peer(1, 2, AviP2pConfig { enable_kad: true, ..config() });
+    node.request(&peer(2), StreamOptions::default()).unwrap();
+    let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
+    node.net(NetEvent::SubstreamOpened { stream, substream: SubstreamId(1) });
+    node.net(NetEvent::PeerSubscribed { peer: peer(2), topic: "t".to_owned() });
+    let search = node.command(Command::DiscoverPeers);
+    let publish = node.publish("t", b"x");
+    let shutdown = node.command(Command::Shutdown);
+    assert_eq!(node.reply(search), Some(Err(AviP2pError::ChannelClosed)));
+    node.wait(secs(2));
+    assert!(node.contract.has_stopped());
+    assert_eq!(node.reply(publish), Some(Err(AviP2pError::ChannelClosed)));
+    assert_eq!(node.reply(shutdown), Some(Ok(Answer::Done)));
+    assert_eq!(node.take_actions().last(), Some(&NetAction::DisconnectAll));
+}
+
+#[test]
+fn a_congested_path_does_not_hold_up_a_shutdown() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, there) = mesh.call(StreamOptions::default());
+    mesh.congest(0);
+    (0..5).for_each(|n| drop(mesh.send(0, here, &[n]).unwrap()));
+    assert_eq!(mesh.command(0, Command::Shutdown), None);
+    mesh.run_for(secs(2));
+    assert!(stopped(&mesh, 0));
+    let a = mesh.id(0);
+    assert_eq!(mesh.events(1)[0], closed(&a, there, StreamCloseReason::PeerDisconnected));
+}
+
+#[test]
+fn a_node_that_shuts_down_takes_no_new_streams_and_dials_nobody() {
+    let mut node = Node::with_peer(1, 2, config());
+    let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
+    node.net(NetEvent::SubstreamOpened { stream, substream: SubstreamId(1) });
+    node.command(Command::Shutdown);
+    node.take_actions();
+    node.take_events();
+    node.offered(2, 2);
+    node.discovered(3);
+    assert_eq!(node.take_actions(), [NetAction::Reset { substream: SubstreamId(2) }]);
+    assert!(!node.contract.has_stopped(), "the goodbye is on its way");
+}
+
+#[test]
+fn a_published_message_that_finds_nobody_during_a_shutdown_expires() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.net(NetEvent::PeerSubscribed { peer: peer(2), topic: "t".to_owned() });
+    let publish = node.publish("t", b"x");
+    node.command(Command::Shutdown);
+    node.net(NetEvent::Published { publish: PublishId(1), outcome: PublishOutcome::NoSubscribers });
+    assert!(node.reply(publish).is_some());
+    node.wait(secs(2));
+    assert_eq!(node.take_events(), [expired("t", b"x")]);
+}
+
+#[test]
+fn two_nodes_that_shut_down_at_once_both_end() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, there) = mesh.call(StreamOptions::default());
+    mesh.nodes[0].command(Command::Shutdown);
+    mesh.nodes[1].command(Command::Shutdown);
+    mesh.settle();
+    mesh.run_for(millis(50));
+    assert!(stopped(&mesh, 0) && stopped(&mesh, 1));
+    let (a, b) = (mesh.id(0), mesh.id(1));
+    assert_eq!(mesh.events(0)[0], closed(&b, here, StreamCloseReason::LocalClose));
+    assert_eq!(mesh.events(1)[0], closed(&a, there, StreamCloseReason::LocalClose));
+}
+
+#[test]
+fn a_crash_of_the_other_end_is_no_goodbye() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, _) = mesh.call(StreamOptions::default());
+    mesh.cut_link(0);
+    let b = mesh.id(1);
+    assert_eq!(mesh.events(0)[0], closed(&b, here, StreamCloseReason::PeerDisconnected));
+}

@@ -1,0 +1,119 @@
+//! Searches for peers through the peers that are known.
+
+use super::*;
+
+fn walking() -> AviP2pConfig {
+    AviP2pConfig { enable_kad: true, ..config() }
+}
+
+fn walks(node: &mut Node) -> Vec<Option<[u8; 32]>> {
+    let target = |action| match action {
+        NetAction::Walk { target } => Some(target),
+        _ => None,
+    };
+    node.take_actions().into_iter().filter_map(target).collect()
+}
+
+fn ended(node: &mut Node) {
+    node.net(NetEvent::WalkEnded { result: Ok(vec![peer(7)]) });
+}
+
+#[test]
+fn a_search_is_answered_when_the_walk_ends() {
+    let mut node = Node::with_peer(1, 2, walking());
+    let first = node.command(Command::DiscoverPeers);
+    let second = node.command(Command::DiscoverPeers);
+    assert_eq!(walks(&mut node), [None], "one walk serves both");
+    assert_eq!((node.reply(first), node.reply(second)), (None, None));
+    ended(&mut node);
+    for id in [first, second] {
+        assert_eq!(node.reply(id), Some(Ok(Answer::Peers(vec![peer(7)]))));
+    }
+    let third = node.command(Command::DiscoverPeers);
+    assert!(matches!(walks(&mut node)[..], [Some(_)]), "then anywhere");
+    node.net(NetEvent::WalkEnded { result: Err("nobody to ask".to_owned()) });
+    assert_eq!(node.reply(third), Some(Err(AviP2pError::NetworkError("nobody to ask".to_owned()))));
+}
+
+#[test]
+fn a_search_that_is_turned_off_says_so() {
+    let mut node = Node::with_peer(1, 2, config());
+    assert_eq!(node.ask(Command::DiscoverPeers), Err(AviP2pError::Disabled("enable_kad")));
+    node.identified(2, &[]);
+    node.wait(secs(3600));
+    assert_eq!(walks(&mut node), []);
+}
+
+#[test]
+fn a_search_that_does_not_end_is_given_up_after_thirty_seconds() {
+    let mut node = Node::with_peer(1, 2, walking());
+    let id = node.command(Command::DiscoverPeers);
+    node.wait(millis(29_999));
+    assert_eq!(node.reply(id), None);
+    node.wait(millis(1));
+    let error = AviP2pError::NetworkError("the search for peers did not end".to_owned());
+    assert_eq!(node.reply(id), Some(Err(error)));
+    // Its end may still come, and does nothing.
+    ended(&mut node);
+    let again = node.command(Command::DiscoverPeers);
+    assert_eq!(node.reply(again), None);
+}
+
+#[test]
+fn callers_who_wait_for_a_search_are_bounded() {
+    let mut config = walking();
+    config.limits.pending_commands = 2;
+    let mut node = Node::with_peer(1, 2, config);
+    let waiting = [node.command(Command::DiscoverPeers), node.command(Command::DiscoverPeers)];
+    let limit = AviP2pError::LimitReached { limit: "limits.pending_commands", max: 2 };
+    assert_eq!(node.ask(Command::DiscoverPeers), Err(limit));
+    ended(&mut node);
+    assert!(waiting.into_iter().all(|id| node.reply(id).is_some_and(|reply| reply.is_ok())));
+}
+
+#[test]
+fn new_peers_start_one_walk_and_walks_become_rare() {
+    let mut node = Node::new(1, walking());
+    for n in 2..6 {
+        node.connected(n.into(), n, Direction::Inbound);
+        node.identified(n, &[]);
+        node.identified(n, &[]);
+    }
+    node.wait(millis(299));
+    assert_eq!(walks(&mut node), []);
+    node.wait(millis(1));
+    assert_eq!(walks(&mut node), [None]);
+    let mut pause = secs(5);
+    for _ in 0..10 {
+        ended(&mut node);
+        let waited = node.step();
+        assert!(waited >= pause.mul_f64(0.75) && waited <= pause.mul_f64(1.25), "{waited:?} is not about {pause:?}");
+        assert_eq!(walks(&mut node).len(), 1);
+        pause = (pause * 2).min(secs(300));
+    }
+}
+
+#[test]
+fn peers_that_come_and_go_do_not_cause_a_walk_each() {
+    let mut node = Node::new(1, walking());
+    let mut count = 0;
+    for n in 0..100 {
+        node.connected(n, 2, Direction::Inbound);
+        node.identified(2, &[]);
+        node.wait(millis(500));
+        node.disconnected(n, 2);
+        let begun = walks(&mut node).len();
+        count += begun;
+        (0..begun).for_each(|_| ended(&mut node));
+    }
+    assert!((2..=11).contains(&count), "{count} walks in 50 s");
+}
+
+#[test]
+fn nodes_find_each_other_and_the_walks_go_on() {
+    let mut mesh = Mesh::new(vec![walking(), walking()]);
+    mesh.connect(0, 1);
+    let id = mesh.id(1);
+    assert_eq!(mesh.ask(0, Command::DiscoverPeers), Ok(Answer::Peers(vec![id])));
+    mesh.run_for(secs(3600));
+}

@@ -1,0 +1,67 @@
+//! Which connection is which? libp2p's ids, which a whole process shares, and this node's own.
+
+use std::collections::BTreeMap;
+
+use libp2p_swarm::ConnectionId as LibConnectionId;
+
+use crate::engine::ConnectionId;
+use crate::id::PeerId;
+use crate::net::translate;
+
+/// A connection that is established.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) in_swarm: LibConnectionId,
+    pub(super) peer: libp2p_identity::PeerId,
+}
+
+/// All that are established.
+#[derive(Default)]
+pub(super) struct Connections {
+    by_id: BTreeMap<ConnectionId, Connection>,
+    in_swarm: BTreeMap<LibConnectionId, ConnectionId>,
+    /// The peers' ids as text, which is costly to make, and how many connections use it.
+    peers: BTreeMap<libp2p_identity::PeerId, (PeerId, usize)>,
+    last_id: u64,
+}
+
+impl Connections {
+    pub(super) fn add(&mut self, in_swarm: LibConnectionId, peer: libp2p_identity::PeerId) -> ConnectionId {
+        self.last_id += 1;
+        let id = ConnectionId(self.last_id);
+        self.by_id.insert(id, Connection { id, in_swarm, peer });
+        self.in_swarm.insert(in_swarm, id);
+        self.peers.entry(peer).or_insert_with(|| (translate::peer_id(&peer), 0)).1 += 1;
+        id
+    }
+
+    pub(super) fn remove(&mut self, in_swarm: LibConnectionId) -> Option<Connection> {
+        let connection = self.by_id.remove(&self.in_swarm.remove(&in_swarm)?)?;
+        if let Some((_, uses)) = self.peers.get_mut(&connection.peer) {
+            *uses -= 1;
+            if *uses == 0 {
+                self.peers.remove(&connection.peer);
+            }
+        }
+        Some(connection)
+    }
+
+    pub(super) fn by_id(&self, id: ConnectionId) -> Option<&Connection> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn in_swarm(&self, in_swarm: LibConnectionId) -> Option<ConnectionId> {
+        self.in_swarm.get(&in_swarm).copied()
+    }
+
+    /// Everyone who is connected.
+    pub(super) fn peers(&self) -> impl Iterator<Item = libp2p_identity::PeerId> {
+        self.peers.keys().copied()
+    }
+
+    /// A peer's id as AVI knows it.
+    pub(super) fn name(&self, peer: &libp2p_identity::PeerId) -> PeerId {
+        self.peers.get(peer).map_or_else(|| translate::peer_id(peer), |(name, _)| name.clone())
+    }
+}

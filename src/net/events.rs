@@ -1,0 +1,238 @@
+//! What does an event of the swarm mean to the engine?
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use libp2p_core::{ConnectedPoint, Multiaddr};
+use libp2p_gossipsub as gossipsub;
+use libp2p_identify as identify;
+use libp2p_identity::PeerId as LibPeerId;
+use libp2p_kad::{self as kad, GetClosestPeersError, GetClosestPeersOk, PeerInfo, QueryResult};
+use libp2p_mdns as mdns;
+use libp2p_ping as ping;
+use libp2p_swarm::{ConnectionId as LibConnectionId, DialError, ListenError, SwarmEvent};
+
+use crate::engine::{Direction, NetEvent, SubstreamId};
+use crate::event::DiscoverySource;
+use crate::net::audio::{self, Negotiated};
+use crate::net::behaviour::{BehaviourEvent, WALK_TIMEOUT};
+use crate::net::{Net, translate};
+
+impl Net {
+    pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_established(connection_id, peer_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
+                if let Some(connection) = self.connections.remove(connection_id) {
+                    let peer = translate::peer_id(&connection.peer);
+                    tracing::debug!(%peer, ?cause, "disconnected");
+                    self.substreams.drop_connection(connection.id);
+                    self.liveness.forget(connection.id);
+                    self.events.push_back(NetEvent::Disconnected { connection: connection.id, peer });
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.on_dial_error(connection_id, &error)
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(address = %send_back_addr, %error, "inbound connection failed");
+                self.events.push_back(match error {
+                    ListenError::Denied { .. } => NetEvent::InboundRefused,
+                    _ => NetEvent::InboundFailed,
+                });
+            }
+            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => self.on_listening(),
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                tracing::warn!(?addresses, ?reason, "a listener has ended");
+                self.on_listening();
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has a problem"),
+            _ => {}
+        }
+    }
+
+    fn on_listening(&mut self) {
+        if self.listening.is_some() {
+            self.report_listening();
+        }
+    }
+
+    fn on_established(&mut self, in_swarm: LibConnectionId, peer: LibPeerId, endpoint: &ConnectedPoint) {
+        let direction = match endpoint {
+            ConnectedPoint::Dialer { .. } => Direction::Outbound(self.dials.remove(&in_swarm).map(|(dial, _)| dial)),
+            ConnectedPoint::Listener { .. } => Direction::Inbound,
+        };
+        let connection = self.connections.add(in_swarm, peer);
+        self.liveness.heard(connection);
+        let peer = self.connections.name(&peer);
+        let address = translate::text(endpoint.get_remote_address());
+        tracing::debug!(%peer, address, ?direction, "connected");
+        self.events.push_back(NetEvent::Connected { connection, peer, address, direction });
+    }
+
+    fn on_dial_error(&mut self, in_swarm: LibConnectionId, error: &DialError) {
+        let failure = translate::dial_failure(error, self.swarm.local_peer_id());
+        tracing::debug!(?failure, "dial failed");
+        match self.dials.remove(&in_swarm) {
+            Some((dial, _)) => self.events.push_back(NetEvent::DialFailed { dial, failure }),
+            None if matches!(error, DialError::Denied { .. }) => self.events.push_back(NetEvent::OutboundRefused),
+            None => {}
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Gate(never) => match never {},
+            BehaviourEvent::Audio(event) => self.on_audio(event),
+            BehaviourEvent::Gossipsub(event) => self.on_gossipsub(event),
+            BehaviourEvent::Kad(event) => self.on_kad(event),
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_mdns(found),
+            // When a hint of mDNS expires says nothing about the peer.
+            BehaviourEvent::Mdns(mdns::Event::Expired(_)) => {}
+            BehaviourEvent::Identify(event) => self.on_identify(event),
+            BehaviourEvent::Ping(event) => self.on_ping(event),
+        }
+    }
+
+    fn on_audio(&mut self, event: audio::Event) {
+        // A connection that has ended has no substreams, and the engine expects no answer.
+        let Some(connection) = self.connections.in_swarm(event.connection) else { return };
+        match event.negotiated {
+            Negotiated::Inbound(_) if self.substreams.count(connection) >= self.bounds.audio_substreams => {
+                tracing::debug!(peer = %event.peer, "too many audio substreams: reset");
+            }
+            Negotiated::Inbound(io) => {
+                let substream = self.substreams.add(connection, io);
+                let peer = self.connections.name(&event.peer);
+                self.events.push_back(NetEvent::SubstreamOffered { substream, peer, connection });
+            }
+            Negotiated::Outbound(stream, Ok(io)) => {
+                let substream = self.substreams.add(connection, io);
+                self.events.push_back(NetEvent::SubstreamOpened { stream, substream });
+            }
+            Negotiated::Outbound(stream, Err(reason)) => {
+                self.events.push_back(NetEvent::SubstreamFailed { stream, reason });
+            }
+        }
+    }
+
+    fn on_gossipsub(&mut self, event: gossipsub::Event) {
+        let event = match event {
+            gossipsub::Event::Message { message, .. } => self.message(message),
+            gossipsub::Event::Subscribed { peer_id, topic } => {
+                NetEvent::PeerSubscribed { peer: self.connections.name(&peer_id), topic: topic.into_string() }
+            }
+            gossipsub::Event::Unsubscribed { peer_id, topic } => {
+                NetEvent::PeerUnsubscribed { peer: self.connections.name(&peer_id), topic: topic.into_string() }
+            }
+            gossipsub::Event::SlowPeer { failed_messages, .. } => {
+                let dropped = failed_messages.priority + failed_messages.non_priority;
+                NetEvent::SlowPeer { dropped: dropped as u64 }
+            }
+            gossipsub::Event::GossipsubNotSupported { peer_id } => {
+                return tracing::debug!(peer = %peer_id, "a peer without pub/sub");
+            }
+        };
+        self.events.push_back(event);
+    }
+
+    fn message(&self, message: gossipsub::Message) -> NetEvent {
+        let fits =
+            message.data.len() <= self.bounds.message_bytes && message.topic.as_str().len() <= self.bounds.topic_bytes;
+        match message.source {
+            Some(author) if fits => NetEvent::Message {
+                from: self.connections.name(&author),
+                topic: message.topic.into_string(),
+                data: Bytes::from(message.data),
+            },
+            _ => NetEvent::MessageRefused,
+        }
+    }
+
+    fn on_kad(&mut self, event: kad::Event) {
+        let kad::Event::OutboundQueryProgressed { id, result: QueryResult::GetClosestPeers(result), step, .. } = event
+        else {
+            return;
+        };
+        if self.walk != Some(id) {
+            return;
+        }
+        let (found, timed_out) = match result {
+            Ok(GetClosestPeersOk { peers, .. }) => (peers, false),
+            Err(GetClosestPeersError::Timeout { peers, .. }) => (peers, true),
+        };
+        let found: Vec<PeerInfo> =
+            found.into_iter().filter(|peer| peer.peer_id != *self.swarm.local_peer_id()).collect();
+        for peer in &found {
+            self.discovered(peer.peer_id, &peer.addrs, DiscoverySource::Kademlia);
+        }
+        if step.last {
+            self.walk = None;
+            let peers: Vec<_> = found.iter().map(|peer| self.connections.name(&peer.peer_id)).collect();
+            let result = match timed_out && peers.is_empty() {
+                true => Err(format!("no answer within {WALK_TIMEOUT:?}")),
+                false => Ok(peers),
+            };
+            self.events.push_back(NetEvent::WalkEnded { result });
+        }
+    }
+
+    fn on_mdns(&mut self, found: Vec<(LibPeerId, Multiaddr)>) {
+        let mut peers = BTreeMap::<_, Vec<_>>::new();
+        for (peer, address) in found {
+            peers.entry(peer).or_default().push(address);
+        }
+        for (peer, addresses) in peers {
+            self.discovered(peer, &addresses, DiscoverySource::Mdns);
+        }
+    }
+
+    fn discovered(&mut self, peer: LibPeerId, addresses: &[Multiaddr], source: DiscoverySource) {
+        let addresses = translate::hints(addresses);
+        if !addresses.is_empty() {
+            let peer = self.connections.name(&peer);
+            self.events.push_back(NetEvent::Discovered { peer, addresses, source });
+        }
+    }
+
+    fn on_identify(&mut self, event: identify::Event) {
+        match event {
+            identify::Event::Received { peer_id, info, .. } => self.events.push_back(NetEvent::Identified {
+                peer: self.connections.name(&peer_id),
+                name: translate::name(&info.agent_version),
+                addresses: translate::hints(&info.listen_addrs),
+            }),
+            identify::Event::Error { peer_id, error, .. } => tracing::debug!(peer = %peer_id, %error, "not identified"),
+            identify::Event::Sent { .. } | identify::Event::Pushed { .. } => {}
+        }
+    }
+
+    fn on_ping(&mut self, event: ping::Event) {
+        let Some(connection) = self.connections.in_swarm(event.connection) else { return };
+        match event.result {
+            Ok(rtt) => {
+                self.liveness.heard(connection);
+                self.events.push_back(NetEvent::Pong { peer: self.connections.name(&event.peer), rtt });
+            }
+            Err(ping::Failure::Unsupported) => self.liveness.forget(connection),
+            // Silence is what counts.
+            Err(error) => tracing::debug!(peer = %event.peer, %error, "ping failed"),
+        }
+    }
+}
+
+/// The substream that an event is about.
+pub(super) fn substream_of(event: &NetEvent) -> Option<SubstreamId> {
+    match event {
+        NetEvent::SubstreamOpened { substream, .. }
+        | NetEvent::SubstreamOffered { substream, .. }
+        | NetEvent::Received { substream, .. }
+        | NetEvent::Writable { substream }
+        | NetEvent::Finished { substream }
+        | NetEvent::Broken { substream, .. } => Some(*substream),
+        _ => None,
+    }
+}

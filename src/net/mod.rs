@@ -1,0 +1,257 @@
+//! The only room of libp2p. It decides nothing: it carries out what the engine wants and reports what happens.
+
+mod audio;
+mod behaviour;
+mod connections;
+mod events;
+mod gate;
+mod liveness;
+mod muxer;
+mod start;
+mod substreams;
+#[cfg(test)]
+mod tests;
+mod translate;
+mod transport;
+mod wake;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use futures::Stream as _;
+use futures::task::AtomicWaker;
+use libp2p_core::Multiaddr;
+use libp2p_gossipsub::{IdentTopic, TopicHash};
+use libp2p_kad as kad;
+use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p_swarm::{ConnectionId as LibConnectionId, Swarm, SwarmEvent};
+
+use self::behaviour::{Behaviour, BehaviourEvent};
+use self::connections::Connections;
+use self::liveness::Liveness;
+use self::substreams::Substreams;
+use self::wake::Flag;
+use crate::engine::{ConnectionId, DialFailure, DialId, NetAction, NetEvent, PublishId};
+use crate::id::{PeerId, StreamId, Topic};
+
+/// The network of a node. After an [`act`](Self::act), and until it is pending, [`poll_event`](Self::poll_event) is to
+/// be called before the task sleeps.
+pub(crate) struct Net {
+    swarm: Swarm<Behaviour>,
+    /// A ready substream does not poll the swarm, whose poll costs more than a small frame.
+    swarm_due: Arc<Flag>,
+    swarm_waker: Waker,
+    swarm_first: bool,
+    task: Arc<AtomicWaker>,
+    substreams: Substreams,
+    connections: Connections,
+    liveness: Liveness,
+    dials: BTreeMap<LibConnectionId, (DialId, Option<libp2p_identity::PeerId>)>,
+    walk: Option<kad::QueryId>,
+    /// What the engine knows; `None` before the start is complete.
+    listening: Option<Vec<String>>,
+    events: VecDeque<NetEvent>,
+    local: PeerId,
+    bounds: Bounds,
+}
+
+/// What the room itself holds peers to.
+struct Bounds {
+    message_bytes: usize,
+    topic_bytes: usize,
+    audio_substreams: usize,
+}
+
+impl Net {
+    /// This node's id.
+    pub(crate) fn local_peer_id(&self) -> &PeerId {
+        &self.local
+    }
+
+    /// What happened next. Fair between the swarm and the substreams.
+    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<NetEvent> {
+        self.task.register(cx.waker());
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(event);
+            }
+            if let Some(connection) = self.liveness.poll_silent() {
+                tracing::debug!(?connection, "no pong");
+                return Poll::Ready(NetEvent::PingTimeout { connection });
+            }
+            self.swarm_first = !self.swarm_first;
+            let moved = match self.swarm_first {
+                true => self.turn_swarm() || self.substreams.poll(&mut self.events),
+                false => self.substreams.poll(&mut self.events) || self.turn_swarm(),
+            };
+            if !moved && self.events.is_empty() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Translates one event of the swarm. False when there is none.
+    fn turn_swarm(&mut self) -> bool {
+        let Poll::Ready(event) = self.poll_swarm() else { return self.report_refused_dials() };
+        self.on_swarm_event(event);
+        self.report_refused_dials();
+        true
+    }
+
+    fn poll_swarm(&mut self) -> Poll<SwarmEvent<BehaviourEvent>> {
+        if !self.swarm_due.take() {
+            return Poll::Pending;
+        }
+        let cx = &mut Context::from_waker(&self.swarm_waker);
+        match Pin::new(&mut self.swarm).poll_next(cx) {
+            Poll::Ready(Some(event)) => {
+                self.swarm_due.set();
+                Poll::Ready(event)
+            }
+            // A swarm never ends.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn report_refused_dials(&mut self) -> bool {
+        let refused = self.swarm.behaviour_mut().gate.take_refused_dials();
+        (0..refused).for_each(|_| self.events.push_back(NetEvent::OutboundRefused));
+        refused > 0
+    }
+
+    /// Carries out what the engine wants. Names of what has ended meanwhile are ignored.
+    pub(crate) fn act(&mut self, action: NetAction) {
+        match action {
+            NetAction::Write { substream, bytes } => {
+                return self.substreams.write(substream, bytes, &mut self.events);
+            }
+            NetAction::Finish { substream } => return self.substreams.finish(substream),
+            NetAction::Reset { substream } => return self.reset(substream),
+            NetAction::Dial { dial, peer, addresses } => self.dial(dial, peer, &addresses),
+            NetAction::Disconnect { connection } => self.disconnect(connection),
+            NetAction::DisconnectAll => self.disconnect_all(),
+            NetAction::AddRoute { peer, addresses } => self.add_route(&peer, &addresses),
+            NetAction::Walk { target } => self.walk(target),
+            NetAction::Subscribe { topic } => self.subscribe(&topic),
+            NetAction::Unsubscribe { topic } => {
+                self.swarm.behaviour_mut().gossipsub.unsubscribe(&IdentTopic::new(topic.as_str()));
+            }
+            NetAction::Publish { publish, topic, data } => self.publish(publish, &topic, data),
+            NetAction::OpenSubstream { stream, connection } => self.open_substream(stream, connection),
+        }
+        self.swarm_due.set();
+    }
+
+    fn dial(&mut self, dial: DialId, peer: Option<PeerId>, addresses: &[String]) {
+        let opts = match dial_opts(peer.as_ref(), addresses) {
+            Ok(opts) => opts,
+            Err(reason) => {
+                let failure = DialFailure::Unreachable(reason.to_owned());
+                return self.events.push_back(NetEvent::DialFailed { dial, failure });
+            }
+        };
+        let (connection, peer) = (opts.connection_id(), opts.get_peer_id());
+        self.swarm.behaviour_mut().gate.expect_dial(connection);
+        match self.swarm.dial(opts) {
+            Ok(()) => drop(self.dials.insert(connection, (dial, peer))),
+            Err(error) => {
+                let failure = translate::dial_failure(&error, self.swarm.local_peer_id());
+                self.events.push_back(NetEvent::DialFailed { dial, failure });
+            }
+        }
+    }
+
+    fn disconnect(&mut self, connection: ConnectionId) {
+        if let Some(connection) = self.connections.by_id(connection) {
+            self.swarm.close_connection(connection.in_swarm);
+        }
+    }
+
+    fn disconnect_all(&mut self) {
+        self.swarm.behaviour_mut().gate.close();
+        let dialled = self.dials.values().filter_map(|&(_, peer)| peer);
+        let peers: Vec<_> = self.connections.peers().chain(dialled).collect();
+        for peer in peers {
+            // An error says that there is no connection, only a dial; that ends too.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
+    /// The routing table keeps no address but these.
+    fn add_route(&mut self, peer: &PeerId, addresses: &[String]) {
+        let Some(peer) = translate::libp2p_peer_id(peer) else { return };
+        let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
+        kad.remove_peer(&peer);
+        for address in addresses.iter().filter_map(|text| translate::parse_dialable(text)) {
+            kad.add_address(&peer, address);
+        }
+    }
+
+    fn walk(&mut self, target: Option<[u8; 32]>) {
+        let local = *self.swarm.local_peer_id();
+        let failed = match (self.swarm.behaviour_mut().kad.as_mut(), self.walk) {
+            (None, _) => "Kademlia is turned off",
+            (Some(_), Some(_)) => "a walk is under way",
+            (Some(kad), None) => {
+                self.walk = Some(match target {
+                    Some(key) => kad.get_closest_peers(key.to_vec()),
+                    None => kad.get_closest_peers(local),
+                });
+                return;
+            }
+        };
+        self.events.push_back(NetEvent::WalkEnded { result: Err(failed.to_owned()) });
+    }
+
+    fn subscribe(&mut self, topic: &Topic) {
+        let topic = IdentTopic::new(topic.as_str());
+        if let Err(error) = self.swarm.behaviour_mut().gossipsub.subscribe(&topic) {
+            tracing::warn!(%topic, %error, "cannot subscribe");
+        }
+    }
+
+    fn publish(&mut self, publish: PublishId, topic: &Topic, data: Bytes) {
+        let topic = TopicHash::from_raw(topic.as_str());
+        let result = self.swarm.behaviour_mut().gossipsub.publish(topic, data);
+        let outcome = translate::publish_outcome(result);
+        self.events.push_back(NetEvent::Published { publish, outcome });
+    }
+
+    fn open_substream(&mut self, stream: StreamId, connection: ConnectionId) {
+        let failed = match self.connections.by_id(connection) {
+            None => "the connection has ended",
+            Some(_) if self.substreams.count(connection) >= 2 * self.bounds.audio_substreams => {
+                "the connection has too many substreams"
+            }
+            Some(connection) => {
+                return self.swarm.behaviour_mut().audio.open(connection.peer, connection.in_swarm, stream);
+            }
+        };
+        self.events.push_back(NetEvent::SubstreamFailed { stream, reason: failed.to_owned() });
+    }
+
+    fn reset(&mut self, substream: crate::engine::SubstreamId) {
+        self.substreams.reset(substream);
+        self.events.retain(|event| events::substream_of(event) != Some(substream));
+    }
+}
+
+fn dial_opts(peer: Option<&PeerId>, addresses: &[String]) -> Result<DialOpts, &'static str> {
+    let mut usable: Vec<Multiaddr> = addresses.iter().filter_map(|text| translate::parse_dialable(text)).collect();
+    if usable.is_empty() {
+        return Err("no usable address");
+    }
+    // From a new port always: two nodes that dial each other from their listening ports make one TCP connection with
+    // two diallers, whose handshake fails.
+    Ok(match peer {
+        Some(peer) => DialOpts::peer_id(translate::libp2p_peer_id(peer).ok_or("not a peer id")?)
+            .condition(PeerCondition::Always)
+            .allocate_new_port()
+            .addresses(usable)
+            .build(),
+        None => DialOpts::unknown_peer_id().address(usable.swap_remove(0)).allocate_new_port().build(),
+    })
+}

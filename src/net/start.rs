@@ -1,0 +1,183 @@
+//! How does the network of a node start? Key, swarm, listeners.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::task::{AtomicWaker, waker};
+use futures_timer::Delay;
+use libp2p_core::transport::{ListenerId, TransportError};
+use libp2p_identity::Keypair;
+use libp2p_mdns as mdns;
+use libp2p_swarm::{Config, Swarm, SwarmEvent};
+
+use crate::config::{AviP2pConfig, Identity, invalid};
+use crate::engine::NetEvent;
+use crate::error::AviP2pError;
+use crate::event::DiscoverySource;
+use crate::net::behaviour::{self, Behaviour};
+use crate::net::connections::Connections;
+use crate::net::liveness::Liveness;
+use crate::net::substreams::Substreams;
+use crate::net::wake::Flag;
+use crate::net::{Bounds, Net, translate, transport};
+use crate::transport::Network;
+
+/// TCP has bound when it begins to wait, and only wants to know its interfaces.
+const TCP_WAIT: Duration = Duration::from_secs(1);
+/// Another network binds while it waits.
+const BIND_WAIT: Duration = Duration::from_secs(10);
+
+impl Net {
+    /// Listens on every `listen_ips` × `listen_port`, and resolves when every listener has an address. Must run inside
+    /// a task of the node's executor and, for [`Network::Tcp`], on a thread with a tokio reactor.
+    ///
+    /// # Errors
+    /// [`AviP2pError::InvalidConfig`] for `bootstrap_peers` and `identity`, [`AviP2pError::ListenFailed`].
+    pub(crate) async fn start(
+        config: &AviP2pConfig,
+        network: Network,
+        spawn: impl Fn(BoxFuture<'static, ()>) + Send + 'static,
+    ) -> Result<Self, AviP2pError> {
+        translate::check_bootstrap_peers(config)?;
+        let key = keypair(&config.identity)?;
+        let local = key.public().to_peer_id();
+        let mut early = Vec::new();
+        let mdns = match (&network, config.enable_mdns) {
+            (Network::Tcp, true) => mdns::tokio::Behaviour::new(mdns::Config::default(), local)
+                .inspect_err(|error| early.push(unavailable(error)))
+                .ok(),
+            _ => None,
+        };
+        let transport = transport::build(&network, &key, behaviour::max_substreams(config))?;
+        let behaviour = Behaviour::new(config, &key, mdns)?;
+        let swarm = Swarm::new(transport, behaviour, local, Config::with_executor(spawn));
+        let mut net = Self::around(swarm, config);
+        let listeners = net.listen(config, &network)?;
+        let wait = if matches!(network, Network::Tcp) { TCP_WAIT } else { BIND_WAIT };
+        net.settle(listeners, wait).await?;
+        net.report_listening();
+        net.events.rotate_right(1);
+        net.events.extend(early);
+        Ok(net)
+    }
+
+    fn around(swarm: Swarm<Behaviour>, config: &AviP2pConfig) -> Self {
+        let task = Arc::new(AtomicWaker::new());
+        let swarm_due = Flag::new(task.clone());
+        Self {
+            local: translate::peer_id(swarm.local_peer_id()),
+            swarm,
+            swarm_waker: waker(swarm_due.clone()),
+            swarm_due,
+            swarm_first: true,
+            substreams: Substreams::new(task.clone()),
+            liveness: Liveness::new(task.clone()),
+            task,
+            connections: Connections::default(),
+            dials: BTreeMap::new(),
+            walk: None,
+            listening: None,
+            events: Default::default(),
+            bounds: Bounds {
+                message_bytes: config.limits.max_message_bytes,
+                topic_bytes: config.limits.max_topic_bytes,
+                audio_substreams: behaviour::max_audio_substreams(config),
+            },
+        }
+    }
+
+    fn listen(
+        &mut self,
+        config: &AviP2pConfig,
+        network: &Network,
+    ) -> Result<Vec<(ListenerId, SocketAddr)>, AviP2pError> {
+        let mut ips = config.listen_ips.clone();
+        ips.sort_unstable();
+        ips.dedup();
+        let sockets: Vec<_> = ips.into_iter().map(|ip| SocketAddr::new(ip, config.listen_port)).collect();
+        if matches!(network, Network::Tcp) {
+            sockets.iter().try_for_each(|&socket| probe(socket).map_err(|error| failed(socket, &error)))?;
+        }
+        let listeners = sockets.into_iter().map(|socket| match self.swarm.listen_on(translate::address(socket)) {
+            Ok(id) => Ok((id, socket)),
+            Err(TransportError::Other(error)) => Err(failed(socket, &error)),
+            Err(error @ TransportError::MultiaddrNotSupported(_)) => {
+                Err(failed(socket, &io::Error::other(error.to_string())))
+            }
+        });
+        listeners.collect()
+    }
+
+    /// Waits until every listener has an address and the swarm has nothing to do.
+    async fn settle(&mut self, mut waiting: Vec<(ListenerId, SocketAddr)>, wait: Duration) -> Result<(), AviP2pError> {
+        let mut timeout = Delay::new(wait);
+        poll_fn(|cx| {
+            self.task.register(cx.waker());
+            while let Poll::Ready(event) = self.poll_swarm() {
+                match &event {
+                    SwarmEvent::NewListenAddr { listener_id, .. } => waiting.retain(|(id, _)| id != listener_id),
+                    SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
+                        if let Some(&(_, socket)) = waiting.iter().find(|(id, _)| id == listener_id) {
+                            return Poll::Ready(Err(failed(socket, error)));
+                        }
+                    }
+                    _ => {}
+                }
+                self.on_swarm_event(event);
+            }
+            if waiting.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            timeout.poll_unpin(cx).map(|()| match waiting.first() {
+                Some(&(_, socket)) if wait == BIND_WAIT => {
+                    Err(failed(socket, &io::Error::other(format!("not bound within {BIND_WAIT:?}"))))
+                }
+                // Bound to a wildcard on a machine without any interface: there may be one later.
+                _ => Ok(()),
+            })
+        })
+        .await
+    }
+
+    /// Tells the engine where the node listens, if that is news.
+    pub(super) fn report_listening(&mut self) {
+        let mut addresses: Vec<_> = self.swarm.listeners().map(translate::text).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        if self.listening.as_ref() != Some(&addresses) {
+            tracing::info!(?addresses, "listening");
+            self.listening = Some(addresses.clone());
+            self.events.push_back(NetEvent::Listening { addresses });
+        }
+    }
+}
+
+fn keypair(identity: &Identity) -> Result<Keypair, AviP2pError> {
+    match identity {
+        Identity::Generated => Ok(Keypair::generate_ed25519()),
+        Identity::Bytes(secret) => Keypair::ed25519_from_bytes(*secret)
+            .map_err(|_| invalid("identity", "Bytes(..)".to_owned(), "the secret of an Ed25519 key".to_owned())),
+    }
+}
+
+/// libp2p binds with `SO_REUSEPORT`, so that a second node on the same port would start, and the two would share the
+/// connections between them. A bind without that option finds the port taken.
+fn probe(socket: SocketAddr) -> io::Result<()> {
+    if socket.port() == 0 { Ok(()) } else { TcpListener::bind(socket).map(drop) }
+}
+
+fn failed(socket: SocketAddr, error: &io::Error) -> AviP2pError {
+    AviP2pError::ListenFailed { address: socket.to_string(), reason: translate::root_cause(error) }
+}
+
+fn unavailable(error: &io::Error) -> NetEvent {
+    tracing::warn!(%error, "no mDNS");
+    NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason: error.to_string() }
+}

@@ -1,0 +1,277 @@
+//! Where do the bytes of audio substreams go? Reads and writes them, fairly, touching only those that are ready.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, Bytes};
+use futures::io::{AsyncRead, AsyncWrite};
+use futures::task::AtomicWaker;
+use libp2p_swarm::Stream;
+
+use crate::engine::{ConnectionId, NetEvent, SubstreamId};
+use crate::net::wake::{Entry, ReadyQueue};
+
+/// The most that one turn of a substream reads.
+const READ_BYTES: usize = 64 * 1024;
+
+/// All audio substreams of a node.
+pub(super) struct Substreams {
+    open: BTreeMap<SubstreamId, Substream>,
+    by_connection: BTreeSet<(ConnectionId, SubstreamId)>,
+    ready: Arc<ReadyQueue<SubstreamId>>,
+    /// Shared by all reads: zeroed once, and what is read leaves it as a copy of just its size. So a small frame never
+    /// keeps a large buffer alive in a queue.
+    scratch: Box<[u8]>,
+    last_id: u64,
+}
+
+impl Substreams {
+    /// Wakes `parent` when a substream is ready.
+    pub(super) fn new(parent: Arc<AtomicWaker>) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            by_connection: BTreeSet::new(),
+            ready: ReadyQueue::new(parent),
+            scratch: vec![0; READ_BYTES].into_boxed_slice(),
+            last_id: 0,
+        }
+    }
+
+    /// Takes a substream over.
+    pub(super) fn add(&mut self, connection: ConnectionId, io: Stream) -> SubstreamId {
+        self.last_id += 1;
+        let id = SubstreamId(self.last_id);
+        let (entry, waker) = self.ready.entry(id);
+        entry.queue();
+        self.open.insert(id, Substream::new(connection, io, entry, waker));
+        self.by_connection.insert((connection, id));
+        id
+    }
+
+    /// How many there are on a connection.
+    pub(super) fn count(&self, connection: ConnectionId) -> usize {
+        self.by_connection.range(of(connection)).count()
+    }
+
+    /// Writes at once what goes at once; the rest follows in [`poll`](Self::poll).
+    pub(super) fn write(&mut self, id: SubstreamId, bytes: Bytes, events: &mut VecDeque<NetEvent>) {
+        let Some(substream) = self.open.get_mut(&id) else { return };
+        debug_assert!(substream.writing.is_empty(), "one write at a time");
+        if substream.finish != Finish::No {
+            return;
+        }
+        substream.writing = bytes;
+        if substream.writing.is_empty() {
+            events.push_back(NetEvent::Writable { substream: id });
+        }
+        substream.write_turn(id, events);
+        substream.requeue();
+    }
+
+    /// Ends this node's direction after what was written.
+    pub(super) fn finish(&mut self, id: SubstreamId) {
+        let Some(substream) = self.open.get_mut(&id) else { return };
+        if substream.finish == Finish::No {
+            substream.finish = Finish::Wanted;
+            substream.entry.queue();
+        }
+    }
+
+    /// Drops a substream.
+    pub(super) fn reset(&mut self, id: SubstreamId) {
+        if let Some(substream) = self.open.remove(&id) {
+            self.by_connection.remove(&(substream.connection, id));
+        }
+    }
+
+    /// Drops all substreams of a connection.
+    pub(super) fn drop_connection(&mut self, connection: ConnectionId) {
+        let ids: Vec<_> = self.by_connection.range(of(connection)).map(|&(_, id)| id).collect();
+        ids.into_iter().for_each(|id| self.reset(id));
+    }
+
+    /// Gives one ready substream its turn. False when none is ready.
+    pub(super) fn poll(&mut self, events: &mut VecDeque<NetEvent>) -> bool {
+        while let Some(id) = self.ready.pop() {
+            let Some(substream) = self.open.get_mut(&id) else { continue };
+            substream.entry.taken();
+            match substream.turn(id, &mut self.scratch, events) {
+                Turn::Gone => self.reset(id),
+                Turn::Moved => drop(substream.entry.queue()),
+                Turn::Waits => {}
+            }
+            return true;
+        }
+        false
+    }
+}
+
+fn of(connection: ConnectionId) -> std::ops::RangeInclusive<(ConnectionId, SubstreamId)> {
+    (connection, SubstreamId(0))..=(connection, SubstreamId(u64::MAX))
+}
+
+/// This node's direction. No → Wanted → Done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    No,
+    Wanted,
+    Done,
+}
+
+/// What a turn came to.
+enum Turn {
+    /// There may be more to do.
+    Moved,
+    /// Its waker is set.
+    Waits,
+    /// It has ended.
+    Gone,
+}
+
+struct Substream {
+    connection: ConnectionId,
+    io: Stream,
+    entry: Arc<Entry<SubstreamId>>,
+    waker: Waker,
+    writing: Bytes,
+    unflushed: bool,
+    finish: Finish,
+    readable: bool,
+    /// Writing failed. What the peer sent before is still read.
+    failure: Option<String>,
+}
+
+impl Substream {
+    fn new(connection: ConnectionId, io: Stream, entry: Arc<Entry<SubstreamId>>, waker: Waker) -> Self {
+        Self {
+            connection,
+            io,
+            entry,
+            waker,
+            writing: Bytes::new(),
+            unflushed: false,
+            finish: Finish::No,
+            readable: true,
+            failure: None,
+        }
+    }
+
+    /// Back to the queue if a write is due that no waker stands for.
+    fn requeue(&self) {
+        if self.failure.is_some() || !self.writing.is_empty() {
+            self.entry.queue();
+        }
+    }
+
+    fn turn(&mut self, id: SubstreamId, scratch: &mut [u8], events: &mut VecDeque<NetEvent>) -> Turn {
+        let wrote = self.write_turn(id, events);
+        let read = match self.read_turn(id, scratch, events) {
+            Ok(read) => read,
+            Err(reason) => {
+                events.push_back(NetEvent::Broken { substream: id, reason });
+                return Turn::Gone;
+            }
+        };
+        match (self.failure.take(), self.readable, self.finish) {
+            (Some(failure), ..) if read => self.failure = Some(failure),
+            (Some(reason), ..) => {
+                events.push_back(NetEvent::Broken { substream: id, reason });
+                return Turn::Gone;
+            }
+            (None, false, Finish::Done) => return Turn::Gone,
+            (None, ..) => {}
+        }
+        if wrote || read { Turn::Moved } else { Turn::Waits }
+    }
+
+    /// At most one write; then, with nothing left to write, the flush and the end. True if it got further.
+    fn write_turn(&mut self, id: SubstreamId, events: &mut VecDeque<NetEvent>) -> bool {
+        if self.failure.is_some() {
+            return false;
+        }
+        match self.try_write(id, events) {
+            Ok(moved) => moved,
+            Err(error) => {
+                self.writing.clear();
+                self.failure = Some(error.to_string());
+                true
+            }
+        }
+    }
+
+    fn try_write(&mut self, id: SubstreamId, events: &mut VecDeque<NetEvent>) -> io::Result<bool> {
+        let cx = &mut Context::from_waker(&self.waker);
+        let mut io = Pin::new(&mut self.io);
+        let mut moved = false;
+        if !self.writing.is_empty() {
+            let Poll::Ready(written) = io.as_mut().poll_write(cx, &self.writing)? else { return Ok(false) };
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.writing.advance(written);
+            (moved, self.unflushed) = (true, true);
+            if !self.writing.is_empty() {
+                return Ok(true);
+            }
+            // The memory may be part of a larger buffer.
+            self.writing = Bytes::new();
+            events.push_back(NetEvent::Writable { substream: id });
+        }
+        if self.unflushed {
+            let Poll::Ready(()) = io.as_mut().poll_flush(cx)? else { return Ok(moved) };
+            (moved, self.unflushed) = (true, false);
+        }
+        if self.finish == Finish::Wanted {
+            let Poll::Ready(()) = io.as_mut().poll_close(cx)? else { return Ok(moved) };
+            (moved, self.finish) = (true, Finish::Done);
+        }
+        Ok(moved)
+    }
+
+    /// At most one read. `Ok(true)` if it got further, an error if the substream is broken.
+    fn read_turn(
+        &mut self,
+        id: SubstreamId,
+        scratch: &mut [u8],
+        events: &mut VecDeque<NetEvent>,
+    ) -> Result<bool, String> {
+        if !self.readable {
+            return Ok(false);
+        }
+        let cx = &mut Context::from_waker(&self.waker);
+        match Pin::new(&mut self.io).poll_read(cx, scratch) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Err(error)) => Err(self.failure.take().unwrap_or_else(|| error.to_string())),
+            Poll::Ready(Ok(0)) => {
+                self.check_end()?;
+                self.readable = false;
+                events.push_back(NetEvent::Finished { substream: id });
+                Ok(true)
+            }
+            Poll::Ready(Ok(read)) => {
+                let bytes = Bytes::copy_from_slice(&scratch[..read]);
+                events.push_back(NetEvent::Received { substream: id, bytes });
+                Ok(true)
+            }
+        }
+    }
+
+    /// Yamux reports a reset, and the end of the connection, to a reader as a clean end. A writer sees the difference:
+    /// an empty write fails after a reset, and after a clean end costs an empty frame at most.
+    fn check_end(&mut self) -> Result<(), String> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        if self.finish != Finish::No || !self.writing.is_empty() {
+            return Ok(());
+        }
+        let cx = &mut Context::from_waker(&self.waker);
+        match Pin::new(&mut self.io).poll_write(cx, &[]) {
+            Poll::Ready(Err(_)) => Err("the other end reset it".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}

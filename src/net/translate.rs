@@ -1,0 +1,202 @@
+//! How do libp2p's addresses, ids and errors read in AVI's terms?
+
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use libp2p_core::Multiaddr;
+use libp2p_core::multiaddr::Protocol;
+use libp2p_gossipsub::PublishError;
+use libp2p_swarm::DialError;
+
+use crate::config::{AviP2pConfig, invalid};
+use crate::engine::{DialFailure, PublishOutcome};
+use crate::error::AviP2pError;
+use crate::id::PeerId;
+
+/// The longest address that is passed on. A longer one is no plain IP address and port.
+const MAX_ADDRESS_BYTES: usize = 128;
+/// The most addresses of one peer that one hint may name.
+const MAX_HINTS: usize = 32;
+const MAX_NAME_BYTES: usize = 64;
+const MAX_REASON_BYTES: usize = 512;
+
+pub(super) fn peer_id(peer: &libp2p_identity::PeerId) -> PeerId {
+    PeerId::new(&peer.to_base58())
+}
+
+/// `None` for text that is no peer id.
+pub(super) fn libp2p_peer_id(peer: &PeerId) -> Option<libp2p_identity::PeerId> {
+    peer.as_str().parse().ok()
+}
+
+/// The IP address and port of `/ip4|ip6/…/tcp/…`, and the peer id if `/p2p/…` follows. `None` for any other form.
+pub(super) fn parts(address: &Multiaddr) -> Option<(SocketAddr, Option<libp2p_identity::PeerId>)> {
+    let mut protocols = address.iter();
+    let ip: IpAddr = match protocols.next()? {
+        Protocol::Ip4(ip) => ip.into(),
+        Protocol::Ip6(ip) => ip.into(),
+        _ => return None,
+    };
+    let Protocol::Tcp(port) = protocols.next()? else { return None };
+    let peer = match protocols.next() {
+        None => None,
+        Some(Protocol::P2p(peer)) => Some(peer),
+        Some(_) => return None,
+    };
+    protocols.next().is_none().then_some((SocketAddr::new(ip, port), peer))
+}
+
+pub(super) fn address(socket: SocketAddr) -> Multiaddr {
+    Multiaddr::empty().with(socket.ip().into()).with(Protocol::Tcp(socket.port()))
+}
+
+/// The text of an address, without the peer id.
+pub(super) fn text(address: &Multiaddr) -> String {
+    let plain: Multiaddr = address.iter().filter(|protocol| !matches!(protocol, Protocol::P2p(_))).collect();
+    plain.to_string()
+}
+
+/// An address that could be dialled, without its peer id.
+pub(super) fn dialable(address: &Multiaddr) -> Option<Multiaddr> {
+    let (socket, _) = parts(address)?;
+    let possible = socket.port() != 0 && !socket.ip().is_unspecified() && !socket.ip().is_multicast();
+    possible.then(|| self::address(socket))
+}
+
+/// As [`dialable`], from text.
+pub(super) fn parse_dialable(text: &str) -> Option<Multiaddr> {
+    if text.len() > MAX_ADDRESS_BYTES {
+        return None;
+    }
+    dialable(&text.parse().ok()?)
+}
+
+/// The addresses that a peer, or someone else, says it has: those that could be dialled, each once.
+pub(super) fn hints<'a>(addresses: impl IntoIterator<Item = &'a Multiaddr>) -> Vec<String> {
+    let mut hints = Vec::new();
+    for hint in addresses.into_iter().filter_map(dialable).map(|address| address.to_string()) {
+        if hints.len() < MAX_HINTS && !hints.contains(&hint) {
+            hints.push(hint);
+        }
+    }
+    hints
+}
+
+/// Whether every entry of `bootstrap_peers` can be dialled.
+///
+/// # Errors
+/// [`AviP2pError::InvalidConfig`] with the first entry that cannot.
+pub(super) fn check_bootstrap_peers(config: &AviP2pConfig) -> Result<(), AviP2pError> {
+    for (index, text) in config.bootstrap_peers.iter().enumerate() {
+        if parse_dialable(text).is_none() {
+            let shown: String = text.chars().take(128).collect();
+            let expected = "an address as /ip4/198.51.100.1/tcp/9000 or …/p2p/<peer id>";
+            return Err(invalid(format!("bootstrap_peers[{index}]"), format!("{shown:?}"), expected.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// What a peer calls itself, fit to be shown.
+pub(super) fn name(agent: &str) -> String {
+    cut(agent.chars().filter(|c| !c.is_control()).collect(), MAX_NAME_BYTES)
+}
+
+fn cut(mut text: String, max_bytes: usize) -> String {
+    text.truncate(text.floor_char_boundary(max_bytes));
+    text
+}
+
+/// Why a dial failed, seen from the node `local`.
+pub(super) fn dial_failure(error: &DialError, local: &libp2p_identity::PeerId) -> DialFailure {
+    let reason = match error {
+        DialError::Denied { .. } => return DialFailure::Refused,
+        // The swarm takes this node's own addresses out of a dial; there was at least one address.
+        DialError::LocalPeerId { .. } | DialError::NoAddresses => return DialFailure::Myself,
+        DialError::WrongPeerId { obtained, .. } if obtained == local => return DialFailure::Myself,
+        DialError::WrongPeerId { obtained, address } => format!("{}: answered as {obtained}", text(address)),
+        DialError::Aborted => "given up".to_owned(),
+        DialError::DialPeerConditionFalse(_) => "connected already".to_owned(),
+        DialError::Transport(errors) => {
+            let texts = errors.iter().map(|(address, error)| format!("{}: {}", text(address), root_cause(error)));
+            texts.collect::<Vec<_>>().join("; ")
+        }
+    };
+    DialFailure::Unreachable(cut(reason, MAX_REASON_BYTES))
+}
+
+/// The innermost error, which for a socket is what the operating system said.
+pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut error = error;
+    loop {
+        // An io::Error that wraps another error names that one's source as its own.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref).map(|inner| inner as &dyn Error);
+        match wrapped.or_else(|| error.source()) {
+            Some(inner) => error = inner,
+            None => return error.to_string(),
+        }
+    }
+}
+
+/// What became of a message.
+pub(super) fn publish_outcome<T>(result: Result<T, PublishError>) -> PublishOutcome {
+    match result {
+        Ok(_) => PublishOutcome::Sent,
+        Err(PublishError::NoPeersSubscribedToTopic) => PublishOutcome::NoSubscribers,
+        Err(PublishError::AllQueuesFull(_)) => PublishOutcome::Congested,
+        Err(PublishError::MessageTooLarge) => PublishOutcome::Refused("the message is too large"),
+        // Nothing is sent then; and nothing can be: the number of a message rises with each.
+        Err(PublishError::Duplicate) => PublishOutcome::Refused("the message has been sent before"),
+        Err(PublishError::SigningError(_)) => PublishOutcome::Refused("the message cannot be signed"),
+        Err(PublishError::TransformFailed(_)) => PublishOutcome::Refused("the message cannot be encoded"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: &str = "12D3KooWQBoWyBSuWzdNvy2eGLGaMcFKTZMMuELqR5DAnmPDr7oV";
+
+    #[test]
+    fn only_plain_tcp_addresses_are_dialled() {
+        for (text, dialled) in [
+            ("/ip4/192.0.2.1/tcp/9000".to_owned(), Some("/ip4/192.0.2.1/tcp/9000")),
+            (format!("/ip6/2001:db8::1/tcp/9000/p2p/{PEER}"), Some("/ip6/2001:db8::1/tcp/9000")),
+            ("/ip4/0.0.0.0/tcp/9000".to_owned(), None),
+            ("/ip4/192.0.2.1/tcp/0".to_owned(), None),
+            ("/ip4/192.0.2.1/udp/9000".to_owned(), None),
+            ("/ip4/224.0.0.1/tcp/9000".to_owned(), None),
+            ("/dns4/example.org/tcp/9000".to_owned(), None),
+            ("/ip4/192.0.2.1/tcp/9000/ws".to_owned(), None),
+            (format!("/ip4/192.0.2.1/tcp/9000/p2p/{PEER}/p2p-circuit/p2p/{PEER}"), None),
+            ("192.0.2.1:9000".to_owned(), None),
+        ] {
+            assert_eq!(parse_dialable(&text).map(|address| address.to_string()).as_deref(), dialled, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bad_bootstrap_peer_is_named() {
+        let config = |peers: &[&str]| AviP2pConfig {
+            bootstrap_peers: peers.iter().map(|&peer| peer.to_owned()).collect(),
+            ..Default::default()
+        };
+        let with_peer = format!("/ip4/192.0.2.1/tcp/9000/p2p/{PEER}");
+        check_bootstrap_peers(&config(&["/ip6/::1/tcp/1", &with_peer])).unwrap();
+        let long = "x".repeat(100_000);
+        for bad in ["", "nonsense", "/ip4/192.0.2.1/tcp/0", "/ip4/0.0.0.0/tcp/1", "/dns4/example.org/tcp/1", &long] {
+            let text = check_bootstrap_peers(&config(&["/ip6/::1/tcp/1", bad])).unwrap_err().to_string();
+            assert!(text.contains("bootstrap_peers[1]") && text.contains("198.51.100.1"), "{text}");
+            assert!(text.len() < 400, "{}", text.len());
+        }
+    }
+
+    #[test]
+    fn a_name_is_cut_and_cleaned() {
+        assert_eq!(name("kit\nchen\u{7f}"), "kitchen");
+        assert_eq!(name(&"ü".repeat(100)), "ü".repeat(32));
+        assert_eq!(name(&format!("x{}", "ü".repeat(100))).len(), 63);
+    }
+}

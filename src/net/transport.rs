@@ -1,0 +1,142 @@
+//! How do bytes reach a peer? TCP or a pluggable network, with encryption and substreams above.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{self, BoxFuture, Ready};
+use futures::io::{AsyncRead, AsyncWrite};
+use libp2p_core::Multiaddr;
+use libp2p_core::muxing::StreamMuxerBox;
+use libp2p_core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p_core::upgrade::Version;
+use libp2p_identity::{Keypair, PeerId};
+use libp2p_noise as noise;
+use libp2p_tcp as tcp;
+use libp2p_yamux as yamux;
+
+use crate::error::AviP2pError;
+use crate::net::muxer::CloseInTime;
+use crate::net::translate;
+use crate::transport::{BoxStream, Listener, Network, Transport};
+
+/// From the first byte to the last of a handshake; a peer that takes longer is no peer.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The network of a node, secured.
+pub(super) fn build(
+    network: &Network,
+    key: &Keypair,
+    max_substreams: usize,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, AviP2pError> {
+    let noise = noise::Config::new(key).map_err(|error| AviP2pError::NetworkError(format!("noise: {error}")))?;
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(max_substreams);
+    Ok(match network {
+        Network::Tcp => secure(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)), noise, yamux),
+        Network::Custom(transport) => secure(Custom::new(transport.clone()), noise, yamux),
+    })
+}
+
+fn secure<T>(transport: T, noise: noise::Config, yamux: yamux::Config) -> Boxed<(PeerId, StreamMuxerBox)>
+where
+    T: libp2p_core::Transport<Error = io::Error> + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+{
+    // Lazily: a dialler need not wait for the agreement on the only protocol there is, which saves two round trips.
+    let secured = transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).timeout(HANDSHAKE_TIMEOUT);
+    let closing = |(peer, muxer), _| (peer, StreamMuxerBox::new(CloseInTime::new(muxer)));
+    libp2p_core::Transport::boxed(libp2p_core::Transport::map(secured, closing))
+}
+
+/// A pluggable network as libp2p wants it.
+struct Custom {
+    transport: Arc<dyn Transport>,
+    /// Polled in turn: the one that had something goes to the back.
+    listeners: Vec<(ListenerId, State)>,
+}
+
+/// Binding → Bound.
+enum State {
+    Binding(BoxFuture<'static, io::Result<Box<dyn Listener>>>),
+    Bound(Box<dyn Listener>),
+}
+
+type Event = TransportEvent<Ready<io::Result<BoxStream>>, io::Error>;
+
+impl Custom {
+    fn new(transport: Arc<dyn Transport>) -> Self {
+        Self { transport, listeners: Vec::new() }
+    }
+}
+
+/// What a listener has to say; after a [`TransportEvent::ListenerClosed`] it is to be dropped.
+fn poll_listener(id: ListenerId, state: &mut State, cx: &mut Context<'_>) -> Poll<Event> {
+    let event = match state {
+        State::Binding(binding) => ready!(binding.poll_unpin(cx)).map(|listener| {
+            let listen_addr = translate::address(listener.local_addr());
+            *state = State::Bound(listener);
+            TransportEvent::NewAddress { listener_id: id, listen_addr }
+        }),
+        State::Bound(listener) => ready!(listener.poll_accept(cx)).map(|(stream, remote)| TransportEvent::Incoming {
+            listener_id: id,
+            upgrade: future::ready(Ok(stream)),
+            local_addr: translate::address(listener.local_addr()),
+            send_back_addr: translate::address(remote),
+        }),
+    };
+    Poll::Ready(event.unwrap_or_else(|error| TransportEvent::ListenerClosed { listener_id: id, reason: Err(error) }))
+}
+
+fn socket(address: Multiaddr) -> Result<SocketAddr, TransportError<io::Error>> {
+    match translate::parts(&address) {
+        Some((socket, _)) => Ok(socket),
+        None => Err(TransportError::MultiaddrNotSupported(address)),
+    }
+}
+
+impl libp2p_core::Transport for Custom {
+    type Output = BoxStream;
+    type Error = io::Error;
+    type ListenerUpgrade = Ready<io::Result<BoxStream>>;
+    type Dial = BoxFuture<'static, io::Result<BoxStream>>;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        let binding = self.transport.listen(socket(address)?);
+        self.listeners.push((id, State::Binding(binding)));
+        Ok(())
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        let before = self.listeners.len();
+        self.listeners.retain(|(listener, _)| *listener != id);
+        self.listeners.len() < before
+    }
+
+    fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+        match translate::dialable(&address) {
+            Some(address) => Ok(self.transport.connect(socket(address)?)),
+            None => Err(TransportError::MultiaddrNotSupported(address)),
+        }
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
+        for index in 0..self.listeners.len() {
+            let (id, state) = &mut self.listeners[index];
+            if let Poll::Ready(event) = poll_listener(*id, state, cx) {
+                let listener = self.listeners.remove(index);
+                if !matches!(event, TransportEvent::ListenerClosed { .. }) {
+                    self.listeners.push(listener);
+                }
+                return Poll::Ready(event);
+            }
+        }
+        Poll::Pending
+    }
+}

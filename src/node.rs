@@ -1,0 +1,375 @@
+//! The application's side of a node: start it, call it, hear from it, stop it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use futures::channel::oneshot;
+
+use crate::config::AviP2pConfig;
+use crate::engine::{Answer, Command};
+use crate::error::AviP2pError;
+use crate::event::AviEvent;
+use crate::id::{PeerId, StreamId};
+use crate::media::StreamOptions;
+use crate::runtime::{self, Call, EventQueue, Outside};
+use crate::stats::{AudioStats, PeerInfo, Stats};
+
+/// How long dropping the last owner waits for the node's thread. Its goodbyes take at most 2 s.
+const JOIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// A running node.
+///
+/// It runs on a thread of its own and needs nothing of the caller's runtime. It stops with [`AviP2p::shutdown`], or
+/// when the last of it and its handles is dropped.
+#[derive(Debug)]
+pub struct AviP2p {
+    handle: AviP2pHandle,
+    local_peer_id: PeerId,
+}
+
+/// Calls to a node. Cheap to clone, and usable from any thread and any executor.
+///
+/// Every call returns once the node has carried it out. A call that is dropped before it has returned may have been
+/// carried out or not. Every call returns [`AviP2pError::ChannelClosed`] after the node has stopped.
+#[derive(Clone)]
+pub struct AviP2pHandle {
+    owner: Arc<Owner>,
+}
+
+/// The events of a node, for one reader. Also a [`futures::Stream`].
+///
+/// Reading slowly, or never, delays nobody: see [`AviEvent`] for what is kept and what is dropped then.
+pub struct EventReceiver {
+    queue: Arc<EventQueue>,
+}
+
+/// What a node and its handles share; the last to go stops the node.
+struct Owner {
+    calls: async_channel::Sender<Call>,
+    events: Arc<EventQueue>,
+    thread: Mutex<Option<Thread>>,
+}
+
+/// Resolves when the node listens, or cannot.
+type Start = oneshot::Receiver<Result<PeerId, AviP2pError>>;
+
+/// Both ends of what connects a node with its owners.
+fn prepare(config: &AviP2pConfig) -> Result<(Owner, Outside, Start), AviP2pError> {
+    config.validate()?;
+    let (calls, inbox) = async_channel::bounded(config.limits.pending_commands);
+    let events = Arc::new(EventQueue::new(&config.limits));
+    let (started, start) = oneshot::channel();
+    let outside = Outside { calls: inbox, events: events.clone(), started };
+    Ok((Owner { calls, events, thread: Mutex::new(None) }, outside, start))
+}
+
+struct Thread {
+    join: JoinHandle<()>,
+    /// Both end when the thread does, for those who wait in a task and those who cannot.
+    ended: oneshot::Receiver<()>,
+    ended_blocking: mpsc::Receiver<()>,
+}
+
+impl AviP2p {
+    /// Starts a node. It listens when this returns.
+    ///
+    /// # Errors
+    /// [`AviP2pError::InvalidConfig`] for a field out of range, [`AviP2pError::ListenFailed`] for a port that is taken
+    /// or an address that is not this machine's, [`AviP2pError::Io`] if the system refuses a thread or randomness.
+    pub async fn start(config: AviP2pConfig) -> Result<(Self, EventReceiver), AviP2pError> {
+        let (mut owner, outside, start) = prepare(&config)?;
+        let (ending, ended) = oneshot::channel();
+        let (ending_blocking, ended_blocking) = mpsc::channel();
+        let join = runtime::start_thread(|platform| runtime::run(config, platform, outside), (ending, ending_blocking));
+        let join = join.map_err(|error| AviP2pError::Io(format!("cannot start the node's thread: {error}")))?;
+        owner.thread = Mutex::new(Some(Thread { join, ended, ended_blocking }));
+        Self::when_started(owner, start).await
+    }
+
+    /// Starts a node on another executor, clock and network. The caller's executor must be running.
+    ///
+    /// # Errors
+    /// As [`AviP2p::start`].
+    #[cfg(feature = "unstable")]
+    pub async fn start_on(
+        config: AviP2pConfig,
+        platform: impl runtime::Platform,
+    ) -> Result<(Self, EventReceiver), AviP2pError> {
+        let (owner, outside, start) = prepare(&config)?;
+        let platform: Arc<dyn runtime::Platform> = Arc::new(platform);
+        platform.spawn(Box::pin(runtime::run(config, platform.clone(), outside)));
+        Self::when_started(owner, start).await
+    }
+
+    async fn when_started(owner: Owner, start: Start) -> Result<(Self, EventReceiver), AviP2pError> {
+        let queue = owner.events.clone();
+        let handle = AviP2pHandle { owner: Arc::new(owner) };
+        let local_peer_id = start.await.map_err(|_| AviP2pError::Io("the node's task ended at once".to_owned()))??;
+        Ok((Self { handle, local_peer_id }, EventReceiver { queue }))
+    }
+
+    /// A handle for calls.
+    pub fn handle(&self) -> AviP2pHandle {
+        self.handle.clone()
+    }
+
+    /// This node's id.
+    pub fn local_peer_id(&self) -> &PeerId {
+        &self.local_peer_id
+    }
+
+    /// Says goodbye to peers and streams, frees the port and ends the thread. Takes at most about 2 s, and only that
+    /// long if a peer does not answer. Events that are not read yet stay readable.
+    ///
+    /// # Errors
+    /// [`AviP2pError::ChannelClosed`] if the node has stopped already.
+    pub async fn shutdown(self) -> Result<(), AviP2pError> {
+        self.handle.call(Command::Shutdown).await?;
+        let thread = self.handle.owner.take_thread();
+        if let Some(Thread { join, ended, .. }) = thread {
+            // It is never sent: the thread's end drops the sender.
+            let _ = ended.await;
+            join.join().map_err(|_| AviP2pError::Io("the node's thread panicked".to_owned()))?;
+        }
+        Ok(())
+    }
+}
+
+impl AviP2pHandle {
+    /// Subscribes to a topic: its messages come as [`AviEvent::Message`].
+    ///
+    /// # Errors
+    /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`AlreadySubscribed`](AviP2pError::AlreadySubscribed),
+    /// [`LimitReached`](AviP2pError::LimitReached) beyond `limits.max_topics`.
+    pub async fn subscribe(&self, topic: &str) -> Result<(), AviP2pError> {
+        self.done(Command::Subscribe { topic: topic.to_owned() }).await
+    }
+
+    /// Ends a subscription.
+    ///
+    /// # Errors
+    /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`NotSubscribed`](AviP2pError::NotSubscribed).
+    pub async fn unsubscribe(&self, topic: &str) -> Result<(), AviP2pError> {
+        self.done(Command::Unsubscribe { topic: topic.to_owned() }).await
+    }
+
+    /// Sends a message to every subscriber of a topic, this node excepted. It need not be subscribed itself.
+    ///
+    /// Without any subscriber the message is held for up to
+    /// [`publish_hold`](crate::AviP2pConfig::publish_hold) and sent to the first one that appears; if none does, it
+    /// comes back as [`AviEvent::PublishExpired`].
+    ///
+    /// # Errors
+    /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`PayloadTooLarge`](AviP2pError::PayloadTooLarge),
+    /// [`Congested`](AviP2pError::Congested), [`LimitReached`](AviP2pError::LimitReached) if too much is held already.
+    pub async fn publish(&self, topic: &str, data: Vec<u8>) -> Result<(), AviP2pError> {
+        self.done(Command::Publish { topic: topic.to_owned(), data: data.into() }).await
+    }
+
+    /// Asks a connected peer for an audio stream. Its answer comes as [`AviEvent::AudioStreamAccepted`] or
+    /// [`AviEvent::AudioStreamClosed`].
+    ///
+    /// # Errors
+    /// [`InvalidPeerId`](AviP2pError::InvalidPeerId), [`PeerNotFound`](AviP2pError::PeerNotFound),
+    /// [`LimitReached`](AviP2pError::LimitReached) beyond `max_audio_streams`.
+    pub async fn request_audio_stream(&self, peer: PeerId) -> Result<StreamId, AviP2pError> {
+        self.request_stream_with(peer, StreamOptions::default()).await
+    }
+
+    /// The same as [`request_audio_stream`](Self::request_audio_stream).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn request_stream(&self, peer: PeerId) -> Result<StreamId, AviP2pError> {
+        self.request_audio_stream(peer).await
+    }
+
+    /// Asks for an audio stream, with a description for the other end and a choice of what congestion does.
+    ///
+    /// # Errors
+    /// As [`request_audio_stream`](Self::request_audio_stream); [`InvalidConfig`](AviP2pError::InvalidConfig) for
+    /// options out of range.
+    pub async fn request_stream_with(&self, peer: PeerId, options: StreamOptions) -> Result<StreamId, AviP2pError> {
+        match self.call(Command::RequestStream { peer, options }).await? {
+            Answer::Stream(stream) => Ok(stream),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Agrees to a stream that a peer asked for. Audio may flow in both directions at once.
+    ///
+    /// # Errors
+    /// [`StreamNotFound`](AviP2pError::StreamNotFound); [`StreamState`](AviP2pError::StreamState) if it is not offered.
+    pub async fn accept_audio_stream(&self, stream_id: StreamId) -> Result<(), AviP2pError> {
+        self.done(Command::AcceptStream { stream: stream_id }).await
+    }
+
+    /// Declines a stream that a peer asked for. The reason reaches the other end, cut to 256 bytes.
+    ///
+    /// # Errors
+    /// As [`accept_audio_stream`](Self::accept_audio_stream).
+    pub async fn reject_audio_stream(&self, stream_id: StreamId, reason: &str) -> Result<(), AviP2pError> {
+        self.done(Command::RejectStream { stream: stream_id, reason: reason.to_owned() }).await
+    }
+
+    /// Sends a frame of audio. If the path is congested, the oldest frames that wait are dropped, or this one is
+    /// refused, as the stream's [`OnCongestion`](crate::OnCongestion) says.
+    ///
+    /// # Errors
+    /// [`StreamNotFound`](AviP2pError::StreamNotFound), [`StreamNotAccepted`](AviP2pError::StreamNotAccepted),
+    /// [`EmptyPayload`](AviP2pError::EmptyPayload), [`PayloadTooLarge`](AviP2pError::PayloadTooLarge),
+    /// [`Congested`](AviP2pError::Congested).
+    pub async fn send_audio(&self, stream_id: StreamId, data: Vec<u8>) -> Result<(), AviP2pError> {
+        self.done(Command::SendAudio { stream: stream_id, data: Bytes::from(data) }).await
+    }
+
+    /// Ends a stream, requested, offered or open. Audio that waits is still sent.
+    ///
+    /// # Errors
+    /// [`StreamNotFound`](AviP2pError::StreamNotFound).
+    pub async fn close_audio_stream(&self, stream_id: StreamId) -> Result<(), AviP2pError> {
+        self.done(Command::CloseStream { stream: stream_id }).await
+    }
+
+    /// The peers that are connected now, in order of their ids.
+    ///
+    /// # Errors
+    /// [`ChannelClosed`](AviP2pError::ChannelClosed).
+    pub async fn connected_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
+        self.peers(Command::ConnectedPeers).await
+    }
+
+    /// Looks for peers through the peers that are known. Returns the ones it heard of when the search has ended;
+    /// those that were not known yet also come as [`AviEvent::PeerDiscovered`].
+    ///
+    /// # Errors
+    /// [`Disabled`](AviP2pError::Disabled) without `enable_kad`, [`NetworkError`](AviP2pError::NetworkError).
+    pub async fn discover_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
+        self.peers(Command::DiscoverPeers).await
+    }
+
+    /// What is known about a peer.
+    ///
+    /// # Errors
+    /// [`InvalidPeerId`](AviP2pError::InvalidPeerId), [`PeerNotFound`](AviP2pError::PeerNotFound).
+    pub async fn peer_info(&self, peer: &PeerId) -> Result<PeerInfo, AviP2pError> {
+        match self.call(Command::PeerInfo { peer: peer.clone() }).await? {
+            Answer::PeerInfo(info) => Ok(*info),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The node's counters.
+    ///
+    /// # Errors
+    /// [`ChannelClosed`](AviP2pError::ChannelClosed).
+    pub async fn stats(&self) -> Result<Stats, AviP2pError> {
+        let mut stats = match self.call(Command::Stats).await? {
+            Answer::Stats(stats) => *stats,
+            other => return Err(unexpected(&other)),
+        };
+        let dropped = self.owner.events.dropped();
+        stats.events_dropped_messages = dropped.messages;
+        stats.events_dropped_audio_frames = dropped.audio_frames;
+        stats.events_dropped_lifecycle = dropped.lifecycle;
+        Ok(stats)
+    }
+
+    /// The figures of an audio stream.
+    ///
+    /// # Errors
+    /// [`StreamNotFound`](AviP2pError::StreamNotFound).
+    pub async fn audio_stats(&self, stream_id: StreamId) -> Result<AudioStats, AviP2pError> {
+        match self.call(Command::AudioStats { stream: stream_id }).await? {
+            Answer::AudioStats(stats) => Ok(*stats),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn peers(&self, command: Command) -> Result<Vec<PeerId>, AviP2pError> {
+        match self.call(command).await? {
+            Answer::Peers(peers) => Ok(peers),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn done(&self, command: Command) -> Result<(), AviP2pError> {
+        self.call(command).await.map(|_| ())
+    }
+
+    async fn call(&self, command: Command) -> Result<Answer, AviP2pError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.owner.calls.send(Call { command, reply }).await;
+        sent.map_err(|_| AviP2pError::ChannelClosed)?;
+        answer.await.map_err(|_| AviP2pError::ChannelClosed)?
+    }
+}
+
+/// Each command has one kind of answer; another one is a bug of this library.
+fn unexpected(answer: &Answer) -> AviP2pError {
+    AviP2pError::NetworkError(format!("unexpected answer: {answer:?}"))
+}
+
+impl EventReceiver {
+    /// The next event, or `None` once the node has stopped and every event is read. Nothing is lost if the future is
+    /// dropped, as in `select!`.
+    pub async fn recv(&mut self) -> Option<AviEvent> {
+        std::future::poll_fn(|cx| self.queue.poll(cx)).await
+    }
+
+    /// The next event, if there is one now.
+    pub fn try_recv(&mut self) -> Option<AviEvent> {
+        self.queue.pop()
+    }
+}
+
+impl Stream for EventReceiver {
+    type Item = AviEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<AviEvent>> {
+        self.queue.poll(cx)
+    }
+}
+
+impl Drop for EventReceiver {
+    fn drop(&mut self) {
+        self.queue.abandon();
+    }
+}
+
+impl Owner {
+    fn take_thread(&self) -> Option<Thread> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.calls.close();
+        let Some(Thread { join, ended_blocking, .. }) = self.take_thread() else { return };
+        match ended_blocking.recv_timeout(JOIN_WITHIN) {
+            Err(mpsc::RecvTimeoutError::Timeout) => tracing::warn!("the node's thread did not end in time"),
+            _ => {
+                let _ = join.join();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for AviP2pHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AviP2pHandle").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for EventReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventReceiver").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+//! Does the whole stack run on another executor, clock and network? Here on smol's, in memory, without sockets.
+
+mod common;
+#[path = "common/memory.rs"]
+mod memory;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use avi_p2p::transport::{self, Network};
+use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pError, EventReceiver, Platform, StreamCloseReason};
+use futures::future::BoxFuture;
+use memory::Memory;
+
+struct InMemory {
+    network: Memory,
+    epoch: Instant,
+}
+
+impl Platform for InMemory {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        smol::spawn(task).detach();
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn sleep_until(&self, moment: Duration) -> BoxFuture<'static, ()> {
+        let timer = smol::Timer::at(self.epoch + moment);
+        Box::pin(async move {
+            timer.await;
+        })
+    }
+
+    fn network(&self) -> Network {
+        Network::Custom(Arc::new(self.network.clone()))
+    }
+}
+
+async fn start(network: &Memory, config: AviP2pConfig) -> Result<(AviP2p, EventReceiver, Vec<String>), AviP2pError> {
+    let platform = InMemory { network: network.clone(), epoch: Instant::now() };
+    let (node, mut events) = AviP2p::start_on(config, platform).await?;
+    let addresses = next(&mut events, |event| match event {
+        AviEvent::Started { listen_addresses, .. } => Some(listen_addresses),
+        _ => None,
+    })
+    .await;
+    Ok((node, events, addresses))
+}
+
+async fn next<T>(events: &mut EventReceiver, mut pick: impl FnMut(AviEvent) -> Option<T>) -> T {
+    let found = async {
+        loop {
+            let event = events.recv().await.expect("the node runs");
+            if let Some(found) = pick(event) {
+                return Some(found);
+            }
+        }
+    };
+    let deadline = async {
+        smol::Timer::after(common::WITHIN).await;
+        None
+    };
+    smol::future::or(found, deadline).await.expect("the event comes in time")
+}
+
+#[test]
+fn two_nodes_talk_over_a_transport_of_ours() {
+    smol::block_on(async {
+        let network = Memory::default();
+        let config = AviP2pConfig { listen_port: 7000, ..common::config() };
+        let (first, mut first_events, addresses) = start(&network, config.clone()).await.unwrap();
+        assert_eq!(addresses, ["/ip4/127.0.0.1/tcp/7000"]);
+        assert!(std::net::TcpStream::connect("127.0.0.1:7000").is_err(), "no socket of the system is in use");
+        let busy = start(&network, config).await.err();
+        assert!(
+            matches!(&busy, Some(AviP2pError::ListenFailed { address, .. }) if address == "127.0.0.1:7000"),
+            "{busy:?}"
+        );
+
+        let config = AviP2pConfig { bootstrap_peers: addresses, ..common::config() };
+        let (second, mut second_events, _) = start(&network, config).await.unwrap();
+        let (one, two) = (first.handle(), second.handle());
+        one.subscribe("lobby").await.unwrap();
+        two.publish("lobby", b"hello".to_vec()).await.unwrap();
+        let (from, data) = next(&mut first_events, |event| match event {
+            AviEvent::Message { from, data, .. } => Some((from, data)),
+            _ => None,
+        })
+        .await;
+        assert_eq!((&from, data.as_slice()), (second.local_peer_id(), b"hello".as_slice()));
+
+        let near = two.request_stream(first.local_peer_id().clone()).await.unwrap();
+        let far = next(&mut first_events, |event| match event {
+            AviEvent::AudioStreamRequested { stream_id, .. } => Some(stream_id),
+            _ => None,
+        })
+        .await;
+        one.accept_audio_stream(far).await.unwrap();
+        next(&mut second_events, |event| matches!(event, AviEvent::AudioStreamAccepted { .. }).then_some(())).await;
+        for n in 0..100 {
+            two.send_audio(near, vec![n; 160]).await.unwrap();
+        }
+        for n in 0..100 {
+            let data = next(&mut first_events, |event| match event {
+                AviEvent::AudioData { data, .. } => Some(data),
+                AviEvent::AudioGap { .. } => panic!("{event:?}"),
+                _ => None,
+            })
+            .await;
+            assert_eq!(data, [n; 160]);
+        }
+        second.shutdown().await.unwrap();
+        let reason = next(&mut first_events, |event| match event {
+            AviEvent::AudioStreamClosed { reason, .. } => Some(reason),
+            _ => None,
+        })
+        .await;
+        assert_eq!(reason, StreamCloseReason::RemoteClose);
+        first.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_silent_loss_of_the_network_is_noticed_by_ping() {
+    smol::block_on(async {
+        let network = Memory::default();
+        let (first, mut first_events, addresses) = start(&network, common::config()).await.unwrap();
+        let config = AviP2pConfig { bootstrap_peers: addresses, ..common::config() };
+        let (second, _events, _) = start(&network, config).await.unwrap();
+        next(&mut first_events, |event| matches!(event, AviEvent::PeerConnected { .. }).then_some(())).await;
+        network.cut();
+        next(&mut first_events, |event| matches!(event, AviEvent::PeerDisconnected { .. }).then_some(())).await;
+        assert_eq!(first.handle().stats().await.unwrap().ping_timeouts, 1);
+        drop((first, second));
+    });
+}
