@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::AviP2pError;
 
-/// How a node is set up. Every field is honoured and checked by `AviP2p::start`.
+/// How a node is set up. Every field is honoured and checked by [`AviP2p::start`](crate::AviP2p::start).
 ///
 /// ```
 /// use avi_p2p::AviP2pConfig;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::StreamCloseReason;
 use crate::id::{PeerId, StreamId};
 
-/// An event of a node, from `EventReceiver::recv`.
+/// An event of a node, from [`EventReceiver::recv`](crate::EventReceiver::recv).
 ///
 /// Lifecycle events are kept until they are read, coalesced per peer and per stream. `Message`, `PublishExpired`,
 /// `AudioData` and `AudioGap` are bounded by [`Limits`](crate::Limits): the oldest go first, and `Lagged` says how many.

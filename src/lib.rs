@@ -88,3 +88,8 @@ pub mod events {
     pub use crate::event::{AviEvent, DiscoverySource};
     pub use crate::id::{PeerId, StreamId};
 }
+
+/// Compiles the README's programs.
+#[cfg(all(doctest, feature = "runtime"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

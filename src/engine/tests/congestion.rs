@@ -155,10 +155,14 @@ fn a_goodbye_from_the_other_end_counts_what_still_waits_as_dropped() {
 
 #[test]
 fn every_frame_given_is_sent_or_counted_as_dropped_however_the_stream_ends() {
-    let ends: [fn(&mut Mesh, StreamId); 3] = [
+    let ends: [fn(&mut Mesh, StreamId); 4] = [
         |mesh, _| mesh.cut_link(0),
         |mesh, _| mesh.break_substreams(),
         |mesh, here| drop(mesh.close(0, here).unwrap()),
+        |mesh, here| {
+            mesh.close(0, here).unwrap();
+            mesh.cut_link(0);
+        },
     ];
     for (n, end) in ends.into_iter().enumerate() {
         let mut mesh = Mesh::pair(config(), config());
