@@ -219,7 +219,7 @@ impl Engine {
             NetEvent::MessageRefused => out.stats.messages_refused += 1,
             NetEvent::SlowPeer { dropped } => out.stats.slow_peer_drops += dropped,
             NetEvent::SubstreamOpened { stream, substream } => self.streams.on_opened(now, stream, substream, out),
-            NetEvent::SubstreamFailed { stream, reason } => self.streams.on_open_failed(now, stream, reason),
+            NetEvent::SubstreamFailed { stream, reason } => self.streams.on_open_failed(now, stream, reason, out),
             NetEvent::SubstreamOffered { substream, .. } if self.phase != Phase::Running => {
                 out.net(NetAction::Reset { substream });
             }
@@ -229,7 +229,7 @@ impl Engine {
             NetEvent::Received { substream, bytes } => self.streams.on_received(now, substream, bytes, out),
             NetEvent::Writable { substream } => self.streams.on_writable(now, substream, out),
             NetEvent::Finished { substream } => self.streams.on_finished(now, substream, out),
-            NetEvent::Broken { substream, reason } => self.streams.on_broken(now, substream, reason),
+            NetEvent::Broken { substream, reason } => self.streams.on_broken(now, substream, reason, out),
         }
     }
 

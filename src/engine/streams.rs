@@ -175,9 +175,9 @@ impl Streams {
         }
     }
 
-    pub(crate) fn on_open_failed(&mut self, now: Time, id: StreamId, reason: String) {
+    pub(crate) fn on_open_failed(&mut self, now: Time, id: StreamId, reason: String, out: &mut Outbox) {
         if self.streams.get(&id).is_some_and(|stream| stream.phase == Phase::Opening) {
-            self.lose(now, id, reason);
+            self.lose(now, id, reason, out);
         }
     }
 
@@ -231,17 +231,17 @@ impl Streams {
         let Some(id) = self.by_substream.get(&substream).copied() else { return };
         match self.streams.get(&id) {
             // Both ends have finished, and the network lets go of such a substream.
-            Some(stream) if stream.phase == Phase::Closing && !stream.has_farewell() => self.remove(id),
+            Some(stream) if stream.phase == Phase::Closing && !stream.has_farewell() => self.remove(id, out),
             _ => {
                 out.net(NetAction::Reset { substream });
-                self.lose(now, id, "the substream ended without CLOSE".to_owned());
+                self.lose(now, id, "the substream ended without CLOSE".to_owned(), out);
             }
         }
     }
 
-    pub(crate) fn on_broken(&mut self, now: Time, substream: SubstreamId, reason: String) {
+    pub(crate) fn on_broken(&mut self, now: Time, substream: SubstreamId, reason: String, out: &mut Outbox) {
         let Some(id) = self.by_substream.get(&substream).copied() else { return };
-        self.lose(now, id, reason);
+        self.lose(now, id, reason, out);
     }
 
     /// A connection has ended; `other` is another one to the same peer.
@@ -377,10 +377,10 @@ impl Streams {
         self.timers.set((id, Timer::Phase), now + CLOSE_WITHIN);
     }
 
-    fn lose(&mut self, now: Time, id: StreamId, reason: String) {
+    fn lose(&mut self, now: Time, id: StreamId, reason: String, out: &mut Outbox) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if !stream.is_alive() {
-            return self.remove(id);
+            return self.remove(id, out);
         }
         if let Some(substream) = stream.substream.take() {
             self.by_substream.remove(&substream);
@@ -395,7 +395,7 @@ impl Streams {
         if self.streams.get(&id).is_some_and(Stream::is_alive) {
             self.tell_closed(id, reason, out);
         }
-        self.remove(id);
+        self.remove(id, out);
     }
 
     fn tell_closed(&self, id: StreamId, reason: StreamCloseReason, out: &mut Outbox) {
@@ -410,12 +410,15 @@ impl Streams {
         if let Some(substream) = self.streams.get(&id).and_then(|stream| stream.substream) {
             out.net(NetAction::Reset { substream });
         }
-        self.remove(id);
+        self.remove(id, out);
     }
 
-    fn remove(&mut self, id: StreamId) {
-        if let Some(substream) = self.streams.remove(&id).and_then(|stream| stream.substream) {
-            self.by_substream.remove(&substream);
+    fn remove(&mut self, id: StreamId, out: &mut Outbox) {
+        if let Some(mut stream) = self.streams.remove(&id) {
+            out.stats.audio_frames_dropped += stream.send.discard();
+            if let Some(substream) = stream.substream {
+                self.by_substream.remove(&substream);
+            }
         }
         self.timers.stop(&(id, Timer::Phase));
         self.timers.stop(&(id, Timer::Report));

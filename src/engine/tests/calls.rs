@@ -166,7 +166,9 @@ fn an_offer_times_out_though_the_asking_end_says_nothing() {
     let substream = node.offered(1, 2);
     node.received(substream, &[crate::wire::Frame::Open(Default::default())]);
     let [AviEvent::AudioStreamRequested { stream_id, .. }] = node.take_events()[..] else { panic!() };
-    node.wait(secs(35));
+    node.wait(secs(30));
+    assert_eq!(node.take_events(), [], "the asking end goes first");
+    node.wait(secs(5));
     assert_eq!(node.take_events(), [closed(&peer(2), stream_id, StreamCloseReason::Timeout)]);
     let timeout = crate::wire::Frame::Reject { code: crate::wire::Code::Timeout, reason: String::new() };
     assert_eq!(node.written(substream), [timeout]);
@@ -175,9 +177,20 @@ fn an_offer_times_out_though_the_asking_end_says_nothing() {
 }
 
 #[test]
+fn an_offer_that_times_out_where_it_was_made_is_a_timeout_for_the_asking_end_too() {
+    let impatient = AviP2pConfig { accept_timeout: secs(1), ..config() };
+    let mut mesh = Mesh::pair(config(), impatient);
+    let here = mesh.request(0, 1, StreamOptions::default()).unwrap();
+    mesh.run_for(secs(6));
+    let b = mesh.id(1);
+    assert_eq!(mesh.events(0), [closed(&b, here, StreamCloseReason::Timeout)]);
+}
+
+#[test]
 fn an_accepted_stream_does_not_time_out() {
     let mut mesh = Mesh::pair(config(), config());
     let (here, there) = mesh.call(StreamOptions::default());
+    assert_eq!((mesh.nodes[0].deadline(), mesh.nodes[1].deadline()), (None, None));
     mesh.run_for(secs(3600));
     mesh.send(0, here, b"still there?").unwrap();
     let a = mesh.id(0);

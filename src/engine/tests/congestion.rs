@@ -91,6 +91,51 @@ fn what_waits_when_a_stream_is_closed_still_arrives() {
 }
 
 #[test]
+fn the_goodbye_leaves_after_the_audio_also_if_that_takes_several_writes() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, there) = mesh.call(StreamOptions::default());
+    mesh.congest(0);
+    (0..100).for_each(|n| drop(mesh.send(0, here, &[n; 1000]).unwrap()));
+    mesh.close(0, here).unwrap();
+    mesh.relieve(0);
+    let events = mesh.events(1);
+    assert_eq!(heard(&events), ((0..100).collect(), vec![]));
+    let a = mesh.id(0);
+    assert_eq!(events.last(), Some(&closed(&a, there, StreamCloseReason::RemoteClose)));
+}
+
+#[test]
+fn when_both_ends_have_closed_nothing_is_left_of_what_waits() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, there) = mesh.call(StreamOptions::default());
+    mesh.congest(0);
+    (0..5).for_each(|n| drop(mesh.send(0, here, &[n]).unwrap()));
+    mesh.close(0, here).unwrap();
+    mesh.close(1, there).unwrap();
+    assert_eq!((mesh.nodes[0].contract.substreams(), mesh.nodes[1].contract.substreams()), (0, 0));
+}
+
+#[test]
+fn reports_do_not_pile_up_on_a_congested_path() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, there) = mesh.call(StreamOptions::default());
+    mesh.send(1, there, b"on its way").unwrap();
+    mesh.congest(1);
+    for n in 0..60 {
+        mesh.send(0, here, &[n]).unwrap();
+        mesh.run_for(secs(1));
+    }
+    mesh.nodes[1].trace.clear();
+    mesh.relieve(1);
+    let write = |(_, output): &(Time, Output)| match output {
+        Output::Net(NetAction::Write { bytes, .. }) => bytes.len(),
+        _ => 0,
+    };
+    let written: usize = mesh.nodes[1].trace.iter().map(write).sum();
+    assert!((1..40).contains(&written), "{written} bytes: more than one REPORT");
+}
+
+#[test]
 fn a_close_on_a_path_that_never_clears_is_given_up_after_five_seconds() {
     let mut mesh = Mesh::pair(config(), config());
     let (here, there) = mesh.call(StreamOptions::default());

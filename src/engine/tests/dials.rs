@@ -90,7 +90,24 @@ fn success_makes_the_next_wait_short_again() {
     node.disconnected(1, 2);
     let waited = node.step();
     assert_about(waited, secs(1));
+    node.wait(secs(60));
     only_dial(&mut node);
+}
+
+#[test]
+fn success_makes_the_next_wait_for_a_discovered_peer_short_too() {
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    for _ in 0..5 {
+        let dial = only_dial(&mut node);
+        node.dial_failed(dial);
+        node.step();
+    }
+    let dial = only_dial(&mut node);
+    node.connected(1, 2, Direction::Outbound(Some(dial)));
+    node.disconnected(1, 2);
+    let waited = node.step();
+    assert_about(waited, secs(1));
 }
 
 #[test]

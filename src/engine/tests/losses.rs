@@ -121,6 +121,23 @@ fn a_request_survives_also_when_only_its_substream_was_being_opened() {
 }
 
 #[test]
+fn a_request_that_moves_leaves_the_old_substream_behind() {
+    let mut node = Node::with_peer(9, 2, config());
+    node.connected(2, 2, Direction::Inbound);
+    let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
+    node.net(NetEvent::SubstreamOpened { stream, substream: SubstreamId(1) });
+    // OPEN has not left, half a frame has come, and the connection's end is heard of before the substream's.
+    node.net(NetEvent::Received { substream: SubstreamId(1), bytes: bytes::Bytes::from_static(&[9, 1]) });
+    node.disconnected(2, 2);
+    node.net(NetEvent::Broken { substream: SubstreamId(1), reason: "reset".to_owned() });
+    node.net(NetEvent::SubstreamOpened { stream, substream: SubstreamId(2) });
+    node.net(NetEvent::Broken { substream: SubstreamId(1), reason: "reset".to_owned() });
+    assert_eq!(node.written(SubstreamId(2)), [Frame::Open(Default::default())]);
+    node.received(SubstreamId(2), &[Frame::Accept]);
+    assert_eq!(node.take_events(), [accepted(&peer(2), stream)]);
+}
+
+#[test]
 fn a_request_is_moved_once_and_then_given_up() {
     let mut node = Node::with_peer(9, 2, config());
     node.connected(2, 2, Direction::Inbound);

@@ -125,6 +125,9 @@ fn held_messages_are_bounded_in_bytes() {
     assert_eq!(handed_over(&mut node).len(), 2);
     let again = node.publish("u", b"1234567890");
     assert_eq!(node.reply(again), Some(Ok(Answer::Done)), "what has left takes no room");
+    node.wait(HOLD);
+    let again = node.publish("u", b"1234567890");
+    assert_eq!(node.reply(again), Some(Ok(Answer::Done)), "what has expired takes no room");
 }
 
 #[test]
@@ -214,6 +217,21 @@ fn a_released_message_that_finds_nobody_after_all_keeps_its_time() {
     node.wait(secs(1));
     assert_eq!(node.take_events(), [expired("t", b"x")]);
     assert_eq!(node.stats().messages_held, 1, "held once");
+}
+
+#[test]
+fn a_message_that_is_held_again_expires_before_younger_ones() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.publish("t", b"old");
+    subscribed(&mut node, "t");
+    let [(publish, _)] = handed_over(&mut node)[..] else { panic!() };
+    node.wait(secs(6));
+    node.publish("u", b"young");
+    node.net(NetEvent::Published { publish, outcome: PublishOutcome::NoSubscribers });
+    node.wait(secs(4));
+    assert_eq!(node.take_events(), [expired("t", b"old")]);
+    node.wait(secs(6));
+    assert_eq!(node.take_events(), [expired("u", b"young")]);
 }
 
 #[test]

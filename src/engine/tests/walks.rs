@@ -60,6 +60,13 @@ fn a_search_that_does_not_end_is_given_up_after_thirty_seconds() {
 }
 
 #[test]
+fn the_end_of_a_walk_that_nobody_began_does_nothing() {
+    let mut node = Node::new(1, walking());
+    ended(&mut node);
+    assert_eq!(node.deadline(), None);
+}
+
+#[test]
 fn callers_who_wait_for_a_search_are_bounded() {
     let mut config = walking();
     config.limits.pending_commands = 2;
