@@ -32,7 +32,8 @@ pub struct AviP2pConfig {
     pub enable_mdns: bool,
     /// Whether to find nodes through other nodes by Kademlia. Default true.
     pub enable_kad: bool,
-    /// The most peers connected at a time, in both directions together; 1 to 10,000, default 50.
+    /// The most peers connected at a time, in both directions together; 1 to 10,000, default 50. Discovered peers are
+    /// dialled up to half of it, so that there is room for others to come.
     pub max_peers: usize,
     /// The most audio streams at a time, in both directions together; 0 to 10,000, default 10.
     pub max_audio_streams: usize,

@@ -193,7 +193,9 @@ impl Engine {
             NetEvent::DiscoveryUnavailable { source, reason } => {
                 out.event(AviEvent::DiscoveryUnavailable { source, reason });
             }
-            NetEvent::WalkEnded { result } => self.walks.on_ended(now, result, out),
+            NetEvent::WalkEnded { result } => {
+                self.walks.on_ended(now, result.map_err(AviP2pError::NetworkError), out);
+            }
             NetEvent::Connected { connection, peer, address, direction } => {
                 self.on_connected(now, connection, peer, address, direction);
             }

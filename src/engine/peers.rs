@@ -16,7 +16,7 @@ use crate::stats::PeerInfo;
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest wait, before jitter.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
-/// A discovered peer is forgotten after this many failed dials in a row, about a quarter of an hour.
+/// A discovered peer is forgotten after this many failed dials in a row, about eleven minutes.
 const MAX_FAILURES: u32 = 16;
 /// Two connections are a simultaneous dial if the older one is younger than this. Otherwise the older one may be
 /// dead without anybody having noticed.
@@ -173,7 +173,7 @@ impl Peers {
     /// Begins as many dials as the budget allows.
     pub(crate) fn dial(&mut self, out: &mut Outbox) {
         while self.dials.len() < self.concurrent_dials && self.connected + self.dials.len() < self.max_peers {
-            let Some(target) = self.next_target() else { return };
+            let Some(target) = self.next_bootstrap().or_else(|| self.next_candidate()) else { return };
             let dial = DialId(self.next_dial);
             self.next_dial += 1;
             let (peer, addresses) = match &target {
@@ -363,13 +363,18 @@ impl Peers {
 
     // What follows.
 
-    fn next_target(&mut self) -> Option<Target> {
-        for index in 0..self.bootstrap.len() {
-            let entry = &self.bootstrap[index];
-            let is_connected = entry.peer.as_ref().or(entry.pinned.as_ref()).is_some_and(|id| self.is_connected(id));
-            if entry.waits && !is_connected {
-                return Some(Target::Bootstrap(index));
-            }
+    fn next_bootstrap(&self) -> Option<Target> {
+        let is_due = |entry: &Bootstrap| {
+            let id = entry.peer.as_ref().or(entry.pinned.as_ref());
+            entry.waits && !id.is_some_and(|id| self.is_connected(id))
+        };
+        self.bootstrap.iter().position(is_due).map(Target::Bootstrap)
+    }
+
+    /// Only up to half of `max_peers`: a mesh whose nodes are all full has no room for the next one.
+    fn next_candidate(&mut self) -> Option<Target> {
+        if self.connected + self.dials.len() >= self.max_peers.div_ceil(2) {
+            return None;
         }
         // At random, or every node of a mesh would dial the same few first.
         let at = self.rng.next() as usize % self.candidates.len().max(1);
@@ -388,7 +393,7 @@ impl Peers {
     fn back_off(&mut self, now: Time, id: &PeerId) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.state = State::Backoff;
-            let wait = self.rng.jitter(backoff(peer.failures));
+            let wait = self.rng.jitter(backoff(peer.failures.saturating_sub(1)));
             self.timers.set(Target::Peer(id.clone()), now + wait);
         }
     }
@@ -421,9 +426,10 @@ impl Peers {
     fn redial_bootstrap(&mut self, now: Time, id: &PeerId) -> bool {
         let mut found = false;
         for index in 0..self.bootstrap.len() {
-            if self.bootstrap[index].peer.as_ref() == Some(id) {
+            let entry = &mut self.bootstrap[index];
+            if entry.peer.as_ref().or(entry.pinned.as_ref()) == Some(id) {
                 found = true;
-                self.bootstrap[index].waits = false;
+                entry.waits = false;
                 let wait = self.rng.jitter(FIRST_BACKOFF);
                 self.timers.set(Target::Bootstrap(index), now + wait);
             }

@@ -118,7 +118,8 @@ impl Streams {
     pub(crate) fn send(&mut self, now: Time, id: StreamId, data: Bytes, out: &mut Outbox) -> Reply {
         let max = self.config.limits.max_audio_frame_bytes;
         let stream = self.alive(id)?;
-        if stream.phase != Phase::Open {
+        // A lost stream is about to end; until that is told, it is as good as congested.
+        if !matches!(stream.phase, Phase::Open | Phase::Lost { unanswered: false, .. }) {
             return Err(AviP2pError::StreamNotAccepted(id));
         }
         if data.is_empty() {

@@ -78,7 +78,7 @@ impl Walks {
         }
     }
 
-    pub(crate) fn on_ended(&mut self, now: Time, result: Result<Vec<PeerId>, String>, out: &mut Outbox) {
+    pub(crate) fn on_ended(&mut self, now: Time, result: Result<Vec<PeerId>, AviP2pError>, out: &mut Outbox) {
         if self.running.take().is_none() {
             return;
         }
@@ -86,14 +86,15 @@ impl Walks {
         self.next = Some(now + self.rng.jitter(self.pause));
         self.pause = (self.pause * 2).min(MAX_PAUSE);
         for id in self.waiting.drain(..) {
-            out.reply(id, result.clone().map(Answer::Peers).map_err(AviP2pError::NetworkError));
+            out.reply(id, result.clone().map(Answer::Peers));
         }
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Time, out: &mut Outbox) {
         match (self.running, self.next) {
             (Some(deadline), _) if deadline <= now => {
-                self.on_ended(now, Err("the search for peers did not end".to_owned()), out);
+                let timeout = AviP2pError::Timeout { operation: "the search for peers", after: WALK_WITHIN };
+                self.on_ended(now, Err(timeout), out);
             }
             (None, Some(next)) if next <= now => self.begin(now, out),
             _ => {}

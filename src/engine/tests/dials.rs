@@ -25,7 +25,7 @@ fn the_wait_doubles_with_every_failed_dial_up_to_a_minute_give_or_take_a_quarter
     let mut node = Node::new(1, config());
     node.discovered(2);
     let mut waits = Vec::new();
-    for failures in 1..16 {
+    for failures in 0..15 {
         let dial = only_dial(&mut node);
         node.dial_failed(dial);
         let waited = node.step();
@@ -149,20 +149,21 @@ fn dials_at_a_time_are_bounded() {
 }
 
 #[test]
-fn peers_and_dials_together_never_exceed_max_peers() {
-    let mut node = Node::new(1, AviP2pConfig { max_peers: 3, ..config() });
+fn half_of_max_peers_is_dialled_and_the_rest_kept_for_inbound() {
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 5, ..config() });
     node.connected(1, 100, Direction::Inbound);
     (2..30).for_each(|n| node.discovered(n));
     let dials = node.take_dials();
-    assert_eq!(dials.len(), 2);
-    let dialled = |node: &mut Node, dial: DialId, addresses: &[String], connection| {
+    assert_eq!(dials.len(), 2, "one peer and two dials are half of five, rounded up");
+    for (connection, (dial, addresses)) in (2..).zip(&dials) {
         let n = (2..30).find(|n| addresses.contains(&address(*n))).unwrap();
-        node.connected(connection, n, Direction::Outbound(Some(dial)));
-    };
-    dialled(&mut node, dials[0].0, &dials[0].1, 2);
-    dialled(&mut node, dials[1].0, &dials[1].1, 3);
-    assert_eq!((node.take_dials(), node.stats().peers_connected), (vec![], 3));
+        node.connected(connection, n, Direction::Outbound(Some(*dial)));
+    }
+    node.connected(4, 101, Direction::Inbound);
+    assert_eq!((node.take_dials(), node.stats().peers_connected), (vec![], 4));
     node.disconnected(1, 100);
+    assert_eq!(node.take_dials(), vec![], "three are half of five");
+    node.disconnected(4, 101);
     assert_eq!(node.take_dials().len(), 1, "the room is used");
 }
 

@@ -51,7 +51,7 @@ fn a_search_that_does_not_end_is_given_up_after_thirty_seconds() {
     node.wait(millis(29_999));
     assert_eq!(node.reply(id), None);
     node.wait(millis(1));
-    let error = AviP2pError::NetworkError("the search for peers did not end".to_owned());
+    let error = AviP2pError::Timeout { operation: "the search for peers", after: secs(30) };
     assert_eq!(node.reply(id), Some(Err(error)));
     // Its end may still come, and does nothing.
     ended(&mut node);
