@@ -222,7 +222,7 @@ impl Tally {
             Seen::Accepted => self.is_accepted = true,
             Seen::Frame { after } => {
                 self.frames.push(after);
-                if self.frames.len() % 50 == 0 {
+                if self.frames.len().is_multiple_of(50) {
                     println!("   {} frames heard, the last after {after:.2?}", self.frames.len());
                 }
             }

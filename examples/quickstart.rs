@@ -1,4 +1,5 @@
 //! The quick start of the README. Run it in two terminals of one network, and they greet each other; Ctrl-C ends it.
+#![allow(clippy::single_match)] // As the README has it: the first of many arms.
 
 use avi_p2p::{AviEvent, AviP2p, AviP2pConfig};
 

@@ -126,10 +126,14 @@ limits! {
     pending_commands: 256, 1..=100_000;
     /// Peers that are remembered, connected or not; 16 to 100,000, default 1,024.
     known_peers: 1024, 16..=100_000;
-    /// Addresses that are remembered per peer; 1 to 64, default 8.
+    /// Hints that are remembered per peer, where others say that it is; 1 to 64, default 8. Where this node has reached it
+    /// itself is remembered besides.
     addresses_per_peer: 8, 1..=64;
     /// Dials at a time; 1 to 1,000, default 8.
     concurrent_dials: 8, 1..=1000;
+    /// Pub/sub messages that wait for a peer that takes them slowly; 8 to 4,096, default 512. In the worst case each has
+    /// `max_message_bytes`.
+    peer_queue_messages: 512, 8..=4096;
     /// Inbound connections in their handshake at a time; 1 to 10,000, default 32.
     pending_inbound: 32, 1..=10_000;
 }

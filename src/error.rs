@@ -16,11 +16,11 @@ pub enum AviP2pError {
     NotStarted,
 
     /// No connection to this peer: wait for `PeerConnected`, or check the id.
-    #[error("peer {0} is not connected")]
+    #[error("peer {0} is not connected here: wait for PeerConnected, or check the id")]
     PeerNotFound(PeerId),
 
     /// No such audio stream: never opened here, or already closed.
-    #[error("no audio stream {0}")]
+    #[error("no audio stream {0}: never opened here, or closed already")]
     StreamNotFound(StreamId),
 
     /// The topic is empty, too long or has control characters; the text says which.
@@ -40,7 +40,7 @@ pub enum AviP2pError {
     NotSubscribed(String),
 
     /// The node has been shut down.
-    #[error("the node has been shut down")]
+    #[error("the node has been shut down: start another")]
     ChannelClosed,
 
     /// The operating system refused something; the text says what and why.
@@ -73,7 +73,7 @@ pub enum AviP2pError {
     },
 
     /// The text is not a peer id.
-    #[error("not a peer id: {0:?}")]
+    #[error("not a peer id, as 12D3KooW…: {0:?}")]
     InvalidPeerId(String),
 
     /// A payload exceeds its limit.
@@ -92,7 +92,7 @@ pub enum AviP2pError {
     EmptyPayload(&'static str),
 
     /// The stream has not been accepted (yet): wait for `AudioStreamAccepted`, or accept it first.
-    #[error("audio stream {0} has not been accepted")]
+    #[error("audio stream {0} has not been accepted: wait for AudioStreamAccepted, or accept it first")]
     StreamNotAccepted(StreamId),
 
     /// The call does not fit the stream's state, as accepting it twice or accepting one's own request.
@@ -107,7 +107,7 @@ pub enum AviP2pError {
     },
 
     /// A limit of the configuration has been reached; free something or raise it.
-    #[error("limit reached: {limit} = {max}")]
+    #[error("limit reached: {limit} = {max}; free something or raise it")]
     LimitReached {
         /// The field of the configuration.
         limit: &'static str,
@@ -129,7 +129,7 @@ pub enum AviP2pError {
     },
 
     /// The feature is turned off in the configuration.
-    #[error("{0} is turned off")]
+    #[error("{0} = false: turn it on in the configuration")]
     Disabled(&'static str),
 }
 

@@ -20,8 +20,12 @@ pub struct Stats {
     pub connections_opened: u64,
     /// Connections ended.
     pub connections_closed: u64,
+    /// Peers parted with to keep room for others to come.
+    pub peers_pruned: u64,
     /// Second connections to a peer that were closed.
     pub duplicate_connections: u64,
+    /// Peers that were disconnected because they speak libp2p, but are no nodes of AVI.
+    pub foreign_peers: u64,
     /// Connections closed because pings were not answered.
     pub ping_timeouts: u64,
     /// Dials begun.
@@ -47,7 +51,8 @@ pub struct Stats {
     pub publishes_refused: u64,
     /// Messages received on subscribed topics.
     pub messages_received: u64,
-    /// Messages of peers that were refused: oversize, malformed, badly signed, or on topics not subscribed to.
+    /// Messages of peers that were refused: oversize, or on topics that are not subscribed to any more. Malformed and
+    /// badly signed ones are refused too, but libp2p does not tell how many.
     pub messages_refused: u64,
     /// Messages to slow peers that were dropped because the peer's queue was full or they waited too long.
     pub slow_peer_drops: u64,

@@ -9,6 +9,9 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncWrite};
+use futures::stream::{self, BoxStream, StreamExt};
+
+use crate::id::PeerId;
 
 /// Both directions of a connection. Dropping it without closing it resets it.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -16,7 +19,7 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
 
 /// A [`ByteStream`] of any kind.
-pub type BoxStream = Pin<Box<dyn ByteStream>>;
+pub type BoxByteStream = Pin<Box<dyn ByteStream>>;
 
 /// Makes and accepts connections. Encryption, multiplexing and identities are the node's, above it.
 pub trait Transport: Send + Sync + 'static {
@@ -27,7 +30,13 @@ pub trait Transport: Send + Sync + 'static {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
 
     /// Connects to an address.
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxStream>>;
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxByteStream>>;
+
+    /// Who else is on this network and where, as mDNS tells on a real one; asked if `enable_mdns` is set. Hints: the
+    /// node believes none of them before a handshake. By default there are none.
+    fn neighbours(&self) -> BoxStream<'static, (PeerId, SocketAddr)> {
+        stream::pending().boxed()
+    }
 }
 
 /// Accepts connections on one address; dropping it frees the address.
@@ -36,7 +45,7 @@ pub trait Listener: Send + Unpin + 'static {
     fn local_addr(&self) -> SocketAddr;
 
     /// The next connection and the address it comes from. An error ends the listener.
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxStream, SocketAddr)>>;
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxByteStream, SocketAddr)>>;
 }
 
 /// Which network a node runs on.
@@ -44,7 +53,7 @@ pub trait Listener: Send + Unpin + 'static {
 pub enum Network {
     /// The operating system's TCP, with mDNS. Needs a tokio reactor on the thread that runs the node's tasks.
     Tcp,
-    /// Another one, without mDNS.
+    /// Another one, whose [`Transport::neighbours`] stand for mDNS.
     Custom(Arc<dyn Transport>),
 }
 

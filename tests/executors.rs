@@ -3,7 +3,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::thread::Thread;
 
 use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, EventReceiver};
@@ -61,7 +61,7 @@ impl Wake for Unpark {
 fn block_on(future: impl Future<Output = ()>) {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut future = std::pin::pin!(future);
-    while let Poll::Pending = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+    while future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
         std::thread::park();
     }
 }

@@ -21,7 +21,7 @@ fn a_hundred_starts_and_stops_leave_no_thread_and_no_descriptor_behind() {
             let (second, mut events) = AviP2p::start(config).await.unwrap();
             while !matches!(events.recv().await, Some(avi_p2p::AviEvent::PeerConnected { .. })) {}
             // Either way of stopping.
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 first.shutdown().await.unwrap();
                 second.shutdown().await.unwrap();
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use avi_p2p::transport::{self, Network};
-use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pError, EventReceiver, Platform, StreamCloseReason};
+use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pError, AviP2pHandle, EventReceiver, Platform, StreamCloseReason};
 use futures::future::BoxFuture;
 use memory::Memory;
 
@@ -135,4 +135,45 @@ fn a_silent_loss_of_the_network_is_noticed_by_ping() {
         assert_eq!(first.handle().stats().await.unwrap().ping_timeouts, 1);
         drop((first, second));
     });
+}
+
+#[test]
+fn after_a_connection_that_only_one_end_has_lost_messages_flow_in_both_directions() {
+    smol::block_on(async {
+        let network = Memory::default();
+        let (first, mut first_events, addresses) = start(&network, common::config()).await.unwrap();
+        let config = AviP2pConfig { bootstrap_peers: addresses, ..common::config() };
+        let (second, mut second_events, _) = start(&network, config).await.unwrap();
+        let (one, two) = (first.handle(), second.handle());
+        one.subscribe("lobby").await.unwrap();
+        two.subscribe("lobby").await.unwrap();
+        flows(&one, &mut second_events, b"there").await;
+        flows(&two, &mut first_events, b"back").await;
+        // A younger one could be a simultaneous dial.
+        smol::Timer::after(Duration::from_millis(5100)).await;
+
+        network.lose_dialled_ends();
+        next(&mut second_events, |event| matches!(event, AviEvent::PeerDisconnected { .. }).then_some(())).await;
+        next(&mut second_events, |event| matches!(event, AviEvent::PeerConnected { .. }).then_some(())).await;
+        flows(&one, &mut second_events, b"there again").await;
+        flows(&two, &mut first_events, b"back again").await;
+        let stats = one.stats().await.unwrap();
+        assert_eq!((stats.ping_timeouts, stats.duplicate_connections), (0, 2), "{stats:?}");
+        drop((first, second));
+    });
+}
+
+/// A message passes, if need be the second or third: the first may meet a connection that is about to end.
+async fn flows(from: &AviP2pHandle, to: &mut EventReceiver, text: &[u8]) {
+    let sending = async {
+        loop {
+            from.publish("lobby", text.to_vec()).await.unwrap();
+            smol::Timer::after(Duration::from_millis(300)).await;
+        }
+    };
+    let hearing = next(to, |event| match event {
+        AviEvent::Message { data, .. } => (data == text).then_some(()),
+        _ => None,
+    });
+    smol::future::or(hearing, sending).await;
 }

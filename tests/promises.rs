@@ -64,7 +64,7 @@ async fn promise_2_every_operation_fails_fast_with_a_typed_error() {
 #[tokio::test]
 async fn promise_2_a_start_that_cannot_work_says_which_field_is_wrong() {
     let fails = async |config: AviP2pConfig, words: &[&str]| {
-        let text = avi_p2p::AviP2p::start(config).await.err().expect("the start fails").to_string();
+        let text = avi_p2p::AviP2p::start(config).await.expect_err("the start fails").to_string();
         assert!(words.iter().all(|word| text.contains(word)), "{text}");
     };
     for bad in
@@ -192,7 +192,7 @@ async fn promise_4_and_9_what_peers_can_grow_is_bounded() {
     call(&mut first, &mut callee).await;
     let refused = second.handle.request_stream(callee.id.clone()).await.unwrap();
     let reason = second.wait_closed(refused).await;
-    assert!(matches!(&reason, StreamCloseReason::Rejected(why) if why.contains("limit")), "{reason:?}");
+    assert!(matches!(&reason, StreamCloseReason::Rejected(why) if why.contains("max_audio_streams")), "{reason:?}");
     let stats = callee.handle.stats().await.unwrap();
     assert_eq!((stats.streams_now, stats.streams_refused), (1, 1));
     assert!(stats.inbound_refused >= 1, "{stats:?}");
@@ -287,7 +287,10 @@ async fn promise_7_frames_arrive_in_order_and_a_missing_one_is_a_gap() {
                 missing += audio_frames;
                 None
             }
-            AviEvent::AudioStreamClosed { reason, .. } => Some(assert_eq!(*reason, StreamCloseReason::RemoteClose)),
+            AviEvent::AudioStreamClosed { reason, .. } => {
+                assert_eq!(*reason, StreamCloseReason::RemoteClose);
+                Some(())
+            }
             _ => None,
         })
         .await;
@@ -379,6 +382,41 @@ async fn promise_11_a_clean_end_is_seen_as_remote_close_and_frees_the_port() {
         .await;
     while let Some(event) = caller.events.recv().await {
         assert!(!matches!(event, AviEvent::AudioData { .. }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_11_every_call_returns_though_the_node_is_shut_down_meanwhile() {
+    for pending_commands in [1, 256] {
+        let limits = Limits { pending_commands, ..Limits::default() };
+        let node = Node::start(AviP2pConfig { enable_kad: true, limits, ..config() }).await;
+        let handle = &node.handle;
+        let call = |n: usize| {
+            let handle = handle.clone();
+            tokio::spawn(async move {
+                match n % 4 {
+                    0 => handle.connected_peers().await.map(drop),
+                    1 => handle.publish("t", vec![1]).await,
+                    2 => handle.discover_peers().await.map(drop),
+                    _ => handle.stats().await.map(drop),
+                }
+            })
+        };
+        let mut calls: Vec<_> = (0..150).map(call).collect();
+        let shutdown = tokio::spawn(node.node.shutdown());
+        calls.extend((150..300).map(call));
+        let all = async {
+            for call in calls {
+                let result = call.await.unwrap();
+                let limit = AviP2pError::LimitReached { limit: "limits.pending_commands", max: pending_commands };
+                assert!(
+                    matches!(&result, Ok(()) | Err(AviP2pError::ChannelClosed)) || result == Err(limit),
+                    "{result:?}"
+                );
+            }
+            shutdown.await.unwrap().unwrap();
+        };
+        tokio::time::timeout(Duration::from_secs(10), all).await.expect("every call returns");
     }
 }
 

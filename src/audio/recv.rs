@@ -7,6 +7,9 @@ use thiserror::Error;
 use crate::engine::Time;
 use crate::wire::Report;
 
+/// One part in this many: 200 ppm, twice what the clocks of cheap devices are allowed each.
+const MAX_DRIFT: u64 = 5_000;
+
 /// A frame came again or out of order, which a reliable channel cannot cause: the other end breaks the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("DATA.sequence = {sequence} comes after {expected} was due")]
@@ -29,6 +32,7 @@ pub struct AudioReceiver {
     jitter_x16_us: u64,
     last_transit_us: Option<i128>,
     least_transit_us: i128,
+    last_arrival_us: u64,
 }
 
 impl AudioReceiver {
@@ -43,6 +47,7 @@ impl AudioReceiver {
             jitter_x16_us: 0,
             last_transit_us: None,
             least_transit_us: i128::MAX,
+            last_arrival_us: 0,
         }
     }
 
@@ -88,7 +93,11 @@ impl AudioReceiver {
     /// RFC 3550 §6.4.1: the smoothed difference of transit times, of which only differences mean anything.
     fn on_arrival(&mut self, now: Time, timestamp_us: u64) {
         let transit_us = i128::from(now.as_micros()) - i128::from(timestamp_us);
-        self.least_transit_us = self.least_transit_us.min(transit_us);
+        // The clocks of two devices drift apart: the fastest frame of long ago says little.
+        let elapsed_us = now.as_micros().saturating_sub(self.last_arrival_us);
+        self.last_arrival_us = now.as_micros();
+        let drifted_us = self.least_transit_us.saturating_add(i128::from(elapsed_us / MAX_DRIFT));
+        self.least_transit_us = drifted_us.min(transit_us);
         if transit_us - self.least_transit_us > self.late_after.as_micros() as i128 {
             self.late += 1;
         }
@@ -151,6 +160,17 @@ mod tests {
         receiver.on_data(Time::from_millis(230), 1, 20_000).unwrap();
         receiver.on_data(Time::from_millis(251), 2, 40_000).unwrap();
         assert_eq!(receiver.report().late, 1);
+    }
+
+    #[test]
+    fn clocks_that_drift_apart_make_no_frame_late() {
+        let mut receiver = receiver();
+        // A sender that is 100 ppm slow, for three hours: its frames seem to take a second longer at the end.
+        for second in 0..3 * 3600u64 {
+            let arrival = Time(Duration::from_secs(second) + Duration::from_micros(second * 100));
+            receiver.on_data(arrival, second, second * 1_000_000).unwrap();
+        }
+        assert_eq!(receiver.report().late, 0);
     }
 
     #[test]

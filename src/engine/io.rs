@@ -244,8 +244,6 @@ pub enum NetEvent {
     InboundRefused,
     /// An inbound connection failed in its handshake.
     InboundFailed,
-    /// The connection policy refused a dial that the network room made on its own.
-    OutboundRefused,
     /// A peer has said who it is.
     Identified {
         /// The peer.
@@ -254,6 +252,11 @@ pub enum NetEvent {
         name: String,
         /// Where it says that it listens.
         addresses: Vec<String>,
+    },
+    /// A connected peer speaks libp2p, but is no node of this kind.
+    Foreign {
+        /// The peer.
+        peer: PeerId,
     },
     /// A ping was answered.
     Pong {

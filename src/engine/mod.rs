@@ -201,10 +201,17 @@ impl Engine {
             }
             NetEvent::Disconnected { connection, peer } => self.on_disconnected(now, connection, peer),
             NetEvent::DialFailed { dial, failure } => self.peers.on_dial_failed(now, dial, failure, out),
-            NetEvent::InboundRefused => out.stats.inbound_refused += 1,
+            NetEvent::InboundRefused => {
+                out.stats.inbound_refused += 1;
+                self.make_room(now);
+            }
             NetEvent::InboundFailed => out.stats.inbound_failed += 1,
-            NetEvent::OutboundRefused => out.stats.outbound_refused += 1,
             NetEvent::Identified { peer, name, addresses } => self.on_identified(now, peer, name, addresses),
+            NetEvent::Foreign { peer } => {
+                out.stats.foreign_peers += 1;
+                let connections = self.peers.on_foreign(&peer);
+                connections.into_iter().for_each(|connection| out.net(NetAction::Disconnect { connection }));
+            }
             NetEvent::Pong { peer, rtt } => self.peers.on_pong(&peer, rtt),
             NetEvent::PingTimeout { connection } => {
                 out.stats.ping_timeouts += 1;
@@ -254,11 +261,20 @@ impl Engine {
         if self.peers.on_connected(now, connection, &peer, &address, by) {
             self.out.event(AviEvent::PeerConnected { peer_id: peer.clone(), address });
         }
+        self.make_room(now);
         let streams = &self.streams;
-        if let Some(connection) = self.peers.superfluous(now, &peer, |connection| streams.uses(connection)) {
+        for connection in self.peers.superfluous(now, &peer, |connection| streams.uses(connection)) {
             self.out.stats.duplicate_connections += 1;
             self.out.net(NetAction::Disconnect { connection });
         }
+    }
+
+    /// Keeps a few places free for those who come.
+    fn make_room(&mut self, now: Time) {
+        let streams = &self.streams;
+        let surplus = self.peers.surplus(now, |connection| streams.uses(connection));
+        self.out.stats.peers_pruned += u64::from(!surplus.is_empty());
+        surplus.into_iter().for_each(|connection| self.out.net(NetAction::Disconnect { connection }));
     }
 
     fn on_disconnected(&mut self, now: Time, connection: ConnectionId, peer: PeerId) {

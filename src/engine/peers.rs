@@ -18,9 +18,14 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// A discovered peer is forgotten after this many failed dials in a row, about eleven minutes.
 const MAX_FAILURES: u32 = 16;
-/// Two connections are a simultaneous dial if the older one is younger than this. Otherwise the older one may be
-/// dead without anybody having noticed.
+/// Two connections are a simultaneous dial if the older one is younger than this. Otherwise the other end has lost the
+/// older one without a word.
 const SIMULTANEOUS: Duration = Duration::from_secs(5);
+
+/// One in this many places is kept free for those who come.
+const RESERVE: usize = 8;
+/// How long a peer stays at least: long enough to hear of others.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// Where a peer stands.
 #[derive(Debug)]
@@ -47,8 +52,10 @@ struct Connection {
 struct Peer {
     state: State,
     source: DiscoverySource,
-    /// Where to dial it; what worked or came last is first.
-    addresses: Vec<String>,
+    /// Where this node has reached it.
+    proven: Option<String>,
+    /// Where others say that it is; the newest last.
+    hints: Vec<String>,
     name: Option<String>,
     rtt: Option<Duration>,
     /// Failed dials in a row.
@@ -67,7 +74,15 @@ struct Bootstrap {
     /// Who answered last.
     peer: Option<PeerId>,
     failures: u32,
+    /// Whether the last dial found this node itself.
+    is_myself: bool,
     waits: bool,
+}
+
+impl Bootstrap {
+    fn is(&self, id: &PeerId) -> bool {
+        self.peer.as_ref().or(self.pinned.as_ref()) == Some(id)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,7 +163,7 @@ impl Peers {
         Some(PeerInfo {
             peer_id: id.clone(),
             name: peer.name.clone(),
-            addresses: peer.addresses.clone(),
+            addresses: peer.addresses(),
             source: peer.source,
             connected: since.is_some(),
             connected_for: since.map(|since| now - since),
@@ -186,7 +201,7 @@ impl Peers {
                     self.candidates.remove(id);
                     let Some(peer) = self.peers.get_mut(id) else { continue };
                     peer.state = State::Dialing;
-                    (Some(id.clone()), peer.addresses.clone())
+                    (Some(id.clone()), peer.addresses())
                 }
             };
             tracing::debug!(peer = peer.as_ref().map(PeerId::as_str), ?addresses, "dial");
@@ -216,7 +231,7 @@ impl Peers {
         }
         let max = self.addresses_per_peer;
         let peer = self.peers.entry(id.clone()).or_insert_with(|| Peer::new(source));
-        let moved = addresses.into_iter().filter(|address| peer.remember(address, max)).count() > 0;
+        let moved = peer.hear(addresses, max);
         match peer.state {
             State::Known => self.make_known(&id),
             State::Backoff if moved => {
@@ -256,11 +271,10 @@ impl Peers {
             // A connected peer is always remembered; `max_peers` bounds them.
             self.make_room();
         }
-        let max = self.addresses_per_peer;
         let peer = self.peers.entry(id.clone()).or_insert_with(|| Peer::new(source));
         peer.failures = 0;
         if direction != Direction::Inbound {
-            peer.remember(address, max);
+            peer.proven = Some(address.to_owned());
         }
         let connection = Connection { id: connection, since: now, is_loopback: is_loopback(address) };
         match &mut peer.state {
@@ -276,23 +290,49 @@ impl Peers {
         }
     }
 
-    /// Of two connections to a peer, which one this node closes. The lower peer id decides for both ends.
+    /// Of several connections to a peer, those that this node closes.
     pub(crate) fn superfluous(
         &self,
         now: Time,
         id: &PeerId,
         is_in_use: impl Fn(ConnectionId) -> bool,
-    ) -> Option<ConnectionId> {
-        let State::Connected { connections, .. } = &self.peers.get(id)?.state else { return None };
-        let [older, .., newer] = connections.as_slice() else { return None };
-        if self.local > *id {
-            return None;
-        }
+    ) -> Vec<ConnectionId> {
+        let Some(State::Connected { connections, .. }) = self.peers.get(id).map(|peer| &peer.state) else {
+            return Vec::new();
+        };
+        let [older, .., newer] = connections.as_slice() else { return Vec::new() };
         if now - older.since < SIMULTANEOUS {
-            return Some(newer.id);
+            // Both ends see both, and the lower peer id decides for them.
+            return if self.local < *id { vec![newer.id] } else { Vec::new() };
         }
-        // If it is alive, it matters to a call; if it is dead, ping will say so.
-        (!is_in_use(older.id)).then_some(older.id)
+        if is_in_use(older.id) {
+            // If it is alive, it matters to a call; if it is dead, ping will say so, and the peer dials again.
+            return vec![newer.id];
+        }
+        // Gossipsub tells its subscriptions on the first connection alone. The other end has forgotten that one, so
+        // only a new beginning makes both ends know the same.
+        connections.iter().map(|connection| connection.id).collect()
+    }
+
+    /// When hardly any room is left: a connected peer to part with, so that the next one who comes finds some.
+    ///
+    /// Parting with a peer costs it little, who knows others by now; a full node costs a newcomer the mesh.
+    pub(crate) fn surplus(&mut self, now: Time, is_in_use: impl Fn(ConnectionId) -> bool) -> Vec<ConnectionId> {
+        if self.connected <= self.max_peers - self.max_peers / RESERVE {
+            return Vec::new();
+        }
+        let mut settled = Vec::new();
+        for (id, peer) in &self.peers {
+            if let State::Connected { since, connections } = &peer.state
+                && now - *since >= SETTLED
+                && !self.bootstrap.iter().any(|entry| entry.is(id))
+                && !connections.iter().any(|connection| is_in_use(connection.id))
+            {
+                settled.push(connections);
+            }
+        }
+        let at = self.rng.next() as usize % settled.len().max(1);
+        settled.get(at).into_iter().flat_map(|connections| connections.iter()).map(|connection| connection.id).collect()
     }
 
     /// Returns whether it was the last one.
@@ -305,7 +345,7 @@ impl Peers {
         }
         self.connected -= 1;
         (peer.rtt, peer.name) = (None, None);
-        if peer.addresses.is_empty() || self.peers.len() > self.known_peers {
+        if !peer.can_be_dialled() || self.peers.len() > self.known_peers {
             self.forget(id);
         } else {
             self.back_off(now, id);
@@ -319,6 +359,7 @@ impl Peers {
     pub(crate) fn on_dial_failed(&mut self, now: Time, dial: DialId, failure: DialFailure, out: &mut Outbox) {
         let Some(target) = self.dials.remove(&dial) else { return };
         out.stats.dials_failed += 1;
+        out.stats.outbound_refused += u64::from(failure == DialFailure::Refused);
         match target {
             Target::Bootstrap(index) => self.on_bootstrap_failed(now, index, failure, out),
             Target::Peer(id) => {
@@ -349,10 +390,22 @@ impl Peers {
         let stays_here = connections.iter().any(|connection| connection.is_loopback);
         addresses.retain(|address| stays_here || !is_loopback(address));
         addresses.truncate(max);
-        for address in addresses.iter().rev() {
-            peer.remember(address, max);
+        peer.hear(addresses.clone(), max);
+        // On another machine, an address of loopback is somebody else's.
+        if addresses.iter().any(|address| !is_loopback(address)) {
+            addresses.retain(|address| !is_loopback(address));
         }
         (addresses, peer.name.replace(name).is_none())
+    }
+
+    /// A connected peer is not of this kind of mesh, and is not dialled again unless it is heard of anew.
+    pub(crate) fn on_foreign(&mut self, id: &PeerId) -> Vec<ConnectionId> {
+        let Some(peer) = self.peers.get_mut(id) else { return Vec::new() };
+        (peer.proven, peer.hints) = (None, Vec::new());
+        match &peer.state {
+            State::Connected { connections, .. } => connections.iter().map(|connection| connection.id).collect(),
+            _ => Vec::new(),
+        }
     }
 
     pub(crate) fn on_pong(&mut self, id: &PeerId, rtt: Duration) {
@@ -371,9 +424,8 @@ impl Peers {
         self.bootstrap.iter().position(is_due).map(Target::Bootstrap)
     }
 
-    /// Only up to half of `max_peers`: a mesh whose nodes are all full has no room for the next one.
     fn next_candidate(&mut self) -> Option<Target> {
-        if self.connected + self.dials.len() >= self.max_peers.div_ceil(2) {
+        if self.connected + self.dials.len() >= self.dial_target() {
             return None;
         }
         // At random, or every node of a mesh would dial the same few first.
@@ -384,7 +436,7 @@ impl Peers {
     fn make_known(&mut self, id: &PeerId) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.state = State::Known;
-            if !peer.addresses.is_empty() {
+            if peer.can_be_dialled() {
                 self.candidates.insert(id.clone());
             }
         }
@@ -416,7 +468,7 @@ impl Peers {
 
     fn on_bootstrap_connected(&mut self, index: usize, id: &PeerId) {
         let entry = &mut self.bootstrap[index];
-        entry.failures = 0;
+        (entry.failures, entry.is_myself) = (0, false);
         entry.peer = Some(id.clone());
         // Whoever answers there is dialled again for ever, also if another connection is the one that stays.
         entry.waits = true;
@@ -424,28 +476,38 @@ impl Peers {
 
     /// Returns whether a bootstrap entry looks after this peer.
     fn redial_bootstrap(&mut self, now: Time, id: &PeerId) -> bool {
+        // A bootstrap peer that has parted with a node of many peers had none to spare.
+        let pause = if self.connected < self.dial_target() { FIRST_BACKOFF } else { MAX_BACKOFF };
         let mut found = false;
-        for index in 0..self.bootstrap.len() {
-            let entry = &mut self.bootstrap[index];
-            if entry.peer.as_ref().or(entry.pinned.as_ref()) == Some(id) {
-                found = true;
-                entry.waits = false;
-                let wait = self.rng.jitter(FIRST_BACKOFF);
-                self.timers.set(Target::Bootstrap(index), now + wait);
-            }
+        for (index, entry) in self.bootstrap.iter_mut().enumerate().filter(|(_, entry)| entry.is(id)) {
+            found = true;
+            entry.waits = false;
+            let wait = self.rng.jitter(pause);
+            self.timers.set(Target::Bootstrap(index), now + wait);
         }
         found
     }
 
+    /// Discovered peers are dialled only up to half of `max_peers`: a mesh whose nodes are all full has no room for
+    /// the next one.
+    fn dial_target(&self) -> usize {
+        (self.max_peers / 2).max(1)
+    }
+
     fn on_bootstrap_failed(&mut self, now: Time, index: usize, failure: DialFailure, out: &mut Outbox) {
         let entry = &mut self.bootstrap[index];
+        let is_myself = failure == DialFailure::Myself;
+        if std::mem::replace(&mut entry.is_myself, is_myself) && is_myself {
+            // As in a list that all nodes share. With another address, or if the other one's identity is mended, it
+            // may be somebody else.
+            return self.timers.set(Target::Bootstrap(index), now + MAX_BACKOFF);
+        }
         let reason = match failure {
-            // The entry is this very node: nothing to dial, now or later.
-            DialFailure::Myself => return,
+            DialFailure::Myself => "it is this node itself, or another with the same identity".to_owned(),
             DialFailure::Refused => "the connection policy refused it".to_owned(),
             DialFailure::Unreachable(reason) => reason,
         };
-        let retry_in = self.rng.jitter(backoff(entry.failures));
+        let retry_in = if is_myself { MAX_BACKOFF } else { self.rng.jitter(backoff(entry.failures)) };
         entry.failures = entry.failures.saturating_add(1);
         self.timers.set(Target::Bootstrap(index), now + retry_in);
         let address = entry.address.clone();
@@ -456,17 +518,30 @@ impl Peers {
 
 impl Peer {
     fn new(source: DiscoverySource) -> Self {
-        Self { state: State::Known, source, addresses: Vec::new(), name: None, rtt: None, failures: 0 }
+        Self { state: State::Known, source, proven: None, hints: Vec::new(), name: None, rtt: None, failures: 0 }
     }
 
-    /// Puts an address first. Returns whether it was new.
-    fn remember(&mut self, address: &str, max: usize) -> bool {
-        let before = self.addresses.len();
-        self.addresses.retain(|other| other != address);
-        let is_new = self.addresses.len() == before;
-        self.addresses.insert(0, address.to_owned());
-        self.addresses.truncate(max);
-        is_new
+    /// Where to dial it, the likeliest first.
+    fn addresses(&self) -> Vec<String> {
+        let hints = self.hints.iter().rev().filter(|hint| self.proven.as_ref() != Some(hint));
+        self.proven.iter().chain(hints).cloned().collect()
+    }
+
+    fn can_be_dialled(&self) -> bool {
+        self.proven.is_some() || !self.hints.is_empty()
+    }
+
+    /// Remembers at most `max` hints. Returns whether one was new.
+    fn hear(&mut self, addresses: Vec<String>, max: usize) -> bool {
+        let mut is_news = false;
+        for address in addresses.into_iter().take(max) {
+            let before = self.hints.len();
+            self.hints.retain(|other| *other != address);
+            is_news |= self.hints.len() == before && self.proven.as_ref() != Some(&address);
+            self.hints.push(address);
+        }
+        self.hints.drain(..self.hints.len().saturating_sub(max));
+        is_news
     }
 }
 
@@ -476,7 +551,15 @@ impl Bootstrap {
             Some((dial_address, peer)) => (dial_address.to_owned(), Some(PeerId::new(peer))),
             None => (address.to_owned(), None),
         };
-        Self { address: address.to_owned(), dial_address, pinned, peer: None, failures: 0, waits: true }
+        Self {
+            address: address.to_owned(),
+            dial_address,
+            pinned,
+            peer: None,
+            failures: 0,
+            is_myself: false,
+            waits: true,
+        }
     }
 }
 

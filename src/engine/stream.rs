@@ -12,7 +12,7 @@ use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::OnCongestion;
 use crate::stats::{AudioStats, RemoteAudioReport};
-use crate::wire::{Code, DATA_OVERHEAD_BYTES, Decoder, Frame, Open};
+use crate::wire::{Code, DATA_OVERHEAD_BYTES, Decoder, Frame, Open, WireError};
 
 /// Audio that goes into one write. Larger ones gain nothing: Yamux cuts at 16 KiB.
 const BATCH_BYTES: usize = 16 * 1024;
@@ -84,6 +84,8 @@ pub(crate) struct Stream {
     control: BytesMut,
     /// Whether a write is under way.
     writing: bool,
+    /// Whether the other end has finished its direction.
+    pub(crate) is_deaf: bool,
     decoder: Decoder,
     receiver: AudioReceiver,
     report_armed: bool,
@@ -114,6 +116,7 @@ impl Stream {
             farewell: None,
             control: BytesMut::new(),
             writing: false,
+            is_deaf: false,
             decoder: Decoder::new(limits.max_audio_frame_bytes + DATA_OVERHEAD_BYTES),
             receiver: AudioReceiver::new(config.audio_queue),
             report_armed: false,
@@ -168,9 +171,9 @@ impl Stream {
         }
     }
 
-    /// Whether the last bytes of this direction have not been handed out yet.
-    pub(crate) fn has_farewell(&self) -> bool {
-        self.farewell.is_some()
+    /// Whether the last bytes of this direction have left.
+    pub(crate) fn has_said_all(&self) -> bool {
+        self.farewell.is_none() && !self.writing
     }
 
     /// The goodbye of a stream that is open or may become so.
@@ -217,7 +220,7 @@ impl Stream {
             let skipped = self.decoder.skipped();
             let frame = self.decoder.decode(bytes);
             out.stats.frames_skipped += self.decoder.skipped() - skipped;
-            let Some(frame) = frame.map_err(|error| error.to_string())? else { return Ok(Step::On) };
+            let Some(frame) = frame.map_err(|error| self.explain(&error))? else { return Ok(Step::On) };
             match self.on_frame(now, frame, out)? {
                 Step::On => {}
                 step => return Ok(step),
@@ -225,6 +228,16 @@ impl Stream {
         }
         bytes.clear();
         Ok(Step::On)
+    }
+
+    fn explain(&self, error: &WireError) -> String {
+        match error {
+            WireError::FrameTooLarge { len, .. } => {
+                let max = self.max_payload_bytes;
+                format!("a frame of {len} bytes, header included, exceeds limits.max_audio_frame_bytes = {max}")
+            }
+            error => error.to_string(),
+        }
     }
 
     fn on_frame(&mut self, now: Time, frame: Frame, out: &mut Outbox) -> Result<Step, String> {
@@ -257,7 +270,6 @@ impl Stream {
             (Phase::Requested, Frame::Reject { code, reason }) => {
                 return Ok(Step::Over(match code {
                     Code::Timeout => StreamCloseReason::Timeout,
-                    Code::Limit if reason.is_empty() => StreamCloseReason::Rejected("a limit is reached".to_owned()),
                     _ => StreamCloseReason::Rejected(reason),
                 }));
             }
@@ -275,7 +287,11 @@ impl Stream {
         out: &mut Outbox,
     ) -> Result<Step, String> {
         if payload.len() > self.max_payload_bytes {
-            return Err(format!("DATA.payload of {} bytes exceeds {}", payload.len(), self.max_payload_bytes));
+            let max = self.max_payload_bytes;
+            return Err(format!(
+                "DATA.payload of {} bytes exceeds limits.max_audio_frame_bytes = {max}",
+                payload.len()
+            ));
         }
         let missing = self.receiver.on_data(now, sequence, timestamp_us).map_err(|error| error.to_string())?;
         self.tell_gap(missing, out);

@@ -62,6 +62,10 @@ impl Streams {
         self.streams.values().filter(|stream| stream.is_alive()).count()
     }
 
+    fn of_peer(&self, peer: &PeerId, phase: Phase) -> usize {
+        self.streams.values().filter(|stream| stream.peer == *peer && stream.phase == phase).count()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.streams.is_empty()
     }
@@ -190,7 +194,9 @@ impl Streams {
         connection: ConnectionId,
         out: &mut Outbox,
     ) {
-        if self.streams.len() >= self.config.max_audio_streams + SPARE_STREAMS {
+        // As many as a peer may ask for at once.
+        let silent = self.of_peer(&peer, Phase::Unnamed);
+        if silent >= self.config.max_audio_streams.max(1) || self.streams.len() >= self.config.max_audio_streams + SPARE_STREAMS {
             out.stats.streams_refused += 1;
             return out.net(NetAction::Reset { substream });
         }
@@ -224,19 +230,27 @@ impl Streams {
         if let Some(stream) = self.by_substream.get(&substream).and_then(|id| self.streams.get_mut(id)) {
             stream.on_writable();
             stream.pump(now, out);
+            let id = stream.id;
+            self.remove_if_over(id, out);
         }
     }
 
     /// The other end says nothing more.
     pub(crate) fn on_finished(&mut self, now: Time, substream: SubstreamId, out: &mut Outbox) {
         let Some(id) = self.by_substream.get(&substream).copied() else { return };
-        match self.streams.get(&id) {
-            // Both ends have finished, and the network lets go of such a substream.
-            Some(stream) if stream.phase == Phase::Closing && !stream.has_farewell() => self.remove(id, out),
-            _ => {
-                out.net(NetAction::Reset { substream });
-                self.lose(now, id, "the substream ended without CLOSE".to_owned(), out);
-            }
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.phase != Phase::Closing {
+            out.net(NetAction::Reset { substream });
+            return self.lose(now, id, "the substream ended without CLOSE".to_owned(), out);
+        }
+        stream.is_deaf = true;
+        self.remove_if_over(id, out);
+    }
+
+    /// Once both ends have finished, the network lets go of a substream.
+    fn remove_if_over(&mut self, id: StreamId, out: &mut Outbox) {
+        if self.streams.get(&id).is_some_and(|stream| stream.is_deaf && stream.has_said_all()) {
+            self.remove(id, out);
         }
     }
 
@@ -318,10 +332,13 @@ impl Streams {
     }
 
     fn on_offer(&mut self, now: Time, id: StreamId, out: &mut Outbox) {
-        if self.count() >= self.config.max_audio_streams {
+        let max = self.config.max_audio_streams;
+        let Some(peer) = self.streams.get(&id).map(|stream| stream.peer.clone()) else { return };
+        // One peer cannot take all the room with offers that nobody has answered.
+        if self.count() >= max || self.of_peer(&peer, Phase::Offered) >= max.div_ceil(2) {
             out.stats.streams_refused += 1;
-            let farewell = Frame::Reject { code: Code::Limit, reason: String::new() };
-            return self.say_goodbye(now, id, farewell, None, out);
+            let reason = "max_audio_streams is reached at the other end".to_owned();
+            return self.say_goodbye(now, id, Frame::Reject { code: Code::Limit, reason }, None, out);
         }
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.phase = Phase::Offered;

@@ -83,7 +83,9 @@ impl Walks {
             return;
         }
         self.ended = Some(now);
-        self.next = Some(now + self.rng.jitter(self.pause));
+        // A peer that came meanwhile does not wait for the regular one.
+        let regular = now + self.rng.jitter(self.pause);
+        self.next = Some(self.next.map_or(regular, |asked| regular.min(asked.max(now + MIN_PAUSE))));
         self.pause = (self.pause * 2).min(MAX_PAUSE);
         for id in self.waiting.drain(..) {
             out.reply(id, result.clone().map(Answer::Peers));

@@ -8,19 +8,20 @@ use libp2p_gossipsub::{
 };
 use libp2p_identify as identify;
 use libp2p_identity::{Keypair, PeerId};
-use libp2p_kad::store::{MemoryStore, MemoryStoreConfig};
-use libp2p_kad::{self as kad, BucketInserts, Caching, Mode, StoreInserts};
 use libp2p_mdns as mdns;
 use libp2p_ping as ping;
+use libp2p_swarm::NetworkBehaviour;
 use libp2p_swarm::behaviour::toggle::Toggle;
-use libp2p_swarm::{NetworkBehaviour, StreamProtocol};
 
 use crate::config::{AviP2pConfig, Limits};
 use crate::error::AviP2pError;
 use crate::net::audio;
 use crate::net::gate::Gate;
 use crate::net::liveness::{PING_INTERVAL, PING_TIMEOUT};
+use crate::net::routing::Routing;
 
+/// What makes a libp2p node a node of this kind.
+pub(super) const PROTOCOL_VERSION: &str = "/avi/1.0.0";
 /// How long a walk may take.
 pub(super) const WALK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,17 +39,15 @@ const GOSSIP_ID_BYTES: usize = 64;
 const READ_AHEAD_BYTES: usize = 16 * 1024;
 /// Author, sequence number, signature and framing of a message.
 const MESSAGE_OVERHEAD_BYTES: usize = 512;
-/// What may wait for one slow peer, in bytes of the largest messages.
-const PEER_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 
-/// All protocols. The gate comes first: what it refuses, no other sees.
+/// All protocols. Routing comes first, whose dials end there; then the gate: what it refuses, no other sees.
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p_swarm::derive_prelude")]
 pub(super) struct Behaviour {
+    pub(super) routing: Toggle<Routing>,
     pub(super) gate: Gate,
     pub(super) audio: audio::Behaviour,
     pub(super) gossipsub: gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<ShortTopics>>,
-    pub(super) kad: Toggle<kad::Behaviour<MemoryStore>>,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
@@ -65,7 +64,7 @@ impl Behaviour {
             gate: Gate::new(config.max_peers, config.limits.pending_inbound),
             audio: audio::Behaviour::new(max_audio_substreams(config)),
             gossipsub: gossipsub(&config.limits, key)?,
-            kad: config.enable_kad.then(|| kad(local)).into(),
+            routing: config.enable_kad.then(|| Routing::new(local)).into(),
             mdns: mdns.into(),
             identify: identify(config, key),
             ping: ping(),
@@ -126,40 +125,21 @@ fn gossipsub(
         // not: nobody sends them their own.
         .idontwant_message_size_threshold(1024)
         .idontwant_on_publish(false)
-        .connection_handler_queue_len((PEER_QUEUE_BYTES / limits.max_message_bytes).clamp(64, 4096))
+        .connection_handler_queue_len(limits.peer_queue_messages)
         .build()
         .map_err(|error| AviP2pError::NetworkError(format!("pub/sub: {error}")))?;
     let filter = MaxCountSubscriptionFilter {
         filter: ShortTopics { max_topic_bytes: limits.max_topic_bytes },
-        max_subscribed_topics: limits.max_topics,
-        max_subscriptions_per_request: limits.max_topics,
+        // The engine remembers fewer, and counts the others; beyond this, all of a peer's are ignored.
+        max_subscribed_topics: 4 * limits.max_topics,
+        max_subscriptions_per_request: 4 * limits.max_topics,
     };
     gossipsub::Behaviour::new_with_subscription_filter(MessageAuthenticity::Signed(key.clone()), config, filter)
         .map_err(|error| AviP2pError::NetworkError(format!("pub/sub: {error}")))
 }
 
-/// Routing only: no records, and no walk or table entry but the engine's.
-fn kad(local: PeerId) -> kad::Behaviour<MemoryStore> {
-    let mut config = kad::Config::new(StreamProtocol::new("/avi/kad/1.0.0"));
-    config
-        .set_query_timeout(WALK_TIMEOUT)
-        .set_kbucket_inserts(BucketInserts::Manual)
-        .set_periodic_bootstrap_interval(None)
-        .set_record_filtering(StoreInserts::FilterBoth)
-        .set_replication_interval(None)
-        .set_publication_interval(None)
-        .set_provider_publication_interval(None)
-        .set_caching(Caching::Disabled);
-    let store =
-        MemoryStoreConfig { max_records: 1, max_value_bytes: 64, max_providers_per_key: 1, max_provided_keys: 1 };
-    let mut kad = kad::Behaviour::with_config(local, MemoryStore::with_config(local, store), config);
-    // Upstream only answers others once somebody has confirmed an external address.
-    kad.set_mode(Some(Mode::Server));
-    kad
-}
-
 fn identify(config: &AviP2pConfig, key: &Keypair) -> identify::Behaviour {
-    let config = identify::Config::new("/avi/1.0.0".to_owned(), key.public())
+    let config = identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
         .with_agent_version(config.node_name.clone())
         .with_push_listen_addr_updates(true)
         // The engine remembers addresses.

@@ -1,21 +1,23 @@
 //! What does an event of the swarm mean to the engine?
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use libp2p_core::{ConnectedPoint, Multiaddr};
 use libp2p_gossipsub as gossipsub;
 use libp2p_identify as identify;
 use libp2p_identity::PeerId as LibPeerId;
-use libp2p_kad::{self as kad, GetClosestPeersError, GetClosestPeersOk, PeerInfo, QueryResult};
+use libp2p_kad::{self as kad, GetClosestPeersError, GetClosestPeersOk, QueryResult};
 use libp2p_mdns as mdns;
 use libp2p_ping as ping;
 use libp2p_swarm::{ConnectionId as LibConnectionId, DialError, ListenError, SwarmEvent};
 
 use crate::engine::{Direction, NetEvent, SubstreamId};
 use crate::event::DiscoverySource;
+use crate::id::PeerId;
 use crate::net::audio::{self, Negotiated};
-use crate::net::behaviour::{BehaviourEvent, WALK_TIMEOUT};
+use crate::net::behaviour::{BehaviourEvent, PROTOCOL_VERSION, WALK_TIMEOUT};
 use crate::net::{Net, translate};
 
 impl Net {
@@ -31,6 +33,7 @@ impl Net {
                     tracing::debug!(%peer, ?cause, "disconnected");
                     self.substreams.drop_connection(connection.id);
                     self.liveness.forget(connection.id);
+                    self.opening.retain(|_, other| *other != connection.id);
                     self.events.push_back(NetEvent::Disconnected { connection: connection.id, peer });
                 }
             }
@@ -76,10 +79,9 @@ impl Net {
     fn on_dial_error(&mut self, in_swarm: LibConnectionId, error: &DialError) {
         let failure = translate::dial_failure(error, self.swarm.local_peer_id());
         tracing::debug!(?failure, "dial failed");
-        match self.dials.remove(&in_swarm) {
-            Some((dial, _)) => self.events.push_back(NetEvent::DialFailed { dial, failure }),
-            None if matches!(error, DialError::Denied { .. }) => self.events.push_back(NetEvent::OutboundRefused),
-            None => {}
+        // No dial but the engine's gets this far.
+        if let Some((dial, _)) = self.dials.remove(&in_swarm) {
+            self.events.push_back(NetEvent::DialFailed { dial, failure });
         }
     }
 
@@ -88,7 +90,7 @@ impl Net {
             BehaviourEvent::Gate(never) => match never {},
             BehaviourEvent::Audio(event) => self.on_audio(event),
             BehaviourEvent::Gossipsub(event) => self.on_gossipsub(event),
-            BehaviourEvent::Kad(event) => self.on_kad(event),
+            BehaviourEvent::Routing(event) => self.on_kad(event),
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_mdns(found),
             // When a hint of mDNS expires says nothing about the peer.
             BehaviourEvent::Mdns(mdns::Event::Expired(_)) => {}
@@ -110,10 +112,12 @@ impl Net {
                 self.events.push_back(NetEvent::SubstreamOffered { substream, peer, connection });
             }
             Negotiated::Outbound(stream, Ok(io)) => {
+                self.opening.remove(&stream);
                 let substream = self.substreams.add(connection, io);
                 self.events.push_back(NetEvent::SubstreamOpened { stream, substream });
             }
             Negotiated::Outbound(stream, Err(reason)) => {
+                self.opening.remove(&stream);
                 self.events.push_back(NetEvent::SubstreamFailed { stream, reason });
             }
         }
@@ -157,21 +161,21 @@ impl Net {
         else {
             return;
         };
-        if self.walk != Some(id) {
+        let routing = self.swarm.behaviour_mut().routing.as_mut();
+        if !routing.is_some_and(|routing| routing.is_walk(id, step.last)) {
             return;
         }
         let (found, timed_out) = match result {
             Ok(GetClosestPeersOk { peers, .. }) => (peers, false),
             Err(GetClosestPeersError::Timeout { peers, .. }) => (peers, true),
         };
-        let found: Vec<PeerInfo> =
-            found.into_iter().filter(|peer| peer.peer_id != *self.swarm.local_peer_id()).collect();
-        for peer in &found {
+        let local = *self.swarm.local_peer_id();
+        for peer in found.into_iter().filter(|peer| peer.peer_id != local) {
+            self.walk_found.insert(peer.peer_id);
             self.discovered(peer.peer_id, &peer.addrs, DiscoverySource::Kademlia);
         }
         if step.last {
-            self.walk = None;
-            let peers: Vec<_> = found.iter().map(|peer| self.connections.name(&peer.peer_id)).collect();
+            let peers: Vec<_> = self.walk_found.iter().map(|peer| self.connections.name(peer)).collect();
             let result = match timed_out && peers.is_empty() {
                 true => Err(format!("no answer within {WALK_TIMEOUT:?}")),
                 false => Ok(peers),
@@ -181,6 +185,15 @@ impl Net {
     }
 
     fn on_mdns(&mut self, found: Vec<(LibPeerId, Multiaddr)>) {
+        // Upstream remembers records for as long as their sender likes, and looks through all of them at every dial.
+        if let Some(mdns) = self.swarm.behaviour_mut().mdns.as_mut()
+            && mdns.discovered_nodes().len() > self.bounds.mdns_records
+        {
+            tracing::warn!(records = found.len(), "too many mDNS records: ignored");
+            #[allow(deprecated)] // Nothing else forgets a record.
+            found.iter().for_each(|(peer, _)| mdns.expire_node(peer));
+            return;
+        }
         let mut peers = BTreeMap::<_, Vec<_>>::new();
         for (peer, address) in found {
             peers.entry(peer).or_default().push(address);
@@ -190,7 +203,13 @@ impl Net {
         }
     }
 
-    fn discovered(&mut self, peer: LibPeerId, addresses: &[Multiaddr], source: DiscoverySource) {
+    pub(super) fn on_neighbour(&mut self, peer: PeerId, address: SocketAddr) {
+        if let Some(peer) = translate::libp2p_peer_id(&peer) {
+            self.discovered(peer, &[translate::address(address)], DiscoverySource::Mdns);
+        }
+    }
+
+    pub(super) fn discovered(&mut self, peer: LibPeerId, addresses: &[Multiaddr], source: DiscoverySource) {
         let addresses = translate::hints(addresses);
         if !addresses.is_empty() {
             let peer = self.connections.name(&peer);
@@ -200,6 +219,10 @@ impl Net {
 
     fn on_identify(&mut self, event: identify::Event) {
         match event {
+            identify::Event::Received { peer_id, info, .. } if info.protocol_version != PROTOCOL_VERSION => {
+                tracing::debug!(peer = %peer_id, version = info.protocol_version, "not a node of AVI");
+                self.events.push_back(NetEvent::Foreign { peer: self.connections.name(&peer_id) });
+            }
             identify::Event::Received { peer_id, info, .. } => self.events.push_back(NetEvent::Identified {
                 peer: self.connections.name(&peer_id),
                 name: translate::name(&info.agent_version),

@@ -19,7 +19,7 @@ const MAX_CONNECTIONS_PER_PEER: usize = 3;
 /// Why a connection was refused.
 #[derive(Debug, Error)]
 #[error("{0}")]
-pub(super) struct Refusal(&'static str);
+pub(super) struct Refusal(pub(super) &'static str);
 
 /// Knows every connection, and refuses those beyond the limits.
 pub(super) struct Gate {
@@ -28,10 +28,6 @@ pub(super) struct Gate {
     closing: bool,
     peers: BTreeMap<PeerId, usize>,
     pending_inbound: BTreeSet<ConnectionId>,
-    /// Dials that another behaviour made.
-    foreign_dials: BTreeSet<ConnectionId>,
-    engine_dial: Option<ConnectionId>,
-    refused_dials: u64,
 }
 
 impl Gate {
@@ -42,25 +38,12 @@ impl Gate {
             closing: false,
             peers: BTreeMap::new(),
             pending_inbound: BTreeSet::new(),
-            foreign_dials: BTreeSet::new(),
-            engine_dial: None,
-            refused_dials: 0,
         }
     }
 
     /// Refuses everything from now on.
     pub(super) fn close(&mut self) {
         self.closing = true;
-    }
-
-    /// The next dial with this id is the engine's.
-    pub(super) fn expect_dial(&mut self, connection: ConnectionId) {
-        self.engine_dial = Some(connection);
-    }
-
-    /// How many dials of other behaviours were refused since the last call: the swarm reports them to nobody.
-    pub(super) fn take_refused_dials(&mut self) -> u64 {
-        std::mem::take(&mut self.refused_dials)
     }
 
     fn check_open(&self) -> Result<(), &'static str> {
@@ -78,12 +61,9 @@ impl Gate {
         }
     }
 
-    fn check_outbound(&self, peer: Option<PeerId>, foreign: bool) -> Result<(), &'static str> {
+    fn check_outbound(&self, peer: Option<PeerId>) -> Result<(), &'static str> {
         self.check_open()?;
-        // The engine has a dial budget of its own; the others get what is free, or their dials would end in a
-        // refusal only after a whole handshake.
-        let taken = self.peers.len() + if foreign { self.foreign_dials.len() } else { 0 };
-        if taken >= self.max_peers && !peer.is_some_and(|peer| self.peers.contains_key(&peer)) {
+        if self.peers.len() >= self.max_peers && !peer.is_some_and(|peer| self.peers.contains_key(&peer)) {
             return Err("max_peers is reached");
         }
         Ok(())
@@ -103,7 +83,6 @@ impl Gate {
 
     fn settled(&mut self, connection: ConnectionId) {
         self.pending_inbound.remove(&connection);
-        self.foreign_dials.remove(&connection);
     }
 }
 
@@ -139,19 +118,12 @@ impl NetworkBehaviour for Gate {
 
     fn handle_pending_outbound_connection(
         &mut self,
-        connection: ConnectionId,
+        _: ConnectionId,
         peer: Option<PeerId>,
         _: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        let foreign = self.engine_dial.take() != Some(connection);
-        if let Err(reason) = self.check_outbound(peer, foreign) {
-            self.refused_dials += u64::from(foreign);
-            return Err(deny(reason));
-        }
-        if foreign {
-            self.foreign_dials.insert(connection);
-        }
+        self.check_outbound(peer).map_err(deny)?;
         Ok(Vec::new())
     }
 

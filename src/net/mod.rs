@@ -7,6 +7,8 @@ mod events;
 mod gate;
 mod liveness;
 mod muxer;
+mod neighbours;
+mod routing;
 mod start;
 mod substreams;
 #[cfg(test)]
@@ -15,7 +17,7 @@ mod translate;
 mod transport;
 mod wake;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -25,16 +27,17 @@ use futures::Stream as _;
 use futures::task::AtomicWaker;
 use libp2p_core::Multiaddr;
 use libp2p_gossipsub::{IdentTopic, TopicHash};
-use libp2p_kad as kad;
 use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{ConnectionId as LibConnectionId, Swarm, SwarmEvent};
 
 use self::behaviour::{Behaviour, BehaviourEvent};
 use self::connections::Connections;
 use self::liveness::Liveness;
+use self::neighbours::Neighbours;
 use self::substreams::Substreams;
 use self::wake::Flag;
 use crate::engine::{ConnectionId, DialFailure, DialId, NetAction, NetEvent, PublishId};
+use crate::event::DiscoverySource;
 use crate::id::{PeerId, StreamId, Topic};
 
 /// The network of a node. After an [`act`](Self::act), and until it is pending, [`poll_event`](Self::poll_event) is to
@@ -47,10 +50,12 @@ pub(crate) struct Net {
     swarm_first: bool,
     task: Arc<AtomicWaker>,
     substreams: Substreams,
+    neighbours: Neighbours,
     connections: Connections,
     liveness: Liveness,
     dials: BTreeMap<LibConnectionId, (DialId, Option<libp2p_identity::PeerId>)>,
-    walk: Option<kad::QueryId>,
+    opening: BTreeMap<StreamId, ConnectionId>,
+    walk_found: BTreeSet<libp2p_identity::PeerId>,
     /// What the engine knows; `None` before the start is complete.
     listening: Option<Vec<String>>,
     events: VecDeque<NetEvent>,
@@ -63,6 +68,7 @@ struct Bounds {
     message_bytes: usize,
     topic_bytes: usize,
     audio_substreams: usize,
+    mdns_records: usize,
 }
 
 impl Net {
@@ -82,6 +88,10 @@ impl Net {
                 tracing::debug!(?connection, "no pong");
                 return Poll::Ready(NetEvent::PingTimeout { connection });
             }
+            if let Some((peer, address)) = self.neighbours.poll_next() {
+                self.on_neighbour(peer, address);
+                continue;
+            }
             self.swarm_first = !self.swarm_first;
             let moved = match self.swarm_first {
                 true => self.turn_swarm() || self.substreams.poll(&mut self.events),
@@ -95,9 +105,9 @@ impl Net {
 
     /// Translates one event of the swarm. False when there is none.
     fn turn_swarm(&mut self) -> bool {
-        let Poll::Ready(event) = self.poll_swarm() else { return self.report_refused_dials() };
+        let Poll::Ready(event) = self.poll_swarm() else { return self.report_heard() };
+        self.report_heard();
         self.on_swarm_event(event);
-        self.report_refused_dials();
         true
     }
 
@@ -116,10 +126,17 @@ impl Net {
         }
     }
 
-    fn report_refused_dials(&mut self) -> bool {
-        let refused = self.swarm.behaviour_mut().gate.take_refused_dials();
-        (0..refused).for_each(|_| self.events.push_back(NetEvent::OutboundRefused));
-        refused > 0
+    /// What a walk has heard of comes before its end.
+    fn report_heard(&mut self) -> bool {
+        let mut any = false;
+        while let Some((peer, addresses)) =
+            self.swarm.behaviour_mut().routing.as_mut().and_then(|routing| routing.take_heard())
+        {
+            self.walk_found.insert(peer);
+            self.discovered(peer, &addresses, DiscoverySource::Kademlia);
+            any = true;
+        }
+        any
     }
 
     /// Carries out what the engine wants. Names of what has ended meanwhile are ignored.
@@ -154,7 +171,9 @@ impl Net {
             }
         };
         let (connection, peer) = (opts.connection_id(), opts.get_peer_id());
-        self.swarm.behaviour_mut().gate.expect_dial(connection);
+        if let Some(routing) = self.swarm.behaviour_mut().routing.as_mut() {
+            routing.expect_dial(connection);
+        }
         match self.swarm.dial(opts) {
             Ok(()) => drop(self.dials.insert(connection, (dial, peer))),
             Err(error) => {
@@ -180,28 +199,20 @@ impl Net {
         }
     }
 
-    /// The routing table keeps no address but these.
     fn add_route(&mut self, peer: &PeerId, addresses: &[String]) {
         let Some(peer) = translate::libp2p_peer_id(peer) else { return };
-        let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
-        kad.remove_peer(&peer);
-        for address in addresses.iter().filter_map(|text| translate::parse_dialable(text)) {
-            kad.add_address(&peer, address);
+        if let Some(routing) = self.swarm.behaviour_mut().routing.as_mut() {
+            routing.set_route(peer, addresses.iter().filter_map(|text| translate::parse_dialable(text)));
         }
     }
 
     fn walk(&mut self, target: Option<[u8; 32]>) {
         let local = *self.swarm.local_peer_id();
-        let failed = match (self.swarm.behaviour_mut().kad.as_mut(), self.walk) {
-            (None, _) => "Kademlia is turned off",
-            (Some(_), Some(_)) => "a walk is under way",
-            (Some(kad), None) => {
-                self.walk = Some(match target {
-                    Some(key) => kad.get_closest_peers(key.to_vec()),
-                    None => kad.get_closest_peers(local),
-                });
-                return;
-            }
+        let begun = self.swarm.behaviour_mut().routing.as_mut().map(|routing| routing.walk(local, target));
+        let failed = match begun {
+            None => "Kademlia is turned off",
+            Some(false) => "a walk is under way",
+            Some(true) => return self.walk_found.clear(),
         };
         self.events.push_back(NetEvent::WalkEnded { result: Err(failed.to_owned()) });
     }
@@ -223,14 +234,23 @@ impl Net {
     fn open_substream(&mut self, stream: StreamId, connection: ConnectionId) {
         let failed = match self.connections.by_id(connection) {
             None => "the connection has ended",
+            Some(_) if self.opening(connection) >= self.bounds.audio_substreams => {
+                "the connection opens too many substreams already"
+            }
             Some(_) if self.substreams.count(connection) >= 2 * self.bounds.audio_substreams => {
                 "the connection has too many substreams"
             }
             Some(connection) => {
+                self.opening.insert(stream, connection.id);
                 return self.swarm.behaviour_mut().audio.open(connection.peer, connection.in_swarm, stream);
             }
         };
         self.events.push_back(NetEvent::SubstreamFailed { stream, reason: failed.to_owned() });
+    }
+
+    /// Substreams that are being negotiated, which a stalled connection does not.
+    fn opening(&self, connection: ConnectionId) -> usize {
+        self.opening.values().filter(|other| **other == connection).count()
     }
 
     fn reset(&mut self, substream: crate::engine::SubstreamId) {

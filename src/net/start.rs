@@ -24,6 +24,7 @@ use crate::event::DiscoverySource;
 use crate::net::behaviour::{self, Behaviour};
 use crate::net::connections::Connections;
 use crate::net::liveness::Liveness;
+use crate::net::neighbours::Neighbours;
 use crate::net::substreams::Substreams;
 use crate::net::wake::Flag;
 use crate::net::{Bounds, Net, translate, transport};
@@ -58,7 +59,7 @@ impl Net {
         let transport = transport::build(&network, &key, behaviour::max_substreams(config))?;
         let behaviour = Behaviour::new(config, &key, mdns)?;
         let swarm = Swarm::new(transport, behaviour, local, Config::with_executor(spawn));
-        let mut net = Self::around(swarm, config);
+        let mut net = Self::around(swarm, config, &network);
         let listeners = net.listen(config, &network)?;
         let wait = if matches!(network, Network::Tcp) { TCP_WAIT } else { BIND_WAIT };
         net.settle(listeners, wait).await?;
@@ -68,7 +69,7 @@ impl Net {
         Ok(net)
     }
 
-    fn around(swarm: Swarm<Behaviour>, config: &AviP2pConfig) -> Self {
+    fn around(swarm: Swarm<Behaviour>, config: &AviP2pConfig, network: &Network) -> Self {
         let task = Arc::new(AtomicWaker::new());
         let swarm_due = Flag::new(task.clone());
         Self {
@@ -79,16 +80,19 @@ impl Net {
             swarm_first: true,
             substreams: Substreams::new(task.clone()),
             liveness: Liveness::new(task.clone()),
+            neighbours: Neighbours::new(network, config.enable_mdns, task.clone()),
             task,
             connections: Connections::default(),
             dials: BTreeMap::new(),
-            walk: None,
+            opening: BTreeMap::new(),
+            walk_found: Default::default(),
             listening: None,
             events: Default::default(),
             bounds: Bounds {
                 message_bytes: config.limits.max_message_bytes,
                 topic_bytes: config.limits.max_topic_bytes,
                 audio_substreams: behaviour::max_audio_substreams(config),
+                mdns_records: config.limits.known_peers * config.limits.addresses_per_peer,
             },
         }
     }

@@ -11,6 +11,7 @@ use crate::transport::{self, Network};
 
 #[path = "../../tests/common/memory.rs"]
 mod memory;
+mod routing;
 
 /// Some nets, driven together, and what each of them said that nobody has asked for yet.
 #[derive(Default)]
@@ -280,7 +281,7 @@ fn a_failed_dial_says_why() {
         let closed = format!("/ip4/127.0.0.1/tcp/{}", unused.port());
         world.dial(0, 1, None, closed.clone());
         let DialFailure::Unreachable(reason) = world.failure(0, 1).await else { panic!() };
-        assert_eq!(reason, format!("{closed}: Connection refused (os error 111)"));
+        assert_eq!(reason, "Connection refused (os error 111)");
         world.dial(0, 2, None, own);
         assert_eq!(world.failure(0, 2).await, DialFailure::Myself);
         world.dial(0, 3, Some(third.clone()), other.clone());
@@ -327,56 +328,12 @@ fn a_full_node_refuses_before_the_handshake() {
         world.connected(1).await;
         world.dial(2, 2, None, address);
         world.says(1, NetEvent::InboundRefused).await;
-        let DialFailure::Unreachable(_) = world.failure(2, 2).await else { panic!() };
+        let DialFailure::Unreachable(reason) = world.failure(2, 2).await else { panic!() };
+        assert!(reason.ends_with("closed in the handshake; it may be full, or no node of AVI"), "{reason}");
         assert!(!world.said[2].iter().any(|event| matches!(event, NetEvent::Connected { .. })));
         let address = world.address(2).await;
         world.dial(1, 3, None, address);
         assert_eq!(world.failure(1, 3).await, DialFailure::Refused);
-    });
-}
-
-#[test]
-fn a_walk_finds_the_peers_of_peers() {
-    over_both(|network| async move {
-        let three = [network.clone(), network.clone(), network];
-        let mut world = World::with(&three, |_, _| {}).await;
-        let peers: Vec<_> = world.nets.iter().map(|net| net.local.clone()).collect();
-        let addresses = [world.address(0).await, world.address(1).await, world.address(2).await];
-        for at in [0, 2] {
-            world.dial(at, 1, None, addresses[1].clone());
-            world.connected(at).await;
-        }
-        for (at, route) in [(0, 1), (1, 2), (1, 0), (2, 1)] {
-            let (peer, addresses) = (peers[route].clone(), vec![addresses[route].clone()]);
-            world.nets[at].act(NetAction::AddRoute { peer, addresses });
-        }
-        world.nets[0].act(NetAction::Walk { target: None });
-        let mut found = world
-            .wait(0, |event| match event {
-                NetEvent::WalkEnded { result } => Some(result.clone().unwrap()),
-                _ => None,
-            })
-            .await;
-        found.sort();
-        let mut others = vec![peers[1].clone(), peers[2].clone()];
-        others.sort();
-        assert_eq!(found, others);
-        let named = |event: &NetEvent| match event {
-            NetEvent::Discovered { peer, addresses, .. } if *peer == peers[2] => Some(addresses.clone()),
-            _ => None,
-        };
-        assert_eq!(world.wait(0, named).await, vec![addresses[2].clone()]);
-    });
-}
-
-#[test]
-fn a_walk_without_kademlia_or_peers_ends() {
-    over_both(|network| async move {
-        let mut world = World::with(&[network.clone(), network], |at, config| config.enable_kad = at == 0).await;
-        world.nets[0].act(NetAction::Walk { target: Some([7; 32]) });
-        world.says(0, NetEvent::WalkEnded { result: Ok(Vec::new()) }).await;
-        world.nets[1].act(NetAction::Walk { target: None });
-        world.says(1, NetEvent::WalkEnded { result: Err("Kademlia is turned off".to_owned()) }).await;
     });
 }
 
@@ -396,6 +353,24 @@ fn peers_tell_their_names_and_answer_pings() {
         };
         assert_eq!(world.wait(0, identified).await, ("node 1".to_owned(), vec![listening]));
         world.wait(0, |event| matches!(event, NetEvent::Pong { .. }).then_some(())).await;
+    });
+}
+
+#[test]
+fn a_libp2p_node_of_another_kind_is_reported() {
+    over_both(|network| async move {
+        let key = [9; 32];
+        let mut world = World::with(&[network.clone(), network], |at, config| {
+            config.identity = if at == 1 { Identity::Bytes(key) } else { Identity::Generated };
+        })
+        .await;
+        let public = libp2p_identity::Keypair::ed25519_from_bytes(key).unwrap().public();
+        let other = libp2p_identify::Config::new("/other/1.0.0".to_owned(), public);
+        world.nets[1].swarm.behaviour_mut().identify = libp2p_identify::Behaviour::new(other);
+        world.connect().await;
+        let peer = world.nets[1].local.clone();
+        world.says(0, NetEvent::Foreign { peer }).await;
+        assert!(!world.said[0].iter().any(|event| matches!(event, NetEvent::Identified { .. })));
     });
 }
 

@@ -119,11 +119,25 @@ pub(super) fn dial_failure(error: &DialError, local: &libp2p_identity::PeerId) -
         DialError::Aborted => "given up".to_owned(),
         DialError::DialPeerConditionFalse(_) => "connected already".to_owned(),
         DialError::Transport(errors) => {
-            let texts = errors.iter().map(|(address, error)| format!("{}: {}", text(address), root_cause(error)));
+            let texts = errors.iter().map(|(address, error)| match errors.len() {
+                1 => dial_error(error),
+                _ => format!("{}: {}", text(address), dial_error(error)),
+            });
             texts.collect::<Vec<_>>().join("; ")
         }
     };
     DialFailure::Unreachable(cut(reason, MAX_REASON_BYTES))
+}
+
+/// Somebody who hangs up in the middle may have a reason that the socket does not know.
+fn dial_error(error: &(dyn Error + 'static)) -> String {
+    let cause = root_cause(error);
+    let text = cause.to_lowercase();
+    let is_hangup = ["reset", "broken pipe", "eof", "end of file"].iter().any(|word| text.contains(word));
+    match is_hangup {
+        true => format!("{cause}: closed in the handshake; it may be full, or no node of AVI"),
+        false => cause,
+    }
 }
 
 /// The innermost error, which for a socket is what the operating system said.

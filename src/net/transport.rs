@@ -22,7 +22,7 @@ use libp2p_yamux as yamux;
 use crate::error::AviP2pError;
 use crate::net::muxer::CloseInTime;
 use crate::net::translate;
-use crate::transport::{BoxStream, Listener, Network, Transport};
+use crate::transport::{BoxByteStream, Listener, Network, Transport};
 
 /// From the first byte to the last of a handshake; a peer that takes longer is no peer.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,7 +68,7 @@ enum State {
     Bound(Box<dyn Listener>),
 }
 
-type Event = TransportEvent<Ready<io::Result<BoxStream>>, io::Error>;
+type Event = TransportEvent<Ready<io::Result<BoxByteStream>>, io::Error>;
 
 impl Custom {
     fn new(transport: Arc<dyn Transport>) -> Self {
@@ -102,10 +102,10 @@ fn socket(address: Multiaddr) -> Result<SocketAddr, TransportError<io::Error>> {
 }
 
 impl libp2p_core::Transport for Custom {
-    type Output = BoxStream;
+    type Output = BoxByteStream;
     type Error = io::Error;
-    type ListenerUpgrade = Ready<io::Result<BoxStream>>;
-    type Dial = BoxFuture<'static, io::Result<BoxStream>>;
+    type ListenerUpgrade = Ready<io::Result<BoxByteStream>>;
+    type Dial = BoxFuture<'static, io::Result<BoxByteStream>>;
 
     fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
         let binding = self.transport.listen(socket(address)?);

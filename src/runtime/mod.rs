@@ -127,6 +127,17 @@ impl Drop for CloseOnDrop {
     }
 }
 
+/// The calls that wait. Whoever waits for an answer that will not come is told so: dropping the channel's receiver
+/// alone would keep what is in it.
+struct Calls(Pin<Box<async_channel::Receiver<Call>>>);
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        self.0.close();
+        while self.0.try_recv().is_ok() {}
+    }
+}
+
 /// What the drive loop has of the application.
 pub(crate) struct Outside {
     pub(crate) calls: async_channel::Receiver<Call>,
@@ -137,7 +148,7 @@ pub(crate) struct Outside {
 /// Starts a node and drives it until it has stopped.
 pub(crate) async fn run(config: AviP2pConfig, platform: Arc<dyn Platform>, outside: Outside) {
     let Outside { calls, events, started } = outside;
-    let events = CloseOnDrop(events);
+    let (calls, events) = (Calls(Box::pin(calls)), CloseOnDrop(events));
     match Driver::start(&config, platform, calls, events).await {
         Ok(mut driver) => {
             // If nobody waits for the start any more, the calls' channel is closed too, and the driver sees that.
@@ -153,7 +164,7 @@ pub(crate) async fn run(config: AviP2pConfig, platform: Arc<dyn Platform>, outsi
 struct Driver {
     engine: Engine,
     net: Net,
-    calls: Pin<Box<async_channel::Receiver<Call>>>,
+    calls: Calls,
     are_calls_closed: bool,
     callers: BTreeMap<CommandId, oneshot::Sender<Reply>>,
     next_command: u64,
@@ -169,7 +180,7 @@ impl Driver {
     async fn start(
         config: &AviP2pConfig,
         platform: Arc<dyn Platform>,
-        calls: async_channel::Receiver<Call>,
+        calls: Calls,
         events: CloseOnDrop,
     ) -> Result<Self, AviP2pError> {
         let mut seed = [0; 32];
@@ -179,7 +190,7 @@ impl Driver {
         let mut driver = Self {
             engine: Engine::new(config, net.local_peer_id().clone(), seed),
             net,
-            calls: Box::pin(calls),
+            calls,
             are_calls_closed: false,
             callers: BTreeMap::new(),
             next_command: 0,
@@ -215,7 +226,7 @@ impl Driver {
             if self.are_calls_closed {
                 return taken > 0;
             }
-            match self.calls.as_mut().poll_next(cx) {
+            match self.calls.0.as_mut().poll_next(cx) {
                 Poll::Ready(Some(Call { command, reply })) => self.handle_command(command, Some(reply)),
                 Poll::Ready(None) => {
                     // The last owner is gone.

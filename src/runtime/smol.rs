@@ -41,8 +41,8 @@ impl Platform for Smol {
 
 /// Starts the thread of a node, which ends with the task that `node` makes. `until_end` is dropped at its very end.
 ///
-/// libp2p's TCP and mDNS know only tokio's reactor, so a tokio runtime waits for readiness on this thread. It runs no
-/// task of its own but the executor: nothing hops between threads.
+/// libp2p's TCP and mDNS know only tokio's reactor, so a tokio runtime waits for readiness on this thread. It runs the
+/// executor and, of mDNS, a task an interface: nothing hops between threads.
 pub(crate) fn start_thread<T, F>(
     node: impl FnOnce(Arc<dyn Platform>) -> F + Send + 'static,
     until_end: T,

@@ -15,7 +15,7 @@ use futures::future::{BoxFuture, ready};
 use futures::io::{AsyncRead, AsyncWrite};
 use futures::{FutureExt, StreamExt};
 
-use super::transport::{BoxStream, Listener, Transport};
+use super::transport::{BoxByteStream, Listener, Transport};
 
 /// How many bytes may be under way in a direction.
 const PIPE_BYTES: usize = 256 * 1024;
@@ -28,9 +28,11 @@ pub struct Memory(Arc<Mutex<Ports>>);
 
 #[derive(Default)]
 struct Ports {
-    listening: BTreeMap<SocketAddr, UnboundedSender<(BoxStream, SocketAddr)>>,
+    listening: BTreeMap<SocketAddr, UnboundedSender<(BoxByteStream, SocketAddr)>>,
     given: u16,
     cut: Arc<AtomicBool>,
+    /// The dialling ends' view of what is connected.
+    dialled: Vec<(Arc<AtomicBool>, Arc<Mutex<Pipe>>)>,
 }
 
 impl Ports {
@@ -44,6 +46,15 @@ impl Memory {
     /// No byte arrives any more, as if all cables were cut: nobody is told.
     pub fn cut(&self) {
         self.ports().cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Every connection fails for the end that dialled it, and for no other: the accepting end is not told.
+    #[allow(dead_code)] // Not every test that includes this needs it.
+    pub fn lose_dialled_ends(&self) {
+        for (lost, incoming) in self.ports().dialled.drain(..) {
+            lost.store(true, Ordering::SeqCst);
+            lock(&incoming).wake();
+        }
     }
 
     fn ports(&self) -> MutexGuard<'_, Ports> {
@@ -63,12 +74,14 @@ impl Memory {
         Ok(Box::new(Bound { network: self.clone(), address, accepted }))
     }
 
-    fn try_connect(&self, address: SocketAddr) -> io::Result<BoxStream> {
+    fn try_connect(&self, address: SocketAddr) -> io::Result<BoxByteStream> {
         let mut ports = self.ports();
         let from = SocketAddr::new(address.ip(), ports.give());
         let listener = ports.listening.get(&address).ok_or(io::ErrorKind::ConnectionRefused)?;
         let (here, there) = pair(&ports.cut);
+        let dialled = (here.lost.clone(), here.incoming.clone());
         listener.unbounded_send((Box::pin(there), from)).map_err(|_| io::ErrorKind::ConnectionRefused)?;
+        ports.dialled.push(dialled);
         Ok(Box::pin(here))
     }
 }
@@ -78,7 +91,7 @@ impl Transport for Memory {
         ready(self.try_listen(address)).boxed()
     }
 
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxStream>> {
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxByteStream>> {
         ready(self.try_connect(address)).boxed()
     }
 }
@@ -86,7 +99,7 @@ impl Transport for Memory {
 struct Bound {
     network: Memory,
     address: SocketAddr,
-    accepted: UnboundedReceiver<(BoxStream, SocketAddr)>,
+    accepted: UnboundedReceiver<(BoxByteStream, SocketAddr)>,
 }
 
 impl Listener for Bound {
@@ -94,7 +107,7 @@ impl Listener for Bound {
         self.address
     }
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxStream, SocketAddr)>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxByteStream, SocketAddr)>> {
         self.accepted.poll_next_unpin(cx).map(|accepted| accepted.ok_or_else(|| io::ErrorKind::NotConnected.into()))
     }
 }
@@ -126,12 +139,19 @@ struct End {
     incoming: Arc<Mutex<Pipe>>,
     outgoing: Arc<Mutex<Pipe>>,
     cut: Arc<AtomicBool>,
+    /// This end has lost the connection, and the other does not know.
+    lost: Arc<AtomicBool>,
 }
 
 fn pair(cut: &Arc<AtomicBool>) -> (End, End) {
     let (one, other) = (Arc::<Mutex<Pipe>>::default(), Arc::<Mutex<Pipe>>::default());
-    let here = End { incoming: one.clone(), outgoing: other.clone(), cut: cut.clone() };
-    (here, End { incoming: other, outgoing: one, cut: cut.clone() })
+    let end = |incoming: &Arc<_>, outgoing: &Arc<_>| End {
+        incoming: Arc::clone(incoming),
+        outgoing: Arc::clone(outgoing),
+        cut: cut.clone(),
+        lost: Arc::default(),
+    };
+    (end(&one, &other), end(&other, &one))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -144,7 +164,7 @@ impl AsyncRead for End {
             return Poll::Pending;
         }
         let mut pipe = lock(&self.incoming);
-        if pipe.reset {
+        if pipe.reset || self.lost.load(Ordering::SeqCst) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         if pipe.bytes.is_empty() && !pipe.closed {
@@ -160,7 +180,7 @@ impl AsyncRead for End {
 impl AsyncWrite for End {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut pipe = lock(&self.outgoing);
-        if pipe.reset || pipe.closed {
+        if pipe.reset || pipe.closed || self.lost.load(Ordering::SeqCst) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let room = PIPE_BYTES - pipe.bytes.len();
@@ -179,15 +199,20 @@ impl AsyncWrite for End {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut pipe = lock(&self.outgoing);
-        pipe.closed = true;
-        pipe.wake();
+        if !self.lost.load(Ordering::SeqCst) {
+            let mut pipe = lock(&self.outgoing);
+            pipe.closed = true;
+            pipe.wake();
+        }
         Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for End {
     fn drop(&mut self) {
+        if self.lost.load(Ordering::SeqCst) {
+            return;
+        }
         let mut outgoing = lock(&self.outgoing);
         outgoing.reset |= !outgoing.closed;
         outgoing.wake();

@@ -219,7 +219,7 @@ fn max_audio_streams_bounds_what_this_node_is_offered() {
     let (here, there) = mesh.call(StreamOptions::default());
     let beyond = mesh.request(0, 1, StreamOptions::default()).unwrap();
     let b = mesh.id(1);
-    assert_eq!(mesh.events(0), [closed(&b, beyond, rejected("a limit is reached"))]);
+    assert_eq!(mesh.events(0), [closed(&b, beyond, rejected("max_audio_streams is reached at the other end"))]);
     assert_eq!(mesh.events(1), []);
     assert_eq!(mesh.nodes[1].stats().streams_refused, 1);
     mesh.close(0, here).unwrap();
@@ -227,6 +227,27 @@ fn max_audio_streams_bounds_what_this_node_is_offered() {
     assert_eq!(mesh.events(1), [closed(&a, there, StreamCloseReason::RemoteClose)]);
     mesh.request(0, 1, StreamOptions::default()).unwrap();
     mesh.offer(1);
+}
+
+#[test]
+fn unanswered_offers_of_one_peer_take_half_of_the_streams_at_most() {
+    let mut mesh = Mesh::new(vec![config(), short_of_streams(5), config()]);
+    mesh.connect(0, 1);
+    mesh.connect(2, 1);
+    (0..3).for_each(|n| drop(mesh.events(n)));
+    let asked: Vec<_> = (0..4).map(|_| mesh.request(0, 1, StreamOptions::default()).unwrap()).collect();
+    let (a, b, c) = (mesh.id(0), mesh.id(1), mesh.id(2));
+    let refused = |stream| closed(&b, stream, rejected("max_audio_streams is reached at the other end"));
+    assert_eq!(mesh.events(0), [refused(asked[3])]);
+    let offers = [1, 2, 3].map(StreamId);
+    assert_eq!(mesh.events(1), offers.map(|stream| requested(&a, stream)));
+    // Others find room, and so does the same peer once an offer of it is answered.
+    mesh.request(2, 1, StreamOptions::default()).unwrap();
+    assert_eq!(mesh.events(1), [requested(&c, StreamId(5))]);
+    mesh.accept(1, offers[0]).unwrap();
+    mesh.request(0, 1, StreamOptions::default()).unwrap();
+    assert_eq!(mesh.events(1), [requested(&a, StreamId(6))]);
+    assert_eq!(mesh.nodes[1].stats().streams_refused, 1);
 }
 
 #[test]

@@ -105,14 +105,27 @@ fn the_goodbye_leaves_after_the_audio_also_if_that_takes_several_writes() {
 }
 
 #[test]
-fn when_both_ends_have_closed_nothing_is_left_of_what_waits() {
-    let mut mesh = Mesh::pair(config(), config());
-    let (here, there) = mesh.call(StreamOptions::default());
-    mesh.congest(0);
-    (0..5).for_each(|n| drop(mesh.send(0, here, &[n]).unwrap()));
-    mesh.close(0, here).unwrap();
-    mesh.close(1, there).unwrap();
-    assert_eq!((mesh.nodes[0].contract.substreams(), mesh.nodes[1].contract.substreams()), (0, 0));
+fn when_both_ends_have_closed_what_waits_leaves_or_is_given_up_after_five_seconds() {
+    for relieved in [true, false] {
+        let mut mesh = Mesh::pair(config(), config());
+        let (here, there) = mesh.call(StreamOptions::default());
+        mesh.congest(0);
+        (0..5).for_each(|n| drop(mesh.send(0, here, &[n]).unwrap()));
+        mesh.close(0, here).unwrap();
+        mesh.close(1, there).unwrap();
+        mesh.run_for(millis(4999));
+        let left = |mesh: &Mesh| [0, 1].map(|n| mesh.nodes[n].contract.substreams());
+        assert_eq!(left(&mesh), [1, 1], "the last write is still under way");
+        match relieved {
+            true => mesh.relieve(0),
+            false => mesh.run_for(millis(1)),
+        }
+        assert_eq!(left(&mesh), [0, 0]);
+        mesh.run_for(secs(10));
+        for n in 0..2 {
+            assert!(matches!(mesh.events(n)[..], [AviEvent::AudioStreamClosed { .. }]));
+        }
+    }
 }
 
 #[test]

@@ -23,14 +23,31 @@ fn simultaneous_dials_end_in_one_connection_and_the_lower_id_decides() {
 }
 
 #[test]
-fn of_two_connections_far_apart_the_older_is_closed_by_the_lower_id() {
+fn of_two_connections_far_apart_whoever_sees_both_closes_both() {
+    for (local, other) in [(1, 2), (2, 1)] {
+        let mut node = Node::with_peer(local, other, config());
+        node.wait(secs(5));
+        node.connected(2, other, Direction::Inbound);
+        let disconnect = |connection| NetAction::Disconnect { connection: ConnectionId(connection) };
+        assert_eq!(node.take_actions(), [disconnect(1), disconnect(2)]);
+        assert_eq!(node.stats().duplicate_connections, 2);
+    }
+}
+
+#[test]
+fn after_two_connections_far_apart_both_ends_begin_anew() {
     for (from, to) in [(0, 1), (1, 0)] {
         let mut mesh = Mesh::pair(config(), config());
         mesh.run_for(secs(10));
         mesh.connect(from, to);
-        assert_eq!(mesh.links(0, 1), [1]);
-        assert_eq!(mesh.nodes[0].stats().duplicate_connections, 1);
-        assert_eq!((mesh.events(0), mesh.events(1)), (vec![], vec![]));
+        assert_eq!(mesh.links(0, 1), []);
+        mesh.run_for(millis(1250));
+        assert_eq!(mesh.links(0, 1).len(), 1);
+        for n in 0..2 {
+            let events = mesh.events(n);
+            let gone = AviEvent::PeerDisconnected { peer_id: mesh.id(1 - n) };
+            assert!(matches!(&events[..], [first, AviEvent::PeerConnected { .. }] if *first == gone), "{events:?}");
+        }
     }
 }
 
@@ -39,16 +56,19 @@ fn an_old_connection_that_carries_a_call_is_kept() {
     let mut mesh = Mesh::pair(config(), config());
     let (here, there) = mesh.call(StreamOptions::default());
     mesh.run_for(secs(10));
-    mesh.connect(1, 0);
-    assert_eq!(mesh.links(0, 1), [0, 1]);
+    for (from, to) in [(0, 1), (1, 0)] {
+        mesh.connect(from, to);
+        assert_eq!(mesh.links(0, 1), [0]);
+    }
     mesh.send(0, here, b"on").unwrap();
     let a = mesh.id(0);
     assert_eq!(mesh.events(1), [audio(&a, there, b"on")]);
-    // When the call is over, the next connection is the only one.
+    // When the call is over, nothing speaks for the old one any more.
     mesh.close(0, here).unwrap();
-    mesh.run_for(secs(10));
-    mesh.cut_link(0);
-    assert_eq!(mesh.events(0), [closed(&mesh.id(1), here, StreamCloseReason::LocalClose)]);
+    mesh.connect(1, 0);
+    assert_eq!(mesh.links(0, 1), []);
+    let closed = closed(&mesh.id(1), here, StreamCloseReason::LocalClose);
+    assert_eq!(mesh.events(0), [closed, AviEvent::PeerDisconnected { peer_id: mesh.id(1) }]);
 }
 
 #[test]
@@ -70,6 +90,25 @@ fn a_connection_that_does_not_answer_pings_is_closed() {
     node.net(NetEvent::PingTimeout { connection: ConnectionId(1) });
     assert_eq!(node.take_actions(), [NetAction::Disconnect { connection: ConnectionId(1) }]);
     assert_eq!(node.stats().ping_timeouts, 1);
+}
+
+#[test]
+fn a_peer_of_another_kind_is_disconnected_and_not_dialled_until_it_is_heard_of_anew() {
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    let [(dial, _)] = node.take_dials()[..] else { panic!() };
+    node.connected(1, 2, Direction::Outbound(Some(dial)));
+    node.net(NetEvent::Foreign { peer: peer(2) });
+    assert_eq!(node.take_actions(), [NetAction::Disconnect { connection: ConnectionId(1) }]);
+    assert_eq!(node.stats().foreign_peers, 1);
+    node.disconnected(1, 2);
+    node.wait(secs(3600));
+    assert_eq!((node.take_dials(), node.peer_info(2)), (vec![], None));
+    node.discovered(2);
+    assert_eq!(node.take_dials().len(), 1);
+    // A peer that is not there any more does no harm.
+    node.net(NetEvent::Foreign { peer: peer(3) });
+    assert_eq!(node.take_actions(), []);
 }
 
 #[test]
@@ -112,11 +151,10 @@ fn what_the_network_room_counts_is_in_the_stats() {
     let mut node = Node::with_peer(1, 2, config());
     node.net(NetEvent::InboundRefused);
     node.net(NetEvent::InboundFailed);
-    node.net(NetEvent::OutboundRefused);
     node.net(NetEvent::MessageRefused);
     node.net(NetEvent::SlowPeer { dropped: 3 });
     let stats = node.stats();
-    assert_eq!((stats.inbound_refused, stats.inbound_failed, stats.outbound_refused), (1, 1, 1));
+    assert_eq!((stats.inbound_refused, stats.inbound_failed), (1, 1));
     assert_eq!((stats.messages_refused, stats.slow_peer_drops), (1, 3));
     let (source, reason) = (DiscoverySource::Mdns, "no interface".to_owned());
     node.net(NetEvent::DiscoveryUnavailable { source, reason: reason.clone() });

@@ -98,6 +98,7 @@ impl Contract {
                 if let Some(substream) = self.substreams.get_mut(substream) {
                     substream.writing = false;
                 }
+                self.let_go();
             }
             NetEvent::Finished { substream } => {
                 if let Some(substream) = self.substreams.get_mut(substream) {
@@ -198,6 +199,6 @@ impl Contract {
     }
 
     fn let_go(&mut self) {
-        self.substreams.retain(|_, at| !(at.finished && at.heard_finish));
+        self.substreams.retain(|_, at| !(at.finished && at.heard_finish && !at.writing));
     }
 }

@@ -111,11 +111,37 @@ fn success_makes_the_next_wait_for_a_discovered_peer_short_too() {
 }
 
 #[test]
-fn a_node_stops_dialling_an_address_that_is_its_own() {
+fn a_bootstrap_entry_that_is_this_node_itself_is_told_once_and_tried_every_minute() {
     let mut node = Node::new(1, knows(&[address(1)]));
+    let myself = |node: &mut Node| {
+        let dial = only_dial(node);
+        node.net(NetEvent::DialFailed { dial, failure: DialFailure::Myself });
+        node.take_events()
+    };
     let dial = only_dial(&mut node);
-    node.net(NetEvent::DialFailed { dial, failure: DialFailure::Myself });
-    assert_eq!((node.deadline(), node.take_events()), (None, vec![]));
+    node.dial_failed(dial);
+    node.take_events();
+    node.step();
+    let reason = "it is this node itself, or another with the same identity".to_owned();
+    let told = AviEvent::BootstrapFailed { address: address(1), reason, retry_in: secs(60) };
+    assert_eq!(myself(&mut node), std::slice::from_ref(&told));
+    for _ in 0..10 {
+        assert_eq!(node.step(), secs(60));
+        assert_eq!(myself(&mut node), []);
+    }
+    // It was somebody else in between.
+    node.step();
+    let dial = only_dial(&mut node);
+    node.connected(1, 2, Direction::Outbound(Some(dial)));
+    node.disconnected(1, 2);
+    node.take_events();
+    node.step();
+    assert_eq!(myself(&mut node), [told]);
+}
+
+#[test]
+fn a_node_does_not_dial_a_peer_that_turns_out_to_be_itself_again() {
+    let mut node = Node::new(1, config());
     node.discovered(2);
     let dial = only_dial(&mut node);
     node.net(NetEvent::DialFailed { dial, failure: DialFailure::Myself });
@@ -134,6 +160,7 @@ fn a_refused_dial_says_nothing_about_the_peer() {
         let waited = node.step();
         assert_about(waited, secs(1));
     }
+    assert_eq!(node.stats().outbound_refused, 50);
 }
 
 #[test]
@@ -154,17 +181,27 @@ fn half_of_max_peers_is_dialled_and_the_rest_kept_for_inbound() {
     node.connected(1, 100, Direction::Inbound);
     (2..30).for_each(|n| node.discovered(n));
     let dials = node.take_dials();
-    assert_eq!(dials.len(), 2, "one peer and two dials are half of five, rounded up");
+    assert_eq!(dials.len(), 1, "one peer and one dial are half of five, rounded down");
     for (connection, (dial, addresses)) in (2..).zip(&dials) {
         let n = (2..30).find(|n| addresses.contains(&address(*n))).unwrap();
         node.connected(connection, n, Direction::Outbound(Some(*dial)));
     }
     node.connected(4, 101, Direction::Inbound);
-    assert_eq!((node.take_dials(), node.stats().peers_connected), (vec![], 4));
+    assert_eq!((node.take_dials(), node.stats().peers_connected), (vec![], 3));
     node.disconnected(1, 100);
-    assert_eq!(node.take_dials(), vec![], "three are half of five");
+    assert_eq!(node.take_dials(), vec![], "two are half of five");
     node.disconnected(4, 101);
     assert_eq!(node.take_dials().len(), 1, "the room is used");
+}
+
+#[test]
+fn a_node_with_one_place_dials_for_it_and_bootstrap_peers_are_dialled_for_every_place() {
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 1, ..config() });
+    node.discovered(2);
+    only_dial(&mut node);
+    let addresses: Vec<_> = (2..10).map(address).collect();
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 5, ..knows(&addresses) });
+    assert_eq!(node.take_dials().len(), 5);
 }
 
 #[test]
@@ -266,31 +303,60 @@ fn addresses_of_a_peer_are_bounded_and_the_newest_stay() {
     let all: Vec<String> = (0..100).map(|n| format!("/ip4/192.0.2.{n}/tcp/1")).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     node.discovered_at(2, &all);
+    assert_eq!(node.peer_info(2).unwrap().addresses, [all[2], all[1], all[0]], "of one hint, the first");
+    all.iter().for_each(|address| node.discovered_at(2, &[address]));
     assert_eq!(node.peer_info(2).unwrap().addresses, [all[99], all[98], all[97]]);
     node.connected(1, 3, Direction::Inbound);
     node.take_actions();
     node.identified(3, &all);
-    assert_eq!(node.peer_info(3).unwrap().addresses, all[..3]);
+    assert_eq!(node.peer_info(3).unwrap().addresses, [all[2], all[1], all[0]]);
     let told = all[..3].iter().map(|address| (*address).to_owned()).collect();
     assert_eq!(node.take_actions(), [NetAction::AddRoute { peer: peer(3), addresses: told }]);
 }
 
 #[test]
-fn a_loopback_address_is_passed_on_only_if_the_peer_is_reached_over_loopback() {
+fn where_a_peer_was_reached_comes_first_and_no_hint_displaces_it() {
+    let mut node = Node::new(1, limited(|limits| limits.addresses_per_peer = 3));
+    node.discovered(2);
+    let dial = only_dial(&mut node);
+    node.connected(1, 2, Direction::Outbound(Some(dial)));
+    let lies: Vec<_> = (0..10).map(|n| format!("/ip4/198.51.100.{n}/tcp/1")).collect();
+    lies.iter().for_each(|lie| node.discovered_at(2, &[lie]));
+    let expected = [address(2), lies[9].clone(), lies[8].clone(), lies[7].clone()];
+    assert_eq!(node.peer_info(2).unwrap().addresses, expected);
+    node.disconnected(1, 2);
+    node.step();
+    let dials = node.take_dials();
+    assert_eq!(dials[0].1, expected);
+    node.dial_failed(dials[0].0);
+    // What is known already is no reason to dial at once.
+    node.discovered(2);
+    node.discovered_at(2, &[&lies[8]]);
+    assert_eq!(node.take_dials(), []);
+    node.discovered_at(2, &[&lies[0]]);
+    assert_eq!(node.take_dials().len(), 1);
+}
+
+#[test]
+fn a_loopback_address_is_remembered_over_loopback_and_passed_on_if_there_is_no_other() {
     let addresses = ["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1", "/ip4/192.0.2.1/tcp/1"];
-    let connect = |address: &str| {
+    let connect = |address: &str, addresses: &[&str]| {
         let mut node = Node::new(1, config());
         let (connection, peer, address) = (ConnectionId(1), peer(2), address.to_owned());
         node.net(NetEvent::Connected { connection, peer, address, direction: Direction::Inbound });
-        node.identified(2, &addresses);
+        node.identified(2, addresses);
+        let remembered = node.peer_info(2).unwrap().addresses.len();
         match node.take_actions().as_slice() {
-            [NetAction::AddRoute { addresses, .. }] => addresses.clone(),
+            [NetAction::AddRoute { addresses, .. }] => (remembered, addresses.clone()),
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(connect("/ip4/192.0.2.1/tcp/5555"), addresses[2..]);
-    assert_eq!(connect("/ip4/127.0.0.1/tcp/5555"), addresses);
-    assert_eq!(connect("/ip6/::1/tcp/5555"), addresses);
+    let (loopback, other) = ([addresses[0], addresses[1]].map(str::to_owned).to_vec(), vec![addresses[2].to_owned()]);
+    assert_eq!(connect("/ip4/192.0.2.1/tcp/5555", &addresses), (1, other.clone()));
+    for near in ["/ip4/127.0.0.1/tcp/5555", "/ip6/::1/tcp/5555"] {
+        assert_eq!(connect(near, &addresses), (3, other.clone()));
+        assert_eq!(connect(near, &addresses[..2]), (2, loopback.clone()));
+    }
 }
 
 #[test]

@@ -151,14 +151,31 @@ fn a_request_is_moved_once_and_then_given_up() {
 
 #[test]
 fn an_open_stream_does_not_survive_its_connection_though_another_is_there() {
+    // The greater id: of two connections, the other end chooses.
+    let mut node = Node::with_peer(9, 2, config());
+    let substream = node.offered(1, 2);
+    node.received(substream, &[Frame::Open(Default::default())]);
+    let [AviEvent::AudioStreamRequested { stream_id, .. }] = node.take_events()[..] else { panic!() };
+    node.ask(Command::AcceptStream { stream: stream_id }).unwrap();
+    node.connected(2, 2, Direction::Inbound);
+    node.disconnected(1, 2);
+    assert_eq!(node.take_events(), [closed(&peer(2), stream_id, StreamCloseReason::PeerDisconnected)]);
+}
+
+#[test]
+fn audio_for_a_stream_that_has_just_been_lost_is_taken_and_counted_as_dropped() {
     let mut mesh = Mesh::pair(config(), config());
-    let (here, there) = mesh.call(StreamOptions::default());
-    mesh.run_for(secs(10));
-    mesh.connect(0, 1);
-    mesh.cut_link(0);
-    let (a, b) = (mesh.id(0), mesh.id(1));
-    assert_eq!(mesh.events(0), [closed(&b, here, StreamCloseReason::PeerDisconnected)]);
-    assert_eq!(mesh.events(1), [closed(&a, there, StreamCloseReason::PeerDisconnected)]);
+    let (here, _) = mesh.call(StreamOptions::default());
+    mesh.break_substreams();
+    for n in 0..5 {
+        assert_eq!(mesh.send(0, here, &[n]), Ok(Answer::Done));
+        mesh.run_for(millis(99));
+    }
+    mesh.run_for(millis(5));
+    assert_eq!(mesh.send(0, here, b"late"), Err(AviP2pError::StreamNotFound(here)));
+    let stats = mesh.nodes[0].stats();
+    assert_eq!((stats.audio_frames_sent, stats.audio_frames_dropped), (0, 5));
+    assert!(matches!(mesh.events(0)[..], [AviEvent::AudioStreamClosed { .. }]));
 }
 
 #[test]

@@ -52,8 +52,15 @@ struct End {
     backlog: VecDeque<Option<Bytes>>,
     finished: bool,
     heard_finish: bool,
-    /// No event comes any more.
+    /// Reset or broken: no event comes any more.
     gone: bool,
+}
+
+impl End {
+    /// The network has let go of it, in peace or not.
+    fn is_over(&self) -> bool {
+        self.gone || (self.finished && self.heard_finish)
+    }
 }
 
 impl Mesh {
@@ -405,23 +412,16 @@ impl Mesh {
             }
             self.queue.push_back((here, NetEvent::Writable { substream: mine }));
         }
-        self.let_go(pipe);
     }
 
     /// Tells whoever has not heard it that a substream is no more.
     fn break_pipe(&mut self, pipe: usize) {
         for end in 0..2 {
             self.pipes[pipe].ends[end].backlog.clear();
-            if !self.pipes[pipe].ends[end].gone && self.links[self.pipes[pipe].link].open {
+            if !self.pipes[pipe].ends[end].is_over() && self.links[self.pipes[pipe].link].open {
                 let event = NetEvent::Broken { substream: substream(pipe, end), reason: "reset".to_owned() };
                 self.queue.push_back((self.pipes[pipe].nodes[end], event));
             }
-        }
-    }
-
-    fn let_go(&mut self, pipe: usize) {
-        for end in &mut self.pipes[pipe].ends {
-            end.gone |= end.finished && end.heard_finish;
         }
     }
 
@@ -434,15 +434,14 @@ impl Mesh {
         | NetEvent::Broken { substream, .. } = &event
         {
             let (pipe, end) = place(*substream);
-            if self.pipes[pipe].ends[end].gone {
-                return;
-            }
+            let end = &mut self.pipes[pipe].ends[end];
             match event {
-                NetEvent::Broken { .. } => self.pipes[pipe].ends[end].gone = true,
-                NetEvent::Finished { .. } => self.pipes[pipe].ends[end].heard_finish = true,
+                _ if end.gone => return,
+                NetEvent::Broken { .. } if end.is_over() => return,
+                NetEvent::Broken { .. } => end.gone = true,
+                NetEvent::Finished { .. } => end.heard_finish = true,
                 _ => {}
             }
-            self.let_go(pipe);
         }
         self.nodes[n].net(event);
     }

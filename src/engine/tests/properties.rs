@@ -227,7 +227,7 @@ fn run(ops: &[Op]) -> Vec<Vec<(Time, Output)>> {
 
 /// What a network that lies, or a defect in it, may say. References are to anything; new things are new.
 fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
-    let events: [fn(&mut Liar, u64) -> NetEvent; 18] = [
+    let events: [fn(&mut Liar, u64) -> NetEvent; 19] = [
         |liar, x| NetEvent::Connected {
             connection: ConnectionId(liar.fresh()),
             peer: near(x),
@@ -244,6 +244,7 @@ fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
             source: DiscoverySource::Kademlia,
         },
         |_, x| NetEvent::Identified { peer: near(x), name: String::new(), addresses: vec![address(3)] },
+        |_, x| NetEvent::Foreign { peer: near(x) },
         |_, _| NetEvent::WalkEnded { result: Err(String::new()) },
         |_, x| NetEvent::PingTimeout { connection: ConnectionId(x % 20) },
         |_, x| NetEvent::PeerSubscribed { peer: near(x), topic: "t".repeat(x as usize % 3) },

@@ -159,14 +159,14 @@ fn a_payload_beyond_the_limit_ends_the_stream() {
     node.received(SUBSTREAM, &[data(0, &[0; 10])]);
     assert_eq!(node.take_events(), [audio(&peer(2), stream, &[0; 10])]);
     node.received(SUBSTREAM, &[data(1, &[0; 11])]);
-    assert_broken(&mut node, stream, "DATA.payload of 11 bytes exceeds 10");
+    assert_broken(&mut node, stream, "DATA.payload of 11 bytes exceeds limits.max_audio_frame_bytes = 10");
 }
 
 #[test]
 fn a_length_beyond_the_limit_ends_the_stream_before_its_bytes_come() {
     let (mut node, stream) = talking();
     node.net(NetEvent::Received { substream: SUBSTREAM, bytes: Bytes::from_static(&[0xff, 0xff, 0xff, 0x7f]) });
-    assert_broken(&mut node, stream, "");
+    assert_broken(&mut node, stream, "exceeds limits.max_audio_frame_bytes = 65536");
 }
 
 #[test]
@@ -205,8 +205,12 @@ fn substreams_that_are_opened_and_left_silent_are_bounded() {
     for n in 0..100 {
         node.offered(n, 2);
     }
-    assert_eq!(node.contract.substreams(), 18);
-    assert_eq!(node.stats().streams_refused, 82);
+    assert_eq!((node.contract.substreams(), node.stats().streams_refused), (4, 96), "of one peer");
+    for n in 3..13 {
+        node.connected(n.into(), n, Direction::Inbound);
+        (0..4).for_each(|at| _ = node.offered(100 + u64::from(4 * n + at), n));
+    }
+    assert_eq!(node.contract.substreams(), 18, "of all");
     // They are no streams yet, and take no room from those that the application wants.
     assert!(node.request(&peer(2), StreamOptions::default()).is_ok());
 }

@@ -101,6 +101,25 @@ fn new_peers_start_one_walk_and_walks_become_rare() {
 }
 
 #[test]
+fn a_peer_that_comes_during_a_walk_gets_its_own_soon_after() {
+    let mut node = Node::with_peer(1, 2, walking());
+    // By now the regular pause is 80 s.
+    for _ in 0..5 {
+        node.command(Command::DiscoverPeers);
+        ended(&mut node);
+    }
+    node.command(Command::DiscoverPeers);
+    node.identified(2, &[]);
+    node.wait(secs(10));
+    assert_eq!(walks(&mut node).len(), 6, "one at a time");
+    ended(&mut node);
+    node.wait(millis(4999));
+    assert_eq!(walks(&mut node), []);
+    node.wait(millis(1));
+    assert_eq!(walks(&mut node).len(), 1);
+}
+
+#[test]
 fn peers_that_come_and_go_do_not_cause_a_walk_each() {
     let mut node = Node::new(1, walking());
     let mut count = 0;

@@ -1,0 +1,231 @@
+//! The application of a simulated node: does what the plan orders, answers calls, tells the ledger what it sees.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pHandle, EventReceiver, StreamId};
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::ledger::{Shared, StreamKey};
+use crate::network::{Host, Network};
+use crate::platform::SimPlatform;
+use crate::random::mix;
+use crate::scenario::Calls;
+
+/// What the plan wants of a node.
+#[derive(Clone, Copy, Debug)]
+pub enum Order {
+    /// Publish a message.
+    Publish {
+        /// The topic's number.
+        topic: usize,
+        /// Names the message.
+        message: u64,
+    },
+    /// Call one of its peers.
+    Call {
+        /// Names the call.
+        call: u64,
+    },
+    /// Tell the ledger how the node stands.
+    Sample,
+    /// Begin to read events.
+    Wake,
+    /// Publish without pause.
+    Flood,
+    /// Ask everyone for streams without pause.
+    FloodStreams,
+    /// Say goodbye.
+    Leave,
+}
+
+/// How an application treats its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// It takes them as they come.
+    Promptly,
+    /// It takes this long for each.
+    Slowly(Duration),
+    /// It does not read before [`Order::Wake`].
+    Never,
+}
+
+/// What an application is told at its start.
+#[derive(Clone)]
+pub struct Setup {
+    /// Its host.
+    pub host: Host,
+    /// How often the host has started.
+    pub generation: u32,
+    /// Of its node.
+    pub config: AviP2pConfig,
+    /// How it treats its events.
+    pub reading: Reading,
+    /// Topics to subscribe to.
+    pub topics: usize,
+    /// Bytes of its messages.
+    pub message_bytes: usize,
+    /// What its calls are like.
+    pub calls: Calls,
+    /// Whether it keeps the rules.
+    pub is_honest: bool,
+    /// Of the run.
+    pub seed: u64,
+    /// The network on which everyone hears of everyone.
+    pub lan: Option<Arc<dyn Network>>,
+}
+
+/// The topic of that number.
+pub fn topic(number: usize) -> String {
+    format!("topic-{number}")
+}
+
+/// Runs a node and its application until [`Order::Leave`], or until its host loses power.
+pub async fn run(setup: Setup, platform: SimPlatform, orders: UnboundedReceiver<Order>, ledger: Shared) {
+    let host = setup.host;
+    let (node, events) = match AviP2p::start_on(setup.config.clone(), platform).await {
+        Ok(started) => started,
+        Err(error) => return ledger.lock().violate("a node starts", host, error.to_string()),
+    };
+    ledger.lock().on_start(host, setup.generation, node.local_peer_id().clone());
+    if let Some(network) = &setup.lan {
+        network.announce(host, node.local_peer_id().clone());
+    }
+    let handle = node.handle();
+    for number in 0..setup.topics {
+        if let Err(error) = handle.subscribe(&topic(number)).await {
+            ledger.lock().violate("a subscription succeeds", host, error.to_string());
+        }
+    }
+    let app = App { setup, handle, ledger: ledger.clone(), jobs: FuturesUnordered::new() };
+    app.serve(events, orders).await;
+    if let Err(error) = node.shutdown().await {
+        ledger.lock().violate("a shutdown succeeds", host, error.to_string());
+    }
+}
+
+struct App {
+    setup: Setup,
+    handle: AviP2pHandle,
+    ledger: Shared,
+    /// Calls under way, and what else takes time.
+    jobs: FuturesUnordered<BoxFuture<'static, ()>>,
+}
+
+impl App {
+    async fn serve(mut self, mut events: EventReceiver, mut orders: UnboundedReceiver<Order>) {
+        loop {
+            let is_reading = self.setup.reading != Reading::Never;
+            tokio::select! {
+                biased;
+                order = orders.recv() => match order {
+                    None | Some(Order::Leave) => return self.ledger.lock().on_leave(self.setup.host),
+                    Some(order) => self.obey(order).await,
+                },
+                event = events.recv(), if is_reading => match event {
+                    Some(event) => self.react(event).await,
+                    None => return self.ledger.lock().violate("a node runs until it is stopped", self.setup.host, String::new()),
+                },
+                Some(()) = self.jobs.next() => {}
+            }
+        }
+    }
+
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Publish { topic, message } => self.publish(topic, message).await,
+            Order::Call { call } => self.call(call).await,
+            Order::Sample => self.sample().await,
+            Order::Wake => self.setup.reading = Reading::Promptly,
+            Order::Flood => self.jobs.push(Box::pin(flood(self.handle.clone(), self.setup.message_bytes))),
+            Order::FloodStreams => self.jobs.push(Box::pin(flood_streams(self.handle.clone()))),
+            Order::Leave => {}
+        }
+    }
+
+    async fn publish(&mut self, number: usize, message: u64) {
+        let host = self.setup.host;
+        let data = self.ledger.lock().compose(host, number, message, self.setup.message_bytes);
+        if let Err(error) = self.handle.publish(&topic(number), data).await {
+            self.ledger.lock().on_refused(message, &error);
+        }
+    }
+
+    /// Calls a peer that the seed chooses among those that are connected.
+    async fn call(&mut self, call: u64) {
+        let Ok(mut peers) = self.handle.connected_peers().await else { return };
+        peers.retain(|peer| self.ledger.lock().is_honest(peer));
+        let chosen = mix(self.setup.seed, call) as usize % peers.len().max(1);
+        let Some(peer) = peers.into_iter().nth(chosen) else {
+            return self.ledger.lock().on_call_failed();
+        };
+        match self.handle.request_stream(peer).await {
+            Ok(stream) => self.ledger.lock().on_call(self.key(stream), call),
+            Err(_) => self.ledger.lock().on_call_failed(),
+        }
+    }
+
+    async fn sample(&mut self) {
+        if let (Ok(stats), Ok(peers)) = (self.handle.stats().await, self.handle.connected_peers().await) {
+            self.ledger.lock().on_sample(self.setup.host, &stats, peers);
+        }
+    }
+
+    async fn react(&mut self, event: AviEvent) {
+        self.ledger.lock().on_event(self.setup.host, self.setup.generation, &event);
+        match event {
+            AviEvent::AudioStreamRequested { stream_id, .. } => {
+                // It may have been closed since.
+                let _ = self.handle.accept_audio_stream(stream_id).await;
+            }
+            AviEvent::AudioStreamAccepted { stream_id, .. } if self.setup.is_honest => {
+                let talk =
+                    talk(self.handle.clone(), self.ledger.clone(), self.key(stream_id), self.setup.calls.clone());
+                self.jobs.push(Box::pin(talk));
+            }
+            _ => {}
+        }
+        if let Reading::Slowly(pause) = self.setup.reading {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn key(&self, stream: StreamId) -> StreamKey {
+        StreamKey { host: self.setup.host, generation: self.setup.generation, stream }
+    }
+}
+
+/// Sends the frames of a call in real time, and hangs up.
+async fn talk(handle: AviP2pHandle, ledger: Shared, key: StreamKey, calls: Calls) {
+    let frames = (calls.seconds * 1000.0) as u64 / calls.frame_ms;
+    let mut beat = tokio::time::interval(Duration::from_millis(calls.frame_ms));
+    for frame in 0..frames {
+        beat.tick().await;
+        let data = ledger.lock().compose_frame(key, frame, calls.frame_bytes);
+        if handle.send_audio(key.stream, data).await.is_err() {
+            return;
+        }
+        ledger.lock().on_frame_sent(key);
+    }
+    // The other end may have hung up since.
+    let _ = handle.close_audio_stream(key.stream).await;
+}
+
+async fn flood(handle: AviP2pHandle, bytes: usize) {
+    loop {
+        // Whether it is taken or refused: that is the library's to say.
+        let _ = handle.publish(&topic(0), vec![0xff; bytes]).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn flood_streams(handle: AviP2pHandle) {
+    loop {
+        for peer in handle.connected_peers().await.unwrap_or_default() {
+            let _ = handle.request_stream(peer).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

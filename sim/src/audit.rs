@@ -1,0 +1,132 @@
+//! The invariants that look at a run as a whole: delivery, healing, calls.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::ledger::Ledger;
+use crate::network::Host;
+use crate::plan::{Action, Plan};
+use crate::scenario::Expect;
+
+/// After a message, how long before it a node must have been up to count as connected.
+const SETTLED: Duration = Duration::from_secs(8);
+
+/// Something to look at when its time has come.
+#[derive(Clone, Copy, Debug)]
+pub enum Check {
+    /// Whether a message has reached everybody.
+    Delivery {
+        /// Its name.
+        message: u64,
+    },
+    /// Whether the mesh is one again.
+    Healing,
+}
+
+/// When to look at what: only where nothing else disturbs.
+pub fn checks(plan: &Plan, expect: &Expect) -> Vec<(Duration, Check)> {
+    let heal = secs(expect.heal_within);
+    let deliver = secs(expect.deliver_within);
+    let is_calm = |from: Duration, until: Duration| {
+        plan.troubles.iter().all(|trouble| trouble.until < from || trouble.from > until)
+    };
+    let mut checks = Vec::new();
+    for (at, action) in &plan.actions {
+        if let Action::Publish { message, .. } = action
+            && *at + deliver <= plan.end
+            && is_calm(at.saturating_sub(heal), *at + deliver)
+        {
+            checks.push((*at + deliver, Check::Delivery { message: *message }));
+        }
+    }
+    for trouble in &plan.troubles {
+        let at = trouble.until + heal;
+        if at <= plan.end && is_calm(trouble.until + Duration::from_nanos(1), at) {
+            checks.push((at, Check::Healing));
+        }
+    }
+    checks.sort_by_key(|(at, _)| *at);
+    checks
+}
+
+/// Looks.
+pub fn check(ledger: &mut Ledger, plan: &Plan, now: Duration, check: Check) {
+    match check {
+        Check::Delivery { message } => delivery(ledger, plan, now, message),
+        Check::Healing => healing(ledger, plan),
+    }
+}
+
+fn delivery(ledger: &mut Ledger, plan: &Plan, now: Duration, name: u64) {
+    let Some(message) = ledger.messages.get(&name).filter(|message| !message.was_refused) else { return };
+    let missing = expected(ledger, plan, message.author, message.at);
+    let missing: Vec<_> = missing.into_iter().filter(|host| !message.delivered.contains_key(host)).collect();
+    if let Some(first) = missing.first() {
+        let (author, at) = (message.author.0, message.at);
+        let some: Vec<_> = missing.iter().take(10).map(|host| host.0).collect();
+        let detail = format!(
+            "message {name} of node {author}, published at {at:?} in calm times, has not reached {} nodes within {:?}: {some:?}",
+            missing.len(),
+            now.saturating_sub(at),
+        );
+        ledger.violate("a message reaches every connected subscriber", *first, detail);
+    }
+}
+
+/// Who must have a message that was published at that time, in calm times.
+pub fn expected(ledger: &Ledger, plan: &Plan, author: Host, at: Duration) -> Vec<Host> {
+    let settled = |host: Host, since: Duration| {
+        // At the very start of a run, publishing begins when the scenario says that the mesh stands.
+        let is_first = plan.first_start.get(host.0 as usize).is_some_and(|first| since <= *first + SETTLED);
+        since + SETTLED <= at || is_first && since <= at
+    };
+    let honest = (0..plan.honest as u32).map(Host).filter(|host| *host != author && !plan.slow.contains(host));
+    honest
+        .filter(|host| {
+            ledger.hosts.get(host).and_then(|record| record.up_since).is_some_and(|since| settled(*host, since))
+        })
+        .collect()
+}
+
+fn healing(ledger: &mut Ledger, plan: &Plan) {
+    let up: BTreeSet<Host> = (0..plan.nodes as u32)
+        .map(Host)
+        .filter(|host| ledger.hosts.get(host).is_some_and(|record| record.up_since.is_some()))
+        .collect();
+    let mut links: BTreeMap<Host, Vec<Host>> = BTreeMap::new();
+    for host in &up {
+        for peer in ledger.hosts[host].peers.iter().filter_map(|peer| ledger.host_of(peer)) {
+            links.entry(*host).or_default().push(peer);
+            links.entry(peer).or_default().push(*host);
+        }
+    }
+    let mut reached = BTreeSet::new();
+    let mut next: Vec<_> = up.first().copied().into_iter().collect();
+    while let Some(host) = next.pop() {
+        if reached.insert(host) {
+            next.extend(links.get(&host).into_iter().flatten().filter(|peer| up.contains(peer)));
+        }
+    }
+    if let Some(apart) = up.difference(&reached).next() {
+        let detail = format!("{} of {} nodes are in one mesh, this one is not", reached.len(), up.len());
+        ledger.violate("the mesh is one again after the last fault", *apart, detail);
+    }
+}
+
+/// At the end: no stream is left, and what was sent is accounted for.
+pub fn at_the_end(ledger: &mut Ledger, plan: &Plan) {
+    let quiet = plan.troubles.is_empty() && plan.slow.is_empty() && plan.honest == plan.nodes;
+    let left = ledger.streams.iter().find(|(_, stream)| !stream.is_closed).map(|(key, _)| *key);
+    if let Some(key) = left.filter(|_| quiet) {
+        ledger.violate("a stream that was asked for ends", key.host, format!("stream {}", key.stream));
+    }
+    let (sent, seen) = (ledger.audio.sent, ledger.audio.received + ledger.audio.missing);
+    if quiet && sent != seen {
+        let detail = format!("{sent} frames were sent, {seen} arrived or were reported missing");
+        ledger.violate("every frame arrives or is reported missing", Host(0), detail);
+    }
+}
+
+fn secs(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}

@@ -1,0 +1,74 @@
+//! How is a run done in a process of its own?
+
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+use std::{env, fs, process};
+
+use avi_sim::report::Report;
+use thiserror::Error;
+
+use super::{CliError, Setup};
+
+/// Lines of a dead child's stderr that are shown.
+const LAST_WORDS: usize = 12;
+
+/// Why a child left no report.
+#[derive(Debug, Error)]
+pub(super) enum ChildError {
+    #[error("cannot be started: {0}")]
+    Start(io::Error),
+    #[error("died without a report ({status}); the end of its stderr:\n{stderr}")]
+    Died { status: ExitStatus, stderr: String },
+    #[error("its report cannot be read: {0}")]
+    Report(io::Error),
+}
+
+/// Where children leave their reports; gone when it is dropped.
+pub(super) struct Reports(PathBuf);
+
+impl Reports {
+    pub(super) fn new() -> Result<Self, CliError> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let folder = env::temp_dir().join(format!("avi-sim-{}-{}", process::id(), since.as_nanos()));
+        match fs::create_dir(&folder) {
+            Ok(()) => Ok(Self(folder)),
+            Err(error) => Err(CliError::File { file: folder.display().to_string(), error }),
+        }
+    }
+
+    /// Runs a seed in a process of its own, and waits for it. `name` keeps reports apart.
+    pub(super) fn run(&self, name: &str, setup: &Setup, seed: u64) -> Result<Report, ChildError> {
+        let file = self.0.join(format!("{name}.json"));
+        let child = Command::new(env::current_exe().map_err(ChildError::Start)?)
+            .args(setup.arguments(seed))
+            .arg("--json")
+            .arg(&file)
+            // The message of a panic is what its end should say.
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(ChildError::Start)?;
+        // 1 is a broken promise, and that is in the report.
+        if !matches!(child.status.code(), Some(0 | 1)) {
+            return Err(ChildError::Died { status: child.status, stderr: last_words(&child.stderr) });
+        }
+        let text = fs::read_to_string(&file).map_err(ChildError::Report)?;
+        let _ = fs::remove_file(&file);
+        serde_json::from_str(&text).map_err(|error| ChildError::Report(error.into()))
+    }
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn last_words(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let lines: Vec<_> = text.lines().collect();
+    let tail = &lines[lines.len().saturating_sub(LAST_WORDS)..];
+    if tail.is_empty() { "  (nothing)".to_owned() } else { format!("  {}", tail.join("\n  ")) }
+}

@@ -1,0 +1,199 @@
+//! Which commands are there, and what do they share?
+
+mod child;
+mod compare;
+mod run;
+mod sweep;
+mod verify;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::{Command, ExitCode};
+
+use avi_sim::html::RenderError;
+use avi_sim::scenario::{BUILTIN, Scenario, ScenarioError, Seconds};
+use avi_sim::{NetworkKind, Options};
+use clap::{Args, Parser, Subcommand};
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
+use thiserror::Error;
+
+/// Deterministic simulation of avi-p2p: the real stack, in virtual time.
+#[derive(Parser)]
+#[command(name = "avi-sim", bin_name = "cargo sim", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run a scenario once.
+    Run(run::Args),
+    /// Run a scenario with many seeds, each in a process of its own.
+    Sweep(sweep::Args),
+    /// Run a scenario twice and see that the same happens, and something else with another seed.
+    Verify(verify::Args),
+    /// Compare two reports that `run --json` wrote.
+    Compare(compare::Args),
+    /// List the scenarios that come with the tool.
+    List,
+}
+
+/// What makes a run, apart from its seed.
+#[derive(Args, Clone)]
+struct Setup {
+    /// A built-in scenario, or a file.
+    scenario: String,
+    /// Honest nodes.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    nodes: u32,
+    /// Virtual seconds, in place of the scenario's own.
+    #[arg(long, allow_negative_numbers = true)]
+    seconds: Option<f64>,
+    /// What carries the bytes: `events`, or `turmoil` for up to about 25 nodes.
+    #[arg(long, default_value_t = NetworkKind::Events)]
+    network: NetworkKind,
+}
+
+/// What a command came to.
+#[derive(Clone, Copy, PartialEq)]
+enum Outcome {
+    Good,
+    /// A promise is broken, runs differ, or figures are worse.
+    Bad,
+}
+
+/// Why a command cannot do what it was asked for.
+#[derive(Debug, Error)]
+enum CliError {
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    #[error("with --seconds {seconds}, {field} = {value}: expected {expected}")]
+    Seconds { seconds: f64, field: String, value: String, expected: String },
+    #[error("{file}: {error}")]
+    File { file: String, error: io::Error },
+    #[error("{file} is not a report of `run --json`: {error}")]
+    Report { file: String, error: serde_json::Error },
+    #[error("the reports cannot be compared: {what} is {base} in the base and {head} in the head")]
+    Different { what: &'static str, base: String, head: String },
+    #[error("--{name} {value}: expected 0 or more")]
+    Threshold { name: &'static str, value: f64 },
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    #[error("stdout: {0}")]
+    Output(io::Error),
+}
+
+/// Does what the command line says. Exit code 1: something is wrong with what was simulated; 2: with the command.
+pub(crate) fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Task::Run(args) => run::run(&args),
+        Task::Sweep(args) => sweep::sweep(&args),
+        Task::Verify(args) => verify::verify(&args),
+        Task::Compare(args) => compare::compare(&args),
+        Task::List => list(),
+    };
+    match done {
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Bad) => ExitCode::from(1),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn list() -> Result<Outcome, CliError> {
+    let mut table = table(&["scenario", "seconds", "description"]);
+    for (name, _) in BUILTIN {
+        let scenario = Scenario::load(name)?;
+        table.add_row([name.to_owned(), scenario.seconds.0.to_string(), scenario.description]);
+    }
+    print(&format!("{}\n", table.trim_fmt()))?;
+    Ok(Outcome::Good)
+}
+
+impl Setup {
+    /// The scenario, as long as it was asked for.
+    fn load(&self) -> Result<Scenario, CliError> {
+        let mut scenario = Scenario::load(&self.scenario)?;
+        let Some(seconds) = self.seconds else { return Ok(scenario) };
+        scenario.seconds = Seconds(seconds);
+        // What was within the scenario's own length may now be outside.
+        let Ok(text) = toml::to_string(&scenario) else { return Ok(scenario) };
+        match Scenario::parse(&self.scenario, &text) {
+            Err(ScenarioError::Range { field, value, expected, .. }) => {
+                Err(CliError::Seconds { seconds, field, value, expected })
+            }
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(scenario),
+        }
+    }
+
+    fn options(&self, seed: u64) -> Options {
+        Options {
+            scenario: self.scenario.clone(),
+            nodes: self.nodes as usize,
+            seed,
+            seconds: self.seconds,
+            network: self.network,
+        }
+    }
+
+    /// The arguments of a run that differ from what a run does anyway.
+    fn arguments(&self, seed: u64) -> Vec<String> {
+        let nodes = self.nodes.to_string();
+        let run = ["run", &self.scenario, "--nodes", &nodes, "--seed", &seed.to_string()].map(str::to_owned);
+        let mut arguments = Vec::from(run);
+        if let Some(seconds) = self.seconds {
+            arguments.extend(["--seconds".to_owned(), seconds.to_string()]);
+        }
+        if self.network != NetworkKind::Events {
+            arguments.extend(["--network".to_owned(), self.network.to_string()]);
+        }
+        arguments
+    }
+
+    /// The command that runs a seed again, and of which commit it was, if that is known.
+    fn repro(&self, seed: u64, commit: Option<&str>) -> String {
+        let arguments: Vec<_> = self.arguments(seed).iter().map(|argument| quote(argument)).collect();
+        let commit = commit.map(|commit| format!("  # commit {commit}")).unwrap_or_default();
+        format!("cargo sim {}{commit}", arguments.join(" "))
+    }
+}
+
+/// The commit of the working directory, if git says one.
+fn commit() -> Option<String> {
+    let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok()?;
+    let hash = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !hash.is_empty()).then_some(hash)
+}
+
+/// As a shell takes it for one word.
+fn quote(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./".contains(letter);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+const LINE: LineStyle = LineStyle::none().fill('─').junction('─');
+const LINES: TableStyle = TableStyle::new().top_border(LINE).header_separator(LINE).bottom_border(LINE);
+
+fn table<T: Display>(header: &[T]) -> Table {
+    let mut table = Table::new();
+    // Never wrapped: lines of it are there to be copied.
+    table.load_style(LINES).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().map(ToString::to_string));
+    table
+}
+
+/// Writes to stdout. A reader that has gone, as `head`, is no error.
+fn print(text: &str) -> Result<(), CliError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::Output(error)),
+        _ => Ok(()),
+    }
+}

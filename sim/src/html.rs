@@ -1,0 +1,141 @@
+//! How does a report look in a browser? One file: plots as inline SVG, no script, nothing to load.
+
+mod plots;
+
+use std::fmt::Write as _;
+
+use thiserror::Error;
+
+use self::plots::{DrawError, PALETTE};
+use crate::report::{Percentiles, Report, Violation};
+
+/// Why there is no page.
+#[derive(Debug, Error)]
+#[error("a plot cannot be drawn: {0}")]
+pub struct RenderError(#[from] DrawError);
+
+/// The page of a report, complete in itself, readable in light and dark and at any width.
+///
+/// # Errors
+/// [`RenderError`] if a plot cannot be drawn.
+pub fn render(report: &Report) -> Result<String, RenderError> {
+    let title = escape(&format!("{}: {} nodes, seed {}", report.scenario, report.nodes, report.seed));
+    let mut page = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    page += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n";
+    let _ =
+        writeln!(page, "<title>{title}</title>\n<style>\n{}{}</style>", include_str!("html/style.css"), dark_plots());
+    let _ = writeln!(page, "</head>\n<body>\n<h1>{title}</h1>\n<p class=\"faint\">{}</p>", escape(&report.description));
+    page += &verdict(report);
+    page += &table(report);
+    page += "<div class=\"grid\">\n";
+    figures(&mut page, report)?;
+    let _ = writeln!(page, "</div>\n<section><h2>Run it again</h2>\n<pre>{}</pre></section>", escape(&report.repro));
+    page += "</body>\n</html>\n";
+    Ok(page)
+}
+
+/// The figures of a report for people: what is measured, and what it came to.
+pub fn summary(report: &Report) -> Vec<(&'static str, String)> {
+    let Report { messages, audio, connections, .. } = report;
+    let speed = report.virtual_seconds / report.wall_seconds;
+    let speed = if speed.is_finite() { format!(" ({speed:.1} a wall second)") } else { String::new() };
+    vec![
+        ("network", report.network.clone()),
+        ("virtual seconds", format!("{:.1}{speed}", report.virtual_seconds)),
+        ("messages", format!("{} published, {} expired", messages.published, messages.expired)),
+        ("delivered", share(messages.delivered, messages.possible)),
+        ("out of order", messages.out_of_order.to_string()),
+        ("message latency", percentiles(&messages.latency_ms, milliseconds)),
+        ("calls", format!("{} accepted, {} failed", audio.calls, audio.failed)),
+        ("audio frames", format!("{}; {} missing", share(audio.received, audio.sent), audio.missing)),
+        ("audio latency", percentiles(&audio.latency_ms, milliseconds)),
+        ("connections", format!("{} opened, {} refused", connections.opened, connections.refused)),
+        ("dials", format!("{}, {} failed", connections.dials, connections.dials_failed)),
+        ("peers of a node", percentiles(&connections.degree, |value| value.to_string())),
+        ("bytes a node", percentiles(&report.bytes_sent, bytes)),
+        ("memory", bytes(report.peak_memory_bytes as f64)),
+    ]
+}
+
+fn verdict(report: &Report) -> String {
+    let Some(Violation { invariant, at, detail, tail }) = &report.violation else {
+        return "<div class=\"verdict\"><strong>All promises held.</strong></div>\n".to_owned();
+    };
+    let mut verdict = format!(
+        "<div class=\"verdict broken\"><strong>Broken: {}</strong> at {at:.3} s\n<p class=\"detail\">{}</p>",
+        escape(invariant),
+        escape(detail)
+    );
+    if !tail.is_empty() {
+        let _ = write!(verdict, "\n<pre>{}</pre>", escape(&tail.join("\n")));
+    }
+    verdict + "</div>\n"
+}
+
+fn table(report: &Report) -> String {
+    let mut table = String::from("<section><h2>Summary</h2>\n<table>\n");
+    for (name, value) in summary(report) {
+        let _ = writeln!(table, "<tr><th scope=\"row\">{name}</th><td>{}</td></tr>", escape(&value));
+    }
+    let _ = writeln!(table, "<tr><th scope=\"row\">trace</th><td><code>{}</code></td></tr>", escape(&report.trace));
+    table + "</table></section>\n"
+}
+
+fn figures(page: &mut String, report: &Report) -> Result<(), RenderError> {
+    for (title, plot) in plots::ALL {
+        let Some(plot) = plot(report)? else { continue };
+        let _ = write!(page, "<figure><figcaption><h2>{title}</h2>");
+        for (color, meaning) in plot.keys {
+            let hex = plots::hex(color);
+            let rect = format!("<rect width=\"18\" height=\"14\" rx=\"3\" fill=\"{hex}\"/>");
+            let _ = write!(page, "<span class=\"key\"><svg viewBox=\"0 0 18 14\">{rect}</svg>{meaning}</span>");
+        }
+        let _ = writeln!(page, "</figcaption>\n{}</figure>", plot.svg);
+    }
+    Ok(())
+}
+
+/// A style sheet wins over the colours that the plots carry as attributes.
+fn dark_plots() -> String {
+    let mut css = String::from("@media (prefers-color-scheme: dark) {\n");
+    for (light, dark) in PALETTE {
+        let (light, dark) = (plots::hex(light), plots::hex(dark));
+        let _ = writeln!(css, "  [fill=\"{light}\"] {{ fill: {dark}; }} [stroke=\"{light}\"] {{ stroke: {dark}; }}");
+    }
+    css + "}\n"
+}
+
+fn share(part: u64, whole: u64) -> String {
+    match whole {
+        0 => format!("{part} of 0"),
+        _ => format!("{part} of {whole} ({:.3} %)", part as f64 / whole as f64 * 100.0),
+    }
+}
+
+fn percentiles(values: &Percentiles, unit: impl Fn(f64) -> String) -> String {
+    let Percentiles { count, p50, p95, p99, max } = *values;
+    match count {
+        0 => "none".to_owned(),
+        _ => format!("p50 {}, p95 {}, p99 {}, max {}", unit(p50), unit(p95), unit(p99), unit(max)),
+    }
+}
+
+fn milliseconds(value: f64) -> String {
+    format!("{value:.1} ms")
+}
+
+fn bytes(value: f64) -> String {
+    match value {
+        _ if value < 1e3 => format!("{value:.0} B"),
+        _ if value < 1e6 => format!("{:.1} kB", value / 1e3),
+        _ if value < 1e9 => format!("{:.1} MB", value / 1e6),
+        _ => format!("{:.2} GB", value / 1e9),
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! What does code below us get when it asks the system for time or randomness? On a simulation's thread, what the seed
+//! says; on any other, the truth.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::{c_int, c_void};
+use std::time::{Duration, Instant};
+
+use libc::{clockid_t, size_t, ssize_t, timespec};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// Where the monotonic clock begins. Not at zero, or an instant minus a duration would underflow.
+const MONOTONIC_BASE: Duration = Duration::from_secs(1_000_000);
+/// Where the wall clock begins: in November 2023.
+const REALTIME_BASE: Duration = Duration::from_secs(1_700_000_000);
+
+struct Simulated {
+    active: Cell<bool>,
+    /// Whether a call is under way: tokio's clock asks the system's outside of a runtime.
+    inside: Cell<bool>,
+    start: Cell<Option<Instant>>,
+    now: Cell<Duration>,
+    random: RefCell<Option<ChaCha8Rng>>,
+    clock_calls: Cell<u64>,
+    draws: Cell<u64>,
+}
+
+thread_local! {
+    static THREAD: Simulated = const {
+        Simulated {
+            active: Cell::new(false),
+            inside: Cell::new(false),
+            start: Cell::new(None),
+            now: Cell::new(Duration::ZERO),
+            random: RefCell::new(None),
+            clock_calls: Cell::new(0),
+            draws: Cell::new(0),
+        }
+    };
+}
+
+/// How often this thread was asked, and how far its time has come. Part of every trace: a difference is a leak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Calls for the time.
+    pub clock: u64,
+    /// Bytes of randomness, in calls.
+    pub random: u64,
+}
+
+/// Makes this thread a simulation's. It must be new: hash maps and generators draw their keys once per thread.
+///
+/// # Panics
+/// If the interposed functions are not in effect, so that a run would only look deterministic.
+pub fn begin(seed: u64) {
+    THREAD.with(|thread| {
+        *thread.random.borrow_mut() = Some(ChaCha8Rng::seed_from_u64(seed));
+        thread.active.set(true);
+        thread.start.set(Some(Instant::now()));
+    });
+    assert!(asked().clock > 0, "clock_gettime is not interposed: the executable does not export it");
+    let mut drawn = [0; 16];
+    // SAFETY: the buffer is 16 bytes long and ours.
+    unsafe { libc::getentropy(drawn.as_mut_ptr().cast(), drawn.len()) };
+    assert!(asked().random > 0, "getentropy is not interposed: the executable does not export it");
+}
+
+/// Virtual time since [`begin`].
+pub fn now() -> Duration {
+    THREAD.with(Simulated::virtual_now).unwrap_or_default()
+}
+
+/// What this thread was asked so far.
+pub fn asked() -> Asked {
+    THREAD.with(|thread| Asked { clock: thread.clock_calls.get(), random: thread.draws.get() })
+}
+
+impl Simulated {
+    fn virtual_now(&self) -> Option<Duration> {
+        if !self.active.get() {
+            return None;
+        }
+        if !self.inside.replace(true) {
+            if let Some(start) = self.start.get() {
+                self.now.set(tokio::time::Instant::now().into_std().duration_since(start));
+            }
+            self.inside.set(false);
+        }
+        Some(self.now.get())
+    }
+
+    fn fill(&self, buffer: &mut [u8]) -> bool {
+        match self.random.borrow_mut().as_mut() {
+            Some(random) if self.active.get() => {
+                random.fill_bytes(buffer);
+                self.draws.set(self.draws.get() + 1);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The C library's function of that name.
+///
+/// # Safety
+/// As there: `time` points to a `timespec`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
+    let simulated =
+        THREAD.with(|thread| thread.virtual_now().inspect(|_| thread.clock_calls.set(thread.clock_calls.get() + 1)));
+    match simulated {
+        Some(now) => {
+            let base = if clock == libc::CLOCK_REALTIME { REALTIME_BASE } else { MONOTONIC_BASE };
+            let now = base + now;
+            // SAFETY: the caller gives a valid pointer.
+            unsafe { *time = timespec { tv_sec: now.as_secs() as _, tv_nsec: now.subsec_nanos().into() } };
+            0
+        }
+        // SAFETY: the same arguments, to the system itself.
+        None => unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as c_int },
+    }
+}
+
+/// The C library's function of that name.
+///
+/// # Safety
+/// As there: `buffer` points to `len` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getrandom(buffer: *mut c_void, len: size_t, flags: u32) -> ssize_t {
+    // SAFETY: the caller gives `len` writable bytes.
+    let simulated = !buffer.is_null() && fill(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), len) });
+    match simulated {
+        true => len as ssize_t,
+        // SAFETY: the same arguments, to the system itself.
+        false => unsafe { libc::syscall(libc::SYS_getrandom, buffer, len, flags) as ssize_t },
+    }
+}
+
+/// The C library's function of that name.
+///
+/// # Safety
+/// As there: `buffer` points to `len` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getentropy(buffer: *mut c_void, len: size_t) -> c_int {
+    // SAFETY: as the caller of this function promises.
+    let filled = unsafe { getrandom(buffer, len, 0) };
+    if filled == len as ssize_t { 0 } else { -1 }
+}
+
+fn fill(buffer: &mut [u8]) -> bool {
+    THREAD.with(|thread| thread.fill(buffer))
+}

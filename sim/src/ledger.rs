@@ -1,0 +1,378 @@
+//! What happened in a run, and whether it may happen: the invariants of single events.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use avi_p2p::{AviEvent, AviP2pError, PeerId, Stats, StreamId};
+use sha2::{Digest, Sha256};
+
+use crate::interpose;
+use crate::network::Host;
+use crate::report::Violation;
+
+/// Events of a node that a violation shows.
+const TAIL: usize = 24;
+/// The data of hostile members begins with this.
+const NOISE: u64 = u64::MAX;
+
+/// The ledger, as everyone in a simulation shares it.
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<Ledger>>);
+
+impl Shared {
+    /// An empty ledger; members from `honest` on break the rules.
+    pub fn new(honest: usize, max_peers: usize, max_audio_streams: usize) -> Self {
+        let ledger = Ledger {
+            honest,
+            max_peers,
+            max_audio_streams,
+            digest: Sha256::new(),
+            hosts: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            audio: AudioTally::default(),
+            delivered: 0,
+            out_of_order: 0,
+            published: 0,
+            expired: 0,
+            latencies_ms: Vec::new(),
+            violation: None,
+        };
+        Self(Arc::new(Mutex::new(ledger)))
+    }
+
+    /// For a moment; never across an await.
+    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An audio stream at one of its ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamKey {
+    /// Where.
+    pub host: Host,
+    /// How often the host had started.
+    pub generation: u32,
+    /// Its name there.
+    pub stream: StreamId,
+}
+
+/// What happened so far.
+pub struct Ledger {
+    honest: usize,
+    max_peers: usize,
+    max_audio_streams: usize,
+    digest: Sha256,
+    pub(crate) hosts: BTreeMap<Host, HostRecord>,
+    ids: BTreeMap<PeerId, Host>,
+    pub(crate) messages: BTreeMap<u64, Message>,
+    pub(crate) streams: BTreeMap<StreamKey, Stream>,
+    pub(crate) audio: AudioTally,
+    pub(crate) delivered: u64,
+    pub(crate) out_of_order: u64,
+    pub(crate) published: u64,
+    pub(crate) expired: u64,
+    pub(crate) latencies_ms: Vec<f64>,
+    pub(crate) violation: Option<Violation>,
+}
+
+#[derive(Default)]
+pub(crate) struct HostRecord {
+    /// Since when it is up, if it is.
+    pub(crate) up_since: Option<Duration>,
+    pub(crate) has_lagged: bool,
+    pub(crate) stats: Stats,
+    pub(crate) peers: Vec<PeerId>,
+    connected: BTreeSet<PeerId>,
+    /// The newest message of each author that has come.
+    newest: BTreeMap<Host, u64>,
+    tail: VecDeque<(Duration, AviEvent)>,
+}
+
+pub(crate) struct Message {
+    pub(crate) author: Host,
+    pub(crate) at: Duration,
+    pub(crate) was_refused: bool,
+    bytes: usize,
+    /// To whom, and how often the host had started.
+    pub(crate) delivered: BTreeMap<Host, u32>,
+}
+
+#[derive(Default)]
+pub(crate) struct Stream {
+    /// At the end that called.
+    pub(crate) call: Option<u64>,
+    next_frame: u64,
+    pub(crate) is_closed: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct AudioTally {
+    pub(crate) calls: u64,
+    pub(crate) failed: u64,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) missing: u64,
+    pub(crate) latencies_ms: Vec<f64>,
+}
+
+impl Ledger {
+    /// A promise is broken. The first one counts.
+    pub fn violate(&mut self, invariant: &str, host: Host, detail: String) {
+        if self.violation.is_some() {
+            return;
+        }
+        let record = self.hosts.entry(host).or_default();
+        let tail =
+            record.tail.iter().map(|(at, event)| format!("{:>12.6} node {} {event:?}", at.as_secs_f64(), host.0));
+        self.violation = Some(Violation {
+            invariant: invariant.to_owned(),
+            at: interpose::now().as_secs_f64(),
+            detail: format!("node {}: {detail}", host.0),
+            tail: tail.collect(),
+        });
+    }
+
+    fn expect(&mut self, is_so: bool, invariant: &str, host: Host, about: &impl std::fmt::Display) {
+        if !is_so {
+            self.violate(invariant, host, about.to_string());
+        }
+    }
+
+    /// Adds something to the trace.
+    pub fn trace(&mut self, parts: &[u64]) {
+        parts.iter().for_each(|part| self.digest.update(part.to_le_bytes()));
+    }
+
+    /// The digest of all that is in the trace.
+    pub fn digest(&self) -> String {
+        self.digest.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether a peer keeps the rules.
+    pub fn is_honest(&self, peer: &PeerId) -> bool {
+        self.ids.get(peer).is_some_and(|host| (host.0 as usize) < self.honest)
+    }
+
+    /// Whose id this is.
+    pub fn host_of(&self, peer: &PeerId) -> Option<Host> {
+        self.ids.get(peer).copied()
+    }
+
+    /// A node listens.
+    pub fn on_start(&mut self, host: Host, generation: u32, peer: PeerId) {
+        self.trace(&[1, nanos(), host.0.into(), generation.into()]);
+        if self.ids.insert(peer, host).is_some_and(|other| other != host) {
+            self.violate("a peer id belongs to one node", host, String::new());
+        }
+        let tail = self.hosts.remove(&host).map(|record| record.tail).unwrap_or_default();
+        self.hosts.insert(host, HostRecord { up_since: Some(interpose::now()), tail, ..HostRecord::default() });
+    }
+
+    /// A node says goodbye, or its host has lost power.
+    pub fn on_leave(&mut self, host: Host) {
+        self.trace(&[2, nanos(), host.0.into()]);
+        let record = self.hosts.entry(host).or_default();
+        record.up_since = None;
+        record.peers.clear();
+    }
+
+    /// The bytes of a message, which its readers check.
+    pub fn compose(&mut self, author: Host, topic: usize, message: u64, bytes: usize) -> Vec<u8> {
+        self.trace(&[3, nanos(), author.0.into(), topic as u64, message]);
+        let at = interpose::now();
+        self.published += 1;
+        self.messages.insert(message, Message { author, at, was_refused: false, bytes, delivered: BTreeMap::new() });
+        stamped(message, at, bytes)
+    }
+
+    /// The library did not take a message.
+    pub fn on_refused(&mut self, message: u64, error: &AviP2pError) {
+        let text = error.to_string();
+        self.digest.update(text.as_bytes());
+        self.published -= 1;
+        if let Some(message) = self.messages.get_mut(&message) {
+            message.was_refused = true;
+        }
+    }
+
+    /// The bytes of a frame of audio.
+    pub fn compose_frame(&mut self, key: StreamKey, frame: u64, bytes: usize) -> Vec<u8> {
+        self.trace(&[4, nanos(), key.host.0.into(), key.stream.0, frame]);
+        stamped(frame, interpose::now(), bytes)
+    }
+
+    /// The library took a frame.
+    pub fn on_frame_sent(&mut self, _: StreamKey) {
+        self.audio.sent += 1;
+    }
+
+    /// A node asks another for a stream.
+    pub fn on_call(&mut self, key: StreamKey, call: u64) {
+        self.trace(&[5, nanos(), key.host.0.into(), key.stream.0, call]);
+        self.streams.entry(key).or_default().call = Some(call);
+    }
+
+    /// A call could not begin.
+    pub fn on_call_failed(&mut self) {
+        self.audio.failed += 1;
+    }
+
+    /// How a node stands.
+    pub fn on_sample(&mut self, host: Host, stats: &Stats, peers: Vec<PeerId>) {
+        self.trace(&[6, nanos(), host.0.into(), stats.connections_opened, stats.dials, peers.len() as u64]);
+        if peers.len() > self.max_peers || stats.peers_connected > self.max_peers as u64 {
+            let detail = format!("{} peers, max_peers = {}", peers.len(), self.max_peers);
+            self.violate("max_peers holds", host, detail);
+        }
+        if stats.streams_now > self.max_audio_streams as u64 {
+            let detail = format!("{} streams, max_audio_streams = {}", stats.streams_now, self.max_audio_streams);
+            self.violate("max_audio_streams holds", host, detail);
+        }
+        let record = self.hosts.entry(host).or_default();
+        if record.up_since.is_some() {
+            (record.stats, record.peers) = (stats.clone(), peers);
+        }
+    }
+
+    /// A node tells its application something.
+    pub fn on_event(&mut self, host: Host, generation: u32, event: &AviEvent) {
+        self.trace_event(host, event);
+        let record = self.hosts.entry(host).or_default();
+        if record.tail.len() == TAIL {
+            record.tail.pop_front();
+        }
+        record.tail.push_back((interpose::now(), event.clone()));
+        if host.0 as usize >= self.honest {
+            // What a hostile member sees is its own affair.
+            return;
+        }
+        let key = |stream| StreamKey { host, generation, stream };
+        match event {
+            AviEvent::Message { from, data, .. } => self.on_message(host, generation, from, data),
+            AviEvent::PublishExpired { .. } => self.expired += 1,
+            AviEvent::PeerConnected { peer_id, .. } => {
+                let is_due = record.connected.insert(peer_id.clone()) || record.has_lagged;
+                self.expect(is_due, "PeerConnected comes once", host, peer_id);
+            }
+            AviEvent::PeerDisconnected { peer_id } => {
+                let is_due = record.connected.remove(peer_id) || record.has_lagged;
+                self.expect(is_due, "PeerDisconnected follows PeerConnected", host, peer_id);
+            }
+            AviEvent::AudioStreamRequested { stream_id, .. } => {
+                let is_new = self.streams.insert(key(*stream_id), Stream::default()).is_none();
+                self.expect(is_new, "a stream's name is never used again", host, stream_id);
+            }
+            AviEvent::AudioStreamAccepted { stream_id, .. } => {
+                self.audio.calls += 1;
+                self.on_stream(key(*stream_id), event);
+            }
+            AviEvent::AudioData { stream_id, data, .. } => self.on_frame(key(*stream_id), data),
+            AviEvent::AudioGap { stream_id, missing, .. } => {
+                self.audio.missing += missing;
+                if let Some(stream) = self.on_stream(key(*stream_id), event) {
+                    stream.next_frame += missing;
+                }
+            }
+            AviEvent::AudioStreamClosed { stream_id, .. } => {
+                if let Some(stream) = self.on_stream(key(*stream_id), event) {
+                    stream.is_closed = true;
+                }
+            }
+            AviEvent::Lagged { audio_frames, .. } => {
+                record.has_lagged = true;
+                self.audio.missing += audio_frames;
+            }
+            _ => {}
+        }
+    }
+
+    fn trace_event(&mut self, host: Host, event: &AviEvent) {
+        self.trace(&[7, nanos(), host.0.into()]);
+        match event {
+            AviEvent::Message { data, .. } | AviEvent::AudioData { data, .. } => self.digest.update(data),
+            other => self.digest.update(format!("{other:?}").as_bytes()),
+        }
+    }
+
+    fn on_message(&mut self, host: Host, generation: u32, from: &PeerId, data: &[u8]) {
+        let Some((name, at)) = read_stamp(data) else {
+            return self.violate("a message arrives as it was sent", host, format!("{} bytes", data.len()));
+        };
+        if name == NOISE {
+            return;
+        }
+        let author = self.ids.get(from).copied();
+        let Some(message) = self.messages.get_mut(&name) else {
+            return self.violate("a message was sent by somebody", host, format!("message {name}"));
+        };
+        if author != Some(message.author) {
+            let detail = format!("message {name} of node {} comes from {from}", message.author.0);
+            return self.violate("`from` is the author", host, detail);
+        }
+        if message.author == host {
+            return self.violate("nobody hears its own messages", host, format!("message {name}"));
+        }
+        if data.len() != message.bytes || data[16..].iter().any(|byte| *byte != name as u8) {
+            return self.violate("a message arrives as it was sent", host, format!("message {name}"));
+        }
+        if message.delivered.insert(host, generation) == Some(generation) {
+            return self.violate("a message is delivered once", host, format!("message {name}"));
+        }
+        self.delivered += 1;
+        self.latencies_ms.push((interpose::now().saturating_sub(at)).as_secs_f64() * 1000.0);
+        let author = message.author;
+        let newest = self.hosts.entry(host).or_default().newest.entry(author).or_default();
+        if *newest > name {
+            self.out_of_order += 1;
+        }
+        *newest = name.max(*newest);
+    }
+
+    fn on_frame(&mut self, key: StreamKey, data: &[u8]) {
+        let Some((frame, at)) = read_stamp(data) else {
+            return self.violate("a frame arrives as it was sent", key.host, format!("{} bytes", data.len()));
+        };
+        self.audio.received += 1;
+        self.audio.latencies_ms.push((interpose::now().saturating_sub(at)).as_secs_f64() * 1000.0);
+        let has_lagged = self.hosts.get(&key.host).is_some_and(|record| record.has_lagged);
+        let Some(stream) = self.on_stream(key, &"AudioData") else { return };
+        let expected = std::mem::replace(&mut stream.next_frame, frame + 1);
+        // After Lagged, it is not known of which stream the lost frames were.
+        if frame < expected || frame > expected && !has_lagged {
+            let detail = format!("stream {}: frame {frame} after {expected} was due", key.stream);
+            self.violate("frames come in order, once, and gaps are reported", key.host, detail);
+        }
+    }
+
+    /// A stream that is there and not over.
+    fn on_stream(&mut self, key: StreamKey, event: &impl std::fmt::Debug) -> Option<&mut Stream> {
+        let has_lagged = self.hosts.get(&key.host).is_some_and(|record| record.has_lagged);
+        let is_open = self.streams.get(&key).is_some_and(|stream| !stream.is_closed);
+        if !is_open && !has_lagged {
+            self.violate("a stream's events end with its close", key.host, format!("{event:?}"));
+        }
+        self.streams.get_mut(&key)
+    }
+}
+
+fn nanos() -> u64 {
+    interpose::now().as_nanos() as u64
+}
+
+/// Bytes that say what they are and when they were sent.
+fn stamped(name: u64, at: Duration, bytes: usize) -> Vec<u8> {
+    let mut data = name.to_be_bytes().to_vec();
+    data.extend_from_slice(&(at.as_nanos() as u64).to_be_bytes());
+    data.resize(bytes.max(16), name as u8);
+    data
+}
+
+fn read_stamp(data: &[u8]) -> Option<(u64, Duration)> {
+    let (name, rest) = data.split_first_chunk()?;
+    let at = rest.first_chunk()?;
+    Some((u64::from_be_bytes(*name), Duration::from_nanos(u64::from_be_bytes(*at))))
+}

@@ -1,0 +1,618 @@
+//! An event-driven network: what is under way waits in a heap for its time, and an idle mesh costs nothing.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use avi_p2p::PeerId;
+use avi_p2p::transport::{BoxByteStream, Listener, Transport};
+use bytes::{Buf, Bytes};
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use futures::io::{AsyncRead, AsyncWrite};
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use tokio::time::Instant;
+
+use super::{CutId, Group, Host, Network, PORT};
+use crate::random::{Random, mix};
+use crate::scenario::{Link, PartitionMode};
+
+/// Bytes that may be under way or unread in one direction of a connection, as a TCP window.
+const WINDOW_BYTES: usize = 256 * 1024;
+/// Connections that a listener's node has not accepted yet; more are refused, as by a full backlog.
+const BACKLOG: usize = 128;
+/// The first port of outgoing connections.
+const FIRST_EPHEMERAL: u16 = 32_768;
+
+/// The network. Its clones are the same network.
+#[derive(Clone)]
+pub struct Events {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    me: Weak<Mutex<State>>,
+    epoch: Instant,
+    link: Link,
+    seed: u64,
+    random: Random,
+    slower: Duration,
+    heap: BinaryHeap<Reverse<Due>>,
+    sequence: u64,
+    pump: Option<Waker>,
+    hosts: Vec<HostState>,
+    pipes: BTreeMap<PipeId, Pipe>,
+    next_connection: u64,
+    cuts: BTreeMap<CutId, (Group, Group, PartitionMode)>,
+    next_cut: u64,
+    /// What the cuts hold, in order.
+    held: Vec<Due>,
+    digest: u64,
+    announced: BTreeMap<Host, PeerId>,
+    listening_in: Vec<UnboundedSender<(PeerId, SocketAddr)>>,
+}
+
+#[derive(Default)]
+struct HostState {
+    is_on: bool,
+    listeners: BTreeMap<u16, Backlog>,
+    next_port: u16,
+    /// When its uplink has sent what it has.
+    uplink_free: Duration,
+    bytes_sent: u64,
+}
+
+#[derive(Default)]
+struct Backlog {
+    waiting: VecDeque<(Duplex, SocketAddr)>,
+    waker: Option<Waker>,
+}
+
+/// One direction of a connection: the connection, and whether it is the dialler's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PipeId(u64, bool);
+
+impl PipeId {
+    fn reverse(self) -> Self {
+        Self(self.0, !self.1)
+    }
+}
+
+/// One direction of a connection, from the writer to the reader.
+struct Pipe {
+    from: Host,
+    to: Host,
+    /// When the last thing that was sent arrives: nothing overtakes.
+    last_at: Duration,
+    unread: VecDeque<Bytes>,
+    /// Under way or unread.
+    outstanding_bytes: usize,
+    ended: bool,
+    reset: bool,
+    is_finished: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+struct Due {
+    at: Duration,
+    sequence: u64,
+    delivery: Delivery,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl Due {
+    fn key(&self) -> (Duration, u64) {
+        (self.at, self.sequence)
+    }
+}
+
+struct Delivery {
+    from: Host,
+    to: Host,
+    what: What,
+}
+
+enum What {
+    Connect { from: SocketAddr, to: SocketAddr, answer: oneshot::Sender<io::Result<Duplex>> },
+    Answer { answer: oneshot::Sender<io::Result<Duplex>>, result: io::Result<Duplex> },
+    Data { pipe: PipeId, bytes: Bytes },
+    End { pipe: PipeId },
+    Reset { pipe: PipeId },
+}
+
+impl Events {
+    /// A network of so many hosts. Must be made inside the simulation's runtime.
+    pub fn new(hosts: usize, link: &Link, seed: u64) -> Self {
+        let hosts = (0..hosts).map(|_| HostState { is_on: true, next_port: FIRST_EPHEMERAL, ..HostState::default() });
+        let state = |me: &Weak<Mutex<State>>| State {
+            me: me.clone(),
+            epoch: Instant::now(),
+            link: link.clone(),
+            seed,
+            random: Random::new(mix(seed, 0x6e65_7477)),
+            slower: Duration::ZERO,
+            heap: BinaryHeap::new(),
+            sequence: 0,
+            pump: None,
+            hosts: hosts.collect(),
+            pipes: BTreeMap::new(),
+            next_connection: 0,
+            cuts: BTreeMap::new(),
+            next_cut: 0,
+            held: Vec::new(),
+            digest: seed,
+            announced: BTreeMap::new(),
+            listening_in: Vec::new(),
+        };
+        Self { state: Arc::new_cyclic(|me| Mutex::new(state(me))) }
+    }
+
+    /// Delivers what is due, for as long as the simulation runs.
+    pub async fn pump(self) {
+        let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
+        std::future::poll_fn(|cx| {
+            loop {
+                let mut aftermath = Aftermath::default();
+                let next = self.lock().deliver_due(cx, &mut aftermath);
+                aftermath.conclude();
+                let Some(next) = next else { return Poll::<()>::Pending };
+                timer.as_mut().reset(next);
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic in a simulation ends it; until then its state is still worth reading.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Delivers what is due. Returns when there is more.
+    fn deliver_due(&mut self, cx: &mut Context<'_>, aftermath: &mut Aftermath) -> Option<Instant> {
+        let now = self.now();
+        while self.heap.peek().is_some_and(|Reverse(due)| due.at <= now) {
+            let Some(Reverse(due)) = self.heap.pop() else { break };
+            match self.cut(due.delivery.from, due.delivery.to) {
+                Some(PartitionMode::Hold) => self.held.push(due),
+                // The connection was reset when the cut began, and nobody answers a dial.
+                Some(PartitionMode::Reset) => aftermath.lost.push(due.delivery),
+                None if self.is_on(due.delivery.to) => self.deliver(now, due.delivery, aftermath),
+                None => aftermath.lost.push(due.delivery),
+            }
+        }
+        self.pump = Some(cx.waker().clone());
+        self.heap.peek().map(|Reverse(due)| self.epoch + due.at)
+    }
+
+    fn is_on(&self, host: Host) -> bool {
+        self.hosts.get(host.0 as usize).is_some_and(|host| host.is_on)
+    }
+
+    fn deliver(&mut self, now: Duration, delivery: Delivery, aftermath: &mut Aftermath) {
+        let (kind, len) = match &delivery.what {
+            What::Connect { .. } => (1, 0),
+            What::Answer { .. } => (2, 0),
+            What::Data { bytes, .. } => (3, bytes.len() as u64),
+            What::End { .. } => (4, 0),
+            What::Reset { .. } => (5, 0),
+        };
+        let ends = u64::from(delivery.from.0) << 32 | u64::from(delivery.to.0);
+        self.digest = mix(mix(mix(self.digest, now.as_nanos() as u64), ends), kind << 32 | len);
+        match delivery.what {
+            What::Connect { from, to, answer } => self.on_connect(from, to, answer, aftermath),
+            What::Answer { answer, result } => aftermath.refused.extend(answer.send(result).err()),
+            What::Data { pipe, bytes } => self.on_data(pipe, bytes, aftermath),
+            What::End { pipe } => {
+                if let Some(pipe) = self.pipes.get_mut(&pipe) {
+                    pipe.ended = true;
+                    aftermath.wakers.extend(pipe.reader.take());
+                }
+            }
+            What::Reset { pipe } => self.break_off(pipe, aftermath),
+        }
+    }
+
+    fn on_connect(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        answer: oneshot::Sender<io::Result<Duplex>>,
+        aftermath: &mut Aftermath,
+    ) {
+        let (Some(dialler), Some(listener)) = (Host::of(from.ip()), Host::of(to.ip())) else { return };
+        let backlog = self.hosts.get_mut(listener.0 as usize).and_then(|host| host.listeners.get_mut(&to.port()));
+        let result = match (backlog.filter(|backlog| backlog.waiting.len() < BACKLOG), self.me.upgrade()) {
+            (Some(backlog), Some(state)) => {
+                self.next_connection += 1;
+                let (there, back) = (PipeId(self.next_connection, true), PipeId(self.next_connection, false));
+                self.pipes.insert(there, Pipe::new(dialler, listener));
+                self.pipes.insert(back, Pipe::new(listener, dialler));
+                let events = Events { state };
+                backlog.waiting.push_back((Duplex { events: events.clone(), read: there, write: back }, from));
+                aftermath.wakers.extend(backlog.waker.take());
+                Ok(Duplex { events, read: back, write: there })
+            }
+            _ => Err(io::ErrorKind::ConnectionRefused.into()),
+        };
+        self.send(listener, dialler, None, 0, What::Answer { answer, result });
+    }
+
+    fn on_data(&mut self, id: PipeId, bytes: Bytes, aftermath: &mut Aftermath) {
+        match self.pipes.get_mut(&id) {
+            Some(pipe) if !pipe.reset => {
+                pipe.unread.push_back(bytes);
+                aftermath.wakers.extend(pipe.reader.take());
+            }
+            Some(_) => {}
+            // The reader is gone: as TCP, it answers with a reset.
+            None => {
+                if let Some(back) = self.pipes.get(&id.reverse()) {
+                    let (from, to) = (back.from, back.to);
+                    self.send(from, to, None, 0, What::Reset { pipe: id.reverse() });
+                }
+            }
+        }
+    }
+
+    /// Both directions of a connection are over, for whoever is still there.
+    fn break_off(&mut self, id: PipeId, aftermath: &mut Aftermath) {
+        for id in [id, id.reverse()] {
+            if let Some(pipe) = self.pipes.get_mut(&id) {
+                pipe.reset = true;
+                aftermath.wakers.extend(pipe.reader.take());
+                aftermath.wakers.extend(pipe.writer.take());
+            }
+        }
+    }
+
+    /// Sends something on its way. It arrives after what the same direction of a connection has sent before.
+    fn send(&mut self, from: Host, to: Host, pipe: Option<PipeId>, len: usize, what: What) {
+        let now = self.now();
+        let mut departs = now;
+        if let Some(host) = self.hosts.get_mut(from.0 as usize) {
+            host.bytes_sent += len as u64;
+            if self.link.uplink_kbit > 0 {
+                let bits = len as f64 * 8.0;
+                let takes = Duration::from_secs_f64(bits / (self.link.uplink_kbit as f64 * 1000.0));
+                host.uplink_free = host.uplink_free.max(now) + takes;
+                departs = host.uplink_free;
+            }
+        }
+        let jitter = Duration::from_secs_f64(self.link.jitter_ms / 1000.0 * self.random.unit());
+        let mut at = departs + self.latency(from, to) + jitter + self.slower;
+        if let Some(pipe) = pipe.and_then(|pipe| self.pipes.get_mut(&pipe)) {
+            at = at.max(pipe.last_at);
+            pipe.last_at = at;
+        }
+        self.schedule(at, Delivery { from, to, what });
+    }
+
+    fn schedule(&mut self, at: Duration, delivery: Delivery) {
+        self.sequence += 1;
+        let is_next = self.heap.peek().is_none_or(|Reverse(due)| at < due.at);
+        self.heap.push(Reverse(Due { at, sequence: self.sequence, delivery }));
+        if is_next && let Some(pump) = self.pump.take() {
+            pump.wake();
+        }
+    }
+
+    /// The same for both directions of a pair, and for the whole run.
+    fn latency(&self, a: Host, b: Host) -> Duration {
+        let pair = u64::from(a.0.min(b.0)) << 32 | u64::from(a.0.max(b.0));
+        let part = (mix(self.seed, pair) >> 11) as f64 / (1u64 << 53) as f64;
+        let Link { latency_min_ms: low, latency_max_ms: high, .. } = self.link;
+        Duration::from_secs_f64((low + (high - low) * part) / 1000.0)
+    }
+
+    fn cut(&self, from: Host, to: Host) -> Option<PartitionMode> {
+        let cut = self.cuts.values().find(|(here, there, _)| here.contains(&from) && there.contains(&to));
+        cut.map(|(_, _, mode)| *mode)
+    }
+}
+
+impl Pipe {
+    fn new(from: Host, to: Host) -> Self {
+        Self {
+            from,
+            to,
+            last_at: Duration::ZERO,
+            unread: VecDeque::new(),
+            outstanding_bytes: 0,
+            ended: false,
+            reset: false,
+            is_finished: false,
+            reader: None,
+            writer: None,
+        }
+    }
+}
+
+/// What is done once the network's lock is free: an end of a connection takes it when it is dropped.
+#[derive(Default)]
+struct Aftermath {
+    wakers: Vec<Waker>,
+    lost: Vec<Delivery>,
+    refused: Vec<io::Result<Duplex>>,
+}
+
+impl Aftermath {
+    fn conclude(self) {
+        self.wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Network for Events {
+    fn transport(&self, host: Host) -> Arc<dyn Transport> {
+        Arc::new(HostTransport { events: self.clone(), host })
+    }
+
+    fn announce(&self, host: Host, peer: PeerId) {
+        let mut state = self.lock();
+        state.announced.insert(host, peer.clone());
+        state.listening_in.retain(|ear| ear.unbounded_send((peer.clone(), host.socket())).is_ok());
+    }
+
+    fn power(&self, host: Host, on: bool) {
+        let mut state = self.lock();
+        let Some(machine) = state.hosts.get_mut(host.0 as usize) else { return };
+        machine.is_on = on;
+        let forgotten = std::mem::take(&mut machine.listeners);
+        state.pipes.retain(|_, pipe| pipe.to != host);
+        // Its ends of connections will be dropped, and have nothing more to say.
+        state.pipes.values_mut().filter(|pipe| pipe.from == host).for_each(|pipe| pipe.is_finished = true);
+        drop(state);
+        drop(forgotten);
+    }
+
+    fn cut(&self, from: &Group, to: &Group, mode: PartitionMode) -> CutId {
+        let mut aftermath = Aftermath::default();
+        let mut state = self.lock();
+        state.next_cut += 1;
+        let cut = CutId(state.next_cut);
+        state.cuts.insert(cut, (from.clone(), to.clone(), mode));
+        if mode == PartitionMode::Reset {
+            let across = |pipe: &Pipe| from.contains(&pipe.from) && to.contains(&pipe.to);
+            let broken: Vec<_> = state.pipes.iter().filter(|(_, pipe)| across(pipe)).map(|(id, _)| *id).collect();
+            broken.into_iter().for_each(|id| state.break_off(id, &mut aftermath));
+        }
+        drop(state);
+        aftermath.conclude();
+        cut
+    }
+
+    fn heal(&self, cut: CutId) {
+        let mut state = self.lock();
+        state.cuts.remove(&cut);
+        let now = state.now();
+        // With their old numbers, so that nothing overtakes. What another cut holds is held again.
+        let held = std::mem::take(&mut state.held);
+        state.heap.extend(held.into_iter().map(|due| Reverse(Due { at: due.at.max(now), ..due })));
+        let pump = state.pump.take();
+        drop(state);
+        pump.into_iter().for_each(Waker::wake);
+    }
+
+    fn slow_down(&self, more: Duration) {
+        self.lock().slower = more;
+    }
+
+    fn bytes_sent(&self) -> Vec<u64> {
+        self.lock().hosts.iter().map(|host| host.bytes_sent).collect()
+    }
+
+    fn digest(&self) -> u64 {
+        self.lock().digest
+    }
+}
+
+struct HostTransport {
+    events: Events,
+    host: Host,
+}
+
+impl Transport for HostTransport {
+    fn neighbours(&self) -> BoxStream<'static, (PeerId, SocketAddr)> {
+        let (ear, heard) = unbounded();
+        let mut state = self.events.lock();
+        for (host, peer) in &state.announced {
+            let _ = ear.unbounded_send((peer.clone(), host.socket()));
+        }
+        state.listening_in.push(ear);
+        heard.boxed()
+    }
+
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        let (events, host) = (self.events.clone(), self.host);
+        async move {
+            let mut state = events.lock();
+            let listeners = &mut state.hosts.get_mut(host.0 as usize).ok_or(io::ErrorKind::AddrNotAvailable)?.listeners;
+            let port = if address.port() == 0 { PORT } else { address.port() };
+            if address.ip() != host.ip() {
+                return Err(io::ErrorKind::AddrNotAvailable.into());
+            }
+            if listeners.contains_key(&port) {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            listeners.insert(port, Backlog::default());
+            drop(state);
+            Ok(Box::new(HostListener { events, host, port }) as Box<dyn Listener>)
+        }
+        .boxed()
+    }
+
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxByteStream>> {
+        let (answer, connected) = oneshot::channel();
+        let mut state = self.events.lock();
+        let Some(to) = Host::of(address.ip()).filter(|to| (to.0 as usize) < state.hosts.len()) else {
+            return futures::future::ready(Err(io::ErrorKind::HostUnreachable.into())).boxed();
+        };
+        let host = &mut state.hosts[self.host.0 as usize];
+        let from = SocketAddr::new(self.host.ip(), host.next_port);
+        host.next_port = host.next_port.checked_add(1).unwrap_or(FIRST_EPHEMERAL);
+        state.send(self.host, to, None, 0, What::Connect { from, to: address, answer });
+        drop(state);
+        async move {
+            match connected.await {
+                Ok(result) => result.map(|duplex| Box::pin(duplex) as BoxByteStream),
+                // The request was lost. A real stack tries for minutes; whoever dials gives up before that.
+                Err(_) => std::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+}
+
+struct HostListener {
+    events: Events,
+    host: Host,
+    port: u16,
+}
+
+impl Listener for HostListener {
+    fn local_addr(&self) -> SocketAddr {
+        SocketAddr::new(self.host.ip(), self.port)
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxByteStream, SocketAddr)>> {
+        let mut state = self.events.lock();
+        let backlog = state.hosts[self.host.0 as usize].listeners.get_mut(&self.port);
+        // The host has lost power, and this node with it.
+        let Some(backlog) = backlog else { return Poll::Pending };
+        match backlog.waiting.pop_front() {
+            Some((duplex, from)) => Poll::Ready(Ok((Box::pin(duplex), from))),
+            None => {
+                backlog.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for HostListener {
+    fn drop(&mut self) {
+        let backlog = self.events.lock().hosts[self.host.0 as usize].listeners.remove(&self.port);
+        drop(backlog);
+    }
+}
+
+/// One end of a connection.
+struct Duplex {
+    events: Events,
+    read: PipeId,
+    write: PipeId,
+}
+
+impl AsyncRead for Duplex {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.events.lock();
+        let Some(pipe) = state.pipes.get_mut(&self.read) else {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        };
+        if let Some(bytes) = pipe.unread.front_mut() {
+            let len = bytes.len().min(buffer.len());
+            bytes.copy_to_slice(&mut buffer[..len]);
+            if bytes.is_empty() {
+                pipe.unread.pop_front();
+            }
+            pipe.outstanding_bytes = pipe.outstanding_bytes.saturating_sub(len);
+            let writer = pipe.writer.take();
+            drop(state);
+            writer.into_iter().for_each(Waker::wake);
+            return Poll::Ready(Ok(len));
+        }
+        if pipe.reset {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if pipe.ended {
+            return Poll::Ready(Ok(0));
+        }
+        pipe.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Duplex {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.events.lock();
+        let Some(pipe) = state.pipes.get_mut(&self.write) else {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        };
+        if pipe.reset || pipe.is_finished {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let len = buffer.len().min(WINDOW_BYTES.saturating_sub(pipe.outstanding_bytes));
+        if len == 0 && !buffer.is_empty() {
+            pipe.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        pipe.outstanding_bytes += len;
+        let (from, to) = (pipe.from, pipe.to);
+        let bytes = Bytes::copy_from_slice(&buffer[..len]);
+        state.send(from, to, Some(self.write), len, What::Data { pipe: self.write, bytes });
+        Poll::Ready(Ok(len))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.events.lock();
+        if let Some(pipe) = state.pipes.get_mut(&self.write)
+            && !std::mem::replace(&mut pipe.is_finished, true)
+        {
+            let (from, to) = (pipe.from, pipe.to);
+            state.send(from, to, Some(self.write), 0, What::End { pipe: self.write });
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Duplex {
+    fn drop(&mut self) {
+        let mut state = self.events.lock();
+        let read = state.pipes.remove(&self.read);
+        let write = state.pipes.get(&self.write);
+        // Without a goodbye, or with data unread, the other end sees a reset, behind what was sent before.
+        let unread = read.is_some_and(|pipe| !pipe.unread.is_empty());
+        if let Some((from, to)) = write.filter(|pipe| unread || !pipe.is_finished).map(|pipe| (pipe.from, pipe.to)) {
+            state.send(from, to, Some(self.write), 0, What::Reset { pipe: self.write });
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What the nodes of a simulation run on: tokio's paused clock, a simulated network, tasks that a crash can end.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use avi_p2p::Platform;
+use avi_p2p::transport::{Network, Transport};
+use futures::future::BoxFuture;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::interpose;
+
+/// Polls in one virtual instant beyond which a run does not come from the spot.
+const MAX_POLLS_PER_INSTANT: u64 = 20_000_000;
+
+/// What one node runs on.
+#[derive(Clone)]
+pub struct SimPlatform {
+    transport: Arc<dyn Transport>,
+    epoch: Instant,
+    tasks: Tasks,
+}
+
+impl SimPlatform {
+    /// Must be made inside the simulation's runtime.
+    pub fn new(transport: Arc<dyn Transport>, tasks: Tasks) -> Self {
+        Self { transport, epoch: Instant::now(), tasks }
+    }
+}
+
+impl Platform for SimPlatform {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.tasks.spawn(task);
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn sleep_until(&self, moment: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep_until(self.epoch + moment))
+    }
+
+    fn network(&self) -> Network {
+        Network::Custom(self.transport.clone())
+    }
+}
+
+/// The tasks of one node, which end together when its host loses power.
+#[derive(Clone, Default)]
+pub struct Tasks(Arc<Mutex<Vec<AbortHandle>>>);
+
+impl Tasks {
+    /// Runs a task until its end, or until [`Tasks::end`].
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = tokio::spawn(Watched(Box::pin(task))).abort_handle();
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if tasks.len() == tasks.capacity() {
+            tasks.retain(|task| !task.is_finished());
+        }
+        tasks.push(handle);
+    }
+
+    /// Ends them all where they stand.
+    pub fn end(&self) {
+        let tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// A task that cannot keep virtual time from passing without being noticed.
+struct Watched(BoxFuture<'static, ()>);
+
+thread_local! {
+    static INSTANT: Cell<(Duration, u64)> = const { Cell::new((Duration::ZERO, 0)) };
+}
+
+impl Future for Watched {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let now = interpose::now();
+        let (last, polls) = INSTANT.get();
+        let polls = if last == now { polls + 1 } else { 1 };
+        INSTANT.set((now, polls));
+        assert!(polls < MAX_POLLS_PER_INSTANT, "livelock: {polls} polls at {now:?} of virtual time");
+        self.0.as_mut().poll(cx)
+    }
+}

@@ -1,0 +1,106 @@
+//! What did a run come to? The figures of the report, from the ledger.
+
+use std::time::Duration;
+
+use avi_p2p::Stats;
+
+use crate::ledger::Ledger;
+use crate::network::{Host, Network};
+use crate::plan::Plan;
+use crate::report::{Audio, Connections, Messages, Percentiles, Report, Sample, Violation, histogram};
+
+const BINS: usize = 40;
+
+/// How the run stands.
+pub fn sample(ledger: &Ledger, plan: &Plan, network: &dyn Network, now: Duration) -> Sample {
+    let up: Vec<_> = ledger.hosts.values().filter(|record| record.up_since.is_some()).collect();
+    let degrees: Vec<_> = up.iter().map(|record| record.peers.len()).collect();
+    Sample {
+        at: now.as_secs_f64(),
+        published: ledger.published,
+        delivered: ledger.delivered,
+        possible: possible(ledger, plan),
+        up: up.len() as u64,
+        degree_mean: degrees.iter().sum::<usize>() as f64 / degrees.len().max(1) as f64,
+        degree_max: degrees.iter().max().copied().unwrap_or_default() as u64,
+        bytes_sent: network.bytes_sent().iter().sum(),
+    }
+}
+
+/// Each message at each other honest node.
+fn possible(ledger: &Ledger, plan: &Plan) -> u64 {
+    ledger.published * (plan.honest as u64).saturating_sub(1)
+}
+
+/// The figures of a whole run.
+pub fn of(ledger: &Ledger, plan: &Plan, network: &dyn Network) -> Report {
+    let degrees: Vec<f64> = (0..plan.honest as u32)
+        .filter_map(|host| ledger.hosts.get(&Host(host)))
+        .filter(|record| record.up_since.is_some())
+        .map(|record| record.peers.len() as f64)
+        .collect();
+    let sum = |figure: fn(&Stats) -> u64| ledger.hosts.values().map(|record| figure(&record.stats)).sum();
+    let bytes = network.bytes_sent().into_iter().take(plan.honest).map(|bytes| bytes as f64);
+    Report {
+        trace: ledger.digest(),
+        messages: Messages {
+            published: ledger.published,
+            expired: ledger.expired,
+            possible: possible(ledger, plan),
+            delivered: ledger.delivered,
+            out_of_order: ledger.out_of_order,
+            latency_ms: Percentiles::of(ledger.latencies_ms.clone()),
+            latency_histogram: histogram(&ledger.latencies_ms, BINS),
+        },
+        audio: Audio {
+            calls: ledger.audio.calls,
+            failed: ledger.audio.failed,
+            sent: ledger.audio.sent,
+            received: ledger.audio.received,
+            missing: ledger.audio.missing,
+            latency_ms: Percentiles::of(ledger.audio.latencies_ms.clone()),
+        },
+        connections: Connections {
+            degree: Percentiles::of(degrees.clone()),
+            opened: sum(|stats| stats.connections_opened),
+            dials: sum(|stats| stats.dials),
+            dials_failed: sum(|stats| stats.dials_failed),
+            refused: sum(|stats| stats.inbound_refused),
+            degree_histogram: histogram(&degrees, plan_bins(&degrees)),
+        },
+        bytes_sent: Percentiles::of(bytes.collect()),
+        violation: ledger.violation.clone(),
+        ..Report::default()
+    }
+}
+
+/// One for each number of peers.
+fn plan_bins(degrees: &[f64]) -> usize {
+    degrees.iter().copied().fold(1.0, f64::max) as usize
+}
+
+/// A run whose timers do not tick looks deterministic, and proves nothing.
+pub fn check_heartbeats(ledger: &mut Ledger, plan: &Plan, end: Duration) {
+    // Gossipsub's heartbeat alone is one a second and node.
+    let due = plan.nodes as f64 * (end.as_secs_f64() - 10.0) * 0.3;
+    let fired = futures_timer::fired();
+    if plan.troubles.is_empty() && (fired as f64) < due {
+        let detail = format!("{fired} timers fired, at least {due:.0} were due: is futures-timer patched?");
+        ledger.violate("the timers of the stack tick", Host(0), detail);
+    }
+}
+
+/// A run that ended before its time.
+pub fn of_panic(panic: &str) -> Report {
+    let violation =
+        Violation { invariant: "nothing panics".to_owned(), detail: panic.to_owned(), ..Violation::default() };
+    Report { violation: Some(violation), ..Report::default() }
+}
+
+/// The most memory that the process has used.
+pub fn peak_memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
+}

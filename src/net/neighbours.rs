@@ -1,0 +1,45 @@
+//! Who is near, on a network that is not the operating system's?
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use futures::task::{AtomicWaker, waker};
+
+use crate::id::PeerId;
+use crate::net::wake::Flag;
+use crate::transport::Network;
+
+/// The hints of a pluggable network, polled only when there may be one.
+pub(super) struct Neighbours {
+    hints: BoxStream<'static, (PeerId, SocketAddr)>,
+    due: Arc<Flag>,
+    waker: Waker,
+}
+
+impl Neighbours {
+    /// None for a network of the operating system, where mDNS has the word.
+    pub(super) fn new(network: &Network, is_enabled: bool, task: Arc<AtomicWaker>) -> Self {
+        let hints = match network {
+            Network::Custom(transport) if is_enabled => transport.neighbours(),
+            _ => stream::pending().boxed(),
+        };
+        let due = Flag::new(task);
+        Self { hints, waker: waker(due.clone()), due }
+    }
+
+    pub(super) fn poll_next(&mut self) -> Option<(PeerId, SocketAddr)> {
+        if !self.due.take() {
+            return None;
+        }
+        match self.hints.poll_next_unpin(&mut Context::from_waker(&self.waker)) {
+            Poll::Ready(Some(hint)) => {
+                self.due.set();
+                Some(hint)
+            }
+            Poll::Ready(None) | Poll::Pending => None,
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! How do other nodes lead to more? Kademlia that asks its neighbours, and leaves every dial to the engine.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::task::{Context, Poll};
+
+use libp2p_core::transport::PortUse;
+use libp2p_core::{Endpoint, Multiaddr};
+use libp2p_identity::PeerId;
+use libp2p_kad::store::{MemoryStore, MemoryStoreConfig};
+use libp2p_kad::{self as kad, BucketInserts, Caching, Mode, QueryId, StoreInserts};
+use libp2p_swarm::behaviour::FromSwarm;
+use libp2p_swarm::{
+    ConnectionDenied, ConnectionId, NetworkBehaviour, StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent,
+    ToSwarm,
+};
+
+use crate::net::behaviour::WALK_TIMEOUT;
+use crate::net::gate::Refusal;
+
+/// Peers in one of the 256 buckets, for which upstream takes the memory at once. The table holds connected peers alone,
+/// and answers with 20.
+const BUCKET_PEERS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+/// Peers that a walk has heard of and nobody has asked for yet.
+const MAX_HEARD: usize = 1024;
+
+/// Upstream's Kademlia dials whomever it wants to ask, and asks everyone by itself whenever somebody new comes. Here it
+/// asks those who are connected, on the engine's order, and reports the others: whether to dial them is the engine's
+/// decision.
+pub(super) struct Routing {
+    kad: kad::Behaviour<MemoryStore>,
+    walk: Option<QueryId>,
+    /// The dial that the engine has just ordered.
+    engine_dial: Option<ConnectionId>,
+    heard: VecDeque<(PeerId, Vec<Multiaddr>)>,
+}
+
+impl Routing {
+    pub(super) fn new(local: PeerId) -> Self {
+        let mut config = kad::Config::new(StreamProtocol::new("/avi/kad/1.0.0"));
+        config
+            .set_query_timeout(WALK_TIMEOUT)
+            .set_kbucket_size(BUCKET_PEERS)
+            .set_kbucket_inserts(BucketInserts::Manual)
+            .set_periodic_bootstrap_interval(None)
+            .set_record_filtering(StoreInserts::FilterBoth)
+            .set_replication_interval(None)
+            .set_publication_interval(None)
+            .set_provider_publication_interval(None)
+            .set_caching(Caching::Disabled);
+        let store =
+            MemoryStoreConfig { max_records: 1, max_value_bytes: 64, max_providers_per_key: 1, max_provided_keys: 1 };
+        let mut kad = kad::Behaviour::with_config(local, MemoryStore::with_config(local, store), config);
+        // Upstream only answers others once somebody has confirmed an external address.
+        kad.set_mode(Some(Mode::Server));
+        Self { kad, walk: None, engine_dial: None, heard: VecDeque::new() }
+    }
+
+    /// The next dial with this id is the engine's.
+    pub(super) fn expect_dial(&mut self, connection: ConnectionId) {
+        self.engine_dial = Some(connection);
+    }
+
+    /// Tells others from now on where this peer can be reached, and nowhere else.
+    pub(super) fn set_route(&mut self, peer: PeerId, addresses: impl Iterator<Item = Multiaddr>) {
+        let mut addresses = addresses.peekable();
+        if addresses.peek().is_some() {
+            self.kad.remove_peer(&peer);
+        }
+        for address in addresses {
+            self.kad.add_address(&peer, address);
+        }
+    }
+
+    /// Begins a walk towards a key; `None` for this node's own. False while one is under way.
+    pub(super) fn walk(&mut self, local: PeerId, target: Option<[u8; 32]>) -> bool {
+        if self.walk.is_some() {
+            return false;
+        }
+        self.walk = Some(match target {
+            Some(key) => self.kad.get_closest_peers(key.to_vec()),
+            None => self.kad.get_closest_peers(local),
+        });
+        true
+    }
+
+    /// Whether an answer is of the walk under way. The last one ends it.
+    pub(super) fn is_walk(&mut self, query: QueryId, is_last: bool) -> bool {
+        let is_walk = self.walk == Some(query);
+        if is_walk && is_last {
+            self.walk = None;
+        }
+        is_walk
+    }
+
+    /// A peer that the walk would have asked if it were connected.
+    pub(super) fn take_heard(&mut self) -> Option<(PeerId, Vec<Multiaddr>)> {
+        self.heard.pop_front()
+    }
+
+    /// Ends what upstream has begun by itself.
+    fn end_other_queries(&mut self) {
+        for mut query in self.kad.iter_queries_mut() {
+            if Some(query.id()) != self.walk {
+                query.finish();
+            }
+        }
+    }
+}
+
+impl NetworkBehaviour for Routing {
+    type ConnectionHandler = <kad::Behaviour<MemoryStore> as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = kad::Event;
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        if self.engine_dial.take() == Some(connection) {
+            return Ok(Vec::new());
+        }
+        let known = self.kad.handle_pending_outbound_connection(connection, peer, addresses, role)?;
+        if let Some(peer) = peer
+            && self.heard.len() < MAX_HEARD
+        {
+            self.heard.push_back((peer, known));
+        }
+        Err(ConnectionDenied::new(Refusal("dials are the engine's")))
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.kad.handle_established_inbound_connection(connection, peer, local, remote)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.kad.handle_established_outbound_connection(connection, peer, address, role, port)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        // All that upstream does with a new address of this node is to begin a bootstrap of its own.
+        if !matches!(event, FromSwarm::NewListenAddr(_)) {
+            self.kad.on_swarm_event(event);
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
+        self.kad.on_connection_handler_event(peer, connection, event);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        let polled = self.kad.poll(cx);
+        self.end_other_queries();
+        polled
+    }
+}
