@@ -124,7 +124,7 @@ impl Engine {
         self.peers.handle_timeout(now);
         self.topics.handle_timeout(now, &mut self.out);
         self.streams.handle_timeout(now, &mut self.out);
-        self.walks.handle_timeout(now, &mut self.out);
+        self.walks.handle_timeout(now, self.peers.wants_more(), &mut self.out);
         self.advance(now);
     }
 
@@ -283,6 +283,7 @@ impl Engine {
         tracing::debug!(%peer, was_last, "disconnected");
         self.streams.on_disconnected(now, connection, self.peers.connection(&peer), &mut self.out);
         if was_last {
+            self.walks.hasten(now);
             self.topics.on_peer_gone(&peer);
             self.out.event(AviEvent::PeerDisconnected { peer_id: peer });
         }
@@ -294,7 +295,7 @@ impl Engine {
             self.out.net(NetAction::AddRoute { peer, addresses });
         }
         if is_new {
-            self.walks.on_new_peer(now);
+            self.walks.hasten(now);
         }
     }
 

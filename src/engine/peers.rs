@@ -488,6 +488,11 @@ impl Peers {
         found
     }
 
+    /// Whether discovered peers would be dialled.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.connected < self.dial_target()
+    }
+
     /// Discovered peers are dialled only up to half of `max_peers`: a mesh whose nodes are all full has no room for
     /// the next one.
     fn dial_target(&self) -> usize {

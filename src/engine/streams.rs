@@ -196,7 +196,9 @@ impl Streams {
     ) {
         // As many as a peer may ask for at once.
         let silent = self.of_peer(&peer, Phase::Unnamed);
-        if silent >= self.config.max_audio_streams.max(1) || self.streams.len() >= self.config.max_audio_streams + SPARE_STREAMS {
+        if silent >= self.config.max_audio_streams.max(1)
+            || self.streams.len() >= self.config.max_audio_streams + SPARE_STREAMS
+        {
             out.stats.streams_refused += 1;
             return out.net(NetAction::Reset { substream });
         }

@@ -70,8 +70,8 @@ impl Walks {
         }
     }
 
-    /// A peer has said who it is for the first time on a connection.
-    pub(crate) fn on_new_peer(&mut self, now: Time) {
+    /// There may be more to find, or more to be looked for: a peer has come or gone.
+    pub(crate) fn hasten(&mut self, now: Time) {
         if self.enabled {
             let earliest = self.ended.map_or(now + SETTLE, |ended| (ended + MIN_PAUSE).max(now + SETTLE));
             self.next = Some(self.next.map_or(earliest, |next| next.min(earliest)));
@@ -92,13 +92,15 @@ impl Walks {
         }
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Time, out: &mut Outbox) {
+    /// A node that has peers enough does not look for more by itself.
+    pub(crate) fn handle_timeout(&mut self, now: Time, wants_peers: bool, out: &mut Outbox) {
         match (self.running, self.next) {
             (Some(deadline), _) if deadline <= now => {
                 let timeout = AviP2pError::Timeout { operation: "the search for peers", after: WALK_WITHIN };
                 self.on_ended(now, Err(timeout), out);
             }
-            (None, Some(next)) if next <= now => self.begin(now, out),
+            (None, Some(next)) if next <= now && wants_peers => self.begin(now, out),
+            (None, Some(next)) if next <= now => self.next = Some(now + self.rng.jitter(MAX_PAUSE)),
             _ => {}
         }
     }

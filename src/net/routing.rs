@@ -11,8 +11,8 @@ use libp2p_kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p_kad::{self as kad, BucketInserts, Caching, Mode, QueryId, StoreInserts};
 use libp2p_swarm::behaviour::FromSwarm;
 use libp2p_swarm::{
-    ConnectionDenied, ConnectionId, NetworkBehaviour, StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent,
-    ToSwarm,
+    ConnectionDenied, ConnectionId, NetworkBehaviour, NotifyHandler, StreamProtocol, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
 };
 
 use crate::net::behaviour::WALK_TIMEOUT;
@@ -164,8 +164,14 @@ impl NetworkBehaviour for Routing {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        let polled = self.kad.poll(cx);
-        self.end_other_queries();
-        polled
+        loop {
+            let polled = self.kad.poll(cx);
+            self.end_other_queries();
+            match polled {
+                // A request, to whichever connection; answers go to the one that asked.
+                Poll::Ready(ToSwarm::NotifyHandler { handler: NotifyHandler::Any, .. }) if self.walk.is_none() => {}
+                polled => return polled,
+            }
+        }
     }
 }

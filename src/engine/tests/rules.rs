@@ -205,8 +205,8 @@ fn substreams_that_are_opened_and_left_silent_are_bounded() {
     for n in 0..100 {
         node.offered(n, 2);
     }
-    assert_eq!((node.contract.substreams(), node.stats().streams_refused), (4, 96), "of one peer");
-    for n in 3..13 {
+    assert_eq!((node.contract.substreams(), node.stats().streams_refused), (2, 98), "of one peer");
+    for n in 3..14 {
         node.connected(n.into(), n, Direction::Inbound);
         (0..4).for_each(|at| _ = node.offered(100 + u64::from(4 * n + at), n));
     }
