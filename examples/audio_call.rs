@@ -104,6 +104,7 @@ async fn wait_for_call(handle: &AviP2pHandle, events: &mut EventReceiver) -> Out
 }
 
 /// Writes what comes until the call ends, with silence for what is missing.
+/// Ctrl-C ends the recording too.
 async fn record<W: std::io::Write + std::io::Seek>(
     handle: &AviP2pHandle,
     events: &mut EventReceiver,
@@ -114,7 +115,11 @@ async fn record<W: std::io::Write + std::io::Seek>(
     let samples = media.sample_rate_hz as u64 * media.frame_duration_us as u64 / 1_000_000 * media.channels as u64;
     let (mut frames, mut missing) = (0, 0);
     loop {
-        match events.recv().await.ok_or("the node has stopped")? {
+        let event = tokio::select! {
+            event = events.recv() => event.ok_or("the node has stopped")?,
+            _ = tokio::signal::ctrl_c() => return Ok((frames, missing)),
+        };
+        match event {
             AviEvent::AudioData { stream_id, data, .. } if stream_id == stream => {
                 for sample in data.chunks_exact(2) {
                     wav.write_sample(i16::from_le_bytes([sample[0], sample[1]]))?;
@@ -169,7 +174,7 @@ async fn place_call(address: String, options: Options) -> Outcome {
         frame_duration_us: FRAME.as_micros() as u32,
     };
     let stream = connect(&handle, &mut events, media).await?;
-    send(&handle, stream, &audio).await?;
+    send(&handle, &mut events, stream, &audio).await?;
     println!("{:#?}", handle.audio_stats(stream).await?);
     handle.close_audio_stream(stream).await?;
     node.shutdown().await?;
@@ -194,17 +199,32 @@ async fn connect(handle: &AviP2pHandle, events: &mut EventReceiver, media: Media
     }
 }
 
-/// Sends the audio as a microphone would: a frame every 20 ms.
-async fn send(handle: &AviP2pHandle, stream: StreamId, audio: &Audio) -> Outcome {
-    let frame = audio.rate_hz as usize * FRAME.as_millis() as usize / 1000 * usize::from(audio.channels);
+/// Sends the audio as a microphone would: a frame every 20 ms. The call may end before that, at either end.
+async fn send(handle: &AviP2pHandle, events: &mut EventReceiver, stream: StreamId, audio: &Audio) -> Outcome {
+    let frame = (audio.rate_hz as usize * FRAME.as_millis() as usize / 1000 * usize::from(audio.channels)).max(1);
+    let mut frames = audio.samples.chunks(frame);
     let begun = Instant::now();
     let mut beat = tokio::time::interval(FRAME);
-    for samples in audio.samples.chunks(frame.max(1)) {
-        beat.tick().await;
-        let bytes = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-        handle.send_audio(stream, bytes).await?;
+    loop {
+        tokio::select! {
+            _ = beat.tick() => match frames.next() {
+                Some(samples) => {
+                    let bytes = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+                    handle.send_audio(stream, bytes).await?;
+                }
+                None => break,
+            },
+            event = events.recv() => match event {
+                Some(AviEvent::AudioStreamClosed { reason, .. }) => {
+                    return Err(format!("the call ended after {:?}: {reason:?}", begun.elapsed()).into());
+                }
+                Some(_) => {}
+                None => return Err("the node has stopped".into()),
+            },
+            _ = tokio::signal::ctrl_c() => break,
+        }
     }
-    println!("sent {} frames in {:?}", audio.samples.len().div_ceil(frame.max(1)), begun.elapsed());
+    println!("sent {} frames in {:?}", audio.samples.len().div_ceil(frame) - frames.len(), begun.elapsed());
     Ok(())
 }
 

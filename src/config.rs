@@ -59,7 +59,8 @@ pub enum Identity {
     /// A new key, and so a new peer id, at every start.
     #[default]
     Generated,
-    /// The 32 secret bytes of an Ed25519 key: the same peer id at every start.
+    /// The 32 secret bytes of an Ed25519 key: the same peer id at every start. Any 32 random bytes will do, once drawn
+    /// and then kept secret; no two nodes may have the same.
     Bytes([u8; 32]),
 }
 

@@ -7,7 +7,8 @@ use crate::id::{PeerId, StreamId};
 
 /// An event of a node, from [`EventReceiver::recv`](crate::EventReceiver::recv).
 ///
-/// Lifecycle events are kept until they are read, coalesced per peer and per stream. `Message`, `PublishExpired`,
+/// Lifecycle events are kept until they are read, up to a bound; what no longer holds is taken back, so that a call that
+/// was offered and withdrawn unread, or a peer that came and went, is never heard of. `Message`, `PublishExpired`,
 /// `AudioData` and `AudioGap` are bounded by [`Limits`](crate::Limits): the oldest go first, and `Lagged` says how many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -66,8 +67,8 @@ pub enum AviEvent {
         /// The payload.
         data: Vec<u8>,
     },
-    /// A message that was held for a first subscriber has not found one within `publish_hold`, or its path was
-    /// congested when it did. Nobody has received it.
+    /// A message that was held for a first subscriber has not found one within `publish_hold` or before the shutdown, or
+    /// its path was congested when it did. Nobody has received it.
     PublishExpired {
         /// The topic.
         topic: String,
@@ -75,6 +76,7 @@ pub enum AviEvent {
         data: Vec<u8>,
     },
     /// A peer asks for an audio stream: accept it, or reject it.
+    /// [`audio_stats`](crate::AviP2pHandle::audio_stats) has the media and label that it gave.
     AudioStreamRequested {
         /// Who asks.
         from: PeerId,
@@ -106,7 +108,7 @@ pub enum AviEvent {
         /// How many frames.
         missing: u64,
     },
-    /// A stream has ended; its last event.
+    /// A stream has ended; its last event. Its figures are gone.
     AudioStreamClosed {
         /// The other end.
         peer_id: PeerId,
@@ -119,7 +121,8 @@ pub enum AviEvent {
     Lagged {
         /// `Message` and `PublishExpired` events.
         messages: u64,
-        /// Audio frames, those of dropped `AudioGap` events included.
+        /// Audio frames of all streams together, those of dropped `AudioGap` events included. They are gaps that no
+        /// `AudioGap` reports: a call that must not drift in time is best read promptly.
         audio_frames: u64,
         /// Lifecycle events beyond `limits.event_lifecycle`, after coalescing.
         lifecycle: u64,

@@ -50,7 +50,7 @@ mod audio;
 #[cfg(any(feature = "unstable", not(feature = "runtime")))]
 pub mod engine;
 #[cfg(not(any(feature = "unstable", not(feature = "runtime"))))]
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod engine;
 #[cfg(any(feature = "unstable", not(feature = "runtime")))]
 pub mod wire;

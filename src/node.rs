@@ -44,7 +44,8 @@ pub struct AviP2pHandle {
 
 /// The events of a node, for one reader. Also a [`futures::Stream`].
 ///
-/// Reading slowly, or never, delays nobody: see [`AviEvent`] for what is kept and what is dropped then.
+/// Reading slowly, or never, delays nobody: see [`AviEvent`] for what is kept and what is dropped then. Dropping it says
+/// that nobody wants the events; the node runs on.
 pub struct EventReceiver {
     queue: Arc<EventQueue>,
 }
@@ -159,7 +160,8 @@ impl AviP2pHandle {
         self.done(Command::Unsubscribe { topic: topic.to_owned() }).await
     }
 
-    /// Sends a message to every subscriber of a topic, this node excepted. It need not be subscribed itself.
+    /// Sends a message to every subscriber of a topic, this node excepted. It need not be subscribed itself. The payload
+    /// may be empty.
     ///
     /// Without any subscriber the message is held for up to
     /// [`publish_hold`](crate::AviP2pConfig::publish_hold) and sent to the first one that appears; if none does, it
@@ -182,7 +184,7 @@ impl AviP2pHandle {
         self.request_stream_with(peer, StreamOptions::default()).await
     }
 
-    /// The same as [`request_audio_stream`](Self::request_audio_stream).
+    /// The same as [`request_audio_stream`](Self::request_audio_stream), in fewer letters.
     ///
     /// # Errors
     /// As there.
@@ -249,7 +251,8 @@ impl AviP2pHandle {
     /// those that were not known yet also come as [`AviEvent::PeerDiscovered`].
     ///
     /// # Errors
-    /// [`Disabled`](AviP2pError::Disabled) without `enable_kad`, [`NetworkError`](AviP2pError::NetworkError).
+    /// [`Disabled`](AviP2pError::Disabled) without `enable_kad`; [`NetworkError`](AviP2pError::NetworkError) or
+    /// [`Timeout`](AviP2pError::Timeout) if no peer answers.
     pub async fn discover_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
         self.peers(Command::DiscoverPeers).await
     }

@@ -15,6 +15,7 @@
 mod io;
 mod mailbox;
 mod outbox;
+mod peer;
 mod peers;
 mod rng;
 mod stream;
@@ -27,6 +28,7 @@ mod walks;
 
 use std::time::Duration;
 
+pub use crate::id::Topic;
 pub use io::{
     Answer, Command, CommandId, ConnectionId, DialFailure, DialId, Direction, Input, NetAction, NetEvent, Output,
     PublishId, PublishOutcome, Reply, SubstreamId,
@@ -209,7 +211,7 @@ impl Engine {
             NetEvent::Identified { peer, name, addresses } => self.on_identified(now, peer, name, addresses),
             NetEvent::Foreign { peer } => {
                 out.stats.foreign_peers += 1;
-                let connections = self.peers.on_foreign(&peer);
+                let connections = self.peers.on_foreign(&peer, out);
                 connections.into_iter().for_each(|connection| out.net(NetAction::Disconnect { connection }));
             }
             NetEvent::Pong { peer, rtt } => self.peers.on_pong(&peer, rtt),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::io::{ConnectionId, DialFailure, DialId, Direction, NetAction};
 use super::outbox::Outbox;
+use super::peer::{Bootstrap, Connection, FIRST_BACKOFF, MAX_BACKOFF, Peer, State, backoff, is_loopback};
 use super::rng::Rng;
 use super::time::{Time, TimerTable};
 use crate::config::AviP2pConfig;
@@ -12,10 +13,6 @@ use crate::event::{AviEvent, DiscoverySource};
 use crate::id::PeerId;
 use crate::stats::PeerInfo;
 
-/// First wait before a peer is dialled again. It doubles with every failure.
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// Longest wait, before jitter.
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// A discovered peer is forgotten after this many failed dials in a row, about eleven minutes.
 const MAX_FAILURES: u32 = 16;
 /// Two connections are a simultaneous dial if the older one is younger than this. Otherwise the other end has lost the
@@ -26,64 +23,6 @@ const SIMULTANEOUS: Duration = Duration::from_secs(5);
 const RESERVE: usize = 8;
 /// How long a peer stays at least: long enough to hear of others.
 const SETTLED: Duration = Duration::from_secs(3);
-
-/// Where a peer stands.
-#[derive(Debug)]
-enum State {
-    /// Waits for its turn in the dial budget. Next: `Dialing`, `Connected`, forgotten.
-    Known,
-    /// A dial is under way. Next: `Connected`, `Backoff`, forgotten.
-    Dialing,
-    /// At least one connection. Next: `Backoff`, forgotten if nothing says where it can be dialled.
-    Connected { since: Time, connections: Vec<Connection> },
-    /// Waits for its timer; without one, its bootstrap entry dials it. Next: `Known`, `Connected`, forgotten.
-    Backoff,
-}
-
-#[derive(Debug)]
-struct Connection {
-    id: ConnectionId,
-    since: Time,
-    /// Whether it stays within this machine.
-    is_loopback: bool,
-}
-
-#[derive(Debug)]
-struct Peer {
-    state: State,
-    source: DiscoverySource,
-    /// Where this node has reached it.
-    proven: Option<String>,
-    /// Where others say that it is; the newest last.
-    hints: Vec<String>,
-    name: Option<String>,
-    rtt: Option<Duration>,
-    /// Failed dials in a row.
-    failures: u32,
-}
-
-/// An entry of `bootstrap_peers`.
-#[derive(Debug)]
-struct Bootstrap {
-    /// As configured.
-    address: String,
-    /// Without the peer id.
-    dial_address: String,
-    /// Who it must be, if the configuration says so.
-    pinned: Option<PeerId>,
-    /// Who answered last.
-    peer: Option<PeerId>,
-    failures: u32,
-    /// Whether the last dial found this node itself.
-    is_myself: bool,
-    waits: bool,
-}
-
-impl Bootstrap {
-    fn is(&self, id: &PeerId) -> bool {
-        self.peer.as_ref().or(self.pinned.as_ref()) == Some(id)
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
@@ -398,8 +337,14 @@ impl Peers {
         (addresses, peer.name.replace(name).is_none())
     }
 
-    /// A connected peer is not of this kind of mesh, and is not dialled again unless it is heard of anew.
-    pub(crate) fn on_foreign(&mut self, id: &PeerId) -> Vec<ConnectionId> {
+    /// A connected peer is not of this kind of mesh. It is not dialled again unless it is heard of anew, or is an entry
+    /// of `bootstrap_peers`: then seldom.
+    pub(crate) fn on_foreign(&mut self, id: &PeerId, out: &mut Outbox) -> Vec<ConnectionId> {
+        for entry in self.bootstrap.iter_mut().filter(|entry| entry.is(id)) {
+            entry.is_foreign = true;
+            let (address, reason) = (entry.address.clone(), "it is no node of AVI".to_owned());
+            out.event(AviEvent::BootstrapFailed { address, reason, retry_in: MAX_BACKOFF });
+        }
         let Some(peer) = self.peers.get_mut(id) else { return Vec::new() };
         (peer.proven, peer.hints) = (None, Vec::new());
         match &peer.state {
@@ -482,6 +427,7 @@ impl Peers {
         for (index, entry) in self.bootstrap.iter_mut().enumerate().filter(|(_, entry)| entry.is(id)) {
             found = true;
             entry.waits = false;
+            let pause = if std::mem::take(&mut entry.is_foreign) { MAX_BACKOFF } else { pause };
             let wait = self.rng.jitter(pause);
             self.timers.set(Target::Bootstrap(index), now + wait);
         }
@@ -519,60 +465,4 @@ impl Peers {
         tracing::debug!(address, reason, ?retry_in, "bootstrap peer cannot be reached");
         out.event(AviEvent::BootstrapFailed { address, reason, retry_in });
     }
-}
-
-impl Peer {
-    fn new(source: DiscoverySource) -> Self {
-        Self { state: State::Known, source, proven: None, hints: Vec::new(), name: None, rtt: None, failures: 0 }
-    }
-
-    /// Where to dial it, the likeliest first.
-    fn addresses(&self) -> Vec<String> {
-        let hints = self.hints.iter().rev().filter(|hint| self.proven.as_ref() != Some(hint));
-        self.proven.iter().chain(hints).cloned().collect()
-    }
-
-    fn can_be_dialled(&self) -> bool {
-        self.proven.is_some() || !self.hints.is_empty()
-    }
-
-    /// Remembers at most `max` hints. Returns whether one was new.
-    fn hear(&mut self, addresses: Vec<String>, max: usize) -> bool {
-        let mut is_news = false;
-        for address in addresses.into_iter().take(max) {
-            let before = self.hints.len();
-            self.hints.retain(|other| *other != address);
-            is_news |= self.hints.len() == before && self.proven.as_ref() != Some(&address);
-            self.hints.push(address);
-        }
-        self.hints.drain(..self.hints.len().saturating_sub(max));
-        is_news
-    }
-}
-
-impl Bootstrap {
-    fn new(address: &str) -> Self {
-        let (dial_address, pinned) = match address.split_once("/p2p/") {
-            Some((dial_address, peer)) => (dial_address.to_owned(), Some(PeerId::new(peer))),
-            None => (address.to_owned(), None),
-        };
-        Self {
-            address: address.to_owned(),
-            dial_address,
-            pinned,
-            peer: None,
-            failures: 0,
-            is_myself: false,
-            waits: true,
-        }
-    }
-}
-
-fn backoff(failures: u32) -> Duration {
-    FIRST_BACKOFF.saturating_mul(1 << failures.min(6)).min(MAX_BACKOFF)
-}
-
-/// An address of loopback is of use only to those who reach the peer over loopback.
-fn is_loopback(address: &str) -> bool {
-    address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")
 }

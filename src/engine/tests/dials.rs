@@ -365,3 +365,18 @@ fn a_peer_that_is_not_connected_cannot_say_where_it_listens() {
     node.identified(2, &["/ip4/192.0.2.1/tcp/1"]);
     assert_eq!((node.take_actions(), node.peer_info(2)), (vec![], None));
 }
+
+#[test]
+fn a_full_node_makes_room_for_those_who_come() {
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 8, ..config() });
+    (2..10).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
+    node.net(NetEvent::InboundRefused);
+    let parted = |node: &mut Node| {
+        let actions = node.take_actions();
+        actions.into_iter().filter(|action| matches!(action, NetAction::Disconnect { .. })).count()
+    };
+    assert_eq!(parted(&mut node), 0, "nobody goes before they could hear of others");
+    node.wait(secs(3));
+    node.net(NetEvent::InboundRefused);
+    assert_eq!((parted(&mut node), node.stats().peers_pruned), (1, 1));
+}
