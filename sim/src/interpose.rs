@@ -70,6 +70,12 @@ pub fn now() -> Duration {
     THREAD.with(Simulated::virtual_now).unwrap_or_default()
 }
 
+/// Says what time it is outside of any runtime, for a simulation with more than one. A runtime that is made now has a
+/// clock that begins there.
+pub fn set_now(now: Duration) {
+    THREAD.with(|thread| thread.now.set(now));
+}
+
 /// What this thread was asked so far.
 pub fn asked() -> Asked {
     THREAD.with(|thread| Asked { clock: thread.clock_calls.get(), random: thread.draws.get() })

@@ -15,8 +15,9 @@ pub mod plan;
 mod platform;
 mod random;
 pub mod report;
+mod runner;
 pub mod scenario;
 mod summary;
 mod world;
 
-pub use world::{NetworkKind, Options, run};
+pub use runner::{NetworkKind, Options, Unsupported, run};

@@ -1,104 +1,23 @@
-//! How is a run carried out? A fresh thread, a paused clock, the plan's actions at their times.
+//! What is there in a run, and what does the plan do to it, whichever network carries it?
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use avi_p2p::{AviP2pConfig, Identity, Limits};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::time::Instant;
 
 use crate::app::{self, Order, Reading, Setup};
 use crate::audit::{self, Check};
 use crate::interpose;
 use crate::ledger::Shared;
-use crate::network::events::Events;
 use crate::network::{CutId, Host, Network, PORT};
 use crate::plan::{Action, Plan};
 use crate::platform::{SimPlatform, Tasks};
 use crate::report::{Report, Sample, Span};
 use crate::scenario::Scenario;
 use crate::{hostile, summary};
-
-/// What is run.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The scenario's name or file.
-    pub scenario: String,
-    /// How many honest nodes.
-    pub nodes: usize,
-    /// Where all that is drawn comes from.
-    pub seed: u64,
-    /// How many virtual seconds, if not as many as the scenario says.
-    pub seconds: Option<f64>,
-    /// Over which network.
-    pub network: NetworkKind,
-}
-
-/// The networks to choose from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NetworkKind {
-    /// Ours: event-driven, for meshes of any size.
-    Events,
-    /// turmoil, as a cross-check by an independent simulator.
-    Turmoil,
-}
-
-impl fmt::Display for NetworkKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Events => "events",
-            Self::Turmoil => "turmoil",
-        })
-    }
-}
-
-impl FromStr for NetworkKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "events" => Ok(Self::Events),
-            "turmoil" => Ok(Self::Turmoil),
-            other => Err(format!("{other}: expected events or turmoil")),
-        }
-    }
-}
-
-/// Runs a scenario on a thread of its own. `progress` says how many virtual milliseconds have passed.
-///
-/// One simulation a process: a second one would find what the first left in the counters of the crates below.
-pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> Report {
-    let began = std::time::Instant::now();
-    let plan = Plan::draw(&scenario, options.nodes, options.seed);
-    let seed = options.seed;
-    let description = scenario.description.clone();
-    let simulation = std::thread::Builder::new().name("simulation".to_owned()).stack_size(16 << 20).spawn(move || {
-        interpose::begin(seed);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        let runtime = runtime.expect("a runtime without I/O needs nothing of the system");
-        let report = runtime.block_on(async { World::new(scenario, plan, seed).conduct(&progress).await });
-        // Nodes that still run would say goodbye to a world that is over.
-        runtime.shutdown_background();
-        report
-    });
-    let report = simulation.map_err(|error| error.to_string()).and_then(|thread| {
-        thread.join().map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or("a panic".to_owned()))
-    });
-    let mut report = report.unwrap_or_else(|panic| summary::of_panic(&panic));
-    report.scenario = options.scenario.clone();
-    report.description = description;
-    report.nodes = options.nodes;
-    report.seed = options.seed;
-    report.network = options.network.to_string();
-    report.wall_seconds = began.elapsed().as_secs_f64();
-    report.peak_memory_bytes = summary::peak_memory_bytes();
-    report
-}
 
 /// A run under way.
 pub(crate) struct World {
@@ -112,6 +31,9 @@ pub(crate) struct World {
     cuts: BTreeMap<usize, Vec<CutId>>,
     pub(crate) timeline: Vec<Sample>,
     panics: Arc<Mutex<Option<String>>>,
+    actions: VecDeque<(Duration, Action)>,
+    checks: VecDeque<(Duration, Check)>,
+    next_sample: Duration,
 }
 
 struct Running {
@@ -120,55 +42,50 @@ struct Running {
 }
 
 impl World {
-    /// Must be made inside the simulation's runtime.
-    fn new(scenario: Scenario, plan: Plan, seed: u64) -> Self {
-        let network = Events::new(plan.hosts, &scenario.link, seed);
-        tokio::spawn(network.clone().pump());
+    /// A world at its beginning.
+    pub(crate) fn new(scenario: Scenario, plan: Plan, seed: u64, network: Arc<dyn Network>) -> Self {
         let node = &scenario.node;
         let ledger = Shared::new(plan.honest, node.max_peers, node.max_audio_streams);
         Self {
             ledger,
-            network: Arc::new(network),
+            network,
             running: BTreeMap::new(),
             generations: BTreeMap::new(),
             cuts: BTreeMap::new(),
             timeline: Vec::new(),
             panics: catch_panics(),
+            actions: plan.actions.clone().into(),
+            checks: audit::checks(&plan, &scenario.expect).into(),
+            next_sample: Duration::from_secs(1),
             scenario,
             plan,
             seed,
         }
     }
 
-    /// Carries the plan out, and looks at what comes of it.
-    async fn conduct(mut self, progress: &AtomicU64) -> Report {
-        let epoch = Instant::now();
-        let actions = std::mem::take(&mut self.plan.actions);
-        self.plan.actions = actions.clone();
-        let mut actions = actions.into_iter().peekable();
-        let checks: Vec<(Duration, Check)> = audit::checks(&self.plan, &self.scenario.expect);
-        let mut checks = checks.into_iter().peekable();
-        let mut tick = Duration::from_secs(1);
-        loop {
-            let next = [actions.peek().map(|(at, _)| *at), checks.peek().map(|(at, _)| *at), Some(tick)];
-            let next = next.into_iter().flatten().min().unwrap_or(tick).min(self.plan.end);
-            tokio::time::sleep_until(epoch + next).await;
-            progress.store(next.as_millis() as u64, Ordering::Relaxed);
-            while let Some((_, action)) = actions.next_if(|(at, _)| *at <= next) {
-                self.act(action);
-            }
-            while let Some((_, check)) = checks.next_if(|(at, _)| *at <= next) {
-                audit::check(&mut self.ledger.lock(), &self.plan, next, check);
-            }
-            if tick <= next {
-                self.sample(next);
-                tick += Duration::from_secs(1);
-            }
-            self.notice_panics();
-            if next >= self.plan.end || self.ledger.lock().violation.is_some() {
-                return self.conclude(next);
-            }
+    /// When there is something to do next.
+    pub(crate) fn next(&self) -> Duration {
+        let (action, check) = (self.actions.front().map(|(at, _)| *at), self.checks.front().map(|(at, _)| *at));
+        let next = [action, check].into_iter().flatten().fold(self.next_sample, Duration::min);
+        next.min(self.plan.end)
+    }
+
+    /// Does what is due, and looks at what came of the rest. Returns whether the run is over.
+    pub(crate) fn turn(&mut self, now: Duration) -> bool {
+        while self.actions.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, action)) = self.actions.pop_front() else { break };
+            self.act(action);
         }
+        while self.checks.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, check)) = self.checks.pop_front() else { break };
+            audit::check(&mut self.ledger.lock(), &self.plan, now, check);
+        }
+        if self.next_sample <= now {
+            self.sample(now);
+            self.next_sample += Duration::from_secs(1);
+        }
+        self.notice_panics();
+        now >= self.plan.end || self.ledger.lock().violation.is_some()
     }
 
     fn act(&mut self, action: Action) {
@@ -210,7 +127,6 @@ impl World {
         *generation += 1;
         self.network.power(host, true);
         let tasks = Tasks::default();
-        let platform = SimPlatform::new(self.network.transport(host), tasks.clone());
         let (orders, inbox) = unbounded_channel();
         let setup = Setup {
             host,
@@ -224,8 +140,13 @@ impl World {
             seed: self.seed,
             lan: self.scenario.topology.lan.then(|| self.network.clone()),
         };
-        tasks.spawn(app::run(setup, platform, inbox, self.ledger.clone()));
-        self.running.insert(host, Running { orders, tasks });
+        let (transport, ledger) = (self.network.transport(host), self.ledger.clone());
+        self.running.insert(host, Running { orders, tasks: tasks.clone() });
+        let software = move || {
+            let platform = SimPlatform::new(transport, tasks.clone());
+            tasks.spawn(app::run(setup, platform, inbox, ledger));
+        };
+        self.network.launch(host, Box::new(software));
     }
 
     fn config(&self, host: Host) -> AviP2pConfig {
@@ -275,10 +196,12 @@ impl World {
         for (index, host) in outsiders.map(Host).enumerate() {
             let transport = self.network.transport(host);
             let seed = self.seed ^ u64::from(host.0);
-            match index < self.scenario.hostile.garbage {
-                true => tokio::spawn(hostile::garbage(transport, targets.clone(), seed)),
-                false => tokio::spawn(hostile::dial_storm(transport, targets.clone(), seed)),
+            let (is_garbage, targets) = (index < self.scenario.hostile.garbage, targets.clone());
+            let software = move || match is_garbage {
+                true => drop(tokio::spawn(hostile::garbage(transport, targets, seed))),
+                false => drop(tokio::spawn(hostile::dial_storm(transport, targets, seed))),
             };
+            self.network.launch(host, Box::new(software));
         }
     }
 
@@ -298,7 +221,8 @@ impl World {
         }
     }
 
-    fn conclude(self, end: Duration) -> Report {
+    /// What the run came to.
+    pub(crate) fn conclude(self, end: Duration) -> Report {
         let mut ledger = self.ledger.lock();
         audit::at_the_end(&mut ledger, &self.plan);
         summary::check_heartbeats(&mut ledger, &self.plan, end);

@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 
 use avi_sim::html::RenderError;
 use avi_sim::scenario::{BUILTIN, Scenario, ScenarioError, Seconds};
-use avi_sim::{NetworkKind, Options};
+use avi_sim::{NetworkKind, Options, Unsupported};
 use clap::{Args, Parser, Subcommand};
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use thiserror::Error;
@@ -70,6 +70,8 @@ enum CliError {
     Scenario(#[from] ScenarioError),
     #[error("with --seconds {seconds}, {field} = {value}: expected {expected}")]
     Seconds { seconds: f64, field: String, value: String, expected: String },
+    #[error("{scenario}: {error}")]
+    Unsupported { scenario: String, error: Unsupported },
     #[error("{file}: {error}")]
     File { file: String, error: io::Error },
     #[error("{file} is not a report of `run --json`: {error}")]
@@ -117,6 +119,8 @@ impl Setup {
     /// The scenario, as long as it was asked for.
     fn load(&self) -> Result<Scenario, CliError> {
         let mut scenario = Scenario::load(&self.scenario)?;
+        let unsupported = |error| CliError::Unsupported { scenario: self.scenario.clone(), error };
+        self.network.supports(&scenario).map_err(unsupported)?;
         let Some(seconds) = self.seconds else { return Ok(scenario) };
         scenario.seconds = Seconds(seconds);
         // What was within the scenario's own length may now be outside.

@@ -12,15 +12,15 @@ use std::time::Duration;
 use avi_p2p::PeerId;
 use avi_p2p::transport::{BoxByteStream, Listener, Transport};
 use bytes::{Buf, Bytes};
-use futures::channel::mpsc::{UnboundedSender, unbounded};
+use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncWrite};
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
-use super::{CutId, Group, Host, Network, PORT};
+use super::lan::Lan;
+use super::{CutId, Group, Host, Network, PORT, Software, latency};
 use crate::random::{Random, mix};
 use crate::scenario::{Link, PartitionMode};
 
@@ -55,8 +55,7 @@ struct State {
     /// What the cuts hold, in order.
     held: Vec<Due>,
     digest: u64,
-    announced: BTreeMap<Host, PeerId>,
-    listening_in: Vec<UnboundedSender<(PeerId, SocketAddr)>>,
+    lan: Lan,
 }
 
 #[derive(Default)]
@@ -168,8 +167,7 @@ impl Events {
             next_cut: 0,
             held: Vec::new(),
             digest: seed,
-            announced: BTreeMap::new(),
-            listening_in: Vec::new(),
+            lan: Lan::default(),
         };
         Self { state: Arc::new_cyclic(|me| Mutex::new(state(me))) }
     }
@@ -315,7 +313,7 @@ impl State {
             }
         }
         let jitter = Duration::from_secs_f64(self.link.jitter_ms / 1000.0 * self.random.unit());
-        let mut at = departs + self.latency(from, to) + jitter + self.slower;
+        let mut at = departs + latency(&self.link, self.seed, from, to) + jitter + self.slower;
         if let Some(pipe) = pipe.and_then(|pipe| self.pipes.get_mut(&pipe)) {
             at = at.max(pipe.last_at);
             pipe.last_at = at;
@@ -330,14 +328,6 @@ impl State {
         if is_next && let Some(pump) = self.pump.take() {
             pump.wake();
         }
-    }
-
-    /// The same for both directions of a pair, and for the whole run.
-    fn latency(&self, a: Host, b: Host) -> Duration {
-        let pair = u64::from(a.0.min(b.0)) << 32 | u64::from(a.0.max(b.0));
-        let part = (mix(self.seed, pair) >> 11) as f64 / (1u64 << 53) as f64;
-        let Link { latency_min_ms: low, latency_max_ms: high, .. } = self.link;
-        Duration::from_secs_f64((low + (high - low) * part) / 1000.0)
     }
 
     fn cut(&self, from: Host, to: Host) -> Option<PartitionMode> {
@@ -378,14 +368,16 @@ impl Aftermath {
 }
 
 impl Network for Events {
+    fn launch(&self, _: Host, software: Software) {
+        software();
+    }
+
     fn transport(&self, host: Host) -> Arc<dyn Transport> {
         Arc::new(HostTransport { events: self.clone(), host })
     }
 
     fn announce(&self, host: Host, peer: PeerId) {
-        let mut state = self.lock();
-        state.announced.insert(host, peer.clone());
-        state.listening_in.retain(|ear| ear.unbounded_send((peer.clone(), host.socket())).is_ok());
+        self.lock().lan.announce(host, peer);
     }
 
     fn power(&self, host: Host, on: bool) {
@@ -448,13 +440,7 @@ struct HostTransport {
 
 impl Transport for HostTransport {
     fn neighbours(&self) -> BoxStream<'static, (PeerId, SocketAddr)> {
-        let (ear, heard) = unbounded();
-        let mut state = self.events.lock();
-        for (host, peer) in &state.announced {
-            let _ = ear.unbounded_send((peer.clone(), host.socket()));
-        }
-        state.listening_in.push(ear);
-        heard.boxed()
+        self.events.lock().lan.listen_in()
     }
 
     fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {

@@ -1,6 +1,8 @@
 //! Over what do the nodes of a simulation talk?
 
 pub mod events;
+mod lan;
+pub mod turmoil;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,7 +11,8 @@ use std::time::Duration;
 use avi_p2p::PeerId;
 use avi_p2p::transport::Transport;
 
-use crate::scenario::PartitionMode;
+use crate::random::mix;
+use crate::scenario::{Link, PartitionMode};
 
 /// The port that every node listens on.
 pub const PORT: u16 = 4001;
@@ -51,8 +54,22 @@ pub struct CutId(pub u64);
 /// A group of hosts on one side of a partition.
 pub type Group = std::collections::BTreeSet<Host>;
 
+/// What a host does when it has started, as a function that begins it in the runtime it is called in.
+pub type Software = Box<dyn FnOnce() + Send>;
+
+/// One way between two hosts, without jitter: the same in both directions, and for the whole run.
+fn latency(link: &Link, seed: u64, a: Host, b: Host) -> Duration {
+    let pair = u64::from(a.0.min(b.0)) << 32 | u64::from(a.0.max(b.0));
+    let part = (mix(seed, pair) >> 11) as f64 / (1u64 << 53) as f64;
+    let (low, high) = (link.latency_min_ms, link.latency_max_ms);
+    Duration::from_secs_f64((low + (high - low) * part) / 1000.0)
+}
+
 /// A simulated network, with what can go wrong in it.
 pub trait Network: Send + Sync {
+    /// Begins what a host that is on does.
+    fn launch(&self, host: Host, software: Software);
+
     /// What a host's node listens and dials on.
     fn transport(&self, host: Host) -> Arc<dyn Transport>;
 
