@@ -122,6 +122,7 @@ impl App {
                 biased;
                 order = orders.recv() => match order {
                     None | Some(Order::Leave) => return self.ledger.lock().on_leave(self.setup.host),
+                    Some(Order::Wake) => self.wake(&mut events).await,
                     Some(order) => self.obey(order).await,
                 },
                 event = events.recv(), if is_reading => match event {
@@ -138,10 +139,26 @@ impl App {
             Order::Publish { topic, message } => self.publish(topic, message).await,
             Order::Call { call } => self.call(call).await,
             Order::Sample => self.sample().await,
-            Order::Wake => self.setup.reading = Reading::Promptly,
             Order::Flood => self.jobs.push(Box::pin(flood(self.handle.clone(), self.setup.message_bytes))),
             Order::FloodStreams => self.jobs.push(Box::pin(flood_streams(self.handle.clone()))),
-            Order::Leave => {}
+            // Taken care of before.
+            Order::Wake | Order::Leave => {}
+        }
+    }
+
+    /// Reads what has waited, which must have been bounded.
+    async fn wake(&mut self, events: &mut EventReceiver) {
+        self.setup.reading = Reading::Promptly;
+        let waiting: Vec<_> = std::iter::from_fn(|| events.try_recv()).collect();
+        let max = self.setup.config.limits.event_messages;
+        let messages = waiting.iter().filter(|event| matches!(event, AviEvent::Message { .. })).count();
+        let frames = waiting.iter().filter(|event| matches!(event, AviEvent::AudioData { .. })).count();
+        if messages > max || frames > max {
+            let detail = format!("{messages} messages and {frames} frames waited, {max} of each may");
+            self.ledger.lock().violate("what waits for a slow application is bounded", self.setup.host, detail);
+        }
+        for event in waiting {
+            self.react(event).await;
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use avi_p2p::{AviEvent, AviP2pError, PeerId, Stats, StreamId};
+use avi_p2p::{AviEvent, AviP2pError, PeerId, Stats, StreamCloseReason, StreamId};
 use sha2::{Digest, Sha256};
 
 use crate::interpose;
@@ -21,10 +21,11 @@ const NOISE: u64 = u64::MAX;
 pub struct Shared(Arc<Mutex<Ledger>>);
 
 impl Shared {
-    /// An empty ledger; members from `honest` on break the rules.
-    pub fn new(honest: usize, max_peers: usize, max_audio_streams: usize) -> Self {
+    /// An empty ledger; members from `honest` on break the rules. In a calm run nothing goes wrong on purpose.
+    pub fn new(honest: usize, is_calm: bool, max_peers: usize, max_audio_streams: usize) -> Self {
         let ledger = Ledger {
             honest,
+            is_calm,
             max_peers,
             max_audio_streams,
             digest: Sha256::new(),
@@ -63,6 +64,7 @@ pub struct StreamKey {
 /// What happened so far.
 pub struct Ledger {
     honest: usize,
+    is_calm: bool,
     max_peers: usize,
     max_audio_streams: usize,
     digest: Sha256,
@@ -277,7 +279,8 @@ impl Ledger {
                     stream.next_frame += missing;
                 }
             }
-            AviEvent::AudioStreamClosed { stream_id, .. } => {
+            AviEvent::AudioStreamClosed { peer_id, stream_id, reason } => {
+                self.on_close(host, peer_id, reason);
                 if let Some(stream) = self.on_stream(key(*stream_id), event) {
                     stream.is_closed = true;
                 }
@@ -287,6 +290,18 @@ impl Ledger {
                 self.audio.missing += audio_frames;
             }
             _ => {}
+        }
+    }
+
+    /// Honest nodes keep the protocol, always; and in a calm network they say goodbye.
+    fn on_close(&mut self, host: Host, peer: &PeerId, reason: &StreamCloseReason) {
+        let is_wrong = match reason {
+            StreamCloseReason::Protocol(_) => true,
+            StreamCloseReason::Error(_) | StreamCloseReason::PeerDisconnected => self.is_calm,
+            _ => false,
+        };
+        if is_wrong && self.is_honest(peer) {
+            self.violate("a call between honest nodes ends with a goodbye", host, format!("{reason:?}"));
         }
     }
 

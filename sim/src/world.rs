@@ -45,7 +45,8 @@ impl World {
     /// A world at its beginning.
     pub(crate) fn new(scenario: Scenario, plan: Plan, seed: u64, network: Arc<dyn Network>) -> Self {
         let node = &scenario.node;
-        let ledger = Shared::new(plan.honest, node.max_peers, node.max_audio_streams);
+        let is_calm = plan.troubles.is_empty() && plan.honest == plan.hosts;
+        let ledger = Shared::new(plan.honest, is_calm, node.max_peers, node.max_audio_streams);
         Self {
             ledger,
             network,
