@@ -1,26 +1,24 @@
 //! An event-driven network: what is under way waits in a heap for its time, and an idle mesh costs nothing.
 
+mod host;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use avi_p2p::PeerId;
-use avi_p2p::transport::{BoxByteStream, Listener, Transport};
-use bytes::{Buf, Bytes};
-use futures::FutureExt;
+use avi_p2p::transport::Transport;
+use bytes::Bytes;
 use futures::channel::oneshot;
-use futures::future::BoxFuture;
-use futures::io::{AsyncRead, AsyncWrite};
-use futures::stream::BoxStream;
 use tokio::time::Instant;
 
+use self::host::{Duplex, HostTransport};
 use super::lan::Lan;
-use super::{CutId, Group, Host, Network, PORT, Software, latency};
+use super::{CutId, Group, Host, Network, Software, latency};
 use crate::random::{Random, mix};
 use crate::scenario::{Link, PartitionMode};
 
@@ -430,175 +428,5 @@ impl Network for Events {
 
     fn digest(&self) -> u64 {
         self.lock().digest
-    }
-}
-
-struct HostTransport {
-    events: Events,
-    host: Host,
-}
-
-impl Transport for HostTransport {
-    fn neighbours(&self) -> BoxStream<'static, (PeerId, SocketAddr)> {
-        self.events.lock().lan.listen_in()
-    }
-
-    fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        let (events, host) = (self.events.clone(), self.host);
-        async move {
-            let mut state = events.lock();
-            let listeners = &mut state.hosts.get_mut(host.0 as usize).ok_or(io::ErrorKind::AddrNotAvailable)?.listeners;
-            let port = if address.port() == 0 { PORT } else { address.port() };
-            if address.ip() != host.ip() {
-                return Err(io::ErrorKind::AddrNotAvailable.into());
-            }
-            if listeners.contains_key(&port) {
-                return Err(io::ErrorKind::AddrInUse.into());
-            }
-            listeners.insert(port, Backlog::default());
-            drop(state);
-            Ok(Box::new(HostListener { events, host, port }) as Box<dyn Listener>)
-        }
-        .boxed()
-    }
-
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxByteStream>> {
-        let (answer, connected) = oneshot::channel();
-        let mut state = self.events.lock();
-        let Some(to) = Host::of(address.ip()).filter(|to| (to.0 as usize) < state.hosts.len()) else {
-            return futures::future::ready(Err(io::ErrorKind::HostUnreachable.into())).boxed();
-        };
-        let host = &mut state.hosts[self.host.0 as usize];
-        let from = SocketAddr::new(self.host.ip(), host.next_port);
-        host.next_port = host.next_port.checked_add(1).unwrap_or(FIRST_EPHEMERAL);
-        state.send(self.host, to, None, 0, What::Connect { from, to: address, answer });
-        drop(state);
-        async move {
-            match connected.await {
-                Ok(result) => result.map(|duplex| Box::pin(duplex) as BoxByteStream),
-                // The request was lost. A real stack tries for minutes; whoever dials gives up before that.
-                Err(_) => std::future::pending().await,
-            }
-        }
-        .boxed()
-    }
-}
-
-struct HostListener {
-    events: Events,
-    host: Host,
-    port: u16,
-}
-
-impl Listener for HostListener {
-    fn local_addr(&self) -> SocketAddr {
-        SocketAddr::new(self.host.ip(), self.port)
-    }
-
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxByteStream, SocketAddr)>> {
-        let mut state = self.events.lock();
-        let backlog = state.hosts[self.host.0 as usize].listeners.get_mut(&self.port);
-        // The host has lost power, and this node with it.
-        let Some(backlog) = backlog else { return Poll::Pending };
-        match backlog.waiting.pop_front() {
-            Some((duplex, from)) => Poll::Ready(Ok((Box::pin(duplex), from))),
-            None => {
-                backlog.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl Drop for HostListener {
-    fn drop(&mut self) {
-        let backlog = self.events.lock().hosts[self.host.0 as usize].listeners.remove(&self.port);
-        drop(backlog);
-    }
-}
-
-/// One end of a connection.
-struct Duplex {
-    events: Events,
-    read: PipeId,
-    write: PipeId,
-}
-
-impl AsyncRead for Duplex {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut state = self.events.lock();
-        let Some(pipe) = state.pipes.get_mut(&self.read) else {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        };
-        if let Some(bytes) = pipe.unread.front_mut() {
-            let len = bytes.len().min(buffer.len());
-            bytes.copy_to_slice(&mut buffer[..len]);
-            if bytes.is_empty() {
-                pipe.unread.pop_front();
-            }
-            pipe.outstanding_bytes = pipe.outstanding_bytes.saturating_sub(len);
-            let writer = pipe.writer.take();
-            drop(state);
-            writer.into_iter().for_each(Waker::wake);
-            return Poll::Ready(Ok(len));
-        }
-        if pipe.reset {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        if pipe.ended {
-            return Poll::Ready(Ok(0));
-        }
-        pipe.reader = Some(cx.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl AsyncWrite for Duplex {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        let mut state = self.events.lock();
-        let Some(pipe) = state.pipes.get_mut(&self.write) else {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        };
-        if pipe.reset || pipe.is_finished {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let len = buffer.len().min(WINDOW_BYTES.saturating_sub(pipe.outstanding_bytes));
-        if len == 0 && !buffer.is_empty() {
-            pipe.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        pipe.outstanding_bytes += len;
-        let (from, to) = (pipe.from, pipe.to);
-        let bytes = Bytes::copy_from_slice(&buffer[..len]);
-        state.send(from, to, Some(self.write), len, What::Data { pipe: self.write, bytes });
-        Poll::Ready(Ok(len))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.events.lock();
-        if let Some(pipe) = state.pipes.get_mut(&self.write)
-            && !std::mem::replace(&mut pipe.is_finished, true)
-        {
-            let (from, to) = (pipe.from, pipe.to);
-            state.send(from, to, Some(self.write), 0, What::End { pipe: self.write });
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for Duplex {
-    fn drop(&mut self) {
-        let mut state = self.events.lock();
-        let read = state.pipes.remove(&self.read);
-        let write = state.pipes.get(&self.write);
-        // Without a goodbye, or with data unread, the other end sees a reset, behind what was sent before.
-        let unread = read.is_some_and(|pipe| !pipe.unread.is_empty());
-        if let Some((from, to)) = write.filter(|pipe| unread || !pipe.is_finished).map(|pipe| (pipe.from, pipe.to)) {
-            state.send(from, to, Some(self.write), 0, What::Reset { pipe: self.write });
-        }
     }
 }
