@@ -8,7 +8,9 @@ use crate::network::Host;
 use crate::plan::{Action, Plan};
 use crate::scenario::Expect;
 
-/// After a message, how long before it a node must have been up to count as connected.
+/// Before a message, how long a node must have had a peer to count as connected: its subscriptions are known by then.
+const KNOWN: Duration = Duration::from_secs(3);
+/// Before a message, how long a node that has started again must have been up.
 const SETTLED: Duration = Duration::from_secs(8);
 
 /// Something to look at when its time has come.
@@ -38,6 +40,11 @@ pub fn checks(plan: &Plan, expect: &Expect) -> Vec<(Duration, Check)> {
         {
             checks.push((*at + deliver, Check::Delivery { message: *message }));
         }
+    }
+    // The mesh forms at the start as it heals later.
+    let formed = plan.first_start.last().copied().unwrap_or_default() + heal;
+    if formed <= plan.end && is_calm(Duration::ZERO, formed) {
+        checks.push((formed, Check::Healing));
     }
     for trouble in &plan.troubles {
         let at = trouble.until + heal;
@@ -83,7 +90,10 @@ pub fn expected(ledger: &Ledger, plan: &Plan, author: Host, at: Duration) -> Vec
     let honest = (0..plan.honest as u32).map(Host).filter(|host| *host != author && !plan.slow.contains(host));
     honest
         .filter(|host| {
-            ledger.hosts.get(host).and_then(|record| record.up_since).is_some_and(|since| settled(*host, since))
+            let record = ledger.hosts.get(host);
+            let is_known = |since: Duration| since + KNOWN <= at;
+            record.and_then(|record| record.up_since).is_some_and(|since| settled(*host, since))
+                && record.and_then(|record| record.connected_since).is_some_and(is_known)
         })
         .collect()
 }

@@ -89,6 +89,8 @@ pub(crate) struct HostRecord {
     pub(crate) stats: Stats,
     pub(crate) peers: Vec<PeerId>,
     connected: BTreeSet<PeerId>,
+    /// Since when it has had at least one peer, if it has.
+    pub(crate) connected_since: Option<Duration>,
     /// The newest message of each author that has come.
     newest: BTreeMap<Host, u64>,
     tail: VecDeque<(Duration, AviEvent)>,
@@ -258,10 +260,14 @@ impl Ledger {
             AviEvent::PublishExpired { .. } => self.expired += 1,
             AviEvent::PeerConnected { peer_id, .. } => {
                 let is_due = record.connected.insert(peer_id.clone()) || record.has_lagged;
+                record.connected_since.get_or_insert_with(interpose::now);
                 self.expect(is_due, "PeerConnected comes once", host, peer_id);
             }
             AviEvent::PeerDisconnected { peer_id } => {
                 let is_due = record.connected.remove(peer_id) || record.has_lagged;
+                if record.connected.is_empty() {
+                    record.connected_since = None;
+                }
                 self.expect(is_due, "PeerDisconnected follows PeerConnected", host, peer_id);
             }
             AviEvent::AudioStreamRequested { stream_id, .. } => {

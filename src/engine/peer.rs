@@ -11,6 +11,9 @@ use crate::id::PeerId;
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest wait, before jitter.
 pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// Longest wait for a bootstrap peer, before jitter: two halves of a mesh that cannot reach each other may have nothing
+/// else in common, and are to be one again 30 s after they can.
+pub(super) const MAX_BOOTSTRAP_BACKOFF: Duration = Duration::from_secs(20);
 /// Where a peer stands.
 #[derive(Debug)]
 pub(super) enum State {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::io::{ConnectionId, DialFailure, DialId, Direction, NetAction};
 use super::outbox::Outbox;
-use super::peer::{Bootstrap, Connection, FIRST_BACKOFF, MAX_BACKOFF, Peer, State, backoff, is_loopback};
+use super::peer::{
+    Bootstrap, Connection, FIRST_BACKOFF, MAX_BACKOFF, MAX_BOOTSTRAP_BACKOFF, Peer, State, backoff, is_loopback,
+};
 use super::rng::Rng;
 use super::time::{Time, TimerTable};
 use crate::config::AviP2pConfig;
@@ -422,7 +424,7 @@ impl Peers {
     /// Returns whether a bootstrap entry looks after this peer.
     fn redial_bootstrap(&mut self, now: Time, id: &PeerId) -> bool {
         // A bootstrap peer that has parted with a node of many peers had none to spare.
-        let pause = if self.connected < self.dial_target() { FIRST_BACKOFF } else { MAX_BACKOFF };
+        let pause = if self.connected < self.dial_target() { FIRST_BACKOFF } else { MAX_BOOTSTRAP_BACKOFF };
         let mut found = false;
         for (index, entry) in self.bootstrap.iter_mut().enumerate().filter(|(_, entry)| entry.is(id)) {
             found = true;
@@ -458,7 +460,8 @@ impl Peers {
             DialFailure::Refused => "the connection policy refused it".to_owned(),
             DialFailure::Unreachable(reason) => reason,
         };
-        let retry_in = if is_myself { MAX_BACKOFF } else { self.rng.jitter(backoff(entry.failures)) };
+        let pause = backoff(entry.failures).min(MAX_BOOTSTRAP_BACKOFF);
+        let retry_in = if is_myself { MAX_BACKOFF } else { self.rng.jitter(pause) };
         entry.failures = entry.failures.saturating_add(1);
         self.timers.set(Target::Bootstrap(index), now + retry_in);
         let address = entry.address.clone();

@@ -70,8 +70,8 @@ fn a_bootstrap_peer_is_dialled_for_ever_and_every_failure_is_told() {
         let waited = node.step();
         let reason = "nobody there".to_owned();
         assert_eq!(told, [AviEvent::BootstrapFailed { address: entry.clone(), reason, retry_in: waited }]);
-        assert_about(waited, secs(60.min(1 << failures.min(10))));
-        assert!(waited <= secs(75));
+        assert_about(waited, secs(20.min(1 << failures.min(10))));
+        assert!(waited <= secs(25));
     }
 }
 
