@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -86,6 +86,9 @@ impl FromStr for NetworkKind {
     }
 }
 
+/// How much wall time a virtual second may take. Ten thousand nodes need half a minute for one.
+const STUCK_AFTER: Duration = Duration::from_secs(300);
+
 /// Runs a scenario on a thread of its own. `progress` says how many virtual milliseconds have passed.
 ///
 /// One simulation a process: a second one would find what the first left in the counters of the crates below.
@@ -94,17 +97,25 @@ pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> R
     let plan = Plan::draw(&scenario, options.nodes, options.seed);
     let (seed, kind) = (options.seed, options.network);
     let description = scenario.description.clone();
+    let (ending, ended) = mpsc::channel();
+    let passed = progress.clone();
     let simulation = std::thread::Builder::new().name("simulation".to_owned()).stack_size(16 << 20).spawn(move || {
+        // Dropped when the simulation ends, however it does.
+        let _ending: mpsc::Sender<()> = ending;
         interpose::begin(seed);
         match kind {
             NetworkKind::Events => on_events(scenario, plan, seed, &progress),
             NetworkKind::Turmoil => on_turmoil(scenario, plan, seed, &progress),
         }
     });
-    let report = simulation.map_err(|error| error.to_string()).and_then(|thread| {
-        thread.join().map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or("a panic".to_owned()))
-    });
-    let mut report = report.unwrap_or_else(|panic| summary::of_panic(&panic));
+    let report = match simulation {
+        Err(error) => Err(error.to_string()),
+        Ok(_) if is_stuck(&passed, &ended) => Err(format!("no virtual time has passed for {STUCK_AFTER:?}")),
+        Ok(thread) => {
+            thread.join().map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or("a panic".to_owned()))
+        }
+    };
+    let mut report = report.unwrap_or_else(|failure| summary::of_failure(&failure));
     report.scenario = options.scenario.clone();
     report.description = description;
     report.nodes = options.nodes;
@@ -113,6 +124,21 @@ pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> R
     report.wall_seconds = began.elapsed().as_secs_f64();
     report.peak_memory_bytes = summary::peak_memory_bytes();
     report
+}
+
+/// Waits for the end of a simulation, or until its virtual time stands still: whatever polls without end in one task is
+/// not caught by the bound on polls.
+fn is_stuck(progress: &AtomicU64, ended: &mpsc::Receiver<()>) -> bool {
+    let (mut last, mut since) = (0, std::time::Instant::now());
+    while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(Duration::from_secs(1)) {
+        let now = progress.load(Ordering::Relaxed);
+        if now != last {
+            (last, since) = (now, std::time::Instant::now());
+        } else if since.elapsed() > STUCK_AFTER {
+            return true;
+        }
+    }
+    false
 }
 
 /// In one runtime, whose paused clock jumps to what comes next.
@@ -146,7 +172,7 @@ fn on_turmoil(scenario: Scenario, plan: Plan, seed: u64, progress: &AtomicU64) -
         let next = world.next();
         while simulation.elapsed() < next {
             if let Err(error) = simulation.step() {
-                return summary::of_panic(&error.to_string());
+                return summary::of_failure(&error.to_string());
             }
             note(progress, simulation.elapsed());
         }

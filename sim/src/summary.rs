@@ -91,9 +91,9 @@ pub fn check_heartbeats(ledger: &mut Ledger, plan: &Plan, end: Duration) {
 }
 
 /// A run that ended before its time.
-pub fn of_panic(panic: &str) -> Report {
-    let violation =
-        Violation { invariant: "nothing panics".to_owned(), detail: panic.to_owned(), ..Violation::default() };
+pub fn of_failure(failure: &str) -> Report {
+    let invariant = "a run comes to its end".to_owned();
+    let violation = Violation { invariant, detail: failure.to_owned(), ..Violation::default() };
     Report { violation: Some(violation), ..Report::default() }
 }
 
