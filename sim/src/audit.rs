@@ -126,6 +126,15 @@ fn healing(ledger: &mut Ledger, plan: &Plan) {
 /// At the end: no stream is left, and what was sent is accounted for.
 pub fn at_the_end(ledger: &mut Ledger, plan: &Plan) {
     let quiet = plan.troubles.is_empty() && plan.slow.is_empty() && plan.honest == plan.nodes;
+    let doubled = ledger.hosts.iter().find_map(|(host, record)| {
+        let open = record.stats.connections_opened.saturating_sub(record.stats.connections_closed);
+        // One more may be on its way out.
+        (open > record.stats.peers_connected + 1).then_some((*host, open, record.stats.peers_connected))
+    });
+    if let Some((host, open, peers)) = doubled.filter(|_| quiet) {
+        let detail = format!("{open} connections to {peers} peers");
+        ledger.violate("simultaneous dials end in one connection", host, detail);
+    }
     let left = ledger.streams.iter().find(|(_, stream)| !stream.is_closed).map(|(key, _)| *key);
     if let Some(key) = left.filter(|_| quiet) {
         ledger.violate("a stream that was asked for ends", key.host, format!("stream {}", key.stream));
