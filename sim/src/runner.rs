@@ -86,7 +86,7 @@ impl FromStr for NetworkKind {
     }
 }
 
-/// How much wall time a virtual second may take. Ten thousand nodes need half a minute for one.
+/// How much wall time a virtual second may take: far more than it takes with ten thousand nodes.
 const STUCK_AFTER: Duration = Duration::from_secs(300);
 
 /// Runs a scenario on a thread of its own. `progress` says how many virtual milliseconds have passed.
