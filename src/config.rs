@@ -1,11 +1,15 @@
 //! The configuration of a node, its limits, and their validation.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::AviP2pError;
+use crate::id::PeerId;
 
 /// How a node is set up. Every field is honoured and checked by [`AviP2p::start`](crate::AviP2p::start).
 ///
@@ -39,8 +43,22 @@ pub struct AviP2pConfig {
     pub max_audio_streams: usize,
     /// The IP addresses to listen on, 1 to 16; default `0.0.0.0`, every IPv4 interface.
     pub listen_ips: Vec<IpAddr>,
+    /// The network interfaces to listen on and to find others through. Default: all of them.
+    pub interfaces: Interfaces,
     /// The key that the peer id comes from. Default: a new one at every start.
     pub identity: Identity,
+    /// The key of a private mesh: whoever has another one, or none, cannot talk to this node. Default: none.
+    pub network_key: Option<NetworkKey>,
+    /// Who may connect, besides `paired_peers`; at most 10,000. `None`, the default: everyone who is not blocked.
+    /// [`AviP2pHandle::allow_peer`](crate::AviP2pHandle::allow_peer) adds to it.
+    pub allowed_peers: Option<Vec<PeerId>>,
+    /// Who may not connect; at most 10,000. What they write is not delivered either, whoever forwards it. Default: nobody.
+    /// [`AviP2pHandle::block_peer`](crate::AviP2pHandle::block_peer) adds to it.
+    pub blocked_peers: Vec<PeerId>,
+    /// Devices that belong together, at most 64: dialled again for ever once it is known where they are, never parted
+    /// with to make room, and given every message at once, whatever GossipSub's mesh looks like. Both ends should name
+    /// each other. Default: none.
+    pub paired_peers: Vec<PeerId>,
     /// How long a message that nobody subscribes to yet is held, up to 1 hour. Default 10 s.
     pub publish_hold: Duration,
     /// How long an audio stream may be requested without an answer; 100 ms to 1 hour, default 30 s.
@@ -62,15 +80,134 @@ pub enum Identity {
     /// The 32 secret bytes of an Ed25519 key: the same peer id at every start. Any 32 random bytes will do, once drawn
     /// and then kept secret; no two nodes may have the same.
     Bytes([u8; 32]),
+    /// A file that keeps the key: the same peer id at every start. It is made at the first one, for its owner alone
+    /// (mode 0600). A file that is damaged, another user's, or readable for others, makes the start fail.
+    File(PathBuf),
 }
 
 impl fmt::Debug for Identity {
     /// Never shows the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Generated => "Generated",
-            Self::Bytes(_) => "Bytes(..)",
+        match self {
+            Self::Generated => f.write_str("Generated"),
+            Self::Bytes(_) => f.write_str("Bytes(..)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+/// Which network interfaces a node uses, by name as `ip link` shows it: `wlan0`, or `docker*` for every name that begins
+/// so. At most 64 names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Interfaces {
+    /// All of them.
+    #[default]
+    All,
+    /// These alone.
+    Only(Vec<String>),
+    /// All but these: of a VPN, of containers.
+    Except(Vec<String>),
+}
+
+impl Interfaces {
+    /// Whether an interface of that name is used.
+    pub fn allows(&self, name: &str) -> bool {
+        let named = |patterns: &[String]| {
+            patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(beginning) => name.starts_with(beginning),
+                None => name == pattern,
+            })
+        };
+        match self {
+            Self::All => true,
+            Self::Only(patterns) => named(patterns),
+            Self::Except(patterns) => !named(patterns),
+        }
+    }
+
+    fn validate(&self) -> Result<(), AviP2pError> {
+        let patterns = match self {
+            Self::All => return Ok(()),
+            Self::Only(patterns) => {
+                in_range("interfaces.len()", patterns.len(), 1..=MAX_INTERFACES)?;
+                patterns
+            }
+            Self::Except(patterns) => {
+                in_range("interfaces.len()", patterns.len(), 0..=MAX_INTERFACES)?;
+                patterns
+            }
+        };
+        match patterns.iter().find(|name| name.is_empty() || name.len() > MAX_INTERFACE_BYTES) {
+            Some(name) => {
+                let shown: String = name.chars().take(80).collect();
+                let expected = format!("names of 1 to {MAX_INTERFACE_BYTES} bytes, as eth0 or docker*");
+                Err(invalid("interfaces", format!("{shown:?}"), expected))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+const MAX_INTERFACES: usize = 64;
+const MAX_INTERFACE_BYTES: usize = 64;
+/// The most entries of `allowed_peers`, and of `blocked_peers`.
+pub(crate) const MAX_LISTED_PEERS: usize = 10_000;
+const MAX_PAIRED_PEERS: usize = 64;
+
+/// The secret that the nodes of a private mesh share: 32 random bytes.
+///
+/// As text it is 64 hexadecimal digits, or the file that other libp2p programs call `swarm.key`, whose third line those
+/// are.
+///
+/// ```
+/// use avi_p2p::NetworkKey;
+/// let key: NetworkKey = "00".repeat(32).parse()?;
+/// assert_eq!(key, NetworkKey::from_bytes([0; 32]));
+/// # Ok::<(), avi_p2p::AviP2pError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct NetworkKey([u8; 32]);
+
+impl NetworkKey {
+    /// From the 32 bytes themselves, which anyone who wants to join needs, and nobody else may know.
+    pub const fn from_bytes(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+
+    pub(crate) fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+}
+
+impl FromStr for NetworkKey {
+    type Err = AviP2pError;
+
+    /// # Errors
+    /// [`AviP2pError::InvalidConfig`], which does not show the text.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = match text.trim().strip_prefix("/key/swarm/psk/1.0.0/") {
+            Some(rest) => rest.trim_start().strip_prefix("/base16/").unwrap_or_default().trim_start(),
+            None => text.trim(),
+        };
+        let mut key = [0; 32];
+        let is_hex = digits.len() == 2 * key.len() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let parsed = is_hex.then(|| {
+            for (at, byte) in key.iter_mut().enumerate() {
+                *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok()?;
+            }
+            Some(Self(key))
+        });
+        parsed.flatten().ok_or_else(|| {
+            let expected = "64 hexadecimal digits, or a file of /key/swarm/psk/1.0.0/, /base16/ and those";
+            invalid("network_key", format!("(a text of {} bytes)", text.len()), expected.to_owned())
         })
+    }
+}
+
+impl fmt::Debug for NetworkKey {
+    /// Never shows the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NetworkKey(..)")
     }
 }
 
@@ -137,6 +274,8 @@ limits! {
     peer_queue_messages: 512, 8..=4096;
     /// Inbound connections in their handshake at a time; 1 to 10,000, default 32.
     pending_inbound: 32, 1..=10_000;
+    /// The same for connections from one IP address; 1 to 10,000, default 16.
+    pending_inbound_per_ip: 16, 1..=10_000;
 }
 
 impl Default for AviP2pConfig {
@@ -150,7 +289,12 @@ impl Default for AviP2pConfig {
             max_peers: 50,
             max_audio_streams: 10,
             listen_ips: vec![Ipv4Addr::UNSPECIFIED.into()],
+            interfaces: Interfaces::All,
             identity: Identity::Generated,
+            network_key: None,
+            allowed_peers: None,
+            blocked_peers: Vec::new(),
+            paired_peers: Vec::new(),
             publish_hold: Duration::from_secs(10),
             accept_timeout: Duration::from_secs(30),
             audio_queue: Duration::from_millis(200),
@@ -175,11 +319,40 @@ impl AviP2pConfig {
         in_range("max_peers", self.max_peers, 1..=10_000)?;
         in_range("max_audio_streams", self.max_audio_streams, 0..=10_000)?;
         in_range("listen_ips.len()", self.listen_ips.len(), 1..=16)?;
+        self.interfaces.validate()?;
+        self.validate_peers()?;
         let hour = Duration::from_secs(3600);
         lasts("publish_hold", self.publish_hold, Duration::ZERO..=hour)?;
         lasts("accept_timeout", self.accept_timeout, Duration::from_millis(100)..=hour)?;
         lasts("audio_queue", self.audio_queue, Duration::from_millis(10)..=Duration::from_secs(60))?;
         self.limits.validate()
+    }
+
+    fn validate_peers(&self) -> Result<(), AviP2pError> {
+        let allowed = self.allowed_peers.as_deref().unwrap_or_default();
+        for (field, peers, max) in [
+            ("allowed_peers", allowed, MAX_LISTED_PEERS),
+            ("blocked_peers", &self.blocked_peers, MAX_LISTED_PEERS),
+            ("paired_peers", &self.paired_peers, MAX_PAIRED_PEERS),
+        ] {
+            in_range(&format!("{field}.len()"), peers.len(), 0..=max)?;
+            if let Some((index, peer)) = peers.iter().enumerate().find(|(_, peer)| peer.check().is_err()) {
+                let shown: String = peer.as_str().chars().take(80).collect();
+                return Err(invalid(
+                    format!("{field}[{index}]"),
+                    format!("{shown:?}"),
+                    "a peer id, as 12D3KooW…".into(),
+                ));
+            }
+        }
+        let blocked: BTreeSet<_> = self.blocked_peers.iter().collect();
+        for (field, peers) in [("allowed_peers", allowed), ("paired_peers", &self.paired_peers)] {
+            if let Some(index) = peers.iter().position(|peer| blocked.contains(peer)) {
+                let expected = "a peer that is not in blocked_peers".to_owned();
+                return Err(invalid(format!("{field}[{index}]"), peers[index].to_string(), expected));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -205,11 +378,13 @@ fn lasts(field: &str, value: Duration, range: RangeInclusive<Duration>) -> Resul
 mod tests {
     use super::*;
 
+    const PEER: &str = "12D3KooWQBoWyBSuWzdNvy2eGLGaMcFKTZMMuELqR5DAnmPDr7oV";
+
     type Break = fn(&mut AviP2pConfig);
 
     #[test]
     fn a_field_out_of_range_is_named_with_its_value() {
-        let cases: [(&str, &str, Break); 12] = [
+        let cases: [(&str, &str, Break); 18] = [
             ("node_name", "\"\"", |c| c.node_name.clear()),
             ("node_name", "xxx", |c| c.node_name = "x".repeat(65)),
             ("node_name", "\\n", |c| c.node_name = "a\nb".into()),
@@ -218,6 +393,15 @@ mod tests {
             ("max_peers", "10001", |c| c.max_peers = 10_001),
             ("max_audio_streams", "10001", |c| c.max_audio_streams = 10_001),
             ("listen_ips", "0", |c| c.listen_ips.clear()),
+            ("interfaces", "0", |c| c.interfaces = Interfaces::Only(Vec::new())),
+            ("interfaces", "\"\"", |c| c.interfaces = Interfaces::Except(vec![String::new()])),
+            ("allowed_peers[0]", "\"x\"", |c| c.allowed_peers = Some(vec![PeerId::new("x")])),
+            ("blocked_peers[0]", "\"y\"", |c| c.blocked_peers = vec![PeerId::new("y")]),
+            ("paired_peers", "65", |c| c.paired_peers = vec![PeerId::new(PEER); 65]),
+            ("paired_peers[0]", PEER, |c| {
+                c.paired_peers = vec![PeerId::new(PEER)];
+                c.blocked_peers = vec![PeerId::new(PEER)];
+            }),
             ("publish_hold", "3601s", |c| c.publish_hold = Duration::from_secs(3601)),
             ("accept_timeout", "99ms", |c| c.accept_timeout = Duration::from_millis(99)),
             ("audio_queue", "61s", |c| c.audio_queue = Duration::from_secs(61)),
@@ -233,9 +417,35 @@ mod tests {
     }
 
     #[test]
+    fn interfaces_are_named_in_full_or_by_their_beginning() {
+        let names = || vec!["eth0".to_owned(), "docker*".to_owned()];
+        for (name, is_named) in [("eth0", true), ("eth01", false), ("docker0", true), ("docker", true), ("dock", false)]
+        {
+            assert_eq!(Interfaces::Only(names()).allows(name), is_named, "{name}");
+            assert_eq!(Interfaces::Except(names()).allows(name), !is_named, "{name}");
+            assert!(Interfaces::All.allows(name));
+        }
+    }
+
+    #[test]
+    fn a_network_key_is_hexadecimal_or_a_swarm_key_file() {
+        let digits = "0a".repeat(32);
+        let key = NetworkKey::from_bytes([10; 32]);
+        for text in [digits.clone(), format!(" {digits}\n"), format!("/key/swarm/psk/1.0.0/\n/base16/\n{digits}\n")] {
+            assert_eq!(text.parse::<NetworkKey>().unwrap(), key, "{text}");
+        }
+        let secret = format!("{}é", "0a".repeat(31));
+        for bad in ["", "0a", &secret, &format!("+{}", &digits[1..]), &format!("/key/swarm/psk/1.0.0/ {digits}")] {
+            let text = bad.parse::<NetworkKey>().unwrap_err().to_string();
+            assert!(text.contains("network_key") && !text.contains("0a0a"), "{text}");
+        }
+    }
+
+    #[test]
     fn the_secret_is_never_shown() {
         let config = AviP2pConfig { identity: Identity::Bytes([77; 32]), ..Default::default() };
         assert_eq!(format!("{:?}", config.identity), "Bytes(..)");
         assert!(format!("{config:?}").contains("identity: Bytes(..)"));
+        assert_eq!(format!("{:?}", NetworkKey::from_bytes([77; 32])), "NetworkKey(..)");
     }
 }

@@ -58,6 +58,13 @@ pub enum AviEvent {
         /// Why.
         reason: String,
     },
+    /// Messages to a peer were dropped, because it takes them too slowly. It may have got them from others.
+    PeerSlow {
+        /// Who.
+        peer_id: PeerId,
+        /// How many messages, since the last such event.
+        dropped: u64,
+    },
     /// A message on a subscribed topic.
     Message {
         /// Its author, as its signature proves; not the neighbour that forwarded it.

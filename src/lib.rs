@@ -70,7 +70,7 @@ pub mod transport;
 #[allow(dead_code)]
 mod transport;
 
-pub use config::{AviP2pConfig, Identity, Limits};
+pub use config::{AviP2pConfig, Identity, Interfaces, Limits, NetworkKey};
 pub use error::{AviP2pError, StreamCloseReason};
 pub use event::{AviEvent, DiscoverySource};
 pub use id::{PeerId, StreamId};

@@ -26,6 +26,10 @@ pub struct Stats {
     pub duplicate_connections: u64,
     /// Peers that were disconnected because they speak libp2p, but are no nodes of AVI.
     pub foreign_peers: u64,
+    /// Peers that were disconnected, and are kept out for a while, because they broke the rules of pub/sub.
+    pub peers_banned: u64,
+    /// Peers that were refused or disconnected because `allowed_peers` or `blocked_peers` keeps them out.
+    pub peers_refused: u64,
     /// Connections closed because pings were not answered.
     pub ping_timeouts: u64,
     /// Dials begun.

@@ -1,5 +1,6 @@
 //! Everything that can go into the engine and come out of it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -304,8 +305,20 @@ pub enum NetEvent {
     MessageRefused,
     /// Messages to a peer were dropped because it takes them too slowly.
     SlowPeer {
+        /// The peer.
+        peer: PeerId,
         /// How many.
         dropped: u64,
+    },
+    /// The neighbours in GossipSub's meshes, of all topics together, have changed: these are all of them.
+    MeshChanged {
+        /// The neighbours.
+        peers: BTreeSet<PeerId>,
+    },
+    /// A peer's GossipSub score says that it breaks the rules.
+    Misbehaved {
+        /// The peer.
+        peer: PeerId,
     },
     /// The substream that [`NetAction::OpenSubstream`] asked for is there.
     SubstreamOpened {

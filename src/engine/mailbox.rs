@@ -50,6 +50,7 @@ enum Subject {
     ListenAddresses,
     Discovered(PeerId),
     Connection(PeerId),
+    Slow(PeerId),
     Bootstrap(String),
     Discovery(DiscoverySource),
     Stream(StreamId),
@@ -73,6 +74,7 @@ fn class(event: &AviEvent) -> Class {
         AviEvent::PeerConnected { peer_id, .. } | AviEvent::PeerDisconnected { peer_id } => {
             Class::Lifecycle(Subject::Connection(peer_id.clone()))
         }
+        AviEvent::PeerSlow { peer_id, .. } => Class::Lifecycle(Subject::Slow(peer_id.clone())),
         AviEvent::BootstrapFailed { address, .. } => Class::Lifecycle(Subject::Bootstrap(address.clone())),
         AviEvent::DiscoveryUnavailable { source, .. } => Class::Lifecycle(Subject::Discovery(*source)),
         AviEvent::AudioStreamRequested { stream_id, .. }
@@ -181,12 +183,16 @@ impl Mailbox {
         at
     }
 
-    fn push_lifecycle(&mut self, subject: Subject, event: AviEvent) {
+    fn push_lifecycle(&mut self, subject: Subject, mut event: AviEvent) {
         let last = self.subjects.get(&subject).and_then(|waiting| waiting.back()).copied();
         let last_event = last.and_then(|at| self.events.get(&at));
         if let (Some(at), Some(last_event)) = (last, last_event) {
             use AviEvent::*;
-            match (last_event, &event) {
+            match (last_event, &mut event) {
+                (PeerSlow { dropped: before, .. }, PeerSlow { dropped, .. }) => {
+                    *dropped += before;
+                    self.take_back(&subject, at);
+                }
                 // The application never heard of it, and need not.
                 (PeerConnected { .. }, PeerDisconnected { .. })
                 | (AudioStreamRequested { .. }, AudioStreamClosed { .. }) => return self.take_back(&subject, at),

@@ -228,7 +228,9 @@ impl Engine {
             NetEvent::Published { publish, outcome } => self.topics.on_published(now, publish, outcome, out),
             NetEvent::Message { from, topic, data } => self.topics.on_message(from, topic, data, out),
             NetEvent::MessageRefused => out.stats.messages_refused += 1,
-            NetEvent::SlowPeer { dropped } => out.stats.slow_peer_drops += dropped,
+            NetEvent::SlowPeer { peer, dropped } => self.on_slow_peer(peer, dropped),
+            NetEvent::MeshChanged { peers } => self.peers.on_mesh_changed(peers),
+            NetEvent::Misbehaved { peer } => self.on_misbehaved(now, peer),
             NetEvent::SubstreamOpened { stream, substream } => self.streams.on_opened(now, stream, substream, out),
             NetEvent::SubstreamFailed { stream, reason } => self.streams.on_open_failed(now, stream, reason, out),
             NetEvent::SubstreamOffered { substream, .. } if self.phase != Phase::Running => {
@@ -267,6 +269,21 @@ impl Engine {
         let streams = &self.streams;
         for connection in self.peers.superfluous(now, &peer, |connection| streams.uses(connection)) {
             self.out.stats.duplicate_connections += 1;
+            self.out.net(NetAction::Disconnect { connection });
+        }
+    }
+
+    fn on_slow_peer(&mut self, peer_id: PeerId, dropped: u64) {
+        self.out.stats.slow_peer_drops += dropped;
+        if self.peers.is_connected(&peer_id) {
+            self.out.event(AviEvent::PeerSlow { peer_id, dropped });
+        }
+    }
+
+    fn on_misbehaved(&mut self, now: Time, peer: PeerId) {
+        self.out.stats.peers_banned += 1;
+        tracing::debug!(%peer, "breaks the rules of pub/sub");
+        for connection in self.peers.on_misbehaved(now, &peer) {
             self.out.net(NetAction::Disconnect { connection });
         }
     }

@@ -43,6 +43,8 @@ pub(crate) struct Peers {
     /// The peers in `State::Known` that have an address.
     candidates: BTreeSet<PeerId>,
     connected: usize,
+    /// The neighbours in GossipSub's meshes.
+    mesh: BTreeSet<PeerId>,
     bootstrap: Vec<Bootstrap>,
     dials: BTreeMap<DialId, Target>,
     next_dial: u64,
@@ -61,6 +63,7 @@ impl Peers {
             peers: BTreeMap::new(),
             candidates: BTreeSet::new(),
             connected: 0,
+            mesh: BTreeSet::new(),
             bootstrap: config.bootstrap_peers.iter().map(|address| Bootstrap::new(address)).collect(),
             dials: BTreeMap::new(),
             next_dial: 1,
@@ -353,6 +356,19 @@ impl Peers {
             State::Connected { connections, .. } => connections.iter().map(|connection| connection.id).collect(),
             _ => Vec::new(),
         }
+    }
+
+    /// A peer breaks the rules of pub/sub.
+    pub(crate) fn on_misbehaved(&mut self, _now: Time, id: &PeerId) -> Vec<ConnectionId> {
+        let Some(peer) = self.peers.get_mut(id) else { return Vec::new() };
+        match &peer.state {
+            State::Connected { connections, .. } => connections.iter().map(|connection| connection.id).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(crate) fn on_mesh_changed(&mut self, mesh: BTreeSet<PeerId>) {
+        self.mesh = mesh;
     }
 
     pub(crate) fn on_pong(&mut self, id: &PeerId, rtt: Duration) {

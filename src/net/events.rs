@@ -132,9 +132,9 @@ impl Net {
             gossipsub::Event::Unsubscribed { peer_id, topic } => {
                 NetEvent::PeerUnsubscribed { peer: self.connections.name(&peer_id), topic: topic.into_string() }
             }
-            gossipsub::Event::SlowPeer { failed_messages, .. } => {
+            gossipsub::Event::SlowPeer { peer_id, failed_messages } => {
                 let dropped = failed_messages.priority + failed_messages.non_priority;
-                NetEvent::SlowPeer { dropped: dropped as u64 }
+                NetEvent::SlowPeer { peer: self.connections.name(&peer_id), dropped: dropped as u64 }
             }
             gossipsub::Event::GossipsubNotSupported { peer_id } => {
                 return tracing::debug!(peer = %peer_id, "a peer without pub/sub");

@@ -166,6 +166,7 @@ impl Net {
 fn keypair(identity: &Identity) -> Result<Keypair, AviP2pError> {
     match identity {
         Identity::Generated => Ok(Keypair::generate_ed25519()),
+        Identity::File(path) => Err(invalid("identity", format!("{path:?}"), "Generated or Bytes".to_owned())),
         Identity::Bytes(secret) => Keypair::ed25519_from_bytes(*secret)
             .map_err(|_| invalid("identity", "Bytes(..)".to_owned(), "the secret of an Ed25519 key".to_owned())),
     }

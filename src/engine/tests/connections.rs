@@ -152,7 +152,7 @@ fn what_the_network_room_counts_is_in_the_stats() {
     node.net(NetEvent::InboundRefused);
     node.net(NetEvent::InboundFailed);
     node.net(NetEvent::MessageRefused);
-    node.net(NetEvent::SlowPeer { dropped: 3 });
+    node.net(NetEvent::SlowPeer { peer: peer(1), dropped: 3 });
     let stats = node.stats();
     assert_eq!((stats.inbound_refused, stats.inbound_failed), (1, 1));
     assert_eq!((stats.messages_refused, stats.slow_peer_drops), (1, 3));
