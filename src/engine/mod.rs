@@ -12,7 +12,9 @@
 //!
 //! The same seed and the same inputs at the same times give the same outputs.
 
+mod dials;
 mod io;
+mod keep;
 mod mailbox;
 mod outbox;
 mod peer;
