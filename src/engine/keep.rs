@@ -48,17 +48,41 @@ impl Peers {
         if self.connected <= self.max_peers - self.max_peers / RESERVE {
             return Vec::new();
         }
-        let mut settled = Vec::new();
+        let surplus = self.idle(is_in_use, |since| now - since >= SETTLED);
+        self.connections_of(surplus.as_ref())
+    }
+
+    /// Whom to part with so that a peer that the application waits for can be dialled: one at a time.
+    pub(crate) fn displaced(&mut self, is_in_use: impl Fn(ConnectionId) -> bool) -> Vec<ConnectionId> {
+        let dialled = self.dials.len();
+        let waits = self.wanted.keys().any(|id| self.candidates.contains(id));
+        if !waits || self.displaced.is_some() || self.connected + dialled < self.max_peers {
+            return Vec::new();
+        }
+        self.displaced = self.idle(is_in_use, |_| true);
+        self.connections_of(self.displaced.as_ref())
+    }
+
+    /// A connected peer that can be parted with: neither configured nor in a call; one outside of GossipSub's meshes if
+    /// there is any.
+    fn idle(&mut self, is_in_use: impl Fn(ConnectionId) -> bool, is_old: impl Fn(Time) -> bool) -> Option<PeerId> {
+        let (mut meshed, mut others) = (Vec::new(), Vec::new());
         for (id, peer) in &self.peers {
-            if let State::Connected { since, connections } = &peer.state
-                && now - *since >= SETTLED
+            if let State::Connected { since, .. } = &peer.state
+                && is_old(*since)
+                && !peer.is_paired
                 && !self.bootstrap.iter().any(|entry| entry.is(id))
-                && !connections.iter().any(|connection| is_in_use(connection.id))
+                && !peer.connections().any(&is_in_use)
             {
-                settled.push(connections);
+                if self.mesh.contains(id) { meshed.push(id) } else { others.push(id) }
             }
         }
-        let at = self.rng.next() as usize % settled.len().max(1);
-        settled.get(at).into_iter().flat_map(|connections| connections.iter()).map(|connection| connection.id).collect()
+        let idle = if others.is_empty() { meshed } else { others };
+        let at = self.rng.next() as usize % idle.len().max(1);
+        idle.get(at).map(|id| (*id).clone())
+    }
+
+    fn connections_of(&self, id: Option<&PeerId>) -> Vec<ConnectionId> {
+        id.and_then(|id| self.peers.get(id)).into_iter().flat_map(|peer| peer.connections()).collect()
     }
 }

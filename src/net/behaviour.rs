@@ -61,7 +61,7 @@ impl Behaviour {
     ) -> Result<Self, AviP2pError> {
         let local = key.public().to_peer_id();
         Ok(Self {
-            gate: Gate::new(config.max_peers, config.limits.pending_inbound),
+            gate: Gate::default(),
             audio: audio::Behaviour::new(max_audio_substreams(config)),
             gossipsub: gossipsub(&config.limits, key)?,
             routing: config.enable_kad.then(|| Routing::new(local)).into(),

@@ -43,7 +43,7 @@ impl Net {
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(address = %send_back_addr, %error, "inbound connection failed");
                 self.events.push_back(match error {
-                    ListenError::Denied { .. } => NetEvent::InboundRefused,
+                    ListenError::Denied { cause } => NetEvent::InboundRefused(translate::refusal(&cause)),
                     _ => NetEvent::InboundFailed,
                 });
             }
@@ -65,7 +65,14 @@ impl Net {
 
     fn on_established(&mut self, in_swarm: LibConnectionId, peer: LibPeerId, endpoint: &ConnectedPoint) {
         let direction = match endpoint {
-            ConnectedPoint::Dialer { .. } => Direction::Outbound(self.dials.remove(&in_swarm).map(|(dial, _)| dial)),
+            ConnectedPoint::Dialer { .. } => match self.dials.remove(&in_swarm) {
+                Some((dial, _)) => Direction::Outbound(dial),
+                None => {
+                    // No dial but the engine's gets this far.
+                    self.swarm.close_connection(in_swarm);
+                    return;
+                }
+            },
             ConnectedPoint::Listener { .. } => Direction::Inbound,
         };
         let connection = self.connections.add(in_swarm, peer);

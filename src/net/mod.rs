@@ -149,6 +149,7 @@ impl Net {
             NetAction::Reset { substream } => return self.reset(substream),
             NetAction::Dial { dial, peer, addresses } => self.dial(dial, peer, &addresses),
             NetAction::Disconnect { connection } => self.disconnect(connection),
+            NetAction::Admit { admission } => self.swarm.behaviour_mut().gate.admit(admission),
             NetAction::DisconnectAll => self.disconnect_all(),
             NetAction::AddRoute { peer, addresses } => self.add_route(&peer, &addresses),
             NetAction::Walk { target } => self.walk(target),

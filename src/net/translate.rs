@@ -7,10 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use libp2p_core::Multiaddr;
 use libp2p_core::multiaddr::Protocol;
 use libp2p_gossipsub::PublishError;
-use libp2p_swarm::DialError;
+use libp2p_swarm::{ConnectionDenied, DialError};
 
 use crate::config::{AviP2pConfig, invalid};
-use crate::engine::{DialFailure, PublishOutcome};
+use crate::engine::{DialFailure, PublishOutcome, Refusal};
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 
@@ -108,10 +108,15 @@ fn cut(mut text: String, max_bytes: usize) -> String {
     text
 }
 
+/// Why the connection policy refused a connection. No other behaviour that the engine hears of refuses any.
+pub(super) fn refusal(denied: &ConnectionDenied) -> Refusal {
+    denied.downcast_ref().copied().unwrap_or(Refusal::MaxPeers)
+}
+
 /// Why a dial failed, seen from the node `local`.
 pub(super) fn dial_failure(error: &DialError, local: &libp2p_identity::PeerId) -> DialFailure {
     let reason = match error {
-        DialError::Denied { .. } => return DialFailure::Refused,
+        DialError::Denied { cause } => return DialFailure::Refused(refusal(cause)),
         // The swarm takes this node's own addresses out of a dial; there was at least one address.
         DialError::LocalPeerId { .. } | DialError::NoAddresses => return DialFailure::Myself,
         DialError::WrongPeerId { obtained, .. } if obtained == local => return DialFailure::Myself,

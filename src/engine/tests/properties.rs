@@ -232,7 +232,7 @@ fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
             connection: ConnectionId(liar.fresh()),
             peer: near(x),
             address: address(2),
-            direction: [Direction::Inbound, Direction::Outbound(None), Direction::Outbound(Some(DialId(x % 9)))]
+            direction: [Direction::Inbound, Direction::Outbound(DialId(u64::MAX)), Direction::Outbound(DialId(x % 9))]
                 [x as usize % 3],
         },
         |_, x| NetEvent::Disconnected { connection: ConnectionId(x % 20), peer: near(x / 20) },
