@@ -38,6 +38,8 @@ pub(crate) struct Peers {
     pub(super) rng: Rng,
     /// The peers that the application waits for and that are not connected, and how often they were dialled in vain.
     pub(super) wanted: BTreeMap<PeerId, u32>,
+    /// When the next peer may be parted with to make room.
+    pub(super) next_parting: Time,
     /// Who has been parted with so that a wanted peer finds room.
     pub(super) displaced: Option<PeerId>,
     access: Access,
@@ -66,6 +68,7 @@ impl Peers {
             timers: TimerTable::new(),
             rng,
             wanted: BTreeMap::new(),
+            next_parting: Time::ZERO,
             displaced: None,
             access,
             limits: config.limits.clone(),
