@@ -325,7 +325,7 @@ impl Engine {
     }
 
     fn on_slow_peer(&mut self, peer_id: PeerId, dropped: u64) {
-        self.out.stats.slow_peer_drops += dropped;
+        self.out.stats.slow_peer_drops = self.out.stats.slow_peer_drops.saturating_add(dropped);
         if self.peers.is_connected(&peer_id) {
             self.out.event(AviEvent::PeerSlow { peer_id, dropped });
         }
