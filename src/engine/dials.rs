@@ -129,25 +129,30 @@ impl Peers {
 
     pub(super) fn on_bootstrap_connected(&mut self, index: usize, id: &PeerId) {
         let entry = &mut self.bootstrap[index];
-        (entry.failures, entry.is_myself) = (0, false);
+        entry.is_myself = false;
         entry.peer = Some(id.clone());
         // Whoever answers there is dialled again for ever, also if another connection is the one that stays.
         entry.waits = true;
     }
 
     /// Returns whether a bootstrap entry looks after this peer.
-    pub(super) fn redial_bootstrap(&mut self, now: Time, id: &PeerId) -> bool {
+    pub(super) fn redial_bootstrap(&mut self, now: Time, id: &PeerId, hung_up: bool, out: &mut Outbox) -> bool {
         // A bootstrap peer that has parted with a node of many peers had none to spare.
         let pause = if self.connected < self.dial_target() { FIRST_BACKOFF } else { MAX_BOOTSTRAP_BACKOFF };
-        let mut found = false;
-        for (index, entry) in self.bootstrap.iter_mut().enumerate().filter(|(_, entry)| entry.is(id)) {
-            found = true;
+        let entries: Vec<_> = (0..self.bootstrap.len()).filter(|index| self.bootstrap[*index].is(id)).collect();
+        for &index in &entries {
+            let entry = &mut self.bootstrap[index];
             entry.waits = false;
-            let pause = if std::mem::take(&mut entry.is_foreign) { MAX_BACKOFF } else { pause };
-            let wait = self.rng.jitter(pause);
-            self.timers.set(Target::Bootstrap(index), now + wait);
+            let is_foreign = std::mem::take(&mut entry.is_foreign);
+            if hung_up && !is_foreign {
+                let reason = "it hung up after the handshake: it may be full, or not let this node in".to_owned();
+                self.on_bootstrap_failed(now, index, DialFailure::Unreachable(reason), out);
+            } else {
+                let wait = self.rng.jitter(if is_foreign { MAX_BACKOFF } else { pause });
+                self.timers.set(Target::Bootstrap(index), now + wait);
+            }
         }
-        found
+        !entries.is_empty()
     }
 
     pub(super) fn back_off(&mut self, now: Time, id: &PeerId) {

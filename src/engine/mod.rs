@@ -358,7 +358,7 @@ impl Engine {
 
     fn on_disconnected(&mut self, now: Time, connection: ConnectionId, peer: PeerId) {
         self.out.stats.connections_closed += 1;
-        let was_last = self.peers.on_disconnected(now, connection, &peer);
+        let was_last = self.peers.on_disconnected(now, connection, &peer, &mut self.out);
         tracing::debug!(%peer, was_last, "disconnected");
         self.streams.on_disconnected(now, connection, self.peers.connection(&peer), &mut self.out);
         if was_last {

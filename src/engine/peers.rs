@@ -229,7 +229,6 @@ impl Peers {
             self.make_room();
         }
         let peer = self.peers.entry(id.clone()).or_insert_with(|| Peer::new(source));
-        peer.failures = 0;
         if direction != Direction::Inbound {
             peer.proven = Some(address.to_owned());
         }
@@ -253,7 +252,13 @@ impl Peers {
     }
 
     /// Returns whether it was the last one.
-    pub(crate) fn on_disconnected(&mut self, now: Time, connection: ConnectionId, id: &PeerId) -> bool {
+    pub(crate) fn on_disconnected(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        id: &PeerId,
+        out: &mut Outbox,
+    ) -> bool {
         let Some(peer) = self.peers.get_mut(id) else { return false };
         let State::Connected { connections, .. } = &mut peer.state else { return false };
         connections.retain(|other| other.id != connection);
@@ -261,6 +266,9 @@ impl Peers {
             return false;
         }
         self.connected -= 1;
+        // Whoever has not even said its name has hung up on this node: it may be full, or keep it out.
+        let hung_up = peer.name.is_none();
+        peer.failures = peer.failures.saturating_add(hung_up.into());
         (peer.rtt, peer.name) = (None, None);
         let is_lasting = peer.can_be_dialled() && self.peers.len() <= self.limits.known_peers;
         if self.displaced.as_ref() == Some(id) {
@@ -271,7 +279,7 @@ impl Peers {
         } else {
             self.back_off(now, id);
         }
-        if self.redial_bootstrap(now, id) {
+        if self.redial_bootstrap(now, id, hung_up, out) {
             self.timers.stop(&Target::Peer(id.clone()));
         }
         true
@@ -291,6 +299,10 @@ impl Peers {
         addresses.retain(|address| stays_here || !is_loopback(address));
         addresses.truncate(max);
         peer.hear(addresses.clone(), max);
+        peer.failures = 0;
+        for entry in self.bootstrap.iter_mut().filter(|entry| entry.is(id)) {
+            entry.failures = 0;
+        }
         // On another machine, an address of loopback is somebody else's.
         if addresses.iter().any(|address| !is_loopback(address)) {
             addresses.retain(|address| !is_loopback(address));

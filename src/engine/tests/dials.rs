@@ -85,6 +85,7 @@ fn success_makes_the_next_wait_short_again() {
     }
     let dial = only_dial(&mut node);
     node.connected(1, 2, Direction::Outbound(dial));
+    node.identified(2, &[]);
     node.wait(secs(3600));
     assert_eq!(node.take_dials(), []);
     node.disconnected(1, 2);
@@ -105,9 +106,35 @@ fn success_makes_the_next_wait_for_a_discovered_peer_short_too() {
     }
     let dial = only_dial(&mut node);
     node.connected(1, 2, Direction::Outbound(dial));
+    node.identified(2, &[]);
     node.disconnected(1, 2);
     let waited = node.step();
     assert_about(waited, secs(1));
+}
+
+#[test]
+fn whoever_hangs_up_before_it_has_said_its_name_is_dialled_less_and_less() {
+    let mut node = Node::new(1, knows(&[address(2)]));
+    node.discovered(3);
+    for failures in 0..12u32 {
+        for (dial, addresses) in node.take_dials() {
+            let n = if addresses == [address(2)] { 2 } else { 3 };
+            node.connected(n.into(), n, Direction::Outbound(dial));
+            node.take_events();
+            node.disconnected(n.into(), n);
+            let failed = node.take_events().into_iter().find_map(|event| match event {
+                AviEvent::BootstrapFailed { reason, retry_in, .. } => Some((reason, retry_in)),
+                _ => None,
+            });
+            assert_eq!(failed.is_some(), n == 2);
+            if let Some((reason, retry_in)) = failed {
+                assert!(reason.starts_with("it hung up after the handshake"), "{reason}");
+                assert_about(retry_in, secs(20.min(1 << failures)));
+            }
+        }
+        node.wait(secs(80));
+    }
+    assert!(node.stats().dials <= 26);
 }
 
 #[test]
