@@ -152,6 +152,14 @@ impl Access {
         self.lists.blocked.contains(peer)
     }
 
+    pub(super) fn paired(&self) -> impl Iterator<Item = &PeerId> {
+        self.lists.paired.iter()
+    }
+
+    pub(super) fn is_paired(&self, peer: &PeerId) -> bool {
+        self.lists.paired.contains(peer)
+    }
+
     /// Adds a peer to `allowed_peers`, or takes it from there.
     pub(super) fn set_allowed(&mut self, peer: &PeerId, is_allowed: bool) -> Result<(), AviP2pError> {
         let Some(allowed) = Arc::make_mut(&mut self.lists).allowed.as_mut() else {

@@ -82,7 +82,8 @@ impl Peers {
             DialFailure::Unreachable(ref reason) => reason.clone(),
         };
         peer.failures = peer.failures.saturating_add(1);
-        let is_given_up = failure == DialFailure::Myself || (peer.failures >= MAX_FAILURES && !peer.is_paired);
+        let is_hopeless = peer.failures >= MAX_FAILURES && !self.access.is_paired(&id);
+        let is_given_up = failure == DialFailure::Myself || is_hopeless;
         let is_forgotten = is_given_up || !peer.can_be_dialled();
         // A full peer parts with somebody when it has refused a dial, so that the next one finds room.
         let in_vain = self.wanted.get_mut(&id).map(|dials| {
@@ -158,7 +159,7 @@ impl Peers {
     pub(super) fn back_off(&mut self, now: Time, id: &PeerId) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.state = State::Backoff;
-            let max = if peer.is_paired { MAX_BOOTSTRAP_BACKOFF } else { MAX_BACKOFF };
+            let max = if self.access.is_paired(id) { MAX_BOOTSTRAP_BACKOFF } else { MAX_BACKOFF };
             let failures = self.wanted.get(id).map_or(peer.failures, |dials| *dials);
             let wait = self.rng.jitter(backoff(failures.saturating_sub(1)).min(max));
             self.timers.set(Target::Peer(id.clone()), now + wait);
@@ -172,8 +173,7 @@ impl Peers {
     }
 
     fn next_paired(&self) -> Option<Target> {
-        let is_paired = |id: &&PeerId| self.peers.get(*id).is_some_and(|peer| peer.is_paired);
-        self.candidates.iter().find(is_paired).cloned().map(Target::Peer)
+        self.access.paired().find(|id| self.candidates.contains(*id)).cloned().map(Target::Peer)
     }
 
     fn next_bootstrap(&self) -> Option<Target> {

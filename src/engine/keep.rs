@@ -77,7 +77,7 @@ impl Peers {
         for (id, peer) in &self.peers {
             if let State::Connected { since, connections } = &peer.state
                 && is_old(*since)
-                && !peer.is_paired
+                && !self.access.is_paired(id)
                 && !self.bootstrap.iter().any(|entry| entry.is(id))
                 && !peer.connections().any(&is_in_use)
             {

@@ -49,8 +49,6 @@ pub(super) struct Peer {
     pub(super) rtt: Option<Duration>,
     /// Failed dials in a row.
     pub(super) failures: u32,
-    /// Whether it is in `paired_peers`: never given up, forgotten or parted with.
-    pub(super) is_paired: bool,
 }
 
 /// An entry of `bootstrap_peers`.
@@ -74,16 +72,7 @@ pub(super) struct Bootstrap {
 
 impl Peer {
     pub(super) fn new(source: DiscoverySource) -> Self {
-        Self {
-            state: State::Known,
-            source,
-            proven: None,
-            hints: Vec::new(),
-            name: None,
-            rtt: None,
-            failures: 0,
-            is_paired: false,
-        }
+        Self { state: State::Known, source, proven: None, hints: Vec::new(), name: None, rtt: None, failures: 0 }
     }
 
     pub(super) fn is_connected(&self) -> bool {

@@ -42,7 +42,7 @@ pub(crate) struct Peers {
     pub(super) next_parting: Time,
     /// Who has been parted with so that a wanted peer finds room.
     pub(super) displaced: Option<PeerId>,
-    access: Access,
+    pub(super) access: Access,
     pub(super) limits: Limits,
     /// Whether the network room has another policy than this one.
     pub(super) is_admission_stale: bool,
@@ -51,12 +51,9 @@ pub(crate) struct Peers {
 impl Peers {
     pub(crate) fn new(config: &AviP2pConfig, local: PeerId, rng: Rng) -> Self {
         let access = Access::new(config);
-        let paired = config.paired_peers.iter().filter(|id| **id != local).map(|id| {
-            let peer = Peer { is_paired: true, ..Peer::new(DiscoverySource::Paired) };
-            (id.clone(), peer)
-        });
+        let paired = access.paired().filter(|id| **id != local);
         Self {
-            peers: paired.collect(),
+            peers: paired.map(|id| (id.clone(), Peer::new(DiscoverySource::Paired))).collect(),
             local,
             max_peers: config.max_peers,
             candidates: BTreeSet::new(),
@@ -182,7 +179,7 @@ impl Peers {
         if id == self.local || addresses.is_empty() || !self.admits(&id) {
             return;
         }
-        let is_new = self.peers.get(&id).is_none_or(|peer| peer.is_paired && peer.is_unheard_of());
+        let is_new = self.peers.get(&id).is_none_or(|peer| self.access.is_paired(&id) && peer.is_unheard_of());
         if is_new && !self.make_room() {
             out.stats.peers_ignored += 1;
             return;
@@ -371,7 +368,7 @@ impl Peers {
 
     pub(super) fn forget(&mut self, id: &PeerId) {
         match self.peers.get_mut(id) {
-            Some(peer) if peer.is_paired => *peer = Peer { is_paired: true, ..Peer::new(peer.source) },
+            Some(peer) if self.access.is_paired(id) => *peer = Peer::new(DiscoverySource::Paired),
             _ => drop(self.peers.remove(id)),
         }
         self.is_admission_stale |= self.wanted.remove(id).is_some();
@@ -387,7 +384,7 @@ impl Peers {
         let failing = self.peers.iter().filter(|(id, peer)| {
             matches!(peer.state, State::Backoff)
                 && peer.failures > 0
-                && !peer.is_paired
+                && !self.access.is_paired(id)
                 && !self.wanted.contains_key(*id)
         });
         let worst = failing.max_by_key(|(_, peer)| peer.failures).map(|(id, _)| id.clone());
