@@ -72,6 +72,15 @@ pub enum AviP2pError {
         reason: String,
     },
 
+    /// The file of the node's key cannot be used.
+    #[error("identity: the file {path} {reason}")]
+    Identity {
+        /// The file.
+        path: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+
     /// The text is not a peer id.
     #[error("not a peer id, as 12D3KooW…: {0:?}")]
     InvalidPeerId(String),

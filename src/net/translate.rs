@@ -140,7 +140,9 @@ fn dial_error(error: &(dyn Error + 'static)) -> String {
     let text = cause.to_lowercase();
     let is_hangup = ["reset", "broken pipe", "eof", "end of file"].iter().any(|word| text.contains(word));
     match is_hangup {
-        true => format!("{cause}: closed in the handshake; it may be full, or no node of AVI"),
+        true => {
+            format!("{cause}: closed in the handshake; it may be full, have another network_key, or be no node of AVI")
+        }
         false => cause,
     }
 }
