@@ -23,6 +23,7 @@ use crate::event::DiscoverySource;
 use crate::net::behaviour::{self, Behaviour};
 use crate::net::connections::Connections;
 use crate::net::liveness::Liveness;
+use crate::net::mesh::Mesh;
 use crate::net::neighbours::Neighbours;
 use crate::net::substreams::Substreams;
 use crate::net::wake::Flag;
@@ -80,6 +81,8 @@ impl Net {
             swarm_first: true,
             substreams: Substreams::new(task.clone()),
             liveness: Liveness::new(task.clone()),
+            mesh: Mesh::new(task.clone()),
+            paired: config.paired_peers.iter().filter_map(translate::libp2p_peer_id).collect(),
             neighbours: Neighbours::new(network, config.enable_mdns, task.clone()),
             task,
             connections: Connections::default(),
@@ -90,6 +93,7 @@ impl Net {
             events: Default::default(),
             bounds: Bounds {
                 message_bytes: config.limits.max_message_bytes,
+                topics: config.limits.max_topics,
                 topic_bytes: config.limits.max_topic_bytes,
                 audio_substreams: behaviour::max_audio_substreams(config),
                 mdns_records: config.limits.known_peers * config.limits.addresses_per_peer,

@@ -13,6 +13,7 @@ use crate::config::{AviP2pConfig, invalid};
 use crate::engine::{DialFailure, PublishOutcome, Refusal};
 use crate::error::AviP2pError;
 use crate::id::PeerId;
+use crate::net::transport::HANDSHAKE_TIMEOUT;
 
 /// The longest address that is passed on. A longer one is no plain IP address and port.
 const MAX_ADDRESS_BYTES: usize = 128;
@@ -139,6 +140,11 @@ fn dial_error(error: &(dyn Error + 'static)) -> String {
     let cause = root_cause(error);
     let text = cause.to_lowercase();
     let is_hangup = ["reset", "broken pipe", "eof", "end of file"].iter().any(|word| text.contains(word));
+    if text.contains("timeout has been reached") {
+        return format!(
+            "no handshake within {HANDSHAKE_TIMEOUT:?}; it may be out of reach, or have another network_key"
+        );
+    }
     match is_hangup {
         true => {
             format!("{cause}: closed in the handshake; it may be full, have another network_key, or be no node of AVI")

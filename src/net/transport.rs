@@ -28,7 +28,7 @@ use crate::net::translate;
 use crate::transport::{BoxByteStream, Listener, Network, Transport};
 
 /// From the first byte to the last of a handshake; a peer that takes longer is no peer.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The network of a node, secured.
 pub(super) fn build(
