@@ -9,6 +9,7 @@ use crate::engine::{Direction, Engine, Output, PublishOutcome, Refusal, Substrea
 use crate::error::AviP2pError;
 use crate::transport::{self, Network};
 
+mod gossip;
 #[path = "../../tests/common/memory.rs"]
 mod memory;
 mod routing;

@@ -1,0 +1,201 @@
+//! Peers that break the rules of pub/sub, against a whole node.
+
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
+use libp2p_core::muxing::{StreamMuxerBox, StreamMuxerExt as _};
+use libp2p_core::transport::{Boxed, DialOpts, PortUse};
+use libp2p_core::upgrade::Version;
+use libp2p_core::{Endpoint, Transport as _};
+use libp2p_gossipsub::{self as gossipsub, IdentTopic, MessageAuthenticity, MessageId, ValidationMode};
+use libp2p_identity::Keypair;
+use libp2p_swarm::Config;
+
+use super::*;
+use crate::event::AviEvent;
+use crate::stats::Stats;
+use crate::{AviP2p, AviP2pHandle, EventReceiver};
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// A node that keeps the rules, its address, and a friend that it hears.
+struct Victim {
+    _node: AviP2p,
+    _friend: AviP2p,
+    handle: AviP2pHandle,
+    friend: AviP2pHandle,
+    events: EventReceiver,
+    address: Multiaddr,
+}
+
+impl Victim {
+    async fn start() -> Self {
+        let (node, mut events) = AviP2p::start(config()).await.unwrap();
+        let Some(AviEvent::Started { listen_addresses, .. }) = events.recv().await else { panic!() };
+        let address = listen_addresses[0].clone();
+        let (friend, _) =
+            AviP2p::start(AviP2pConfig { bootstrap_peers: vec![address.clone()], ..config() }).await.unwrap();
+        let (handle, address) = (node.handle(), address.parse().unwrap());
+        handle.subscribe("t").await.unwrap();
+        let mut victim = Self { friend: friend.handle(), _node: node, _friend: friend, handle, events, address };
+        victim.hears_its_friend().await;
+        victim
+    }
+
+    async fn hears_its_friend(&mut self) {
+        self.friend.publish("t", b"friend".to_vec()).await.unwrap();
+        let heard = tokio::time::timeout(WITHIN, async {
+            loop {
+                if let Some(AviEvent::Message { data, .. }) = self.events.recv().await {
+                    assert_eq!(data, b"friend", "nobody else is heard");
+                    return;
+                }
+            }
+        });
+        heard.await.expect("the friend is heard");
+    }
+
+    async fn stats(&self, is_so: impl Fn(&Stats) -> bool) {
+        let deadline = tokio::time::Instant::now() + WITHIN;
+        loop {
+            let stats = self.handle.stats().await.unwrap();
+            if is_so(&stats) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{stats:?}");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn secured(key: &Keypair) -> Boxed<(libp2p_identity::PeerId, StreamMuxerBox)> {
+    libp2p_tcp::tokio::Transport::new(libp2p_tcp::Config::new())
+        .upgrade(Version::V1Lazy)
+        .authenticate(libp2p_noise::Config::new(key).unwrap())
+        .multiplex(libp2p_yamux::Config::default())
+        .boxed()
+}
+
+/// A program that speaks GossipSub as this configuration has it, connected to the victim and aware of its topic.
+async fn intruder(
+    address: &Multiaddr,
+    authenticity: MessageAuthenticity,
+    mut config: gossipsub::ConfigBuilder,
+) -> Swarm<gossipsub::Behaviour> {
+    let key = Keypair::generate_ed25519();
+    let transport = secured(&key);
+    config.message_id_fn(|message| MessageId::new(&message.data));
+    let config = config.validation_mode(ValidationMode::None).flood_publish(true).build().unwrap();
+    let behaviour = gossipsub::Behaviour::new(authenticity, config).unwrap();
+    let keep = Config::with_executor(|task| drop(tokio::spawn(task))).with_idle_connection_timeout(WITHIN);
+    let mut swarm = Swarm::new(transport, behaviour, key.public().to_peer_id(), keep);
+    swarm.dial(address.clone()).unwrap();
+    let aware = async {
+        while !matches!(swarm.select_next_some().await, SwarmEvent::Behaviour(gossipsub::Event::Subscribed { .. })) {}
+    };
+    tokio::time::timeout(WITHIN, aware).await.expect("it hears of the topic");
+    swarm
+}
+
+/// Sends again and again, until the victim hangs up; then dials again, in vain.
+async fn sends_until_it_is_thrown_out(swarm: &mut Swarm<gossipsub::Behaviour>, address: &Multiaddr, data: Vec<u8>) {
+    let thrown_out = async {
+        let mut pause = tokio::time::interval(Duration::from_millis(50));
+        let mut data = data;
+        loop {
+            tokio::select! {
+                event = swarm.select_next_some() => {
+                    if let SwarmEvent::ConnectionClosed { .. } = event {
+                        return;
+                    }
+                }
+                _ = pause.tick() => {
+                    data[0] = data[0].wrapping_add(1);
+                    drop(swarm.behaviour_mut().publish(IdentTopic::new("t"), data.clone()));
+                }
+            }
+        }
+    };
+    tokio::time::timeout(WITHIN, thrown_out).await.expect("it is thrown out");
+    swarm.dial(address.clone()).unwrap();
+    let in_vain = async {
+        while !matches!(
+            swarm.select_next_some().await,
+            SwarmEvent::ConnectionClosed { .. } | SwarmEvent::OutgoingConnectionError { .. }
+        ) {}
+    };
+    tokio::time::timeout(WITHIN, in_vain).await.expect("it stays out");
+}
+
+#[tokio::test]
+async fn who_claims_another_author_is_not_heard_and_thrown_out() {
+    let mut victim = Victim::start().await;
+    let other = Keypair::generate_ed25519().public().to_peer_id();
+    let config = gossipsub::ConfigBuilder::default();
+    let mut swarm = intruder(&victim.address, MessageAuthenticity::Author(other), config).await;
+    sends_until_it_is_thrown_out(&mut swarm, &victim.address, b"forged".to_vec()).await;
+    victim.stats(|stats| stats.peers_banned == 1 && stats.peers_refused >= 1).await;
+    victim.hears_its_friend().await;
+}
+
+#[tokio::test]
+async fn who_signs_nothing_is_not_heard_and_thrown_out() {
+    let mut victim = Victim::start().await;
+    let config = gossipsub::ConfigBuilder::default();
+    let mut swarm = intruder(&victim.address, MessageAuthenticity::Anonymous, config).await;
+    sends_until_it_is_thrown_out(&mut swarm, &victim.address, b"anonymous".to_vec()).await;
+    victim.stats(|stats| stats.peers_banned == 1).await;
+    victim.hears_its_friend().await;
+}
+
+/// Speaks GossipSub to the victim on one substream after another, each with these bytes, until it hangs up.
+async fn sends_raw_until_it_is_thrown_out(address: &Multiaddr, bytes: Vec<u8>) {
+    let mut transport = secured(&Keypair::generate_ed25519());
+    let dial = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
+    let (_, muxer) = transport.dial(address.clone(), dial).unwrap().await.unwrap();
+    let muxer = std::cell::RefCell::new(muxer);
+    let hello = [&[19][..], b"/multistream/1.0.0\n", &[15], b"/meshsub/1.1.0\n"].concat();
+    let speak = async {
+        for _ in 0..100 {
+            let mut stream = poll_fn(|cx| muxer.borrow_mut().poll_outbound_unpin(cx)).await?;
+            stream.write_all(&[&hello[..], &bytes].concat()).await?;
+            // The answer, then the end of it.
+            stream.read_to_end(&mut Vec::new()).await?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    let drive = poll_fn(|cx| {
+        loop {
+            match muxer.borrow_mut().poll_unpin(cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    });
+    let accept = poll_fn(|cx| {
+        // What the victim opens is left alone.
+        while let Poll::Ready(Ok(stream)) = muxer.borrow_mut().poll_inbound_unpin(cx) {
+            std::mem::forget(stream);
+        }
+        Poll::<()>::Pending
+    });
+    let thrown_out = async {
+        tokio::select! {
+            spoken = speak => assert!(spoken.is_err(), "it may go on for ever"),
+            () = drive => {}
+            () = accept => {}
+        }
+    };
+    tokio::time::timeout(WITHIN, thrown_out).await.expect("it is thrown out");
+}
+
+#[tokio::test]
+async fn who_sends_what_is_no_message_or_too_much_is_counted_and_thrown_out() {
+    let too_large = [&[0xff, 0xff, 0xff, 0x7f][..], &[0; 100_000]].concat();
+    let malformed = vec![4, 0xff, 0xff, 0xff, 0xff];
+    for bytes in [too_large, malformed] {
+        let mut victim = Victim::start().await;
+        sends_raw_until_it_is_thrown_out(&victim.address, bytes).await;
+        victim.stats(|stats| stats.peers_banned == 1 && stats.messages_refused == 2).await;
+        victim.hears_its_friend().await;
+    }
+}
