@@ -50,7 +50,7 @@ impl Peers {
                 };
                 // A refusal says that there is no room here, and nothing about the peer.
                 peer.failures += u32::from(failure != DialFailure::Refused);
-                if failure == DialFailure::Myself || peer.failures >= MAX_FAILURES {
+                if failure == DialFailure::Myself || peer.failures >= MAX_FAILURES || !peer.can_be_dialled() {
                     self.forget(&id);
                 } else {
                     self.back_off(now, &id);

@@ -152,6 +152,20 @@ impl Peers {
         }
     }
 
+    /// What was said of a peer is out of date. Where this node has reached it itself stays; and while it is connected,
+    /// it says where it is.
+    pub(crate) fn on_expired(&mut self, id: &PeerId, addresses: &[String]) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        if matches!(peer.state, State::Connected { .. }) {
+            return;
+        }
+        peer.hints.retain(|hint| !addresses.contains(hint));
+        // A dial under way has its addresses already; its failure comes to the same.
+        if !peer.can_be_dialled() && !matches!(peer.state, State::Dialing) {
+            self.forget(id);
+        }
+    }
+
     /// Returns whether the peer was not connected before.
     pub(crate) fn on_connected(
         &mut self,
