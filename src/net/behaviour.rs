@@ -8,7 +8,6 @@ use libp2p_gossipsub::{
 };
 use libp2p_identify as identify;
 use libp2p_identity::{Keypair, PeerId};
-use libp2p_mdns as mdns;
 use libp2p_ping as ping;
 use libp2p_swarm::NetworkBehaviour;
 use libp2p_swarm::behaviour::toggle::Toggle;
@@ -18,6 +17,7 @@ use crate::error::AviP2pError;
 use crate::net::audio;
 use crate::net::gate::Gate;
 use crate::net::liveness::{PING_INTERVAL, PING_TIMEOUT};
+use crate::net::mdns::Mdns;
 use crate::net::routing::Routing;
 
 /// What makes a libp2p node a node of this kind.
@@ -48,17 +48,13 @@ pub(super) struct Behaviour {
     pub(super) gate: Gate,
     pub(super) audio: audio::Behaviour,
     pub(super) gossipsub: gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<ShortTopics>>,
-    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) mdns: Toggle<Mdns>,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
 }
 
 impl Behaviour {
-    pub(super) fn new(
-        config: &AviP2pConfig,
-        key: &Keypair,
-        mdns: Option<mdns::tokio::Behaviour>,
-    ) -> Result<Self, AviP2pError> {
+    pub(super) fn new(config: &AviP2pConfig, key: &Keypair, mdns: Option<Mdns>) -> Result<Self, AviP2pError> {
         let local = key.public().to_peer_id();
         Ok(Self {
             gate: Gate::new(config.max_peers, config.limits.pending_inbound),

@@ -5,9 +5,13 @@ mod behaviour;
 mod connections;
 mod events;
 mod gate;
+mod interfaces;
+mod listeners;
 mod liveness;
+mod mdns;
 mod muxer;
 mod neighbours;
+mod records;
 mod routing;
 mod start;
 mod substreams;
@@ -32,6 +36,8 @@ use libp2p_swarm::{ConnectionId as LibConnectionId, Swarm, SwarmEvent};
 
 use self::behaviour::{Behaviour, BehaviourEvent};
 use self::connections::Connections;
+use self::interfaces::Watch;
+use self::listeners::Followed;
 use self::liveness::Liveness;
 use self::neighbours::Neighbours;
 use self::substreams::Substreams;
@@ -51,6 +57,9 @@ pub(crate) struct Net {
     task: Arc<AtomicWaker>,
     substreams: Substreams,
     neighbours: Neighbours,
+    /// Of the operating system's network, if anything depends on it.
+    watch: Option<Watch>,
+    followed: Option<Followed>,
     connections: Connections,
     liveness: Liveness,
     dials: BTreeMap<LibConnectionId, (DialId, Option<libp2p_identity::PeerId>)>,
@@ -68,7 +77,6 @@ struct Bounds {
     message_bytes: usize,
     topic_bytes: usize,
     audio_substreams: usize,
-    mdns_records: usize,
 }
 
 impl Net {
@@ -90,6 +98,10 @@ impl Net {
             }
             if let Some((peer, address)) = self.neighbours.poll_next() {
                 self.on_neighbour(peer, address);
+                continue;
+            }
+            if self.watch.as_mut().is_some_and(Watch::poll_due) {
+                self.on_interfaces();
                 continue;
             }
             self.swarm_first = !self.swarm_first;
