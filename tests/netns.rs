@@ -204,9 +204,26 @@ impl Node {
         self.process.wait(&format!("- {}", other.id));
     }
 
-    fn ask(&mut self, question: &str) -> String {
-        self.process.say(question);
-        self.process.wait(&format!("{} ", question.split(' ').next().unwrap()))
+    /// Waits for a connection that stays: of two that meet each other at once, one ends.
+    #[track_caller]
+    fn settles_with(&mut self, other: &Node) {
+        self.meets(other);
+        self.ask_until(&format!("since {}", other.id), |answer| answer.parse().is_ok_and(|seconds: f32| seconds > 1.0));
+        self.process.seen.borrow_mut().clear();
+    }
+
+    #[track_caller]
+    fn ask_until(&mut self, question: &str, is_good: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            self.process.say(question);
+            let answer = self.process.wait(&format!("{} ", question.split(' ').next().unwrap()));
+            if is_good(&answer) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{question:?} is still answered with {answer:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn port(&self) -> &str {
@@ -290,16 +307,23 @@ fn show(event: AviEvent) {
 }
 
 async fn answer(handle: &AviP2pHandle, question: &str) {
-    match question.split_once(' ') {
-        Some(("where", peer)) => {
-            let peer = avi_p2p::PeerId::new(peer);
-            println!("where {}", handle.peer_info(&peer).await.unwrap().addresses.join(" "));
-        }
-        _ => println!("ignored {}", handle.stats().await.unwrap().mdns_ignored),
+    let Some((word, peer)) = question.split_once(' ') else {
+        return println!("ignored {}", handle.stats().await.unwrap().mdns_ignored);
+    };
+    let info = handle.peer_info(&avi_p2p::PeerId::new(peer)).await.unwrap();
+    match word {
+        "since" => println!("since {}", info.connected_for.unwrap_or_default().as_secs_f32()),
+        _ => println!("where {}", info.addresses.join(" ")),
     }
 }
 
 // What is promised.
+
+/// The same with different options, which takes long and little.
+fn at_once(variants: [&'static str; 2], test: fn(&str)) {
+    let running = variants.map(|options| std::thread::spawn(move || test(options)));
+    running.into_iter().for_each(|variant| variant.join().unwrap());
+}
 
 #[test]
 fn hosts_on_a_local_network_find_each_other_and_one_that_comes_late() {
@@ -321,11 +345,12 @@ fn hosts_on_a_local_network_find_each_other_and_one_that_comes_late() {
 
 #[test]
 fn a_host_that_is_renumbered_is_reached_at_its_new_address() {
-    for options in ["", "except=tun0"] {
+    at_once(["", "except=tun0"], |options| {
         let Some(lan) = Lan::new() else { return };
         let hosts = ["192.0.2.1/24", "192.0.2.2/24"].map(|address| lan.host_at(address));
-        let [mut stays, moves] = hosts.each_ref().map(|host| Node::run(host, options));
-        (stays.meets(&moves), moves.meets(&stays));
+        let [mut stays, mut moves] = hosts.each_ref().map(|host| Node::run(host, options));
+        stays.settles_with(&moves);
+        moves.settles_with(&stays);
         hosts[1].ip("addr del 192.0.2.2/24 dev eth0");
         assert!(!ips(&moves.process.wait("listens")).contains("192.0.2.2"));
         hosts[1].ip("addr add 192.0.2.9/24 dev eth0");
@@ -335,20 +360,17 @@ fn a_host_that_is_renumbered_is_reached_at_its_new_address() {
         moves.meets(&stays);
         assert!(stays.meets(&moves).contains("/192.0.2.9/"));
         let address = format!("/ip4/192.0.2.9/tcp/{}", moves.port());
-        let deadline = Instant::now() + WITHIN;
-        let question = format!("where {}", moves.id);
-        while !stays.ask(&question).contains(&address) {
-            assert!(Instant::now() < deadline, "{address} is not known");
-        }
-    }
+        stays.ask_until(&format!("where {}", moves.id), |answer| answer.contains(&address));
+    });
 }
 
 #[test]
 fn a_host_that_was_cut_off_is_connected_again() {
     let Some(lan) = Lan::new() else { return };
     let hosts = ["192.0.2.1/24", "192.0.2.2/24"].map(|address| lan.host_at(address));
-    let [one, two] = hosts.each_ref().map(|host| Node::run(host, ""));
-    (one.meets(&two), two.meets(&one));
+    let [mut one, mut two] = hosts.each_ref().map(|host| Node::run(host, ""));
+    one.settles_with(&two);
+    two.settles_with(&one);
     hosts[1].ip("link set eth0 down");
     one.loses(&two);
     two.loses(&one);
@@ -384,10 +406,7 @@ fn an_interface_that_is_denied_is_neither_listened_on_nor_announced_nor_believed
     assert!(beyond[0].process.wait("failed").contains("refused"));
     // They ask on the network where the node does not belong, and all who do have answered.
     (beyond[0].meets(&beyond[1]), beyond[1].meets(&beyond[0]));
-    let deadline = Instant::now() + WITHIN;
-    while node.ask("ignored") == "0" {
-        assert!(Instant::now() < deadline, "it has heard nothing of what it should not believe");
-    }
+    node.ask_until("ignored", |answer| answer != "0");
     for other in &beyond {
         assert!(!node.process.has_said(&format!("discovered {}", other.id)));
         assert!(!other.process.has_said(&format!("discovered {}", node.id)));
@@ -418,8 +437,8 @@ fn addresses_of_the_interfaces_that_are_named_are_followed_on_one_port() {
 
 #[test]
 fn nodes_meet_over_ipv6() {
-    let Some(lan) = Lan::new() else { return };
-    for options in ["ip=::", "ip=:: except=lo"] {
+    at_once(["ip=::", "ip=:: except=lo"], |options| {
+        let Some(lan) = Lan::new() else { return };
         let hosts = ["fd00::1/64", "fd00::2/64"].map(|address| lan.host_at(address));
         let listens = Node::run(&hosts[0], &format!("{options} port=9000"));
         if !listens.ips().contains("fd00::1") {
@@ -428,7 +447,7 @@ fn nodes_meet_over_ipv6() {
         let dials = Node::run(&hosts[1], &format!("{options} bootstrap=/ip6/fd00::1/tcp/9000"));
         assert_eq!(dials.meets(&listens), "/ip6/fd00::1/tcp/9000");
         assert!(listens.meets(&dials).starts_with("/ip6/fd00::2/"));
-    }
+    });
 }
 
 #[test]
