@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -59,6 +60,18 @@ impl Drop for Namespace {
     }
 }
 
+/// Of runs that were killed.
+fn remove_leftovers() -> Result<(), String> {
+    for line in try_ip("netns list")?.lines() {
+        let name = line.split(' ').next().unwrap_or_default();
+        let process = name.strip_prefix("avi-").and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|id| id.parse::<u32>().is_ok() && !Path::new("/proc").join(id).exists()) {
+            let _ = try_ip(&format!("netns del {name}"));
+        }
+    }
+    Ok(())
+}
+
 /// A switch for each local network, in a namespace of its own.
 struct Lan(Namespace);
 
@@ -66,6 +79,7 @@ impl Lan {
     /// `None`, said aloud, where this machine does not allow it.
     fn new() -> Option<Self> {
         let attempt = || -> Result<Self, String> {
+            remove_leftovers()?;
             let switch = Namespace::new()?;
             for bridge in ["br0", "br1"] {
                 switch.try_ip(&format!("link add {bridge} type bridge"))?;
@@ -321,8 +335,9 @@ async fn answer(handle: &AviP2pHandle, question: &str) {
 
 /// The same with different options, which takes long and little.
 fn at_once(variants: [&'static str; 2], test: fn(&str)) {
-    let running = variants.map(|options| std::thread::spawn(move || test(options)));
-    running.into_iter().for_each(|variant| variant.join().unwrap());
+    let name = || std::thread::current().name().unwrap_or_default().to_owned();
+    let run = |options| std::thread::Builder::new().name(name()).spawn(move || test(options)).unwrap();
+    variants.map(run).into_iter().for_each(|variant| variant.join().unwrap());
 }
 
 #[test]
@@ -463,8 +478,8 @@ fn a_port_of_mdns_that_is_taken_is_told_once_and_mdns_begins_when_it_is_free() {
     assert!(ips(&one.process.wait("listens")).contains("192.0.2.11"));
     holder.say("that will do");
     holder.child.wait().unwrap();
-    // It is looked at again after a while, or when an address comes.
-    hosts[0].ip("addr add 192.0.2.12/24 dev eth0");
+    // It is tried again after a while, or when an address comes.
+    hosts[0].ip("addr add fd00::1/64 dev eth0");
     one.meets(&two);
     two.meets(&one);
     assert!(!one.process.has_said("unavailable") && !two.process.has_said("unavailable"));

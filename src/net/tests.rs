@@ -9,6 +9,7 @@ use crate::engine::{Direction, PublishOutcome, SubstreamId};
 use crate::error::AviP2pError;
 use crate::transport::{self, Network};
 
+mod interfaces;
 #[path = "../../tests/common/memory.rs"]
 mod memory;
 mod routing;
