@@ -72,7 +72,11 @@ impl Net {
     pub(super) fn follow_or_retry(&mut self) -> Vec<(SocketAddr, io::Error)> {
         let failures = self.follow();
         for (socket, error) in &failures {
-            tracing::debug!(%socket, %error, "cannot listen there yet");
+            match error.kind() {
+                // While the system checks that nobody else has the address.
+                io::ErrorKind::AddrNotAvailable => tracing::debug!(%socket, %error, "cannot listen there yet"),
+                _ => tracing::warn!(%socket, %error, "cannot listen there"),
+            }
         }
         if !failures.is_empty() {
             self.watch.iter_mut().for_each(|watch| watch.retry());
