@@ -15,8 +15,8 @@ pub enum AviP2pError {
     #[error("the node has not been started")]
     NotStarted,
 
-    /// No connection to this peer: wait for `PeerConnected`, or check the id.
-    #[error("peer {0} is not connected here: wait for PeerConnected, or check the id")]
+    /// Nobody has said where this peer is: wait for `PeerDiscovered` or `PeerConnected`, or check the id.
+    #[error("peer {0} is not known here: wait for PeerDiscovered or PeerConnected, or check the id")]
     PeerNotFound(PeerId),
 
     /// No such audio stream: never opened here, or already closed.
@@ -69,6 +69,15 @@ pub enum AviP2pError {
         /// IP address and port.
         address: String,
         /// What the operating system said.
+        reason: String,
+    },
+
+    /// The file of the node's key cannot be used.
+    #[error("identity: the file {path} {reason}")]
+    Identity {
+        /// The file.
+        path: String,
+        /// What is wrong with it, and what to do.
         reason: String,
     },
 

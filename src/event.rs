@@ -148,4 +148,6 @@ pub enum DiscoverySource {
     Kademlia,
     /// It connected to this node.
     Inbound,
+    /// It is in `paired_peers`.
+    Paired,
 }

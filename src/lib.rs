@@ -75,7 +75,7 @@ pub use error::{AviP2pError, StreamCloseReason};
 pub use event::{AviEvent, DiscoverySource};
 pub use id::{PeerId, StreamId};
 pub use media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media, OnCongestion, StreamOptions};
-pub use stats::{AudioStats, PeerInfo, RemoteAudioReport, Stats};
+pub use stats::{AudioStats, PeerDirection, PeerInfo, RemoteAudioReport, Stats};
 
 #[cfg(feature = "runtime")]
 pub use node::{AviP2p, AviP2pHandle, EventReceiver};

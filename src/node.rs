@@ -82,7 +82,8 @@ impl AviP2p {
     ///
     /// # Errors
     /// [`AviP2pError::InvalidConfig`] for a field out of range, [`AviP2pError::ListenFailed`] for a port that is taken
-    /// or an address that is not this machine's, [`AviP2pError::Io`] if the system refuses a thread or randomness.
+    /// or an address that is not this machine's, [`AviP2pError::Identity`] for a key file that cannot be used,
+    /// [`AviP2pError::Io`] if the system refuses a thread or randomness.
     pub async fn start(config: AviP2pConfig) -> Result<(Self, EventReceiver), AviP2pError> {
         let (mut owner, outside, start) = prepare(&config)?;
         let (ending, ended) = oneshot::channel();
@@ -174,8 +175,9 @@ impl AviP2pHandle {
         self.done(Command::Publish { topic: topic.to_owned(), data: data.into() }).await
     }
 
-    /// Asks a connected peer for an audio stream. Its answer comes as [`AviEvent::AudioStreamAccepted`] or
-    /// [`AviEvent::AudioStreamClosed`].
+    /// Asks a peer for an audio stream. Its answer comes as [`AviEvent::AudioStreamAccepted`] or
+    /// [`AviEvent::AudioStreamClosed`]. A peer that has been heard of and is not connected is dialled first, before all
+    /// others, and an idle peer makes room for it if `max_peers` is reached.
     ///
     /// # Errors
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId), [`PeerNotFound`](AviP2pError::PeerNotFound),
@@ -255,6 +257,40 @@ impl AviP2pHandle {
     /// [`Timeout`](AviP2pError::Timeout) if no peer answers.
     pub async fn discover_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
         self.peers(Command::DiscoverPeers).await
+    }
+
+    /// Adds a peer to [`allowed_peers`](crate::AviP2pConfig::allowed_peers).
+    ///
+    /// # Errors
+    /// [`InvalidPeerId`](AviP2pError::InvalidPeerId); [`Disabled`](AviP2pError::Disabled) if the configuration has no
+    /// such list, and everyone may connect; [`LimitReached`](AviP2pError::LimitReached) beyond 10,000.
+    pub async fn allow_peer(&self, peer: &PeerId) -> Result<(), AviP2pError> {
+        self.done(Command::SetAllowed { peer: peer.clone(), is_allowed: true }).await
+    }
+
+    /// Takes a peer from [`allowed_peers`](crate::AviP2pConfig::allowed_peers), and ends its connection.
+    ///
+    /// # Errors
+    /// As [`allow_peer`](Self::allow_peer).
+    pub async fn disallow_peer(&self, peer: &PeerId) -> Result<(), AviP2pError> {
+        self.done(Command::SetAllowed { peer: peer.clone(), is_allowed: false }).await
+    }
+
+    /// Adds a peer to [`blocked_peers`](crate::AviP2pConfig::blocked_peers), ends its connection, and delivers nothing
+    /// that it writes.
+    ///
+    /// # Errors
+    /// [`InvalidPeerId`](AviP2pError::InvalidPeerId), [`LimitReached`](AviP2pError::LimitReached) beyond 10,000.
+    pub async fn block_peer(&self, peer: &PeerId) -> Result<(), AviP2pError> {
+        self.done(Command::SetBlocked { peer: peer.clone(), is_blocked: true }).await
+    }
+
+    /// Takes a peer from [`blocked_peers`](crate::AviP2pConfig::blocked_peers).
+    ///
+    /// # Errors
+    /// [`InvalidPeerId`](AviP2pError::InvalidPeerId).
+    pub async fn unblock_peer(&self, peer: &PeerId) -> Result<(), AviP2pError> {
+        self.done(Command::SetBlocked { peer: peer.clone(), is_blocked: false }).await
     }
 
     /// What is known about a peer.

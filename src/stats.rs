@@ -25,6 +25,10 @@ pub struct Stats {
     pub connections_closed: u64,
     /// Peers parted with to keep room for others to come.
     pub peers_pruned: u64,
+    /// Idle peers parted with so that a peer could be dialled for a call.
+    pub peers_displaced: u64,
+    /// Peers connected now that are in one of GossipSub's meshes with this node.
+    pub mesh_peers: u64,
     /// Second connections to a peer that were closed.
     pub duplicate_connections: u64,
     /// Peers that were disconnected because they speak libp2p, but are no nodes of AVI.
@@ -111,12 +115,23 @@ pub struct PeerInfo {
     pub source: DiscoverySource,
     /// Whether it is connected.
     pub connected: bool,
+    /// Who dialled the connection that is used.
+    pub direction: Option<PeerDirection>,
     /// How long it has been connected.
     pub connected_for: Option<Duration>,
     /// The last round-trip time of a ping.
     pub rtt: Option<Duration>,
     /// The topics it subscribes to, in order.
     pub topics: Vec<String>,
+}
+
+/// Who dialled a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerDirection {
+    /// The peer did.
+    Inbound,
+    /// This node did.
+    Outbound,
 }
 
 /// Figures of one audio stream.

@@ -1,8 +1,9 @@
 //! Whom to dial, and when? The dial budget, its order, and the waits between dials.
 
+use super::admission::Refusal;
 use super::io::{DialFailure, DialId, NetAction};
 use super::outbox::Outbox;
-use super::peer::{Bootstrap, FIRST_BACKOFF, MAX_BACKOFF, MAX_BOOTSTRAP_BACKOFF, State, backoff};
+use super::peer::{Bootstrap, FIRST_BACKOFF, MAX_BACKOFF, MAX_BOOTSTRAP_BACKOFF, Peer, State, backoff};
 use super::peers::{Peers, Target};
 use super::time::Time;
 use crate::event::AviEvent;
@@ -10,12 +11,18 @@ use crate::id::PeerId;
 
 /// A discovered peer is forgotten after this many failed dials in a row, about eleven minutes.
 const MAX_FAILURES: u32 = 16;
+/// A peer that the application waits for is dialled so often before it is told that it waits in vain.
+const WANTED_DIALS: u32 = 3;
+/// Addresses that one dial tries, all at once: so it ends when one handshake may.
+const MAX_DIAL_ADDRESSES: usize = 8;
+/// One in this many dials at a time is kept for peers that are more than heard of.
+const KEPT_DIALS: usize = 4;
 
 impl Peers {
     /// Begins as many dials as the budget allows.
     pub(crate) fn dial(&mut self, out: &mut Outbox) {
-        while self.dials.len() < self.concurrent_dials && self.connected + self.dials.len() < self.max_peers {
-            let Some(target) = self.next_bootstrap().or_else(|| self.next_candidate()) else { return };
+        while self.dials.len() < self.limits.concurrent_dials && self.connected + self.dials.len() < self.max_peers {
+            let Some(target) = self.next_target() else { return };
             let dial = DialId(self.next_dial);
             self.next_dial += 1;
             let (peer, addresses) = match &target {
@@ -28,7 +35,9 @@ impl Peers {
                     self.candidates.remove(id);
                     let Some(peer) = self.peers.get_mut(id) else { continue };
                     peer.state = State::Dialing;
-                    (Some(id.clone()), peer.addresses())
+                    let mut addresses = peer.addresses();
+                    addresses.truncate(MAX_DIAL_ADDRESSES);
+                    (Some(id.clone()), addresses)
                 }
             };
             tracing::debug!(peer = peer.as_ref().map(PeerId::as_str), ?addresses, "dial");
@@ -38,25 +47,80 @@ impl Peers {
         }
     }
 
-    pub(crate) fn on_dial_failed(&mut self, now: Time, dial: DialId, failure: DialFailure, out: &mut Outbox) {
-        let Some(target) = self.dials.remove(&dial) else { return };
+    /// Returns the peer that the application waits for in vain, and why.
+    pub(crate) fn on_dial_failed(
+        &mut self,
+        now: Time,
+        dial: DialId,
+        failure: DialFailure,
+        out: &mut Outbox,
+    ) -> Option<(PeerId, String)> {
+        let target = self.dials.remove(&dial)?;
         out.stats.dials_failed += 1;
-        out.stats.outbound_refused += u64::from(failure == DialFailure::Refused);
-        match target {
-            Target::Bootstrap(index) => self.on_bootstrap_failed(now, index, failure, out),
-            Target::Peer(id) => {
-                let Some(peer) = self.peers.get_mut(&id).filter(|peer| matches!(peer.state, State::Dialing)) else {
-                    return;
-                };
-                // A refusal says that there is no room here, and nothing about the peer.
-                peer.failures += u32::from(failure != DialFailure::Refused);
-                if failure == DialFailure::Myself || peer.failures >= MAX_FAILURES || !peer.can_be_dialled() {
-                    self.forget(&id);
-                } else {
-                    self.back_off(now, &id);
-                }
-            }
+        if let DialFailure::Refused(refusal) = failure {
+            out.stats.outbound_refused += 1;
+            out.stats.peers_refused += u64::from(refusal == Refusal::KeptOut);
         }
+        match target {
+            Target::Bootstrap(index) => {
+                self.on_bootstrap_failed(now, index, failure, out);
+                None
+            }
+            Target::Peer(id) => self.on_peer_failed(now, id, failure),
+        }
+    }
+
+    fn on_peer_failed(&mut self, now: Time, id: PeerId, failure: DialFailure) -> Option<(PeerId, String)> {
+        let peer = self.peers.get_mut(&id).filter(|peer| matches!(peer.state, State::Dialing))?;
+        let reason = match failure {
+            // It says that there is no room here, and nothing about the peer.
+            DialFailure::Refused(_) => {
+                self.back_off(now, &id);
+                return None;
+            }
+            DialFailure::Myself => "it is this node itself".to_owned(),
+            DialFailure::Unreachable(ref reason) => reason.clone(),
+        };
+        peer.failures = peer.failures.saturating_add(1);
+        let is_hopeless = peer.failures >= MAX_FAILURES && !self.access.is_paired(&id);
+        let is_given_up = failure == DialFailure::Myself || is_hopeless;
+        let is_forgotten = is_given_up || !peer.can_be_dialled();
+        // A full peer parts with somebody when it has refused a dial, so that the next one finds room.
+        let in_vain = self.wanted.get_mut(&id).map(|dials| {
+            *dials += 1;
+            *dials >= WANTED_DIALS || is_forgotten
+        });
+        if in_vain == Some(true) {
+            self.wanted.remove(&id);
+            self.is_admission_stale = true;
+        }
+        if is_forgotten {
+            self.forget(&id);
+        } else {
+            self.back_off(now, &id);
+        }
+        in_vain?.then_some((id, reason))
+    }
+
+    /// Whether a peer that is not connected could be.
+    pub(crate) fn can_be_reached(&self, id: &PeerId) -> bool {
+        self.admits(id) && self.peers.get(id).is_some_and(Peer::can_be_dialled)
+    }
+
+    /// The application waits for a peer: it is dialled before all others, and before its time.
+    pub(crate) fn want(&mut self, id: &PeerId) {
+        self.is_admission_stale |= self.wanted.insert(id.clone(), 0).is_none();
+        if self.peers.get(id).is_some_and(|peer| matches!(peer.state, State::Backoff)) {
+            self.timers.stop(&Target::Peer(id.clone()));
+            self.make_known(id);
+        }
+    }
+
+    /// Wants no more whom the application waits for no more.
+    pub(crate) fn release_wanted(&mut self, is_awaited: impl Fn(&PeerId) -> bool) {
+        let before = self.wanted.len();
+        self.wanted.retain(|id, _| is_awaited(id));
+        self.is_admission_stale |= self.wanted.len() != before;
     }
 
     /// Whether discovered peers would be dialled.
@@ -66,45 +130,65 @@ impl Peers {
 
     pub(super) fn on_bootstrap_connected(&mut self, index: usize, id: &PeerId) {
         let entry = &mut self.bootstrap[index];
-        (entry.failures, entry.is_myself) = (0, false);
+        entry.is_myself = false;
         entry.peer = Some(id.clone());
         // Whoever answers there is dialled again for ever, also if another connection is the one that stays.
         entry.waits = true;
     }
 
     /// Returns whether a bootstrap entry looks after this peer.
-    pub(super) fn redial_bootstrap(&mut self, now: Time, id: &PeerId) -> bool {
+    pub(super) fn redial_bootstrap(&mut self, now: Time, id: &PeerId, hung_up: bool, out: &mut Outbox) -> bool {
         // A bootstrap peer that has parted with a node of many peers had none to spare.
         let pause = if self.connected < self.dial_target() { FIRST_BACKOFF } else { MAX_BOOTSTRAP_BACKOFF };
-        let mut found = false;
-        for (index, entry) in self.bootstrap.iter_mut().enumerate().filter(|(_, entry)| entry.is(id)) {
-            found = true;
+        let entries: Vec<_> = (0..self.bootstrap.len()).filter(|index| self.bootstrap[*index].is(id)).collect();
+        for &index in &entries {
+            let entry = &mut self.bootstrap[index];
             entry.waits = false;
-            let pause = if std::mem::take(&mut entry.is_foreign) { MAX_BACKOFF } else { pause };
-            let wait = self.rng.jitter(pause);
-            self.timers.set(Target::Bootstrap(index), now + wait);
+            let is_foreign = std::mem::take(&mut entry.is_foreign);
+            if hung_up && !is_foreign {
+                let reason = "it hung up after the handshake: it may be full, or not let this node in".to_owned();
+                self.on_bootstrap_failed(now, index, DialFailure::Unreachable(reason), out);
+            } else {
+                let wait = self.rng.jitter(if is_foreign { MAX_BACKOFF } else { pause });
+                self.timers.set(Target::Bootstrap(index), now + wait);
+            }
         }
-        found
+        !entries.is_empty()
     }
 
     pub(super) fn back_off(&mut self, now: Time, id: &PeerId) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.state = State::Backoff;
-            let wait = self.rng.jitter(backoff(peer.failures.saturating_sub(1)));
+            let max = if self.access.is_paired(id) { MAX_BOOTSTRAP_BACKOFF } else { MAX_BACKOFF };
+            let failures = self.wanted.get(id).map_or(peer.failures, |dials| *dials);
+            let wait = self.rng.jitter(backoff(failures.saturating_sub(1)).min(max));
             self.timers.set(Target::Peer(id.clone()), now + wait);
         }
+    }
+
+    /// Whom the application waits for, then bootstrap peers, then paired ones, then whoever has been heard of.
+    fn next_target(&mut self) -> Option<Target> {
+        let wanted = self.wanted.keys().find(|id| self.candidates.contains(*id)).cloned().map(Target::Peer);
+        wanted.or_else(|| self.next_bootstrap()).or_else(|| self.next_paired()).or_else(|| self.next_candidate())
+    }
+
+    fn next_paired(&self) -> Option<Target> {
+        self.access.paired().find(|id| self.candidates.contains(*id)).cloned().map(Target::Peer)
     }
 
     fn next_bootstrap(&self) -> Option<Target> {
         let is_due = |entry: &Bootstrap| {
             let id = entry.peer.as_ref().or(entry.pinned.as_ref());
-            entry.waits && !id.is_some_and(|id| self.is_connected(id))
+            entry.waits && id.is_none_or(|id| !self.is_connected(id) && self.admits(id))
         };
         self.bootstrap.iter().position(is_due).map(Target::Bootstrap)
     }
 
     fn next_candidate(&mut self) -> Option<Target> {
-        if self.connected + self.dials.len() >= self.dial_target() {
+        let kept_free = self.limits.concurrent_dials / KEPT_DIALS;
+        if self.connected + self.dials.len() >= self.dial_target()
+            || self.dials.len() >= self.limits.concurrent_dials - kept_free
+        {
             return None;
         }
         // At random, or every node of a mesh would dial the same few first.
@@ -122,7 +206,7 @@ impl Peers {
         }
         let reason = match failure {
             DialFailure::Myself => "it is this node itself, or another with the same identity".to_owned(),
-            DialFailure::Refused => "the connection policy refused it".to_owned(),
+            DialFailure::Refused(refusal) => format!("refused here: {refusal}"),
             DialFailure::Unreachable(reason) => reason,
         };
         let pause = backoff(entry.failures).min(MAX_BOOTSTRAP_BACKOFF);

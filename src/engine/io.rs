@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::admission::{Admission, Refusal};
 use crate::error::AviP2pError;
 use crate::event::{AviEvent, DiscoverySource};
 use crate::id::{PeerId, StreamId, Topic};
@@ -83,7 +84,21 @@ pub enum Command {
         /// The payload.
         data: Bytes,
     },
-    /// Ask a peer for an audio stream.
+    /// Let a peer in, or do so no more, where `allowed_peers` says who may come.
+    SetAllowed {
+        /// The peer.
+        peer: PeerId,
+        /// Whether it may come.
+        is_allowed: bool,
+    },
+    /// Keep a peer out, or do so no more.
+    SetBlocked {
+        /// The peer.
+        peer: PeerId,
+        /// Whether it is kept out.
+        is_blocked: bool,
+    },
+    /// Ask a peer for an audio stream. It is dialled first if it is known and not connected.
     RequestStream {
         /// The peer.
         peer: PeerId,
@@ -159,15 +174,15 @@ pub enum Answer {
 pub enum Direction {
     /// The peer did.
     Inbound,
-    /// This node did; by which dial, unless the network room dialled on its own.
-    Outbound(Option<DialId>),
+    /// This node did; by which dial.
+    Outbound(DialId),
 }
 
 /// Why a dial failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DialFailure {
     /// The connection policy refused it.
-    Refused,
+    Refused(Refusal),
     /// The address is this node's own.
     Myself,
     /// No address answered, or not as the peer that was wanted.
@@ -254,7 +269,7 @@ pub enum NetEvent {
         failure: DialFailure,
     },
     /// The connection policy refused an inbound connection.
-    InboundRefused,
+    InboundRefused(Refusal),
     /// An inbound connection failed in its handshake.
     InboundFailed,
     /// A peer has said who it is.
@@ -397,6 +412,11 @@ pub enum NetAction {
     Disconnect {
         /// Which.
         connection: ConnectionId,
+    },
+    /// Connections are admitted by this policy from now on; those there are stay.
+    Admit {
+        /// The policy.
+        admission: Admission,
     },
     /// Refuse new connections and end all there are.
     DisconnectAll,

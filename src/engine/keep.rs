@@ -1,5 +1,6 @@
 //! Which connections are kept? One a peer, and a few places free for those who come.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::io::ConnectionId;
@@ -7,6 +8,7 @@ use super::peer::State;
 use super::peers::Peers;
 use super::time::Time;
 use crate::id::PeerId;
+use crate::stats::PeerDirection;
 
 /// Two connections are a simultaneous dial if the older one is younger than this. Otherwise the other end has lost the
 /// older one without a word.
@@ -15,6 +17,8 @@ const SIMULTANEOUS: Duration = Duration::from_secs(5);
 const RESERVE: usize = 8;
 /// How long a peer stays at least: long enough to hear of others.
 const SETTLED: Duration = Duration::from_secs(3);
+/// How often a peer is parted with to make room: a storm of newcomers does not drive out everyone else.
+const PART_EVERY: Duration = Duration::from_millis(500);
 
 impl Peers {
     /// Of several connections to a peer, those that this node closes.
@@ -45,20 +49,48 @@ impl Peers {
     ///
     /// Parting with a peer costs it little, who knows others by now; a full node costs a newcomer the mesh.
     pub(crate) fn surplus(&mut self, now: Time, is_in_use: impl Fn(ConnectionId) -> bool) -> Vec<ConnectionId> {
-        if self.connected <= self.max_peers - self.max_peers / RESERVE {
+        if self.connected <= self.max_peers - self.max_peers / RESERVE || now < self.next_parting {
             return Vec::new();
         }
-        let mut settled = Vec::new();
+        let surplus = self.idle(is_in_use, |since| now - since >= SETTLED);
+        if surplus.is_some() {
+            self.next_parting = now + PART_EVERY;
+        }
+        self.connections_of(surplus.as_ref())
+    }
+
+    /// Whom to part with so that a peer that the application waits for can be dialled: one at a time.
+    pub(crate) fn displaced(&mut self, is_in_use: impl Fn(ConnectionId) -> bool) -> Vec<ConnectionId> {
+        let dialled = self.dials.len();
+        let waits = self.wanted.keys().any(|id| self.candidates.contains(id));
+        if !waits || self.displaced.is_some() || self.connected + dialled < self.max_peers {
+            return Vec::new();
+        }
+        self.displaced = self.idle(is_in_use, |_| true);
+        self.connections_of(self.displaced.as_ref())
+    }
+
+    /// A connected peer that can be parted with: neither configured nor in a call. Those in GossipSub's meshes are the
+    /// last to go; before that those whom this node has dialled, because nobody else can choose them.
+    fn idle(&mut self, is_in_use: impl Fn(ConnectionId) -> bool, is_old: impl Fn(Time) -> bool) -> Option<PeerId> {
+        let mut idle = BTreeMap::<_, Vec<_>>::new();
         for (id, peer) in &self.peers {
             if let State::Connected { since, connections } = &peer.state
-                && now - *since >= SETTLED
+                && is_old(*since)
+                && !self.access.is_paired(id)
                 && !self.bootstrap.iter().any(|entry| entry.is(id))
-                && !connections.iter().any(|connection| is_in_use(connection.id))
+                && !peer.connections().any(&is_in_use)
             {
-                settled.push(connections);
+                let is_chosen = connections.iter().any(|connection| connection.direction == PeerDirection::Outbound);
+                idle.entry((self.mesh.contains(id), is_chosen)).or_default().push(id);
             }
         }
-        let at = self.rng.next() as usize % settled.len().max(1);
-        settled.get(at).into_iter().flat_map(|connections| connections.iter()).map(|connection| connection.id).collect()
+        let (_, idle) = idle.pop_first()?;
+        let at = self.rng.next() as usize % idle.len();
+        idle.get(at).map(|id| (*id).clone())
+    }
+
+    fn connections_of(&self, id: Option<&PeerId>) -> Vec<ConnectionId> {
+        id.and_then(|id| self.peers.get(id)).into_iter().flat_map(|peer| peer.connections()).collect()
     }
 }

@@ -190,7 +190,7 @@ impl Mailbox {
             use AviEvent::*;
             match (last_event, &mut event) {
                 (PeerSlow { dropped: before, .. }, PeerSlow { dropped, .. }) => {
-                    *dropped += before;
+                    *dropped = dropped.saturating_add(*before);
                     self.take_back(&subject, at);
                 }
                 // The application never heard of it, and need not.

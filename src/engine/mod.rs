@@ -12,6 +12,7 @@
 //!
 //! The same seed and the same inputs at the same times give the same outputs.
 
+mod admission;
 mod dials;
 mod io;
 mod keep;
@@ -31,6 +32,7 @@ mod walks;
 use std::time::Duration;
 
 pub use crate::id::Topic;
+pub use admission::{Admission, Count, Refusal};
 pub use io::{
     Answer, Command, CommandId, ConnectionId, DialFailure, DialId, Direction, Input, NetAction, NetEvent, Output,
     PublishId, PublishOutcome, Reply, SubstreamId,
@@ -42,7 +44,9 @@ use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::PeerId;
+use crate::media::StreamOptions;
 use crate::stats::Stats;
+use admission::Access;
 use outbox::Outbox;
 use peers::Peers;
 use rng::Rng;
@@ -105,7 +109,7 @@ impl Engine {
             walks,
             out: Outbox::default(),
         };
-        engine.peers.dial(&mut engine.out);
+        engine.advance(Time::ZERO);
         engine
     }
 
@@ -169,10 +173,13 @@ impl Engine {
                 return self.topics.publish(now, id, &topic, data, out);
             }
             Command::RequestStream { peer, options } => {
-                let connection = peer
-                    .check()
-                    .and_then(|()| self.peers.connection(&peer).ok_or_else(|| AviP2pError::PeerNotFound(peer.clone())));
-                connection.and_then(|connection| self.streams.request(now, peer, connection, options, out))
+                peer.check().and_then(|()| self.request_stream(now, peer, options))
+            }
+            Command::SetAllowed { peer, is_allowed } => {
+                self.set_access(&peer, |access, peer| access.set_allowed(peer, is_allowed))
+            }
+            Command::SetBlocked { peer, is_blocked } => {
+                self.set_access(&peer, |access, peer| access.set_blocked(peer, is_blocked))
             }
             Command::AcceptStream { stream } => self.streams.accept(now, stream, out),
             Command::RejectStream { stream, reason } => self.streams.reject(now, stream, reason, out),
@@ -186,6 +193,31 @@ impl Engine {
             Command::Shutdown => return self.begin_shutdown(now, id),
         };
         self.out.reply(id, reply);
+    }
+
+    fn request_stream(&mut self, now: Time, peer: PeerId, options: StreamOptions) -> Reply {
+        let connection = self.peers.connection(&peer);
+        if connection.is_none() && !self.peers.can_be_reached(&peer) {
+            return Err(AviP2pError::PeerNotFound(peer));
+        }
+        let reply = self.streams.request(now, peer.clone(), connection, options, &mut self.out)?;
+        if connection.is_none() {
+            self.peers.want(&peer);
+        }
+        Ok(reply)
+    }
+
+    fn set_access(
+        &mut self,
+        peer: &PeerId,
+        set: impl FnOnce(&mut Access, &PeerId) -> Result<(), AviP2pError>,
+    ) -> Reply {
+        peer.check()?;
+        for connection in self.peers.set_access(peer, set)? {
+            self.out.stats.peers_refused += 1;
+            self.out.net(NetAction::Disconnect { connection });
+        }
+        Ok(Answer::Done)
     }
 
     fn handle_net(&mut self, now: Time, event: NetEvent) {
@@ -206,11 +238,12 @@ impl Engine {
                 self.on_connected(now, connection, peer, address, direction);
             }
             NetEvent::Disconnected { connection, peer } => self.on_disconnected(now, connection, peer),
-            NetEvent::DialFailed { dial, failure } => self.peers.on_dial_failed(now, dial, failure, out),
-            NetEvent::InboundRefused => {
-                out.stats.inbound_refused += 1;
-                self.make_room(now);
+            NetEvent::DialFailed { dial, failure } => {
+                if let Some((peer, reason)) = self.peers.on_dial_failed(now, dial, failure, out) {
+                    self.streams.on_unreachable(&peer, &reason, out);
+                }
             }
+            NetEvent::InboundRefused(refusal) => self.on_inbound_refused(now, refusal),
             NetEvent::InboundFailed => out.stats.inbound_failed += 1,
             NetEvent::Identified { peer, name, addresses } => self.on_identified(now, peer, name, addresses),
             NetEvent::Foreign { peer } => {
@@ -230,6 +263,7 @@ impl Engine {
             }
             NetEvent::PeerUnsubscribed { peer, topic } => self.topics.on_peer_unsubscribed(&peer, &topic),
             NetEvent::Published { publish, outcome } => self.topics.on_published(now, publish, outcome, out),
+            NetEvent::Message { from, .. } if self.peers.is_blocked(&from) => out.stats.messages_refused += 1,
             NetEvent::Message { from, topic, data } => self.topics.on_message(from, topic, data, out),
             NetEvent::MessageRefused => out.stats.messages_refused += 1,
             NetEvent::SlowPeer { peer, dropped } => self.on_slow_peer(peer, dropped),
@@ -269,6 +303,12 @@ impl Engine {
         if self.peers.on_connected(now, connection, &peer, &address, by) {
             self.out.event(AviEvent::PeerConnected { peer_id: peer.clone(), address });
         }
+        if !self.peers.admits(&peer) {
+            // It was let in before the policy changed.
+            self.out.stats.peers_refused += 1;
+            return self.out.net(NetAction::Disconnect { connection });
+        }
+        self.streams.on_connected(&peer, connection, &mut self.out);
         self.make_room(now);
         let streams = &self.streams;
         for connection in self.peers.superfluous(now, &peer, |connection| streams.uses(connection)) {
@@ -277,8 +317,17 @@ impl Engine {
         }
     }
 
+    fn on_inbound_refused(&mut self, now: Time, refusal: Refusal) {
+        self.out.stats.inbound_refused += 1;
+        match refusal {
+            Refusal::MaxPeers => self.make_room(now),
+            Refusal::KeptOut => self.out.stats.peers_refused += 1,
+            _ => {}
+        }
+    }
+
     fn on_slow_peer(&mut self, peer_id: PeerId, dropped: u64) {
-        self.out.stats.slow_peer_drops += dropped;
+        self.out.stats.slow_peer_drops = self.out.stats.slow_peer_drops.saturating_add(dropped);
         if self.peers.is_connected(&peer_id) {
             self.out.event(AviEvent::PeerSlow { peer_id, dropped });
         }
@@ -300,9 +349,18 @@ impl Engine {
         surplus.into_iter().for_each(|connection| self.out.net(NetAction::Disconnect { connection }));
     }
 
+    /// Parts with an idle peer if one that the application waits for has no room.
+    fn displace(&mut self) {
+        let streams = &self.streams;
+        self.peers.release_wanted(|peer| streams.awaits(peer));
+        let displaced = self.peers.displaced(|connection| streams.uses(connection));
+        self.out.stats.peers_displaced += u64::from(!displaced.is_empty());
+        displaced.into_iter().for_each(|connection| self.out.net(NetAction::Disconnect { connection }));
+    }
+
     fn on_disconnected(&mut self, now: Time, connection: ConnectionId, peer: PeerId) {
         self.out.stats.connections_closed += 1;
-        let was_last = self.peers.on_disconnected(now, connection, &peer);
+        let was_last = self.peers.on_disconnected(now, connection, &peer, &mut self.out);
         tracing::debug!(%peer, was_last, "disconnected");
         self.streams.on_disconnected(now, connection, self.peers.connection(&peer), &mut self.out);
         if was_last {
@@ -333,6 +391,7 @@ impl Engine {
         Stats {
             peers_connected: self.peers.connected_count() as u64,
             peers_known: self.peers.known() as u64,
+            mesh_peers: self.peers.mesh_count() as u64,
             messages_held_now: self.topics.held() as u64,
             streams_now: self.streams.count() as u64,
             ..self.out.stats.clone()
@@ -350,6 +409,10 @@ impl Engine {
     /// What follows from any input: dials within the budget, and the shutdown's next step.
     fn advance(&mut self, now: Time) {
         if let Phase::Running = self.phase {
+            self.displace();
+            if let Some(admission) = self.peers.take_admission() {
+                self.out.net(NetAction::Admit { admission });
+            }
             return self.peers.dial(&mut self.out);
         }
         if let Phase::Goodbye { shutdown, until } = self.phase

@@ -6,6 +6,7 @@ use super::io::ConnectionId;
 use super::time::Time;
 use crate::event::DiscoverySource;
 use crate::id::PeerId;
+use crate::stats::PeerDirection;
 
 /// First wait before a peer is dialled again. It doubles with every failure.
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -31,6 +32,7 @@ pub(super) enum State {
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) since: Time,
+    pub(super) direction: PeerDirection,
     /// Whether it stays within this machine.
     pub(super) is_loopback: bool,
 }
@@ -73,10 +75,27 @@ impl Peer {
         Self { state: State::Known, source, proven: None, hints: Vec::new(), name: None, rtt: None, failures: 0 }
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(self.state, State::Connected { .. })
+    }
+
+    pub(super) fn connections(&self) -> impl Iterator<Item = ConnectionId> {
+        let connections = match &self.state {
+            State::Connected { connections, .. } => connections.as_slice(),
+            _ => &[],
+        };
+        connections.iter().map(|connection| connection.id)
+    }
+
     /// Where to dial it, the likeliest first.
     pub(super) fn addresses(&self) -> Vec<String> {
         let hints = self.hints.iter().rev().filter(|hint| self.proven.as_ref() != Some(hint));
         self.proven.iter().chain(hints).cloned().collect()
+    }
+
+    /// Whether nothing is known of it but its id.
+    pub(super) fn is_unheard_of(&self) -> bool {
+        !self.can_be_dialled() && !self.is_connected()
     }
 
     pub(super) fn can_be_dialled(&self) -> bool {

@@ -1,19 +1,19 @@
-//! Who is known, who is connected, whom to dial and when.
+//! Who is known, and who is connected?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::io::{ConnectionId, DialFailure, DialId, Direction, NetAction};
+use super::admission::{Access, Admission};
+use super::io::{ConnectionId, DialId, Direction};
 use super::outbox::Outbox;
-use super::peer::{
-    Bootstrap, Connection, FIRST_BACKOFF, MAX_BACKOFF, MAX_BOOTSTRAP_BACKOFF, Peer, State, backoff, is_loopback,
-};
+use super::peer::{Bootstrap, Connection, MAX_BACKOFF, Peer, State, is_loopback};
 use super::rng::Rng;
 use super::time::{Time, TimerTable};
-use crate::config::AviP2pConfig;
+use crate::config::{AviP2pConfig, Limits};
+use crate::error::AviP2pError;
 use crate::event::{AviEvent, DiscoverySource};
 use crate::id::PeerId;
-use crate::stats::PeerInfo;
+use crate::stats::{PeerDirection, PeerInfo};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
@@ -25,9 +25,6 @@ pub(super) enum Target {
 pub(crate) struct Peers {
     pub(super) local: PeerId,
     pub(super) max_peers: usize,
-    pub(super) known_peers: usize,
-    pub(super) addresses_per_peer: usize,
-    pub(super) concurrent_dials: usize,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     /// The peers in `State::Known` that have an address.
     pub(super) candidates: BTreeSet<PeerId>,
@@ -39,17 +36,26 @@ pub(crate) struct Peers {
     pub(super) next_dial: u64,
     pub(super) timers: TimerTable<Target>,
     pub(super) rng: Rng,
+    /// The peers that the application waits for and that are not connected, and how often they were dialled in vain.
+    pub(super) wanted: BTreeMap<PeerId, u32>,
+    /// When the next peer may be parted with to make room.
+    pub(super) next_parting: Time,
+    /// Who has been parted with so that a wanted peer finds room.
+    pub(super) displaced: Option<PeerId>,
+    pub(super) access: Access,
+    pub(super) limits: Limits,
+    /// Whether the network room has another policy than this one.
+    pub(super) is_admission_stale: bool,
 }
 
 impl Peers {
     pub(crate) fn new(config: &AviP2pConfig, local: PeerId, rng: Rng) -> Self {
+        let access = Access::new(config);
+        let paired = access.paired().filter(|id| **id != local);
         Self {
+            peers: paired.map(|id| (id.clone(), Peer::new(DiscoverySource::Paired))).collect(),
             local,
             max_peers: config.max_peers,
-            known_peers: config.limits.known_peers,
-            addresses_per_peer: config.limits.addresses_per_peer,
-            concurrent_dials: config.limits.concurrent_dials,
-            peers: BTreeMap::new(),
             candidates: BTreeSet::new(),
             connected: 0,
             mesh: BTreeSet::new(),
@@ -58,7 +64,43 @@ impl Peers {
             next_dial: 1,
             timers: TimerTable::new(),
             rng,
+            wanted: BTreeMap::new(),
+            next_parting: Time::ZERO,
+            displaced: None,
+            access,
+            limits: config.limits.clone(),
+            is_admission_stale: true,
         }
+    }
+
+    pub(crate) fn admits(&self, peer: &PeerId) -> bool {
+        self.access.admits(peer)
+    }
+
+    pub(crate) fn is_blocked(&self, peer: &PeerId) -> bool {
+        self.access.is_blocked(peer)
+    }
+
+    /// The policy for the network room, if it has changed.
+    pub(crate) fn take_admission(&mut self) -> Option<Admission> {
+        std::mem::take(&mut self.is_admission_stale).then(|| Admission {
+            max_peers: self.max_peers,
+            max_pending: self.limits.pending_inbound,
+            max_pending_per_ip: self.limits.pending_inbound_per_ip,
+            reserved: self.wanted.len(),
+            lists: self.access.lists(),
+        })
+    }
+
+    /// Changes who is let in. Returns the connections to end.
+    pub(super) fn set_access(
+        &mut self,
+        id: &PeerId,
+        set: impl FnOnce(&mut Access, &PeerId) -> Result<(), AviP2pError>,
+    ) -> Result<Vec<ConnectionId>, AviP2pError> {
+        set(&mut self.access, id)?;
+        self.is_admission_stale = true;
+        Ok(if self.admits(id) { Vec::new() } else { self.keep_out(id) })
     }
 
     pub(crate) fn known(&self) -> usize {
@@ -93,8 +135,13 @@ impl Peers {
             State::Connected { since, .. } => Some(*since),
             _ => None,
         };
+        let direction = match &peer.state {
+            State::Connected { connections, .. } => connections.last().map(|connection| connection.direction),
+            _ => None,
+        };
         Some(PeerInfo {
             peer_id: id.clone(),
+            direction,
             name: peer.name.clone(),
             addresses: peer.addresses(),
             source: peer.source,
@@ -106,10 +153,11 @@ impl Peers {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.timers.next_deadline()
+        [self.timers.next_deadline(), self.access.next_deadline()].into_iter().flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Time) {
+        self.is_admission_stale |= self.access.handle_timeout(now);
         while let Some(target) = self.timers.pop_due(now) {
             match target {
                 Target::Bootstrap(index) => self.bootstrap[index].waits = true,
@@ -128,15 +176,15 @@ impl Peers {
         source: DiscoverySource,
         out: &mut Outbox,
     ) {
-        if id == self.local || addresses.is_empty() {
+        if id == self.local || addresses.is_empty() || !self.admits(&id) {
             return;
         }
-        let is_new = !self.peers.contains_key(&id);
+        let is_new = self.peers.get(&id).is_none_or(|peer| self.access.is_paired(&id) && peer.is_unheard_of());
         if is_new && !self.make_room() {
             out.stats.peers_ignored += 1;
             return;
         }
-        let max = self.addresses_per_peer;
+        let max = self.limits.addresses_per_peer;
         let peer = self.peers.entry(id.clone()).or_insert_with(|| Peer::new(source));
         let moved = peer.hear(addresses, max);
         match peer.state {
@@ -152,11 +200,11 @@ impl Peers {
         }
     }
 
-    /// What was said of a peer is out of date. Where this node has reached it itself stays; and while it is connected,
-    /// it says where it is.
+    /// What was said of a peer is out of date. Where this node has reached it itself stays; while it is connected it
+    /// says where it is, and while the application waits for it everything is tried.
     pub(crate) fn on_expired(&mut self, id: &PeerId, addresses: &[String]) {
         let Some(peer) = self.peers.get_mut(id) else { return };
-        if matches!(peer.state, State::Connected { .. }) {
+        if peer.is_connected() || self.wanted.contains_key(id) {
             return;
         }
         peer.hints.retain(|hint| !addresses.contains(hint));
@@ -177,14 +225,13 @@ impl Peers {
     ) -> bool {
         let source = match direction {
             Direction::Inbound => DiscoverySource::Inbound,
-            Direction::Outbound(Some(dial)) => match self.dials.remove(&dial) {
+            Direction::Outbound(dial) => match self.dials.remove(&dial) {
                 Some(Target::Bootstrap(index)) => {
                     self.on_bootstrap_connected(index, id);
                     DiscoverySource::Bootstrap
                 }
                 _ => DiscoverySource::Kademlia,
             },
-            Direction::Outbound(None) => DiscoverySource::Kademlia,
         };
         self.candidates.remove(id);
         self.timers.stop(&Target::Peer(id.clone()));
@@ -193,11 +240,15 @@ impl Peers {
             self.make_room();
         }
         let peer = self.peers.entry(id.clone()).or_insert_with(|| Peer::new(source));
-        peer.failures = 0;
         if direction != Direction::Inbound {
             peer.proven = Some(address.to_owned());
         }
-        let connection = Connection { id: connection, since: now, is_loopback: is_loopback(address) };
+        self.is_admission_stale |= self.wanted.remove(id).is_some();
+        let direction = match direction {
+            Direction::Inbound => PeerDirection::Inbound,
+            Direction::Outbound(_) => PeerDirection::Outbound,
+        };
+        let connection = Connection { id: connection, since: now, direction, is_loopback: is_loopback(address) };
         match &mut peer.state {
             State::Connected { connections, .. } => {
                 connections.push(connection);
@@ -212,7 +263,13 @@ impl Peers {
     }
 
     /// Returns whether it was the last one.
-    pub(crate) fn on_disconnected(&mut self, now: Time, connection: ConnectionId, id: &PeerId) -> bool {
+    pub(crate) fn on_disconnected(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        id: &PeerId,
+        out: &mut Outbox,
+    ) -> bool {
         let Some(peer) = self.peers.get_mut(id) else { return false };
         let State::Connected { connections, .. } = &mut peer.state else { return false };
         connections.retain(|other| other.id != connection);
@@ -220,13 +277,20 @@ impl Peers {
             return false;
         }
         self.connected -= 1;
+        // Whoever has not even said its name has hung up on this node: it may be full, or keep it out.
+        let hung_up = peer.name.is_none();
+        peer.failures = peer.failures.saturating_add(hung_up.into());
         (peer.rtt, peer.name) = (None, None);
-        if !peer.can_be_dialled() || self.peers.len() > self.known_peers {
+        let is_lasting = peer.can_be_dialled() && self.peers.len() <= self.limits.known_peers;
+        if self.displaced.as_ref() == Some(id) {
+            self.displaced = None;
+        }
+        if !is_lasting || !self.admits(id) {
             self.forget(id);
         } else {
             self.back_off(now, id);
         }
-        if self.redial_bootstrap(now, id) {
+        if self.redial_bootstrap(now, id, hung_up, out) {
             self.timers.stop(&Target::Peer(id.clone()));
         }
         true
@@ -239,13 +303,17 @@ impl Peers {
         name: String,
         mut addresses: Vec<String>,
     ) -> (Vec<String>, bool) {
-        let max = self.addresses_per_peer;
+        let max = self.limits.addresses_per_peer;
         let Some(peer) = self.peers.get_mut(id) else { return (Vec::new(), false) };
         let State::Connected { connections, .. } = &peer.state else { return (Vec::new(), false) };
         let stays_here = connections.iter().any(|connection| connection.is_loopback);
         addresses.retain(|address| stays_here || !is_loopback(address));
         addresses.truncate(max);
         peer.hear(addresses.clone(), max);
+        peer.failures = 0;
+        for entry in self.bootstrap.iter_mut().filter(|entry| entry.is(id)) {
+            entry.failures = 0;
+        }
         // On another machine, an address of loopback is somebody else's.
         if addresses.iter().any(|address| !is_loopback(address)) {
             addresses.retain(|address| !is_loopback(address));
@@ -269,13 +337,15 @@ impl Peers {
         }
     }
 
-    /// A peer breaks the rules of pub/sub.
-    pub(crate) fn on_misbehaved(&mut self, _now: Time, id: &PeerId) -> Vec<ConnectionId> {
-        let Some(peer) = self.peers.get_mut(id) else { return Vec::new() };
-        match &peer.state {
-            State::Connected { connections, .. } => connections.iter().map(|connection| connection.id).collect(),
-            _ => Vec::new(),
-        }
+    /// A peer breaks the rules of pub/sub. Returns the connections to end.
+    pub(crate) fn on_misbehaved(&mut self, now: Time, id: &PeerId) -> Vec<ConnectionId> {
+        self.access.ban(now, id);
+        self.is_admission_stale = true;
+        self.keep_out(id)
+    }
+
+    pub(crate) fn mesh_count(&self) -> usize {
+        self.mesh.iter().filter(|peer| self.is_connected(peer)).count()
     }
 
     pub(crate) fn on_mesh_changed(&mut self, mesh: BTreeSet<PeerId>) {
@@ -291,26 +361,47 @@ impl Peers {
     // What follows.
 
     pub(super) fn make_known(&mut self, id: &PeerId) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.state = State::Known;
-            if peer.can_be_dialled() {
-                self.candidates.insert(id.clone());
-            }
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.state = State::Known;
+        if !peer.can_be_dialled() {
+            self.forget(id);
+        } else if self.access.admits(id) {
+            self.candidates.insert(id.clone());
         }
     }
 
+    /// Forgets where a peer is that may not come in. Returns its connections.
+    fn keep_out(&mut self, id: &PeerId) -> Vec<ConnectionId> {
+        let Some(peer) = self.peers.get_mut(id) else { return Vec::new() };
+        if matches!(peer.state, State::Known | State::Backoff) {
+            self.forget(id);
+            return Vec::new();
+        }
+        (peer.proven, peer.hints) = (None, Vec::new());
+        peer.connections().collect()
+    }
+
     pub(super) fn forget(&mut self, id: &PeerId) {
-        self.peers.remove(id);
+        match self.peers.get_mut(id) {
+            Some(peer) if self.access.is_paired(id) => *peer = Peer::new(DiscoverySource::Paired),
+            _ => drop(self.peers.remove(id)),
+        }
+        self.is_admission_stale |= self.wanted.remove(id).is_some();
         self.candidates.remove(id);
         self.timers.stop(&Target::Peer(id.clone()));
     }
 
     /// Makes room for one more peer, at the cost of the one that failed most. Returns whether there is room.
     pub(super) fn make_room(&mut self) -> bool {
-        if self.peers.len() < self.known_peers {
+        if self.peers.len() < self.limits.known_peers {
             return true;
         }
-        let failing = self.peers.iter().filter(|(_, peer)| matches!(peer.state, State::Backoff) && peer.failures > 0);
+        let failing = self.peers.iter().filter(|(id, peer)| {
+            matches!(peer.state, State::Backoff)
+                && peer.failures > 0
+                && !self.access.is_paired(id)
+                && !self.wanted.contains_key(*id)
+        });
         let worst = failing.max_by_key(|(_, peer)| peer.failures).map(|(id, _)| id.clone());
         worst.inspect(|id| self.forget(id)).is_some()
     }

@@ -20,6 +20,8 @@ const BATCH_BYTES: usize = 16 * 1024;
 /// Where a stream stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// The peer of a request is being dialled. Next: `Opening`, over.
+    Reaching,
     /// The substream of a request is being opened. Next: `Requested`, `Lost`, over.
     Opening,
     /// OPEN is on its way, the answer awaited. Next: `Open`, `Lost`, `Closing`, over.
@@ -45,7 +47,7 @@ pub(crate) enum Phase {
 impl Phase {
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Opening | Self::Requested => "requested",
+            Self::Reaching | Self::Opening | Self::Requested => "requested",
             Self::Unnamed | Self::Offered => "offered",
             Self::Open => "open",
             Self::Lost { .. } => "lost",
@@ -71,7 +73,8 @@ pub(crate) enum Step {
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
     pub(crate) peer: PeerId,
-    pub(crate) connection: ConnectionId,
+    /// `None` while the peer is being dialled.
+    pub(crate) connection: Option<ConnectionId>,
     pub(crate) substream: Option<SubstreamId>,
     pub(crate) phase: Phase,
     /// Whether a request has been moved to another connection, which happens once.
@@ -98,7 +101,7 @@ impl Stream {
     pub(crate) fn new(
         id: StreamId,
         peer: PeerId,
-        connection: ConnectionId,
+        connection: Option<ConnectionId>,
         phase: Phase,
         on_congestion: OnCongestion,
         config: &AviP2pConfig,
@@ -143,7 +146,7 @@ impl Stream {
     /// Begins the request again on another connection.
     pub(crate) fn move_to(&mut self, connection: ConnectionId) {
         self.moved = true;
-        self.connection = connection;
+        self.connection = Some(connection);
         self.substream = None;
         self.phase = Phase::Opening;
         self.control.clear();

@@ -71,7 +71,12 @@ impl Streams {
     }
 
     pub(crate) fn uses(&self, connection: ConnectionId) -> bool {
-        self.streams.values().any(|stream| stream.connection == connection && stream.is_alive())
+        self.streams.values().any(|stream| stream.connection == Some(connection) && stream.is_alive())
+    }
+
+    /// Whether a stream waits for a connection to that peer.
+    pub(crate) fn awaits(&self, peer: &PeerId) -> bool {
+        self.of_peer(peer, Phase::Reaching) > 0
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
@@ -80,11 +85,12 @@ impl Streams {
 
     // What the application wants.
 
+    /// Without a connection, one is awaited.
     pub(crate) fn request(
         &mut self,
         now: Time,
         peer: PeerId,
-        connection: ConnectionId,
+        connection: Option<ConnectionId>,
         options: StreamOptions,
         out: &mut Outbox,
     ) -> Reply {
@@ -93,13 +99,16 @@ impl Streams {
         if self.count() >= max {
             return Err(AviP2pError::LimitReached { limit: "max_audio_streams", max });
         }
-        let id = self.insert(peer, connection, Phase::Opening, options.on_congestion);
+        let phase = if connection.is_some() { Phase::Opening } else { Phase::Reaching };
+        let id = self.insert(peer, connection, phase, options.on_congestion);
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.open = Open { media: options.media, label: options.label };
         }
         out.stats.streams_requested += 1;
         self.timers.set((id, Timer::Phase), now + self.config.accept_timeout);
-        out.net(NetAction::OpenSubstream { stream: id, connection });
+        if let Some(connection) = connection {
+            out.net(NetAction::OpenSubstream { stream: id, connection });
+        }
         Ok(Answer::Stream(id))
     }
 
@@ -165,6 +174,24 @@ impl Streams {
 
     // What the network says.
 
+    /// Requests that waited for the peer go on.
+    pub(crate) fn on_connected(&mut self, peer: &PeerId, connection: ConnectionId, out: &mut Outbox) {
+        let waiting = self.streams.values_mut();
+        for stream in waiting.filter(|stream| stream.phase == Phase::Reaching && stream.peer == *peer) {
+            stream.phase = Phase::Opening;
+            stream.connection = Some(connection);
+            out.net(NetAction::OpenSubstream { stream: stream.id, connection });
+        }
+    }
+
+    /// Requests that waited for the peer wait in vain.
+    pub(crate) fn on_unreachable(&mut self, peer: &PeerId, reason: &str, out: &mut Outbox) {
+        let waiting = self.streams.values().filter(|stream| stream.phase == Phase::Reaching && stream.peer == *peer);
+        for id in waiting.map(|stream| stream.id).collect::<Vec<_>>() {
+            self.conclude(id, StreamCloseReason::Error(format!("the peer cannot be reached: {reason}")), out);
+        }
+    }
+
     pub(crate) fn on_opened(&mut self, now: Time, id: StreamId, substream: SubstreamId, out: &mut Outbox) {
         match self.streams.get_mut(&id) {
             Some(stream) if stream.phase == Phase::Opening => {
@@ -202,7 +229,7 @@ impl Streams {
             out.stats.streams_refused += 1;
             return out.net(NetAction::Reset { substream });
         }
-        let id = self.insert(peer, connection, Phase::Unnamed, OnCongestion::default());
+        let id = self.insert(peer, Some(connection), Phase::Unnamed, OnCongestion::default());
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.substream = Some(substream);
         }
@@ -269,7 +296,7 @@ impl Streams {
         other: Option<ConnectionId>,
         out: &mut Outbox,
     ) {
-        let here = self.streams.values().filter(|stream| stream.connection == connection);
+        let here = self.streams.values().filter(|stream| stream.connection == Some(connection));
         for id in here.map(|stream| stream.id).collect::<Vec<_>>() {
             match (self.streams.get_mut(&id), other) {
                 (Some(stream), Some(other)) if stream.can_move() => {
@@ -293,7 +320,7 @@ impl Streams {
                     stream.report();
                     stream.pump(now, out);
                 }
-                (Timer::Phase, Phase::Opening | Phase::Requested | Phase::Offered) => {
+                (Timer::Phase, Phase::Reaching | Phase::Opening | Phase::Requested | Phase::Offered) => {
                     self.end(now, id, Code::Timeout, StreamCloseReason::Timeout, out);
                 }
                 (Timer::Phase, Phase::Unnamed) => self.on_broken_rule(id, "no OPEN in time".to_owned(), out),
@@ -311,7 +338,7 @@ impl Streams {
     fn insert(
         &mut self,
         peer: PeerId,
-        connection: ConnectionId,
+        connection: Option<ConnectionId>,
         phase: Phase,
         on_congestion: OnCongestion,
     ) -> StreamId {
@@ -372,7 +399,7 @@ impl Streams {
     fn end(&mut self, now: Time, id: StreamId, code: Code, reason: StreamCloseReason, out: &mut Outbox) {
         let Some(stream) = self.streams.get(&id) else { return };
         let farewell = match stream.phase {
-            Phase::Opening | Phase::Lost { .. } => return self.conclude(id, reason, out),
+            Phase::Reaching | Phase::Opening | Phase::Lost { .. } => return self.conclude(id, reason, out),
             Phase::Offered => Frame::Reject { code, reason: String::new() },
             _ => stream.close_frame(code),
         };

@@ -16,6 +16,7 @@ use crate::event::DiscoverySource;
 use crate::id::PeerId;
 use crate::net::audio::{self, Negotiated};
 use crate::net::behaviour::{BehaviourEvent, PROTOCOL_VERSION, WALK_TIMEOUT};
+use crate::net::watched::Heard;
 use crate::net::{Net, mdns, translate};
 
 impl Net {
@@ -25,10 +26,13 @@ impl Net {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_established(connection_id, peer_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
+            SwarmEvent::ConnectionClosed { connection_id, cause, num_established, .. } => {
                 if let Some(connection) = self.connections.remove(connection_id) {
                     let peer = translate::peer_id(&connection.peer);
                     tracing::debug!(%peer, ?cause, "disconnected");
+                    if num_established == 0 {
+                        self.swarm.behaviour_mut().gossipsub.upstream.remove_explicit_peer(&connection.peer);
+                    }
                     self.substreams.drop_connection(connection.id);
                     self.liveness.forget(connection.id);
                     self.opening.retain(|_, other| *other != connection.id);
@@ -41,7 +45,7 @@ impl Net {
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(address = %send_back_addr, %error, "inbound connection failed");
                 self.events.push_back(match error {
-                    ListenError::Denied { .. } => NetEvent::InboundRefused,
+                    ListenError::Denied { cause } => NetEvent::InboundRefused(translate::refusal(&cause)),
                     _ => NetEvent::InboundFailed,
                 });
             }
@@ -71,10 +75,21 @@ impl Net {
 
     fn on_established(&mut self, in_swarm: LibConnectionId, peer: LibPeerId, endpoint: &ConnectedPoint) {
         let direction = match endpoint {
-            ConnectedPoint::Dialer { .. } => Direction::Outbound(self.dials.remove(&in_swarm).map(|(dial, _)| dial)),
+            ConnectedPoint::Dialer { .. } => match self.dials.remove(&in_swarm) {
+                Some((dial, _)) => Direction::Outbound(dial),
+                None => {
+                    // No dial but the engine's gets this far.
+                    self.swarm.close_connection(in_swarm);
+                    return;
+                }
+            },
             ConnectedPoint::Listener { .. } => Direction::Inbound,
         };
         let connection = self.connections.add(in_swarm, peer);
+        if self.paired.contains(&peer) {
+            // Only while it is connected: upstream would dial it, and dials are the engine's.
+            self.swarm.behaviour_mut().gossipsub.upstream.add_explicit_peer(&peer);
+        }
         self.liveness.heard(connection);
         let peer = self.connections.name(&peer);
         let address = translate::text(endpoint.get_remote_address());
@@ -95,7 +110,8 @@ impl Net {
         match event {
             BehaviourEvent::Gate(never) => match never {},
             BehaviourEvent::Audio(event) => self.on_audio(event),
-            BehaviourEvent::Gossipsub(event) => self.on_gossipsub(event),
+            BehaviourEvent::Gossipsub(Heard::Upstream(event)) => self.on_gossipsub(event),
+            BehaviourEvent::Gossipsub(Heard::Restarted { peer, is_too_often }) => self.on_restart(&peer, is_too_often),
             BehaviourEvent::Routing(event) => self.on_kad(event),
             BehaviourEvent::Mdns(event) => self.on_mdns(event),
             BehaviourEvent::Identify(event) => self.on_identify(event),
@@ -129,6 +145,12 @@ impl Net {
 
     fn on_gossipsub(&mut self, event: gossipsub::Event) {
         let event = match event {
+            // A neighbour's echo of what this node wrote before it was restarted.
+            gossipsub::Event::Message { message, .. }
+                if message.source.as_ref() == Some(self.swarm.local_peer_id()) =>
+            {
+                return;
+            }
             gossipsub::Event::Message { message, .. } => self.message(message),
             gossipsub::Event::Subscribed { peer_id, topic } => {
                 NetEvent::PeerSubscribed { peer: self.connections.name(&peer_id), topic: topic.into_string() }
@@ -145,6 +167,26 @@ impl Net {
             }
         };
         self.events.push_back(event);
+    }
+
+    /// What the peer sent on the last substream broke the protocol.
+    fn on_restart(&mut self, peer: &LibPeerId, is_too_often: bool) {
+        self.events.push_back(match is_too_often {
+            true => NetEvent::Misbehaved { peer: self.connections.name(peer) },
+            false => NetEvent::MessageRefused,
+        });
+    }
+
+    /// Tells who is in the meshes, if that is news, and who is not listened to any more.
+    pub(super) fn look_at_mesh(&mut self) {
+        let gossipsub = &self.swarm.behaviour().gossipsub;
+        for peer in self.connections.peers().filter(|peer| gossipsub.is_graylisted(peer)) {
+            self.events.push_back(NetEvent::Misbehaved { peer: self.connections.name(&peer) });
+        }
+        if let Some(peers) = self.mesh.look(gossipsub.mesh().collect()) {
+            let peers = peers.iter().map(|peer| self.connections.name(peer)).collect();
+            self.events.push_back(NetEvent::MeshChanged { peers });
+        }
     }
 
     fn message(&self, message: gossipsub::Message) -> NetEvent {

@@ -1,7 +1,8 @@
-//! Which connections may be made? The connection policy, applied before a handshake where possible.
+//! Which connections may be made? Counts them, and asks the engine's policy: before a handshake where possible.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 use libp2p_core::transport::PortUse;
@@ -11,74 +12,53 @@ use libp2p_swarm::behaviour::FromSwarm;
 use libp2p_swarm::{
     ConnectionDenied, ConnectionId, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
-use thiserror::Error;
 
-/// Simultaneous dials make two connections for a moment; a third may be a reconnect that the old ones have not noticed.
-const MAX_CONNECTIONS_PER_PEER: usize = 3;
+use crate::engine::{Admission, Count, Refusal};
+use crate::net::translate;
 
-/// Why a connection was refused.
-#[derive(Debug, Error)]
-#[error("{0}")]
-pub(super) struct Refusal(pub(super) &'static str);
-
-/// Knows every connection, and refuses those beyond the limits.
+/// Knows every connection, and carries out the connection policy. Until there is one, it refuses everything.
+#[derive(Default)]
 pub(super) struct Gate {
-    max_peers: usize,
-    max_pending_inbound: usize,
-    closing: bool,
+    admission: Option<Admission>,
     peers: BTreeMap<PeerId, usize>,
-    pending_inbound: BTreeSet<ConnectionId>,
+    pending_inbound: BTreeMap<ConnectionId, Option<IpAddr>>,
 }
 
 impl Gate {
-    pub(super) fn new(max_peers: usize, max_pending_inbound: usize) -> Self {
-        Self {
-            max_peers,
-            max_pending_inbound,
-            closing: false,
-            peers: BTreeMap::new(),
-            pending_inbound: BTreeSet::new(),
-        }
+    /// The policy from now on.
+    pub(super) fn admit(&mut self, admission: Admission) {
+        self.admission = Some(admission);
     }
 
     /// Refuses everything from now on.
     pub(super) fn close(&mut self) {
-        self.closing = true;
+        self.admission = None;
     }
 
-    fn check_open(&self) -> Result<(), &'static str> {
-        if self.closing { Err("the node is shutting down") } else { Ok(()) }
+    fn admission(&self) -> Result<&Admission, Refusal> {
+        self.admission.as_ref().ok_or(Refusal::ShuttingDown)
     }
 
-    fn check_inbound(&self) -> Result<(), &'static str> {
-        self.check_open()?;
-        if self.peers.len() >= self.max_peers {
-            Err("max_peers is reached")
-        } else if self.pending_inbound.len() >= self.max_pending_inbound {
-            Err("limits.pending_inbound is reached")
-        } else {
-            Ok(())
-        }
+    fn check_inbound(&self, ip: Option<IpAddr>) -> Result<(), Refusal> {
+        let pending_from_ip = self.pending_inbound.values().filter(|other| **other == ip).count();
+        let count = Count { peers: self.peers.len(), pending: self.pending_inbound.len(), pending_from_ip };
+        self.admission()?.inbound(count)
     }
 
-    fn check_outbound(&self, peer: Option<PeerId>) -> Result<(), &'static str> {
-        self.check_open()?;
-        if self.peers.len() >= self.max_peers && !peer.is_some_and(|peer| self.peers.contains_key(&peer)) {
-            return Err("max_peers is reached");
-        }
-        Ok(())
+    fn check_outbound(&self, peer: Option<PeerId>) -> Result<(), Refusal> {
+        self.admission()?.outbound(self.peers.len(), peer.map_or(0, |peer| self.connections(&peer)))
     }
 
     fn check_established(&self, peer: &PeerId) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
-        let check = || {
-            self.check_open()?;
-            match self.peers.get(peer) {
-                None if self.peers.len() >= self.max_peers => Err("max_peers is reached"),
-                Some(&connections) if connections >= MAX_CONNECTIONS_PER_PEER => Err("the peer has enough connections"),
-                _ => Ok(dummy::ConnectionHandler),
-            }
-        };
-        check().map_err(deny)
+        let connections = self.connections(peer);
+        let checked = self
+            .admission()
+            .and_then(|admission| admission.established(&translate::peer_id(peer), self.peers.len(), connections));
+        checked.map(|()| dummy::ConnectionHandler).map_err(deny)
+    }
+
+    fn connections(&self, peer: &PeerId) -> usize {
+        self.peers.get(peer).copied().unwrap_or_default()
     }
 
     fn settled(&mut self, connection: ConnectionId) {
@@ -86,9 +66,9 @@ impl Gate {
     }
 }
 
-fn deny(reason: &'static str) -> ConnectionDenied {
-    tracing::debug!(reason, "connection refused");
-    ConnectionDenied::new(Refusal(reason))
+fn deny(refusal: Refusal) -> ConnectionDenied {
+    tracing::debug!(%refusal, "connection refused");
+    ConnectionDenied::new(refusal)
 }
 
 impl NetworkBehaviour for Gate {
@@ -99,10 +79,11 @@ impl NetworkBehaviour for Gate {
         &mut self,
         connection: ConnectionId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.check_inbound().map_err(deny)?;
-        self.pending_inbound.insert(connection);
+        let ip = translate::parts(remote).map(|(socket, _)| socket.ip());
+        self.check_inbound(ip).map_err(deny)?;
+        self.pending_inbound.insert(connection, ip);
         Ok(())
     }
 

@@ -5,10 +5,13 @@ mod behaviour;
 mod connections;
 mod events;
 mod gate;
+mod gossip;
+mod identity;
 mod interfaces;
 mod listeners;
 mod liveness;
 mod mdns;
+mod mesh;
 mod muxer;
 mod neighbours;
 mod records;
@@ -20,6 +23,7 @@ mod tests;
 mod translate;
 mod transport;
 mod wake;
+mod watched;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
@@ -30,7 +34,7 @@ use bytes::Bytes;
 use futures::Stream as _;
 use futures::task::AtomicWaker;
 use libp2p_core::Multiaddr;
-use libp2p_gossipsub::{IdentTopic, TopicHash};
+use libp2p_gossipsub::TopicHash;
 use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{ConnectionId as LibConnectionId, Swarm, SwarmEvent};
 
@@ -39,6 +43,7 @@ use self::connections::Connections;
 use self::interfaces::Watch;
 use self::listeners::Followed;
 use self::liveness::Liveness;
+use self::mesh::Mesh;
 use self::neighbours::Neighbours;
 use self::substreams::Substreams;
 use self::wake::Flag;
@@ -62,6 +67,8 @@ pub(crate) struct Net {
     followed: Option<Followed>,
     connections: Connections,
     liveness: Liveness,
+    mesh: Mesh,
+    paired: BTreeSet<libp2p_identity::PeerId>,
     dials: BTreeMap<LibConnectionId, (DialId, Option<libp2p_identity::PeerId>)>,
     opening: BTreeMap<StreamId, ConnectionId>,
     walk_found: BTreeSet<libp2p_identity::PeerId>,
@@ -75,6 +82,7 @@ pub(crate) struct Net {
 /// What the room itself holds peers to.
 struct Bounds {
     message_bytes: usize,
+    topics: usize,
     topic_bytes: usize,
     audio_substreams: usize,
 }
@@ -95,6 +103,10 @@ impl Net {
             if let Some(connection) = self.liveness.poll_silent() {
                 tracing::debug!(?connection, "no pong");
                 return Poll::Ready(NetEvent::PingTimeout { connection });
+            }
+            if self.mesh.poll_due() {
+                self.look_at_mesh();
+                continue;
             }
             if let Some((peer, address)) = self.neighbours.poll_next() {
                 self.on_neighbour(peer, address);
@@ -161,12 +173,15 @@ impl Net {
             NetAction::Reset { substream } => return self.reset(substream),
             NetAction::Dial { dial, peer, addresses } => self.dial(dial, peer, &addresses),
             NetAction::Disconnect { connection } => self.disconnect(connection),
+            NetAction::Admit { admission } => self.swarm.behaviour_mut().gate.admit(admission),
             NetAction::DisconnectAll => self.disconnect_all(),
             NetAction::AddRoute { peer, addresses } => self.add_route(&peer, &addresses),
             NetAction::Walk { target } => self.walk(target),
-            NetAction::Subscribe { topic } => self.subscribe(&topic),
+            NetAction::Subscribe { topic } => {
+                self.swarm.behaviour_mut().gossipsub.subscribe(topic.as_str(), self.bounds.topics);
+            }
             NetAction::Unsubscribe { topic } => {
-                self.swarm.behaviour_mut().gossipsub.unsubscribe(&IdentTopic::new(topic.as_str()));
+                self.swarm.behaviour_mut().gossipsub.unsubscribe(topic.as_str());
             }
             NetAction::Publish { publish, topic, data } => self.publish(publish, &topic, data),
             NetAction::OpenSubstream { stream, connection } => self.open_substream(stream, connection),
@@ -229,16 +244,9 @@ impl Net {
         self.events.push_back(NetEvent::WalkEnded { result: Err(failed.to_owned()) });
     }
 
-    fn subscribe(&mut self, topic: &Topic) {
-        let topic = IdentTopic::new(topic.as_str());
-        if let Err(error) = self.swarm.behaviour_mut().gossipsub.subscribe(&topic) {
-            tracing::warn!(%topic, %error, "cannot subscribe");
-        }
-    }
-
     fn publish(&mut self, publish: PublishId, topic: &Topic, data: Bytes) {
         let topic = TopicHash::from_raw(topic.as_str());
-        let result = self.swarm.behaviour_mut().gossipsub.publish(topic, data);
+        let result = self.swarm.behaviour_mut().gossipsub.upstream.publish(topic, data);
         let outcome = translate::publish_outcome(result);
         self.events.push_back(NetEvent::Published { publish, outcome });
     }

@@ -15,14 +15,20 @@ use libp2p_swarm::{
     THandlerOutEvent, ToSwarm,
 };
 
+use thiserror::Error;
+
 use crate::net::behaviour::WALK_TIMEOUT;
-use crate::net::gate::Refusal;
 
 /// Peers in one of the 256 buckets, for which upstream takes the memory at once. The table holds connected peers alone,
 /// and answers with 20.
 const BUCKET_PEERS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 /// Peers that a walk has heard of and nobody has asked for yet.
 const MAX_HEARD: usize = 1024;
+
+/// Why a dial of upstream's ends.
+#[derive(Debug, Error)]
+#[error("dials are the engine's")]
+struct NotOrdered;
 
 /// Upstream's Kademlia dials whomever it wants to ask, and asks everyone by itself whenever somebody new comes. Here it
 /// asks those who are connected, on the engine's order, and reports the others: whether to dial them is the engine's
@@ -128,7 +134,7 @@ impl NetworkBehaviour for Routing {
         {
             self.heard.push_back((peer, known));
         }
-        Err(ConnectionDenied::new(Refusal("dials are the engine's")))
+        Err(ConnectionDenied::new(NotOrdered))
     }
 
     fn handle_established_inbound_connection(

@@ -13,10 +13,9 @@ use futures::future::BoxFuture;
 use futures::task::{AtomicWaker, waker};
 use futures_timer::Delay;
 use libp2p_core::transport::ListenerId;
-use libp2p_identity::Keypair;
 use libp2p_swarm::{Config, Swarm, SwarmEvent};
 
-use crate::config::{AviP2pConfig, Identity, Interfaces, invalid};
+use crate::config::{AviP2pConfig, Interfaces};
 use crate::engine::NetEvent;
 use crate::error::AviP2pError;
 use crate::event::DiscoverySource;
@@ -26,10 +25,11 @@ use crate::net::interfaces::Watch;
 use crate::net::listeners::{Followed, probe};
 use crate::net::liveness::Liveness;
 use crate::net::mdns::Mdns;
+use crate::net::mesh::Mesh;
 use crate::net::neighbours::Neighbours;
 use crate::net::substreams::Substreams;
 use crate::net::wake::Flag;
-use crate::net::{Bounds, Net, translate, transport};
+use crate::net::{Bounds, Net, identity, translate, transport};
 use crate::transport::Network;
 
 /// TCP has bound when it begins to wait, and only wants to know its interfaces.
@@ -42,20 +42,21 @@ impl Net {
     /// a task of the node's executor and, for [`Network::Tcp`], on a thread with a tokio reactor.
     ///
     /// # Errors
-    /// [`AviP2pError::InvalidConfig`] for `bootstrap_peers` and `identity`, [`AviP2pError::ListenFailed`].
+    /// [`AviP2pError::InvalidConfig`] for `bootstrap_peers` and `identity`, [`AviP2pError::Identity`],
+    /// [`AviP2pError::ListenFailed`].
     pub(crate) async fn start(
         config: &AviP2pConfig,
         network: Network,
         spawn: impl Fn(BoxFuture<'static, ()>) + Send + 'static,
     ) -> Result<Self, AviP2pError> {
         translate::check_bootstrap_peers(config)?;
-        let key = keypair(&config.identity)?;
+        let key = identity::keypair(&config.identity)?;
         let local = key.public().to_peer_id();
         let task = Arc::new(AtomicWaker::new());
         let (watch, early) = watch(config, &network, task.clone())?;
         let mdns = watch.as_ref().filter(|_| config.enable_mdns);
         let mdns = mdns.map(|watch| Mdns::new(local, &config.limits, watch.addresses.clone()));
-        let transport = transport::build(&network, &key, behaviour::max_substreams(config))?;
+        let transport = transport::build(config, &network, &key)?;
         let behaviour = Behaviour::new(config, &key, mdns)?;
         let swarm = Swarm::new(transport, behaviour, local, Config::with_executor(spawn));
         let mut net = Self::around(swarm, config, &network, watch, task);
@@ -85,6 +86,8 @@ impl Net {
             swarm_first: true,
             substreams: Substreams::new(task.clone()),
             liveness: Liveness::new(task.clone()),
+            mesh: Mesh::new(task.clone()),
+            paired: config.paired_peers.iter().filter_map(translate::libp2p_peer_id).collect(),
             neighbours: Neighbours::new(network, config.enable_mdns, task.clone()),
             watch,
             followed: follows.then(|| Followed::new(config)),
@@ -97,6 +100,7 @@ impl Net {
             events: Default::default(),
             bounds: Bounds {
                 message_bytes: config.limits.max_message_bytes,
+                topics: config.limits.max_topics,
                 topic_bytes: config.limits.max_topic_bytes,
                 audio_substreams: behaviour::max_audio_substreams(config),
             },
@@ -197,15 +201,6 @@ fn watch(
                 false => Err(AviP2pError::NetworkError(reason)),
             }
         }
-    }
-}
-
-fn keypair(identity: &Identity) -> Result<Keypair, AviP2pError> {
-    match identity {
-        Identity::Generated => Ok(Keypair::generate_ed25519()),
-        Identity::File(path) => Err(invalid("identity", format!("{path:?}"), "Generated or Bytes".to_owned())),
-        Identity::Bytes(secret) => Keypair::ed25519_from_bytes(*secret)
-            .map_err(|_| invalid("identity", "Bytes(..)".to_owned(), "the secret of an Ed25519 key".to_owned())),
     }
 }
 

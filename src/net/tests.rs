@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{AviP2pConfig, Identity};
-use crate::engine::{Direction, PublishOutcome, SubstreamId};
+use crate::engine::{Direction, Engine, Output, PublishOutcome, Refusal, SubstreamId};
 use crate::error::AviP2pError;
 use crate::transport::{self, Network};
 
@@ -34,7 +34,14 @@ impl World {
 
     async fn add(&mut self, config: &AviP2pConfig, network: &Network) -> Result<(), AviP2pError> {
         let spawn = |task| drop(tokio::spawn(task));
-        self.nets.push(Net::start(config, network.clone(), spawn).await?);
+        let mut net = Net::start(config, network.clone(), spawn).await?;
+        let mut engine = Engine::new(config, net.local_peer_id().clone(), [0; 32]);
+        while let Some(output) = engine.poll_output() {
+            if let Output::Net(admit @ NetAction::Admit { .. }) = output {
+                net.act(admit);
+            }
+        }
+        self.nets.push(net);
         self.said.push(VecDeque::new());
         Ok(())
     }
@@ -96,7 +103,7 @@ impl World {
         let (address, peer) = (self.address(1).await, self.nets[1].local.clone());
         self.dial(0, 1, Some(peer.clone()), address);
         let (here, named, direction) = self.connected(0).await;
-        assert_eq!((named, direction), (peer, Direction::Outbound(Some(DialId(1)))));
+        assert_eq!((named, direction), (peer, Direction::Outbound(DialId(1))));
         let (there, named, direction) = self.connected(1).await;
         assert_eq!((&named, direction), (&self.nets[0].local, Direction::Inbound));
         (here, there)
@@ -328,13 +335,16 @@ fn a_full_node_refuses_before_the_handshake() {
         world.dial(0, 1, None, address.clone());
         world.connected(1).await;
         world.dial(2, 2, None, address);
-        world.says(1, NetEvent::InboundRefused).await;
+        world.says(1, NetEvent::InboundRefused(Refusal::MaxPeers)).await;
         let DialFailure::Unreachable(reason) = world.failure(2, 2).await else { panic!() };
-        assert!(reason.ends_with("closed in the handshake; it may be full, or no node of AVI"), "{reason}");
+        assert!(
+            reason.ends_with("closed in the handshake; it may be full, have another network_key, or be no node of AVI"),
+            "{reason}"
+        );
         assert!(!world.said[2].iter().any(|event| matches!(event, NetEvent::Connected { .. })));
         let address = world.address(2).await;
         world.dial(1, 3, None, address);
-        assert_eq!(world.failure(1, 3).await, DialFailure::Refused);
+        assert_eq!(world.failure(1, 3).await, DialFailure::Refused(Refusal::MaxPeers));
     });
 }
 
@@ -394,7 +404,7 @@ fn disconnect_all_ends_every_connection_and_refuses_new_ones() {
         let reason = "the connection has ended".to_owned();
         world.says(0, NetEvent::SubstreamFailed { stream: StreamId(8), reason }).await;
         world.dial(1, 2, None, address);
-        world.says(0, NetEvent::InboundRefused).await;
+        world.says(0, NetEvent::InboundRefused(Refusal::ShuttingDown)).await;
         world.failure(1, 2).await;
     });
 }

@@ -7,12 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use libp2p_core::Multiaddr;
 use libp2p_core::multiaddr::Protocol;
 use libp2p_gossipsub::PublishError;
-use libp2p_swarm::DialError;
+use libp2p_swarm::{ConnectionDenied, DialError};
 
 use crate::config::{AviP2pConfig, invalid};
-use crate::engine::{DialFailure, PublishOutcome};
+use crate::engine::{DialFailure, PublishOutcome, Refusal};
 use crate::error::AviP2pError;
 use crate::id::PeerId;
+use crate::net::transport::HANDSHAKE_TIMEOUT;
 
 /// The longest address that is passed on. A longer one is no plain IP address and port.
 const MAX_ADDRESS_BYTES: usize = 128;
@@ -108,10 +109,15 @@ fn cut(mut text: String, max_bytes: usize) -> String {
     text
 }
 
+/// Why the connection policy refused a connection. No other behaviour that the engine hears of refuses any.
+pub(super) fn refusal(denied: &ConnectionDenied) -> Refusal {
+    denied.downcast_ref().copied().unwrap_or(Refusal::MaxPeers)
+}
+
 /// Why a dial failed, seen from the node `local`.
 pub(super) fn dial_failure(error: &DialError, local: &libp2p_identity::PeerId) -> DialFailure {
     let reason = match error {
-        DialError::Denied { .. } => return DialFailure::Refused,
+        DialError::Denied { cause } => return DialFailure::Refused(refusal(cause)),
         // The swarm takes this node's own addresses out of a dial; there was at least one address.
         DialError::LocalPeerId { .. } | DialError::NoAddresses => return DialFailure::Myself,
         DialError::WrongPeerId { obtained, .. } if obtained == local => return DialFailure::Myself,
@@ -134,8 +140,15 @@ fn dial_error(error: &(dyn Error + 'static)) -> String {
     let cause = root_cause(error);
     let text = cause.to_lowercase();
     let is_hangup = ["reset", "broken pipe", "eof", "end of file"].iter().any(|word| text.contains(word));
+    if text.contains("timeout has been reached") {
+        return format!(
+            "no handshake within {HANDSHAKE_TIMEOUT:?}; it may be out of reach, or have another network_key"
+        );
+    }
     match is_hangup {
-        true => format!("{cause}: closed in the handshake; it may be full, or no node of AVI"),
+        true => {
+            format!("{cause}: closed in the handshake; it may be full, have another network_key, or be no node of AVI")
+        }
         false => cause,
     }
 }

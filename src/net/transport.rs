@@ -7,39 +7,65 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::{self, BoxFuture, Ready};
 use futures::io::{AsyncRead, AsyncWrite};
+use futures::{FutureExt, TryFutureExt};
 use libp2p_core::Multiaddr;
 use libp2p_core::muxing::StreamMuxerBox;
 use libp2p_core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p_core::upgrade::Version;
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_noise as noise;
+use libp2p_pnet::{PnetConfig, PreSharedKey};
 use libp2p_tcp as tcp;
 use libp2p_yamux as yamux;
 
+use crate::config::{AviP2pConfig, NetworkKey};
 use crate::error::AviP2pError;
+use crate::net::behaviour::max_substreams;
 use crate::net::muxer::CloseInTime;
 use crate::net::translate;
 use crate::transport::{BoxByteStream, Listener, Network, Transport};
 
 /// From the first byte to the last of a handshake; a peer that takes longer is no peer.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The network of a node, secured.
 pub(super) fn build(
+    config: &AviP2pConfig,
     network: &Network,
     key: &Keypair,
-    max_substreams: usize,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, AviP2pError> {
     let noise = noise::Config::new(key).map_err(|error| AviP2pError::NetworkError(format!("noise: {error}")))?;
     let mut yamux = yamux::Config::default();
-    yamux.set_max_num_streams(max_substreams);
+    yamux.set_max_num_streams(max_substreams(config));
     Ok(match network {
-        Network::Tcp => secure(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)), noise, yamux),
-        Network::Custom(transport) => secure(Custom::new(transport.clone()), noise, yamux),
+        Network::Tcp => {
+            guard(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)), config.network_key, noise, yamux)
+        }
+        Network::Custom(transport) => guard(Custom::new(transport.clone()), config.network_key, noise, yamux),
     })
+}
+
+/// With a network key, every byte goes through its cipher: a stranger sees random ones.
+fn guard<T>(
+    transport: T,
+    network_key: Option<NetworkKey>,
+    noise: noise::Config,
+    yamux: yamux::Config,
+) -> Boxed<(PeerId, StreamMuxerBox)>
+where
+    T: libp2p_core::Transport<Error = io::Error> + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+{
+    let Some(key) = network_key else { return secure(transport, noise, yamux) };
+    let pnet = PnetConfig::new(PreSharedKey::new(key.bytes()));
+    let private = libp2p_core::Transport::and_then(transport, move |socket, _| {
+        pnet.handshake(socket).map_err(io::Error::other).boxed()
+    });
+    secure(libp2p_core::Transport::map_err(private, |error| error.into_inner()), noise, yamux)
 }
 
 fn secure<T>(transport: T, noise: noise::Config, yamux: yamux::Config) -> Boxed<(PeerId, StreamMuxerBox)>

@@ -78,8 +78,7 @@ impl Contract {
 
     fn on_event(&mut self, event: &NetEvent) {
         match event {
-            NetEvent::Connected { direction: Direction::Outbound(Some(dial)), .. }
-            | NetEvent::DialFailed { dial, .. } => {
+            NetEvent::Connected { direction: Direction::Outbound(dial), .. } | NetEvent::DialFailed { dial, .. } => {
                 self.dials.remove(dial);
             }
             NetEvent::Disconnected { connection, .. } => {

@@ -84,7 +84,8 @@ fn success_makes_the_next_wait_short_again() {
         node.step();
     }
     let dial = only_dial(&mut node);
-    node.connected(1, 2, Direction::Outbound(Some(dial)));
+    node.connected(1, 2, Direction::Outbound(dial));
+    node.identified(2, &[]);
     node.wait(secs(3600));
     assert_eq!(node.take_dials(), []);
     node.disconnected(1, 2);
@@ -104,10 +105,36 @@ fn success_makes_the_next_wait_for_a_discovered_peer_short_too() {
         node.step();
     }
     let dial = only_dial(&mut node);
-    node.connected(1, 2, Direction::Outbound(Some(dial)));
+    node.connected(1, 2, Direction::Outbound(dial));
+    node.identified(2, &[]);
     node.disconnected(1, 2);
     let waited = node.step();
     assert_about(waited, secs(1));
+}
+
+#[test]
+fn whoever_hangs_up_before_it_has_said_its_name_is_dialled_less_and_less() {
+    let mut node = Node::new(1, knows(&[address(2)]));
+    node.discovered(3);
+    for failures in 0..12u32 {
+        for (dial, addresses) in node.take_dials() {
+            let n = if addresses == [address(2)] { 2 } else { 3 };
+            node.connected(n.into(), n, Direction::Outbound(dial));
+            node.take_events();
+            node.disconnected(n.into(), n);
+            let failed = node.take_events().into_iter().find_map(|event| match event {
+                AviEvent::BootstrapFailed { reason, retry_in, .. } => Some((reason, retry_in)),
+                _ => None,
+            });
+            assert_eq!(failed.is_some(), n == 2);
+            if let Some((reason, retry_in)) = failed {
+                assert!(reason.starts_with("it hung up after the handshake"), "{reason}");
+                assert_about(retry_in, secs(20.min(1 << failures)));
+            }
+        }
+        node.wait(secs(80));
+    }
+    assert!(node.stats().dials <= 26);
 }
 
 #[test]
@@ -132,7 +159,7 @@ fn a_bootstrap_entry_that_is_this_node_itself_is_told_once_and_tried_every_minut
     // It was somebody else in between.
     node.step();
     let dial = only_dial(&mut node);
-    node.connected(1, 2, Direction::Outbound(Some(dial)));
+    node.connected(1, 2, Direction::Outbound(dial));
     node.disconnected(1, 2);
     node.take_events();
     node.step();
@@ -156,7 +183,7 @@ fn a_refused_dial_says_nothing_about_the_peer() {
     node.discovered(2);
     for _ in 0..50 {
         let dial = only_dial(&mut node);
-        node.net(NetEvent::DialFailed { dial, failure: DialFailure::Refused });
+        node.net(NetEvent::DialFailed { dial, failure: DialFailure::Refused(Refusal::MaxPeers) });
         let waited = node.step();
         assert_about(waited, secs(1));
     }
@@ -184,7 +211,7 @@ fn half_of_max_peers_is_dialled_and_the_rest_kept_for_inbound() {
     assert_eq!(dials.len(), 1, "one peer and one dial are half of five, rounded down");
     for (connection, (dial, addresses)) in (2..).zip(&dials) {
         let n = (2..30).find(|n| addresses.contains(&address(*n))).unwrap();
-        node.connected(connection, n, Direction::Outbound(Some(*dial)));
+        node.connected(connection, n, Direction::Outbound(*dial));
     }
     node.connected(4, 101, Direction::Inbound);
     assert_eq!((node.take_dials(), node.stats().peers_connected), (vec![], 3));
@@ -268,15 +295,23 @@ fn a_hint_that_expires_is_not_dialled_again_but_where_the_peer_was_reached_is() 
     node.net(expired(2, &[&elsewhere]));
     node.dial_failed(dials[0].0);
     assert_eq!((node.peer_info(2), node.deadline()), (None, None));
+    for failure in [DialFailure::Unreachable(String::new()), DialFailure::Refused(Refusal::MaxPeers)] {
+        node.discovered(2);
+        let dial = only_dial(&mut node);
+        node.net(NetEvent::DialFailed { dial, failure });
+        node.net(expired(2, &[&address(2)]));
+        assert_eq!((node.peer_info(2), node.deadline()), (None, None), "not while it waits either");
+    }
     node.discovered(2);
     let dial = only_dial(&mut node);
-    node.dial_failed(dial);
     node.net(expired(2, &[&address(2)]));
-    assert_eq!((node.peer_info(2), node.deadline()), (None, None), "not while it waits either");
+    node.net(NetEvent::DialFailed { dial, failure: DialFailure::Refused(Refusal::MaxPeers) });
+    node.step();
+    assert_eq!((node.peer_info(2), node.deadline()), (None, None), "nor after a dial that was refused");
     // Who is connected says itself where it is.
     node.discovered_at(2, &[&elsewhere]);
     let dial = only_dial(&mut node);
-    node.connected(1, 2, Direction::Outbound(Some(dial)));
+    node.connected(1, 2, Direction::Outbound(dial));
     node.discovered_at(2, &[&elsewhere]);
     node.net(expired(2, &[&elsewhere]));
     assert_eq!(node.peer_info(2).unwrap().addresses, [address(2), elsewhere.clone()]);
@@ -364,7 +399,7 @@ fn where_a_peer_was_reached_comes_first_and_no_hint_displaces_it() {
     let mut node = Node::new(1, limited(|limits| limits.addresses_per_peer = 3));
     node.discovered(2);
     let dial = only_dial(&mut node);
-    node.connected(1, 2, Direction::Outbound(Some(dial)));
+    node.connected(1, 2, Direction::Outbound(dial));
     let lies: Vec<_> = (0..10).map(|n| format!("/ip4/198.51.100.{n}/tcp/1")).collect();
     lies.iter().for_each(|lie| node.discovered_at(2, &[lie]));
     let expected = [address(2), lies[9].clone(), lies[8].clone(), lies[7].clone()];
@@ -415,13 +450,13 @@ fn a_peer_that_is_not_connected_cannot_say_where_it_listens() {
 fn a_full_node_makes_room_for_those_who_come() {
     let mut node = Node::new(1, AviP2pConfig { max_peers: 8, ..config() });
     (2..10).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
-    node.net(NetEvent::InboundRefused);
+    node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
     let parted = |node: &mut Node| {
         let actions = node.take_actions();
         actions.into_iter().filter(|action| matches!(action, NetAction::Disconnect { .. })).count()
     };
     assert_eq!(parted(&mut node), 0, "nobody goes before they could hear of others");
     node.wait(secs(3));
-    node.net(NetEvent::InboundRefused);
+    node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
     assert_eq!((parted(&mut node), node.stats().peers_pruned), (1, 1));
 }

@@ -1,5 +1,6 @@
 //! Does the engine keep its promises? It is driven by a network that is nothing but data.
 
+mod access;
 mod calls;
 mod congestion;
 mod connections;
@@ -13,8 +14,11 @@ mod rules;
 mod shutdown;
 mod topics;
 mod walks;
+mod wanted;
 
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::*;
 use crate::config::Limits;

@@ -41,6 +41,8 @@ pub(super) struct Node {
     pub(super) contract: Contract,
     events: Vec<AviEvent>,
     pub(super) actions: VecDeque<NetAction>,
+    /// The connection policy; `None` once all connections have ended for good.
+    pub(super) admission: Option<Admission>,
     replies: BTreeMap<CommandId, Reply>,
     commands: u64,
     decoders: BTreeMap<SubstreamId, Decoder>,
@@ -59,6 +61,7 @@ impl Node {
             config,
             events: Vec::new(),
             actions: VecDeque::new(),
+            admission: None,
             replies: BTreeMap::new(),
             commands: 0,
             decoders: BTreeMap::new(),
@@ -243,7 +246,13 @@ impl Node {
             match output {
                 Output::Reply { id, result } => drop(self.replies.insert(id, result)),
                 Output::Event(event) => self.events.push(event),
-                Output::Net(action) => self.actions.push_back(action),
+                Output::Net(NetAction::Admit { admission }) => self.admission = Some(admission),
+                Output::Net(action) => {
+                    if action == NetAction::DisconnectAll {
+                        self.admission = None;
+                    }
+                    self.actions.push_back(action);
+                }
                 Output::Stopped => {}
             }
         }

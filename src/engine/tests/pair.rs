@@ -29,8 +29,6 @@ pub(super) struct Mesh {
 struct Port {
     topics: BTreeSet<String>,
     congested: bool,
-    /// Whether it has ended all connections for good.
-    shut: bool,
 }
 
 #[derive(Debug)]
@@ -99,7 +97,7 @@ impl Mesh {
     // What the tests do.
 
     pub(super) fn connect(&mut self, from: usize, to: usize) {
-        self.link(from, to, None);
+        self.link(from, to, DialId(u64::MAX));
         self.settle();
     }
 
@@ -253,8 +251,8 @@ impl Mesh {
         match action {
             NetAction::Dial { dial, peer, addresses } => self.dial(n, dial, peer, &addresses),
             NetAction::Disconnect { connection } => self.close_link((connection.0 / 2) as usize),
+            NetAction::Admit { .. } => {}
             NetAction::DisconnectAll => {
-                self.ports[n].shut = true;
                 for link in 0..self.links.len() {
                     if self.links[link].nodes.contains(&n) {
                         self.close_link(link);
@@ -298,19 +296,33 @@ impl Mesh {
             Some(other) if peer.is_some_and(|peer| peer != self.id(other)) => {
                 DialFailure::Unreachable("somebody else answered".to_owned())
             }
-            Some(_) if !self.has_room(n) => DialFailure::Refused,
-            Some(other) if self.ports[other].shut || !self.has_room(other) => {
-                self.queue.push_back((other, NetEvent::InboundRefused));
-                DialFailure::Unreachable("the connection was closed".to_owned())
-            }
-            Some(other) => return self.link(n, other, Some(dial)),
+            Some(other) => match (self.outbound(n, other), self.inbound(other, n)) {
+                (Err(refusal), _) => DialFailure::Refused(refusal),
+                (Ok(()), Err(refusal)) => {
+                    self.queue.push_back((other, NetEvent::InboundRefused(refusal)));
+                    DialFailure::Unreachable("the connection was closed".to_owned())
+                }
+                (Ok(()), Ok(())) => return self.link(n, other, dial),
+            },
             None => DialFailure::Unreachable("nobody there".to_owned()),
         };
         self.queue.push_back((n, NetEvent::DialFailed { dial, failure }));
     }
 
-    fn has_room(&self, n: usize) -> bool {
-        self.neighbours(n).len() < self.nodes[n].config.max_peers
+    fn admission(&self, n: usize) -> Result<&Admission, Refusal> {
+        self.nodes[n].admission.as_ref().ok_or(Refusal::ShuttingDown)
+    }
+
+    fn outbound(&self, n: usize, other: usize) -> Result<(), Refusal> {
+        let (peers, connections) = (self.neighbours(n).len(), self.links(n, other).len());
+        self.admission(n)?.outbound(peers, connections)?;
+        self.admission(n)?.established(&self.id(other), peers, connections)
+    }
+
+    fn inbound(&self, n: usize, other: usize) -> Result<(), Refusal> {
+        let (peers, connections) = (self.neighbours(n).len(), self.links(n, other).len());
+        self.admission(n)?.inbound(Count { peers, ..Count::default() })?;
+        self.admission(n)?.established(&self.id(other), peers, connections)
     }
 
     fn neighbours(&self, n: usize) -> BTreeSet<usize> {
@@ -318,7 +330,7 @@ impl Mesh {
         mine.map(|link| if link.nodes[0] == n { link.nodes[1] } else { link.nodes[0] }).collect()
     }
 
-    fn link(&mut self, from: usize, to: usize, dial: Option<DialId>) {
+    fn link(&mut self, from: usize, to: usize, dial: DialId) {
         let is_first = !self.neighbours(from).contains(&to);
         let link = self.links.len();
         self.links.push(Link { nodes: [from, to], open: true });

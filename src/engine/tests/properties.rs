@@ -227,17 +227,22 @@ fn run(ops: &[Op]) -> Vec<Vec<(Time, Output)>> {
 
 /// What a network that lies, or a defect in it, may say. References are to anything; new things are new.
 fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
-    let events: [fn(&mut Liar, u64) -> NetEvent; 20] = [
+    let events: [fn(&mut Liar, u64) -> NetEvent; 25] = [
         |liar, x| NetEvent::Connected {
             connection: ConnectionId(liar.fresh()),
             peer: near(x),
             address: address(2),
-            direction: [Direction::Inbound, Direction::Outbound(None), Direction::Outbound(Some(DialId(x % 9)))]
+            direction: [Direction::Inbound, Direction::Outbound(DialId(u64::MAX)), Direction::Outbound(DialId(x % 9))]
                 [x as usize % 3],
         },
         |_, x| NetEvent::Disconnected { connection: ConnectionId(x % 20), peer: near(x / 20) },
         |_, x| NetEvent::DialFailed { dial: DialId(x % 20), failure: DialFailure::Unreachable(String::new()) },
         |_, x| NetEvent::DialFailed { dial: DialId(x % 20), failure: DialFailure::Myself },
+        |_, x| NetEvent::DialFailed { dial: DialId(x % 20), failure: DialFailure::Refused(Refusal::MaxPeers) },
+        |_, _| NetEvent::InboundRefused(Refusal::MaxPeers),
+        |_, x| NetEvent::Misbehaved { peer: near(x) },
+        |_, x| NetEvent::MeshChanged { peers: (0..x % 4).map(near).collect() },
+        |_, x| NetEvent::SlowPeer { peer: near(x), dropped: x },
         |_, x| NetEvent::Discovered {
             peer: near(x),
             addresses: vec![address((x % 8) as u16)],
@@ -267,8 +272,8 @@ fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
 }
 
 fn some_command(x: u64) -> Command {
-    let (stream, topic, peer) = (StreamId(x / 9 % 9), "t".to_owned(), near(x / 9));
-    match x % 9 {
+    let (stream, topic, peer) = (StreamId(x / 11 % 9), "t".to_owned(), near(x / 11));
+    match x % 11 {
         0 => Command::RequestStream { peer, options: StreamOptions::default() },
         1 => Command::AcceptStream { stream },
         2 => Command::RejectStream { stream, reason: String::new() },
@@ -276,6 +281,8 @@ fn some_command(x: u64) -> Command {
         5 => Command::CloseStream { stream },
         6 => Command::Publish { topic, data: Bytes::from_static(b"x") },
         7 => Command::DiscoverPeers,
+        8 => Command::SetBlocked { peer, is_blocked: x / 99 % 2 == 0 },
+        9 => Command::SetAllowed { peer, is_allowed: x / 99 % 2 == 0 },
         _ => Command::Subscribe { topic },
     }
 }

@@ -52,7 +52,7 @@ fn a_walk_finds_the_peers_of_peers_and_dials_nobody() {
         }
         let of_dials = |event: &&NetEvent| {
             use NetEvent::{Connected, DialFailed, InboundFailed, InboundRefused};
-            matches!(event, Connected { .. } | DialFailed { .. } | InboundFailed | InboundRefused)
+            matches!(event, Connected { .. } | DialFailed { .. } | InboundFailed | InboundRefused(_))
         };
         assert_eq!(world.said.iter().flatten().find(of_dials), None);
         // The engine may dial whom the walk has found.

@@ -1,0 +1,212 @@
+//! Who may come in? The connection policy, as the network room asks it before a handshake and after it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::time::{Time, TimerTable};
+use crate::config::{AviP2pConfig, MAX_LISTED_PEERS};
+use crate::error::AviP2pError;
+use crate::id::PeerId;
+
+/// How long a peer that broke the rules is kept out.
+const BAN: Duration = Duration::from_secs(300);
+/// Peers kept out for that; beyond, the first who would be let in again is.
+const MAX_BANNED: usize = 1024;
+/// Simultaneous dials make two connections for a moment; a third may be a reconnect that the old ones have not noticed.
+const MAX_CONNECTIONS_PER_PEER: usize = 3;
+
+/// Why a connection was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The node says goodbye.
+    #[error("the node is shutting down")]
+    ShuttingDown,
+    /// There are as many peers as there may be, or the places that are left are meant for others.
+    #[error("max_peers is reached")]
+    MaxPeers,
+    /// Too many connections are in their handshake.
+    #[error("limits.pending_inbound is reached")]
+    PendingInbound,
+    /// Too many of them come from one address.
+    #[error("limits.pending_inbound_per_ip is reached")]
+    PendingInboundPerIp,
+    /// There are enough connections to this peer.
+    #[error("the peer has enough connections")]
+    ConnectionsPerPeer,
+    /// `allowed_peers`, `blocked_peers` or what it has done keeps this peer out.
+    #[error("the peer is not allowed, is blocked, or has broken the rules")]
+    KeptOut,
+}
+
+/// What the network room counts for a decision.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Count {
+    /// Peers connected.
+    pub peers: usize,
+    /// Inbound connections in their handshake.
+    pub pending: usize,
+    /// Those of them that come from the same address.
+    pub pending_from_ip: usize,
+}
+
+/// The connection policy of this moment. The engine sends another one whenever it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    pub(super) max_peers: usize,
+    pub(super) max_pending: usize,
+    pub(super) max_pending_per_ip: usize,
+    /// Places that peers to be dialled for the application's sake will take.
+    pub(super) reserved: usize,
+    pub(super) lists: Arc<Lists>,
+}
+
+impl Admission {
+    /// Before the handshake of an inbound connection.
+    ///
+    /// # Errors
+    /// Why it may not begin.
+    pub fn inbound(&self, count: Count) -> Result<(), Refusal> {
+        if count.peers + self.reserved >= self.max_peers {
+            Err(Refusal::MaxPeers)
+        } else if count.pending >= self.max_pending {
+            Err(Refusal::PendingInbound)
+        } else if count.pending_from_ip >= self.max_pending_per_ip {
+            Err(Refusal::PendingInboundPerIp)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Before this node dials; `connections` are those to the same peer.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn outbound(&self, peers: usize, connections: usize) -> Result<(), Refusal> {
+        if peers >= self.max_peers && connections == 0 { Err(Refusal::MaxPeers) } else { Ok(()) }
+    }
+
+    /// After a handshake, which has proven who the peer is. Of it there are `connections` already.
+    ///
+    /// # Errors
+    /// Why the connection is to end before any protocol begins.
+    pub fn established(&self, peer: &PeerId, peers: usize, connections: usize) -> Result<(), Refusal> {
+        if !self.lists.admit(peer) {
+            Err(Refusal::KeptOut)
+        } else if connections == 0 && peers >= self.max_peers {
+            Err(Refusal::MaxPeers)
+        } else if connections >= MAX_CONNECTIONS_PER_PEER {
+            Err(Refusal::ConnectionsPerPeer)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Who is let in, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lists {
+    /// `None`: everyone.
+    allowed: Option<BTreeSet<PeerId>>,
+    paired: BTreeSet<PeerId>,
+    blocked: BTreeSet<PeerId>,
+    banned: BTreeSet<PeerId>,
+}
+
+impl Lists {
+    fn admit(&self, peer: &PeerId) -> bool {
+        let is_allowed = self.allowed.as_ref().is_none_or(|allowed| allowed.contains(peer));
+        (is_allowed || self.paired.contains(peer)) && !self.blocked.contains(peer) && !self.banned.contains(peer)
+    }
+}
+
+/// The lists, and who is on them for how long.
+#[derive(Debug)]
+pub(super) struct Access {
+    lists: Arc<Lists>,
+    banned_until: TimerTable<PeerId>,
+}
+
+impl Access {
+    pub(super) fn new(config: &AviP2pConfig) -> Self {
+        let lists = Lists {
+            allowed: config.allowed_peers.as_ref().map(|peers| peers.iter().cloned().collect()),
+            paired: config.paired_peers.iter().cloned().collect(),
+            blocked: config.blocked_peers.iter().cloned().collect(),
+            banned: BTreeSet::new(),
+        };
+        Self { lists: Arc::new(lists), banned_until: TimerTable::new() }
+    }
+
+    pub(super) fn lists(&self) -> Arc<Lists> {
+        self.lists.clone()
+    }
+
+    pub(super) fn admits(&self, peer: &PeerId) -> bool {
+        self.lists.admit(peer)
+    }
+
+    pub(super) fn is_blocked(&self, peer: &PeerId) -> bool {
+        self.lists.blocked.contains(peer)
+    }
+
+    pub(super) fn paired(&self) -> impl Iterator<Item = &PeerId> {
+        self.lists.paired.iter()
+    }
+
+    pub(super) fn is_paired(&self, peer: &PeerId) -> bool {
+        self.lists.paired.contains(peer)
+    }
+
+    /// Adds a peer to `allowed_peers`, or takes it from there.
+    pub(super) fn set_allowed(&mut self, peer: &PeerId, is_allowed: bool) -> Result<(), AviP2pError> {
+        let Some(allowed) = Arc::make_mut(&mut self.lists).allowed.as_mut() else {
+            return Err(AviP2pError::Disabled("allowed_peers"));
+        };
+        set(allowed, peer, is_allowed, "allowed_peers")
+    }
+
+    /// Adds a peer to `blocked_peers`, or takes it from there.
+    pub(super) fn set_blocked(&mut self, peer: &PeerId, is_blocked: bool) -> Result<(), AviP2pError> {
+        set(&mut Arc::make_mut(&mut self.lists).blocked, peer, is_blocked, "blocked_peers")
+    }
+
+    /// Keeps a peer out for a while.
+    pub(super) fn ban(&mut self, now: Time, peer: &PeerId) {
+        let banned = &mut Arc::make_mut(&mut self.lists).banned;
+        if banned.insert(peer.clone())
+            && banned.len() > MAX_BANNED
+            && let Some(first) = self.banned_until.pop_due(now + BAN)
+        {
+            banned.remove(&first);
+        }
+        self.banned_until.set(peer.clone(), now + BAN);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.banned_until.next_deadline()
+    }
+
+    /// Lets in again whose time is over. Returns whether there was anyone.
+    pub(super) fn handle_timeout(&mut self, now: Time) -> bool {
+        let mut any = false;
+        while let Some(peer) = self.banned_until.pop_due(now) {
+            Arc::make_mut(&mut self.lists).banned.remove(&peer);
+            any = true;
+        }
+        any
+    }
+}
+
+fn set(list: &mut BTreeSet<PeerId>, peer: &PeerId, is_on: bool, limit: &'static str) -> Result<(), AviP2pError> {
+    if !is_on {
+        list.remove(peer);
+    } else if list.len() >= MAX_LISTED_PEERS && !list.contains(peer) {
+        return Err(AviP2pError::LimitReached { limit, max: MAX_LISTED_PEERS });
+    } else {
+        list.insert(peer.clone());
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Calls to peers that are known and not connected.
+
+use super::*;
+
+fn ask(node: &mut Node, n: u16) -> StreamId {
+    node.request(&peer(n), StreamOptions::default()).unwrap()
+}
+
+/// A node that is full of idle peers from 10 on, and has heard of `peer(2)`.
+fn full(max_peers: u16) -> Node {
+    let mut node = Node::new(1, AviP2pConfig { max_peers: max_peers.into(), ..config() });
+    (10..10 + max_peers).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
+    node.discovered(2);
+    (node.take_events(), node.take_actions());
+    node
+}
+
+fn unreachable(n: u16, stream: StreamId) -> AviEvent {
+    let reason = "the peer cannot be reached: nobody there".to_owned();
+    closed(&peer(n), stream, StreamCloseReason::Error(reason))
+}
+
+#[test]
+fn a_call_to_a_peer_that_waits_for_its_next_dial_dials_it_at_once_and_goes_on_when_it_is_there() {
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    let dial = node.take_dials()[0].0;
+    node.dial_failed(dial);
+    node.take_events();
+    let stream = ask(&mut node, 2);
+    let dial = node.take_dials()[0].0;
+    node.connected(1, 2, Direction::Outbound(dial));
+    assert_eq!(node.take_actions(), [NetAction::OpenSubstream { stream, connection: ConnectionId(1) }]);
+    assert_eq!(node.stats().streams_now, 1);
+}
+
+#[test]
+fn a_call_to_a_peer_that_nobody_has_heard_of_is_an_error() {
+    let mut node = Node::new(1, config());
+    let result = node.request(&peer(2), StreamOptions::default());
+    assert_eq!(result, Err(AviP2pError::PeerNotFound(peer(2))));
+}
+
+#[test]
+fn two_nodes_that_know_each_other_hold_a_call_without_having_been_connected() {
+    let mut mesh = Mesh::new(vec![AviP2pConfig { max_peers: 1, ..config() }, config(), config()]);
+    mesh.connect(0, 2);
+    mesh.nodes[0].discovered(2);
+    mesh.settle();
+    assert!(mesh.links(0, 1).is_empty(), "there is no room");
+    let stream = ask(&mut mesh.nodes[0], 2);
+    mesh.settle();
+    let offered = mesh.events(1).into_iter().find_map(|event| match event {
+        AviEvent::AudioStreamRequested { stream_id, .. } => Some(stream_id),
+        _ => None,
+    });
+    mesh.nodes[1].ask(Command::AcceptStream { stream: offered.unwrap() }).unwrap();
+    mesh.settle();
+    assert!(mesh.events(0).contains(&accepted(&peer(2), stream)));
+    assert_eq!((mesh.nodes[0].stats().peers_displaced, mesh.nodes[0].stats().peers_connected), (1, 1));
+}
+
+#[test]
+fn a_call_displaces_one_idle_peer_of_a_full_node_and_the_place_is_kept_for_it() {
+    let mut node = full(4);
+    let stream = ask(&mut node, 2);
+    let actions = node.take_actions();
+    let [NetAction::Disconnect { connection }] = actions[..] else { panic!("{actions:?}") };
+    let inbound = |node: &Node, peers| node.admission.as_ref().unwrap().inbound(Count { peers, ..Count::default() });
+    assert_eq!(inbound(&node, 3), Err(Refusal::MaxPeers), "nobody else takes the place");
+    node.wait(millis(1));
+    assert_eq!(node.take_actions(), [], "one is enough");
+    node.disconnected(connection.0, connection.0 as u16);
+    let dial = node.take_dials()[0].0;
+    node.connected(1, 2, Direction::Outbound(dial));
+    assert_eq!(node.take_actions(), [NetAction::OpenSubstream { stream, connection: ConnectionId(1) }]);
+    assert_eq!((inbound(&node, 3), node.stats().peers_displaced), (Ok(()), 1));
+}
+
+#[test]
+fn neither_calls_nor_bootstrap_nor_paired_peers_are_displaced() {
+    let bootstrap_peers = vec![format!("{}/p2p/{}", address(10), peer(10))];
+    let paired_peers = vec![peer(11)];
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 3, bootstrap_peers, paired_peers, ..config() });
+    (10..13).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
+    node.discovered(2);
+    ask(&mut node, 12);
+    node.take_actions();
+    let stream = ask(&mut node, 2);
+    assert_eq!(node.take_actions(), []);
+    node.take_events();
+    node.wait(secs(30));
+    assert!(node.take_events().contains(&closed(&peer(2), stream, StreamCloseReason::Timeout)));
+    // When one of them leaves, the call would have found room; nobody waits any more.
+    node.disconnected(10, 10);
+    node.wait(secs(1));
+    assert_eq!(node.stats().peers_displaced, 0);
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_dialled_three_times_for_a_call() {
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    let dial = node.take_dials()[0].0;
+    node.dial_failed(dial);
+    let stream = ask(&mut node, 2);
+    node.take_events();
+    for last in [false, false, true] {
+        let dial = node.take_dials()[0].0;
+        node.dial_failed(dial);
+        let told = if last { vec![unreachable(2, stream)] } else { vec![] };
+        assert_eq!(node.take_events(), told);
+        if !last {
+            assert!(node.step() < secs(3));
+        }
+    }
+    assert!(node.peer_info(2).is_some());
+}
+
+#[test]
+fn a_refused_dial_does_not_end_a_call() {
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    let dial = node.take_dials()[0].0;
+    let stream = ask(&mut node, 2);
+    node.take_events();
+    node.net(NetEvent::DialFailed { dial, failure: DialFailure::Refused(Refusal::MaxPeers) });
+    assert_eq!(node.take_events(), []);
+    node.step();
+    let dial = node.take_dials()[0].0;
+    node.net(NetEvent::DialFailed { dial, failure: DialFailure::Myself });
+    let reason = "the peer cannot be reached: it is this node itself".to_owned();
+    assert_eq!(node.take_events(), [closed(&peer(2), stream, StreamCloseReason::Error(reason))]);
+}
+
+#[test]
+fn a_call_that_is_given_up_in_time_displaces_nobody() {
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 1, bootstrap_peers: vec![address(10)], ..config() });
+    let dial = node.take_dials()[0].0;
+    node.connected(10, 10, Direction::Outbound(dial));
+    node.discovered(2);
+    let stream = ask(&mut node, 2);
+    node.ask(Command::CloseStream { stream }).unwrap();
+    node.disconnected(10, 10);
+    node.connected(11, 11, Direction::Inbound);
+    node.take_actions();
+    node.wait(secs(600));
+    assert_eq!(node.stats().peers_displaced, 0);
+}
+
+#[test]
+fn dials_for_calls_come_before_all_others_and_find_one_free() {
+    let mut node = Node::new(1, limited(|limits| limits.concurrent_dials = 4));
+    (2..30).for_each(|n| node.discovered(n));
+    let dials = node.take_dials();
+    assert_eq!(dials.len(), 3, "one in four is kept");
+    let last = (2..30).rev().find(|n| dials.iter().all(|(_, addresses)| *addresses != [address(*n)])).unwrap();
+    ask(&mut node, last);
+    assert_eq!(node.take_dials()[0].1, [address(last)]);
+}
+
+#[test]
+fn a_call_that_waits_when_the_node_shuts_down_is_closed() {
+    let mut node = full(1);
+    let stream = ask(&mut node, 2);
+    node.take_events();
+    node.command(Command::Shutdown);
+    assert_eq!(node.take_events(), [closed(&peer(2), stream, StreamCloseReason::LocalClose)]);
+}

@@ -1,0 +1,246 @@
+//! How is pub/sub set up? GossipSub with every value chosen, and peers scored by what they do.
+//!
+//! "§" is the section of the [specification](https://github.com/libp2p/specs/tree/master/pubsub/gossipsub) that a value
+//! comes from.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use libp2p_gossipsub::{
+    self as gossipsub, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId,
+    PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams, TopicSubscriptionFilter, ValidationMode,
+    score_parameter_decay_with_base,
+};
+use libp2p_identity::{Keypair, PeerId};
+
+use crate::config::{AviP2pConfig, Limits};
+use crate::error::AviP2pError;
+use crate::net::watched::Watched;
+
+/// The message ids in one control message of gossipsub, and room for each: an author's 38 bytes, a sequence number's 8,
+/// their framing, and somewhat longer ones.
+const MAX_GOSSIP_IDS: usize = 1000;
+const GOSSIP_ID_BYTES: usize = 64;
+/// Gossipsub takes all bytes that it has read ahead for one message when it checks for the limit, and it reads 8 KiB at
+/// a time; without this a full-size message followed by another would end the connection's pub/sub.
+const READ_AHEAD_BYTES: usize = 16 * 1024;
+/// Author, sequence number, signature and framing of a message.
+const MESSAGE_OVERHEAD_BYTES: usize = 512;
+
+/// Below this, messages of a peer are not read any more, and the engine ends its connections.
+pub(super) const GRAYLIST: f64 = -60.0;
+/// How often counters of the score fade, and below what they are forgotten.
+const DECAY_EVERY: Duration = Duration::from_secs(1);
+const DECAY_TO_ZERO: f64 = 0.1;
+/// The most that good behaviour outweighs. Less than a second invalid message costs.
+const MAX_GOOD_SCORE: f64 = 10.0;
+
+/// Upstream's behaviour, with filter and transform.
+pub(super) type Upstream = gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<ShortTopics>>;
+
+/// Forgets topics that are longer than any node may use: they would be remembered per peer.
+pub(super) struct ShortTopics {
+    max_topic_bytes: usize,
+}
+
+impl TopicSubscriptionFilter for ShortTopics {
+    fn can_subscribe(&mut self, topic: &TopicHash) -> bool {
+        topic.as_str().len() <= self.max_topic_bytes
+    }
+}
+
+/// Pub/sub as a node speaks it.
+pub(super) fn behaviour(config: &AviP2pConfig, key: &Keypair) -> Result<Watched<Upstream>, AviP2pError> {
+    let failed = |error: String| AviP2pError::NetworkError(format!("pub/sub: {error}"));
+    let limits = &config.limits;
+    let filter = MaxCountSubscriptionFilter {
+        filter: ShortTopics { max_topic_bytes: limits.max_topic_bytes },
+        // The engine remembers fewer, and counts the others; beyond this, all of a peer's are ignored.
+        max_subscribed_topics: 4 * limits.max_topics,
+        max_subscriptions_per_request: 4 * limits.max_topics,
+    };
+    let authenticity = MessageAuthenticity::Signed(key.clone());
+    let config = protocol(limits).build().map_err(|error| failed(error.to_string()))?;
+    let mut upstream = gossipsub::Behaviour::new_with_subscription_filter(authenticity, config, filter)
+        .map_err(|error| failed(error.to_owned()))?;
+    upstream.with_peer_score(score(), thresholds()).map_err(failed)?;
+    Ok(Watched::new(upstream))
+}
+
+fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
+    // A peer ends pub/sub with a node whose control messages exceed its limit: it must hold all subscriptions, which
+    // go out as one, and the longest list of message ids.
+    let subscriptions = limits.max_topics * (limits.max_topic_bytes + 16);
+    let control = subscriptions.max(MAX_GOSSIP_IDS * GOSSIP_ID_BYTES + limits.max_topic_bytes) + 1024;
+    let message = limits.max_message_bytes + limits.max_topic_bytes + MESSAGE_OVERHEAD_BYTES;
+    let mut config = gossipsub::ConfigBuilder::default();
+    config
+        // v1.1 §StrictSign: who wrote a message is proven before anything else happens to it.
+        .validation_mode(ValidationMode::Strict)
+        // v1.0 §Message identification.
+        .message_id_fn(|message| {
+            let mut id = message.source.map(PeerId::to_bytes).unwrap_or_default();
+            id.extend(message.sequence_number.unwrap_or_default().to_be_bytes());
+            MessageId(id)
+        })
+        // A node that has restarted may be offered what it wrote before: no fault of the neighbour that does. It is not
+        // told to the application.
+        .allow_self_origin(true)
+        // v1.0 §Parameters: D, D_low, D_high, D_lazy; v1.1 §Parameters: D_out below half of D.
+        .mesh_n(6)
+        .mesh_n_low(4)
+        .mesh_n_high(12)
+        .gossip_lazy(6)
+        .mesh_outbound_min(2)
+        .retain_scores(4)
+        // v1.1 §Adaptive gossip dissemination.
+        .gossip_factor(0.25)
+        // v1.0 §Parameters: mcache_len, mcache_gossip, fanout_ttl, heartbeat_interval.
+        .history_length(5)
+        .history_gossip(3)
+        .fanout_ttl(Duration::from_secs(60))
+        .heartbeat_interval(Duration::from_secs(1))
+        // Gossip, which repairs losses, begins with the first heartbeat.
+        .heartbeat_initial_delay(Duration::ZERO)
+        // v1.1 §Flood publishing: an author's own messages reach every neighbour that subscribes, one hop in a home.
+        .flood_publish(true)
+        // v1.1 §Prune backoff: a minute, ten seconds for who has just left the topic; a GRAFT within ten is a flood.
+        .prune_backoff(Duration::from_secs(60))
+        .unsubscribe_backoff(Duration::from_secs(10))
+        .graft_flood_threshold(Duration::from_secs(10))
+        // v1.1 §Opportunistic grafting.
+        .opportunistic_graft_ticks(60)
+        .opportunistic_graft_peers(2)
+        // v1.1 §Spam protection: IHAVEs a heartbeat, ids a message, transmissions of one, and when a promise is broken.
+        .max_ihave_messages_heartbeat(10)
+        .max_control_messages_sent(MAX_GOSSIP_IDS)
+        .gossip_retransimission(3)
+        .iwant_followup_time(Duration::from_secs(3))
+        // Neighbours send one message at a time, unless they answer an IWANT.
+        .max_publish_messages(MAX_GOSSIP_IDS)
+        .max_transmit_size(message.max(control) + READ_AHEAD_BYTES)
+        .max_control_message_size(control)
+        // Longer than a message can wait in queues, caches and a stalled connection before ping ends that.
+        .duplicate_cache_time(Duration::from_secs(60))
+        // v1.2 §IDONTWANT: each neighbour that has a message says so to the others, if that is shorter than what it
+        // saves. Authors need not: nobody sends them their own.
+        .idontwant_message_size_threshold(1024)
+        .idontwant_on_publish(false)
+        .connection_handler_queue_len(limits.peer_queue_messages);
+    // Peer exchange stays off: whom to dial is the engine's decision.
+    config
+}
+
+/// v1.1 §Peer scoring, for small and quiet meshes: what only a rule-breaker does counts, and nothing that a slow, far or
+/// silent neighbour does.
+fn score() -> PeerScoreParams {
+    PeerScoreParams {
+        topics: HashMap::new(),
+        topic_score_cap: MAX_GOOD_SCORE,
+        // P5: the engine has lists of its own.
+        app_specific_weight: 0.0,
+        // P6: the nodes of a home, or of a site behind NAT, share one address.
+        ip_colocation_factor_weight: 0.0,
+        ip_colocation_factor_threshold: 1.0,
+        ip_colocation_factor_whitelist: HashSet::new(),
+        // P7: GRAFTs against the backoff, and IWANTs without an answer. A stalled path breaks a promise for every id of
+        // two gossips; a flood of GRAFTs is thousands.
+        behaviour_penalty_weight: -1.0,
+        behaviour_penalty_threshold: 2.0 * MAX_GOSSIP_IDS as f64,
+        behaviour_penalty_decay: fading(Duration::from_secs(60)),
+        decay_interval: DECAY_EVERY,
+        decay_to_zero: DECAY_TO_ZERO,
+        // Who has gone is the engine's to remember, with a bound.
+        retain_score: Duration::ZERO,
+        // Slowness is no fault: it is counted, and told as an event.
+        slow_peer_weight: 0.0,
+        slow_peer_threshold: 0.0,
+        slow_peer_decay: fading(Duration::from_secs(10)),
+    }
+}
+
+/// Honest neighbours check a message before they forward it, so none of them sends an invalid one: the second ends it.
+fn topic_score() -> TopicScoreParams {
+    TopicScoreParams {
+        topic_weight: 1.0,
+        // P1 and P2 let long-lived and quick neighbours stay when a mesh has too many.
+        time_in_mesh_weight: 0.01,
+        time_in_mesh_quantum: Duration::from_secs(1),
+        time_in_mesh_cap: 300.0,
+        first_message_deliveries_weight: 0.1,
+        first_message_deliveries_decay: fading(Duration::from_secs(60)),
+        first_message_deliveries_cap: 30.0,
+        // P3, P3b: how many messages a home has says nothing about its devices.
+        mesh_message_deliveries_weight: 0.0,
+        mesh_failure_penalty_weight: 0.0,
+        // P4: the square of the invalid messages in the last ten minutes.
+        invalid_message_deliveries_weight: -20.0,
+        invalid_message_deliveries_decay: fading(Duration::from_secs(600)),
+        ..TopicScoreParams::default()
+    }
+}
+
+/// An invalid message ends gossip with a peer, the second everything.
+fn thresholds() -> PeerScoreThresholds {
+    PeerScoreThresholds {
+        gossip_threshold: -10.0,
+        publish_threshold: -30.0,
+        graylist_threshold: GRAYLIST,
+        accept_px_threshold: 2.0 * MAX_GOOD_SCORE,
+        // v1.1 §Opportunistic grafting: below a small positive median.
+        opportunistic_graft_threshold: 1.0,
+    }
+}
+
+fn fading(time: Duration) -> f64 {
+    score_parameter_decay_with_base(time, DECAY_EVERY, DECAY_TO_ZERO)
+}
+
+impl Watched<Upstream> {
+    /// Subscribes, and scores what peers send on the topic: of `max_topics` topics at a time, four times as many ever.
+    pub(super) fn subscribe(&mut self, topic: &str, max_topics: usize) {
+        let topic = IdentTopic::new(topic);
+        if let Err(error) = self.upstream.subscribe(&topic) {
+            tracing::warn!(%topic, %error, "cannot subscribe");
+        }
+        // Upstream never forgets a topic's score.
+        if self.scored.len() < 4 * max_topics && self.scored.insert(topic.hash()) {
+            // It fails without scoring alone.
+            let _ = self.upstream.set_topic_params(topic, topic_score());
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, topic: &str) {
+        self.upstream.unsubscribe(&IdentTopic::new(topic));
+    }
+
+    /// The neighbours in the meshes of all topics.
+    pub(super) fn mesh(&self) -> impl Iterator<Item = PeerId> {
+        self.upstream.all_mesh_peers().copied()
+    }
+
+    /// Whether nothing that the peer sends is read any more.
+    pub(super) fn is_graylisted(&self, peer: &PeerId) -> bool {
+        self.upstream.peer_score(peer).is_some_and(|score| score < GRAYLIST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_score_and_threshold_is_one_that_upstream_takes() {
+        score().validate().unwrap();
+        thresholds().validate().unwrap();
+        topic_score().validate().unwrap();
+        behaviour(&AviP2pConfig::default(), &Keypair::generate_ed25519()).unwrap();
+    }
+
+    #[test]
+    fn two_invalid_messages_outweigh_whatever_good_a_peer_has_done() {
+        let bad = topic_score().invalid_message_deliveries_weight * 4.0;
+        // Almost as much is left of it a second later.
+        assert!(bad * 0.9 + MAX_GOOD_SCORE < GRAYLIST);
+    }
+}

@@ -1,0 +1,50 @@
+//! Who is in GossipSub's meshes, and who breaks its rules? Looks once a second, with its heartbeat.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::task::{AtomicWaker, waker};
+use futures_timer::Delay;
+use libp2p_identity::PeerId;
+
+use crate::net::wake::Flag;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What was seen last.
+pub(super) struct Mesh {
+    peers: BTreeSet<PeerId>,
+    next: Delay,
+    due: Arc<Flag>,
+    waker: Waker,
+}
+
+impl Mesh {
+    pub(super) fn new(task: Arc<AtomicWaker>) -> Self {
+        let due = Flag::new(task);
+        Self { peers: BTreeSet::new(), next: Delay::new(LOOK_EVERY), waker: waker(due.clone()), due }
+    }
+
+    /// Whether it is time to look.
+    pub(super) fn poll_due(&mut self) -> bool {
+        if !self.due.take() || self.next.poll_unpin(&mut Context::from_waker(&self.waker)).is_pending() {
+            return false;
+        }
+        self.next.reset(LOOK_EVERY);
+        // Only its poll sets the waker.
+        self.due.set();
+        true
+    }
+
+    /// Returns the peers if they have changed.
+    pub(super) fn look(&mut self, peers: BTreeSet<PeerId>) -> Option<&BTreeSet<PeerId>> {
+        if self.peers == peers {
+            return None;
+        }
+        self.peers = peers;
+        Some(&self.peers)
+    }
+}

@@ -1,0 +1,183 @@
+//! Does a peer keep its pub/sub substream? Upstream ends one that breaks the protocol, and waits in silence for the next.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::task::{Context, Poll};
+
+use libp2p_core::transport::PortUse;
+use libp2p_core::{Endpoint, Multiaddr};
+use libp2p_gossipsub::TopicHash;
+use libp2p_identity::PeerId;
+use libp2p_swarm::behaviour::FromSwarm;
+use libp2p_swarm::handler::ConnectionEvent;
+use libp2p_swarm::{
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, NetworkBehaviour, SubstreamProtocol,
+    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+
+/// Substreams that a peer may open for pub/sub on one connection. A peer that keeps the protocol needs one; after five,
+/// upstream would ignore it for as long as the connection lasts.
+const MAX_SUBSTREAMS: u32 = 3;
+
+/// What a peer says, or what it does.
+#[derive(Debug)]
+pub(super) enum Heard<T> {
+    /// For upstream, or of it.
+    Upstream(T),
+    /// It opened another substream, since the last one was ended.
+    Restarted {
+        /// Who.
+        peer: PeerId,
+        /// Whether it has done so too often.
+        is_too_often: bool,
+    },
+}
+
+/// Upstream's behaviour, and an eye on its substreams.
+pub(super) struct Watched<B> {
+    pub(super) upstream: B,
+    /// Topics whose messages are scored.
+    pub(super) scored: BTreeSet<TopicHash>,
+    restarts: VecDeque<(PeerId, bool)>,
+}
+
+impl<B> Watched<B> {
+    pub(super) fn new(upstream: B) -> Self {
+        Self { upstream, scored: BTreeSet::new(), restarts: VecDeque::new() }
+    }
+}
+
+impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
+    type ConnectionHandler = Handler<B::ConnectionHandler>;
+    type ToSwarm = Heard<B::ToSwarm>;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.upstream.handle_pending_inbound_connection(connection, local, remote)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.upstream.handle_pending_outbound_connection(connection, peer, addresses, role)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.upstream.handle_established_inbound_connection(connection, peer, local, remote).map(Handler::new)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.upstream.handle_established_outbound_connection(connection, peer, address, role, port).map(Handler::new)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        self.upstream.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {
+            FromHandler::Upstream(event) => self.upstream.on_connection_handler_event(peer, connection, event),
+            FromHandler::Restarted { is_too_often } => self.restarts.push_back((peer, is_too_often)),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        if let Some((peer, is_too_often)) = self.restarts.pop_front() {
+            return Poll::Ready(ToSwarm::GenerateEvent(Heard::Restarted { peer, is_too_often }));
+        }
+        self.upstream.poll(cx).map(|event| event.map_out(Heard::Upstream))
+    }
+}
+
+/// What a connection tells.
+#[derive(Debug)]
+pub(super) enum FromHandler<T> {
+    Upstream(T),
+    Restarted { is_too_often: bool },
+}
+
+/// Upstream's part of a connection, and a count of its inbound substreams.
+pub(super) struct Handler<H> {
+    upstream: H,
+    substreams: u32,
+    /// Of those, how many have been told.
+    told: u32,
+}
+
+impl<H> Handler<H> {
+    fn new(upstream: H) -> Self {
+        Self { upstream, substreams: 0, told: 1 }
+    }
+}
+
+impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
+    type FromBehaviour = H::FromBehaviour;
+    type ToBehaviour = FromHandler<H::ToBehaviour>;
+    type InboundProtocol = H::InboundProtocol;
+    type OutboundProtocol = H::OutboundProtocol;
+    type InboundOpenInfo = H::InboundOpenInfo;
+    type OutboundOpenInfo = H::OutboundOpenInfo;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
+        self.upstream.listen_protocol()
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        self.upstream.connection_keep_alive()
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>> {
+        if self.told < self.substreams {
+            self.told += 1;
+            let is_too_often = self.told > MAX_SUBSTREAMS;
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler::Restarted { is_too_often }));
+        }
+        self.upstream.poll(cx).map(|event| event.map_custom(FromHandler::Upstream))
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
+        self.upstream.poll_close(cx).map(|event| event.map(FromHandler::Upstream))
+    }
+
+    fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
+        self.upstream.on_behaviour_event(event);
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<
+            Self::InboundProtocol,
+            Self::OutboundProtocol,
+            Self::InboundOpenInfo,
+            Self::OutboundOpenInfo,
+        >,
+    ) {
+        if matches!(event, ConnectionEvent::FullyNegotiatedInbound(_)) {
+            self.substreams = self.substreams.saturating_add(1);
+        }
+        self.upstream.on_connection_event(event);
+    }
+}
