@@ -98,6 +98,11 @@ impl fmt::Debug for Identity {
 
 /// Which network interfaces a node uses, by name as `ip link` shows it: `wlan0`, or `docker*` for every name that begins
 /// so. At most 64 names.
+///
+/// Unless it is all of them, `0.0.0.0` and `::` in `listen_ips` stand for the addresses that those interfaces have, also
+/// when they change, and another interface's address makes the start fail. mDNS tells of these addresses alone, and
+/// believes only addresses of their subnets; on other interfaces it is seen to ask, and to answer without an address. A
+/// connection leaves by whichever interface the system routes it to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Interfaces {
     /// All of them.

@@ -16,6 +16,9 @@ pub struct Stats {
     pub peers_known: u64,
     /// Peers heard of that were not remembered because `known_peers` was reached.
     pub peers_ignored: u64,
+    /// Addresses heard by mDNS that were dropped: not of the subnet of an interface that is used, not plain TCP, or
+    /// beyond `addresses_per_peer` and `known_peers`.
+    pub mdns_ignored: u64,
     /// Connections made, in both directions.
     pub connections_opened: u64,
     /// Connections ended.

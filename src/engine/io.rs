@@ -219,6 +219,18 @@ pub enum NetEvent {
         /// Who says so.
         source: DiscoverySource,
     },
+    /// Hints of mDNS are no longer good: nobody has repeated them in time.
+    Expired {
+        /// Whose.
+        peer: PeerId,
+        /// Which.
+        addresses: Vec<String>,
+    },
+    /// Addresses heard by mDNS were dropped.
+    MdnsIgnored {
+        /// How many.
+        addresses: u64,
+    },
     /// A way of discovery does not work.
     DiscoveryUnavailable {
         /// Which.

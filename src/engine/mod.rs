@@ -226,6 +226,8 @@ impl Engine {
         match event {
             NetEvent::Listening { addresses } => self.on_listening(addresses),
             NetEvent::Discovered { peer, addresses, source } => self.peers.on_discovered(peer, addresses, source, out),
+            NetEvent::Expired { peer, addresses } => self.peers.on_expired(&peer, &addresses),
+            NetEvent::MdnsIgnored { addresses } => out.stats.mdns_ignored += addresses,
             NetEvent::DiscoveryUnavailable { source, reason } => {
                 out.event(AviEvent::DiscoveryUnavailable { source, reason });
             }

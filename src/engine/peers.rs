@@ -200,6 +200,20 @@ impl Peers {
         }
     }
 
+    /// What was said of a peer is out of date. Where this node has reached it itself stays; while it is connected it
+    /// says where it is, and while the application waits for it everything is tried.
+    pub(crate) fn on_expired(&mut self, id: &PeerId, addresses: &[String]) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        if peer.is_connected() || self.wanted.contains_key(id) {
+            return;
+        }
+        peer.hints.retain(|hint| !addresses.contains(hint));
+        // A dial under way has its addresses already; its failure comes to the same.
+        if !peer.can_be_dialled() && !matches!(peer.state, State::Dialing) {
+            self.forget(id);
+        }
+    }
+
     /// Returns whether the peer was not connected before.
     pub(crate) fn on_connected(
         &mut self,
@@ -347,11 +361,12 @@ impl Peers {
     // What follows.
 
     pub(super) fn make_known(&mut self, id: &PeerId) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.state = State::Known;
-            if peer.can_be_dialled() && self.access.admits(id) {
-                self.candidates.insert(id.clone());
-            }
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.state = State::Known;
+        if !peer.can_be_dialled() {
+            self.forget(id);
+        } else if self.access.admits(id) {
+            self.candidates.insert(id.clone());
         }
     }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use libp2p_identify as identify;
 use libp2p_identity::Keypair;
-use libp2p_mdns as mdns;
 use libp2p_ping as ping;
 use libp2p_swarm::NetworkBehaviour;
 use libp2p_swarm::behaviour::toggle::Toggle;
@@ -13,6 +12,7 @@ use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
 use crate::net::gate::Gate;
 use crate::net::liveness::{PING_INTERVAL, PING_TIMEOUT};
+use crate::net::mdns::Mdns;
 use crate::net::routing::Routing;
 use crate::net::watched::Watched;
 use crate::net::{audio, gossip};
@@ -35,17 +35,13 @@ pub(super) struct Behaviour {
     pub(super) gate: Gate,
     pub(super) audio: audio::Behaviour,
     pub(super) gossipsub: Watched<gossip::Upstream>,
-    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) mdns: Toggle<Mdns>,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
 }
 
 impl Behaviour {
-    pub(super) fn new(
-        config: &AviP2pConfig,
-        key: &Keypair,
-        mdns: Option<mdns::tokio::Behaviour>,
-    ) -> Result<Self, AviP2pError> {
+    pub(super) fn new(config: &AviP2pConfig, key: &Keypair, mdns: Option<Mdns>) -> Result<Self, AviP2pError> {
         let local = key.public().to_peer_id();
         Ok(Self {
             gate: Gate::default(),

@@ -1,6 +1,5 @@
 //! What does an event of the swarm mean to the engine?
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -9,7 +8,6 @@ use libp2p_gossipsub as gossipsub;
 use libp2p_identify as identify;
 use libp2p_identity::PeerId as LibPeerId;
 use libp2p_kad::{self as kad, GetClosestPeersError, GetClosestPeersOk, QueryResult};
-use libp2p_mdns as mdns;
 use libp2p_ping as ping;
 use libp2p_swarm::{ConnectionId as LibConnectionId, DialError, ListenError, SwarmEvent};
 
@@ -19,7 +17,7 @@ use crate::id::PeerId;
 use crate::net::audio::{self, Negotiated};
 use crate::net::behaviour::{BehaviourEvent, PROTOCOL_VERSION, WALK_TIMEOUT};
 use crate::net::watched::Heard;
-use crate::net::{Net, translate};
+use crate::net::{Net, mdns, translate};
 
 impl Net {
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -51,9 +49,17 @@ impl Net {
                     _ => NetEvent::InboundFailed,
                 });
             }
-            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => self.on_listening(),
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
-                tracing::warn!(?addresses, ?reason, "a listener has ended");
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                self.on_bound(listener_id, &address);
+                self.on_listening();
+            }
+            SwarmEvent::ExpiredListenAddr { .. } => self.on_listening(),
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                match reason {
+                    Ok(()) => tracing::debug!(?addresses, "a listener has ended"),
+                    Err(error) => tracing::warn!(?addresses, %error, "a listener has ended"),
+                }
+                self.on_unbound(listener_id);
                 self.on_listening();
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has a problem"),
@@ -107,9 +113,7 @@ impl Net {
             BehaviourEvent::Gossipsub(Heard::Upstream(event)) => self.on_gossipsub(event),
             BehaviourEvent::Gossipsub(Heard::Restarted { peer, is_too_often }) => self.on_restart(&peer, is_too_often),
             BehaviourEvent::Routing(event) => self.on_kad(event),
-            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_mdns(found),
-            // When a hint of mDNS expires says nothing about the peer.
-            BehaviourEvent::Mdns(mdns::Event::Expired(_)) => {}
+            BehaviourEvent::Mdns(event) => self.on_mdns(event),
             BehaviourEvent::Identify(event) => self.on_identify(event),
             BehaviourEvent::Ping(event) => self.on_ping(event),
         }
@@ -226,23 +230,24 @@ impl Net {
         }
     }
 
-    fn on_mdns(&mut self, found: Vec<(LibPeerId, Multiaddr)>) {
-        // Upstream remembers records for as long as their sender likes, and looks through all of them at every dial.
-        if let Some(mdns) = self.swarm.behaviour_mut().mdns.as_mut()
-            && mdns.discovered_nodes().len() > self.bounds.mdns_records
-        {
-            tracing::warn!(records = found.len(), "too many mDNS records: ignored");
-            #[allow(deprecated)] // Nothing else forgets a record.
-            found.iter().for_each(|(peer, _)| mdns.expire_node(peer));
-            return;
-        }
-        let mut peers = BTreeMap::<_, Vec<_>>::new();
-        for (peer, address) in found {
-            peers.entry(peer).or_default().push(address);
-        }
-        for (peer, addresses) in peers {
-            self.discovered(peer, &addresses, DiscoverySource::Mdns);
-        }
+    fn on_mdns(&mut self, event: mdns::Event) {
+        let texts =
+            |addresses: Vec<SocketAddr>| addresses.into_iter().map(|socket| translate::address(socket).to_string());
+        let event = match event {
+            mdns::Event::Found { peer, addresses } => NetEvent::Discovered {
+                peer: self.connections.name(&peer),
+                addresses: texts(addresses).collect(),
+                source: DiscoverySource::Mdns,
+            },
+            mdns::Event::Expired { peer, addresses } => {
+                NetEvent::Expired { peer: self.connections.name(&peer), addresses: texts(addresses).collect() }
+            }
+            mdns::Event::Ignored(addresses) => NetEvent::MdnsIgnored { addresses },
+            mdns::Event::Unavailable(reason) => {
+                NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason }
+            }
+        };
+        self.events.push_back(event);
     }
 
     pub(super) fn on_neighbour(&mut self, peer: PeerId, address: SocketAddr) {

@@ -7,10 +7,14 @@ mod events;
 mod gate;
 mod gossip;
 mod identity;
+mod interfaces;
+mod listeners;
 mod liveness;
+mod mdns;
 mod mesh;
 mod muxer;
 mod neighbours;
+mod records;
 mod routing;
 mod start;
 mod substreams;
@@ -36,6 +40,8 @@ use libp2p_swarm::{ConnectionId as LibConnectionId, Swarm, SwarmEvent};
 
 use self::behaviour::{Behaviour, BehaviourEvent};
 use self::connections::Connections;
+use self::interfaces::Watch;
+use self::listeners::Followed;
 use self::liveness::Liveness;
 use self::mesh::Mesh;
 use self::neighbours::Neighbours;
@@ -56,6 +62,9 @@ pub(crate) struct Net {
     task: Arc<AtomicWaker>,
     substreams: Substreams,
     neighbours: Neighbours,
+    /// Of the operating system's network, if anything depends on it.
+    watch: Option<Watch>,
+    followed: Option<Followed>,
     connections: Connections,
     liveness: Liveness,
     mesh: Mesh,
@@ -76,7 +85,6 @@ struct Bounds {
     topics: usize,
     topic_bytes: usize,
     audio_substreams: usize,
-    mdns_records: usize,
 }
 
 impl Net {
@@ -102,6 +110,10 @@ impl Net {
             }
             if let Some((peer, address)) = self.neighbours.poll_next() {
                 self.on_neighbour(peer, address);
+                continue;
+            }
+            if self.watch.as_mut().is_some_and(Watch::poll_due) {
+                self.on_interfaces();
                 continue;
             }
             self.swarm_first = !self.swarm_first;

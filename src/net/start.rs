@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -12,17 +12,19 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::task::{AtomicWaker, waker};
 use futures_timer::Delay;
-use libp2p_core::transport::{ListenerId, TransportError};
-use libp2p_mdns as mdns;
+use libp2p_core::transport::ListenerId;
 use libp2p_swarm::{Config, Swarm, SwarmEvent};
 
-use crate::config::AviP2pConfig;
+use crate::config::{AviP2pConfig, Interfaces};
 use crate::engine::NetEvent;
 use crate::error::AviP2pError;
 use crate::event::DiscoverySource;
 use crate::net::behaviour::{self, Behaviour};
 use crate::net::connections::Connections;
+use crate::net::interfaces::Watch;
+use crate::net::listeners::{Followed, probe};
 use crate::net::liveness::Liveness;
+use crate::net::mdns::Mdns;
 use crate::net::mesh::Mesh;
 use crate::net::neighbours::Neighbours;
 use crate::net::substreams::Substreams;
@@ -50,17 +52,14 @@ impl Net {
         translate::check_bootstrap_peers(config)?;
         let key = identity::keypair(&config.identity)?;
         let local = key.public().to_peer_id();
-        let mut early = Vec::new();
-        let mdns = match (&network, config.enable_mdns) {
-            (Network::Tcp, true) => mdns::tokio::Behaviour::new(mdns::Config::default(), local)
-                .inspect_err(|error| early.push(unavailable(error)))
-                .ok(),
-            _ => None,
-        };
+        let task = Arc::new(AtomicWaker::new());
+        let (watch, early) = watch(config, &network, task.clone())?;
+        let mdns = watch.as_ref().filter(|_| config.enable_mdns);
+        let mdns = mdns.map(|watch| Mdns::new(local, &config.limits, watch.addresses.clone()));
         let transport = transport::build(config, &network, &key)?;
         let behaviour = Behaviour::new(config, &key, mdns)?;
         let swarm = Swarm::new(transport, behaviour, local, Config::with_executor(spawn));
-        let mut net = Self::around(swarm, config, &network);
+        let mut net = Self::around(swarm, config, &network, watch, task);
         let listeners = net.listen(config, &network)?;
         let wait = if matches!(network, Network::Tcp) { TCP_WAIT } else { BIND_WAIT };
         net.settle(listeners, wait).await?;
@@ -70,9 +69,15 @@ impl Net {
         Ok(net)
     }
 
-    fn around(swarm: Swarm<Behaviour>, config: &AviP2pConfig, network: &Network) -> Self {
-        let task = Arc::new(AtomicWaker::new());
+    fn around(
+        swarm: Swarm<Behaviour>,
+        config: &AviP2pConfig,
+        network: &Network,
+        watch: Option<Watch>,
+        task: Arc<AtomicWaker>,
+    ) -> Self {
         let swarm_due = Flag::new(task.clone());
+        let follows = watch.is_some() && config.interfaces != Interfaces::All;
         Self {
             local: translate::peer_id(swarm.local_peer_id()),
             swarm,
@@ -84,6 +89,8 @@ impl Net {
             mesh: Mesh::new(task.clone()),
             paired: config.paired_peers.iter().filter_map(translate::libp2p_peer_id).collect(),
             neighbours: Neighbours::new(network, config.enable_mdns, task.clone()),
+            watch,
+            followed: follows.then(|| Followed::new(config)),
             task,
             connections: Connections::default(),
             dials: BTreeMap::new(),
@@ -96,7 +103,6 @@ impl Net {
                 topics: config.limits.max_topics,
                 topic_bytes: config.limits.max_topic_bytes,
                 audio_substreams: behaviour::max_audio_substreams(config),
-                mdns_records: config.limits.known_peers * config.limits.addresses_per_peer,
             },
         }
     }
@@ -109,18 +115,23 @@ impl Net {
         let mut ips = config.listen_ips.clone();
         ips.sort_unstable();
         ips.dedup();
+        ips.retain(|ip| self.followed.is_none() || !ip.is_unspecified());
         let sockets: Vec<_> = ips.into_iter().map(|ip| SocketAddr::new(ip, config.listen_port)).collect();
         if matches!(network, Network::Tcp) {
             sockets.iter().try_for_each(|&socket| probe(socket).map_err(|error| failed(socket, &error)))?;
         }
-        let listeners = sockets.into_iter().map(|socket| match self.swarm.listen_on(translate::address(socket)) {
-            Ok(id) => Ok((id, socket)),
-            Err(TransportError::Other(error)) => Err(failed(socket, &error)),
-            Err(error @ TransportError::MultiaddrNotSupported(_)) => {
-                Err(failed(socket, &io::Error::other(error.to_string())))
-            }
-        });
-        listeners.collect()
+        let mut listeners = Vec::new();
+        for socket in sockets {
+            let listener = self.bind(socket).map_err(|error| failed(socket, &error))?;
+            listeners.push((listener, socket));
+        }
+        // An address that has just come, and is still being checked for duplicates, can be bound a moment later.
+        let is_final = |error: &io::Error| error.kind() != io::ErrorKind::AddrNotAvailable;
+        if let Some((socket, error)) = self.follow_or_retry().iter().find(|(_, error)| is_final(error)) {
+            return Err(failed(*socket, error));
+        }
+        listeners.extend(self.followed.as_ref().and_then(Followed::first));
+        Ok(listeners)
     }
 
     /// Waits until every listener has an address and the swarm has nothing to do.
@@ -167,17 +178,32 @@ impl Net {
     }
 }
 
-/// libp2p binds with `SO_REUSEPORT`, so that a second node on the same port would start, and the two would share the
-/// connections between them. A bind without that option finds the port taken.
-fn probe(socket: SocketAddr) -> io::Result<()> {
-    if socket.port() == 0 { Ok(()) } else { TcpListener::bind(socket).map(drop) }
+/// Follows the interfaces, if anything depends on them. Without them a node that uses all has no mDNS.
+fn watch(
+    config: &AviP2pConfig,
+    network: &Network,
+    task: Arc<AtomicWaker>,
+) -> Result<(Option<Watch>, Option<NetEvent>), AviP2pError> {
+    let uses_all = config.interfaces == Interfaces::All;
+    if !matches!(network, Network::Tcp) || uses_all && !config.enable_mdns {
+        return Ok((None, None));
+    }
+    match Watch::new(config.interfaces.clone(), task) {
+        Ok(watch) => {
+            watch.addresses.check_listen_ips(config)?;
+            Ok((Some(watch), None))
+        }
+        Err(error) => {
+            let reason = format!("cannot follow the network interfaces: {error}");
+            tracing::warn!(reason);
+            match uses_all {
+                true => Ok((None, Some(NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason }))),
+                false => Err(AviP2pError::NetworkError(reason)),
+            }
+        }
+    }
 }
 
 fn failed(socket: SocketAddr, error: &io::Error) -> AviP2pError {
     AviP2pError::ListenFailed { address: socket.to_string(), reason: translate::root_cause(error) }
-}
-
-fn unavailable(error: &io::Error) -> NetEvent {
-    tracing::warn!(%error, "no mDNS");
-    NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason: error.to_string() }
 }

@@ -10,6 +10,7 @@ use crate::error::AviP2pError;
 use crate::transport::{self, Network};
 
 mod gossip;
+mod interfaces;
 #[path = "../../tests/common/memory.rs"]
 mod memory;
 mod routing;

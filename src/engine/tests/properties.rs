@@ -227,7 +227,7 @@ fn run(ops: &[Op]) -> Vec<Vec<(Time, Output)>> {
 
 /// What a network that lies, or a defect in it, may say. References are to anything; new things are new.
 fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
-    let events: [fn(&mut Liar, u64) -> NetEvent; 24] = [
+    let events: [fn(&mut Liar, u64) -> NetEvent; 25] = [
         |liar, x| NetEvent::Connected {
             connection: ConnectionId(liar.fresh()),
             peer: near(x),
@@ -248,6 +248,7 @@ fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
             addresses: vec![address((x % 8) as u16)],
             source: DiscoverySource::Kademlia,
         },
+        |_, x| NetEvent::Expired { peer: near(x), addresses: vec![address((x % 8) as u16)] },
         |_, x| NetEvent::Identified { peer: near(x), name: String::new(), addresses: vec![address(3)] },
         |_, x| NetEvent::Foreign { peer: near(x) },
         |_, _| NetEvent::WalkEnded { result: Err(String::new()) },

@@ -1,0 +1,279 @@
+//! Which interfaces does the node use, and which addresses do they have now?
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::task::{AtomicWaker, waker};
+use futures_timer::Delay;
+use if_addrs::{IfAddr, Interface};
+use if_watch::tokio::IfWatcher;
+
+use crate::config::{AviP2pConfig, Interfaces, invalid};
+use crate::error::AviP2pError;
+use crate::net::wake::Flag;
+
+/// First wait before an address that could not be listened on is tried again. It doubles with every failure.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(60);
+
+/// An address of an interface.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Address {
+    ip: IpAddr,
+    prefix_bits: u8,
+    interface: String,
+    is_up: bool,
+}
+
+impl Address {
+    fn read(interface: Interface) -> Self {
+        let prefix_bits = match &interface.addr {
+            IfAddr::V4(address) => address.prefixlen,
+            IfAddr::V6(address) => address.prefixlen,
+        };
+        let (ip, is_up) = (interface.ip(), interface.is_oper_up());
+        Self { ip, prefix_bits, interface: interface.name, is_up }
+    }
+
+    fn has_in_subnet(&self, other: IpAddr) -> bool {
+        match (self.ip, other) {
+            (IpAddr::V4(ip), IpAddr::V4(other)) => {
+                let differing = u32::from(ip) ^ u32::from(other);
+                differing.leading_zeros() >= self.prefix_bits.into()
+            }
+            (IpAddr::V6(ip), IpAddr::V6(other)) => {
+                let differing = u128::from(ip) ^ u128::from(other);
+                differing.leading_zeros() >= self.prefix_bits.into()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The addresses of this machine, as they were when they were read, and what of them the configuration allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Addresses {
+    allowed: Interfaces,
+    all: Vec<Address>,
+}
+
+impl Addresses {
+    pub(super) fn read(allowed: Interfaces) -> io::Result<Self> {
+        let mut all: Vec<_> = if_addrs::get_if_addrs()?.into_iter().map(Address::read).collect();
+        all.sort_unstable();
+        Ok(Self { allowed, all })
+    }
+
+    /// Reads them again. Returns whether they are others.
+    pub(super) fn refresh(&mut self) -> bool {
+        match Self::read(self.allowed.clone()) {
+            Ok(now) => std::mem::replace(&mut self.all, now.all) != self.all,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the addresses of the interfaces");
+                false
+            }
+        }
+    }
+
+    fn used(&self) -> impl Iterator<Item = &Address> {
+        self.all.iter().filter(|address| self.allowed.allows(&address.interface))
+    }
+
+    /// The addresses that may be listened on, of the family of that wildcard. An address of IPv6 that is local to its
+    /// link cannot be: it means nothing without the link's name.
+    pub(super) fn behind(&self, wildcard: IpAddr) -> impl Iterator<Item = IpAddr> {
+        let same_family = move |ip: &IpAddr| ip.is_ipv4() == wildcard.is_ipv4();
+        self.used().map(|address| address.ip).filter(same_family).filter(|ip| !is_bound_to_link(*ip))
+    }
+
+    /// The addresses on which mDNS should work.
+    pub(super) fn of_mdns(&self) -> impl Iterator<Item = IpAddr> {
+        let near = self.used().filter(|address| address.is_up && address.ip.is_ipv4());
+        near.map(|address| address.ip).filter(|ip| !ip.is_loopback())
+    }
+
+    /// Whether this is an address of an interface that is used.
+    pub(super) fn is_used(&self, ip: IpAddr) -> bool {
+        self.allowed == Interfaces::All || self.used().any(|address| address.ip == ip)
+    }
+
+    /// Whether a node there would be a neighbour: it is reached without a router, through an interface that is used.
+    pub(super) fn is_on_link(&self, ip: IpAddr) -> bool {
+        let is_plain = !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast() && !is_bound_to_link(ip);
+        is_plain && self.used().any(|address| address.is_up && address.has_in_subnet(ip))
+    }
+
+    /// Whether the node may listen on every entry of `listen_ips` that is not a wildcard.
+    ///
+    /// # Errors
+    /// [`AviP2pError::InvalidConfig`] with the first entry of an interface that is not allowed.
+    pub(super) fn check_listen_ips(&self, config: &AviP2pConfig) -> Result<(), AviP2pError> {
+        for (index, &ip) in config.listen_ips.iter().enumerate() {
+            // The whole of 127.0.0.0/8 is this machine's.
+            let is_of = |address: &&Address| address.ip == ip || ip.is_loopback() && address.has_in_subnet(ip);
+            if let Some(address) = self.all.iter().find(is_of)
+                && !self.used().any(|address| is_of(&address))
+            {
+                let expected =
+                    format!("an address of an allowed interface; {} is not in `interfaces`", address.interface);
+                return Err(invalid(format!("listen_ips[{index}]"), ip.to_string(), expected));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_bound_to_link(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+/// The addresses of this machine, followed.
+pub(super) struct Watch {
+    pub(super) addresses: Addresses,
+    /// `None` when it has failed.
+    watcher: Option<IfWatcher>,
+    retry: Option<Delay>,
+    next_retry: Duration,
+    due: Arc<Flag>,
+    waker: Waker,
+}
+
+impl Watch {
+    /// Must be called on a thread with a tokio reactor.
+    pub(super) fn new(allowed: Interfaces, task: Arc<AtomicWaker>) -> io::Result<Self> {
+        let due = Flag::new(task);
+        Ok(Self {
+            addresses: Addresses::read(allowed)?,
+            watcher: Some(IfWatcher::new()?),
+            retry: None,
+            next_retry: FIRST_RETRY,
+            waker: waker(due.clone()),
+            due,
+        })
+    }
+
+    /// Whether it is time to look at the addresses: they have changed, or a retry is due.
+    pub(super) fn poll_due(&mut self) -> bool {
+        if !self.due.take() {
+            return false;
+        }
+        let cx = &mut Context::from_waker(&self.waker);
+        let mut has_news = false;
+        while let Some(watcher) = &mut self.watcher
+            && let Poll::Ready(news) = watcher.poll_if_event(cx)
+        {
+            has_news = true;
+            if let Err(error) = news {
+                tracing::warn!(%error, "addresses of the interfaces are not followed any more");
+                self.watcher = None;
+            }
+        }
+        let retries = self.retry.as_mut().is_some_and(|retry| retry.poll_unpin(cx).is_ready());
+        if retries {
+            self.retry = None;
+        }
+        let has_changed = (has_news || retries) && self.addresses.refresh();
+        if has_changed {
+            self.next_retry = FIRST_RETRY;
+        }
+        has_changed || retries
+    }
+
+    /// What is done about the addresses is to be tried again.
+    pub(super) fn retry(&mut self) {
+        self.retry = Some(Delay::new(self.next_retry));
+        self.next_retry = (2 * self.next_retry).min(MAX_RETRY);
+        self.due.set();
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Addresses as `ip/prefix interface`, or `ip/prefix interface down`.
+    pub(in crate::net) fn addresses(allowed: Interfaces, texts: &[&str]) -> Addresses {
+        let address = |text: &&str| {
+            let words: Vec<_> = text.split(' ').collect();
+            let (ip, prefix_bits) = words[0].split_once('/').unwrap();
+            let (ip, prefix_bits) = (ip.parse().unwrap(), prefix_bits.parse().unwrap());
+            Address { ip, prefix_bits, interface: words[1].to_owned(), is_up: words.len() == 2 }
+        };
+        Addresses { allowed, all: texts.iter().map(address).collect() }
+    }
+
+    fn home(allowed: Interfaces) -> Addresses {
+        let all = [
+            "127.0.0.1/8 lo",
+            "192.0.2.7/24 eth0",
+            "198.51.100.7/31 wlan0 down",
+            "203.0.113.1/16 docker0",
+            "::1/128 lo",
+            "fd00::7/64 eth0",
+            "fe80::7/64 eth0",
+        ];
+        addresses(allowed, &all)
+    }
+
+    fn except(names: &[&str]) -> Interfaces {
+        Interfaces::Except(names.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    #[test]
+    fn a_neighbour_is_in_the_subnet_of_an_interface_that_is_used_and_up() {
+        for (ip, of_all, of_some) in [
+            ("192.0.2.1", true, true),
+            ("192.0.2.7", true, true),
+            ("192.0.3.1", false, false),
+            ("203.0.200.1", true, false),
+            ("198.51.100.6", false, false),
+            ("127.0.0.1", false, false),
+            ("0.0.0.0", false, false),
+            ("224.0.0.251", false, false),
+            ("fd00::1", true, true),
+            ("fd00:0:0:1::1", false, false),
+            ("fe80::1", false, false),
+            ("::1", false, false),
+        ] {
+            let ip = ip.parse().unwrap();
+            assert_eq!(home(Interfaces::All).is_on_link(ip), of_all, "{ip}");
+            assert_eq!(home(except(&["docker*"])).is_on_link(ip), of_some, "{ip}");
+        }
+        let anywhere = addresses(Interfaces::All, &["192.0.2.7/0 tun0"]);
+        assert!(anywhere.is_on_link("203.0.113.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_the_addresses_of_the_interfaces_that_are_used() {
+        let behind = |allowed, wildcard: &str| -> Vec<String> {
+            home(allowed).behind(wildcard.parse().unwrap()).map(|ip| ip.to_string()).collect()
+        };
+        assert_eq!(behind(except(&["docker*"]), "0.0.0.0"), ["127.0.0.1", "192.0.2.7", "198.51.100.7"]);
+        assert_eq!(behind(except(&["docker*", "lo"]), "::"), ["fd00::7"]);
+        assert_eq!(behind(Interfaces::Only(vec!["lo".to_owned()]), "::"), ["::1"]);
+        assert_eq!(behind(Interfaces::Only(vec!["tun0".to_owned()]), "0.0.0.0"), [""; 0]);
+    }
+
+    #[test]
+    fn an_address_of_an_interface_that_is_not_allowed_is_named() {
+        let check = |allowed, ips: &[&str]| {
+            let listen_ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+            home(allowed).check_listen_ips(&AviP2pConfig { listen_ips, ..Default::default() })
+        };
+        check(Interfaces::All, &["127.0.0.1", "203.0.113.1"]).unwrap();
+        // Nobody's address fails when it is bound.
+        check(except(&["docker0"]), &["0.0.0.0", "192.0.2.7", "127.0.0.9", "198.51.100.200"]).unwrap();
+        for (allowed, ip, interface) in [
+            (except(&["docker0"]), "203.0.113.1", "docker0"),
+            (except(&["lo"]), "127.0.0.9", "lo"),
+            (Interfaces::Only(vec!["lo".to_owned()]), "fd00::7", "eth0"),
+        ] {
+            let text = check(allowed, &["::", ip]).unwrap_err().to_string();
+            assert!(text.contains("listen_ips[1]") && text.contains(ip) && text.contains(interface), "{text}");
+        }
+    }
+}

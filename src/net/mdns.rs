@@ -1,0 +1,369 @@
+//! Who is near? mDNS that announces only what the configuration allows, and believes only what can be true.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures_timer::Delay;
+use libp2p_core::transport::{ListenerId, PortUse};
+use libp2p_core::{Endpoint, Multiaddr};
+use libp2p_identity::PeerId;
+use libp2p_mdns::{self as mdns, IPV4_MDNS_MULTICAST_ADDRESS};
+use libp2p_swarm::behaviour::{ExpiredListenAddr, FromSwarm, NewListenAddr};
+use libp2p_swarm::{
+    ConnectionDenied, ConnectionId, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::Limits;
+use crate::net::interfaces::Addresses;
+use crate::net::records::{Records, Verdict};
+use crate::net::translate;
+
+const PORT: u16 = 5353;
+/// The most addresses that are looked at of those that come at once.
+const MAX_BATCH: usize = 256;
+/// How often to look for what has expired, and whether a failure has passed.
+const TICK: Duration = Duration::from_secs(30);
+/// For how long the state of the interfaces is taken for known. A cable pulled out changes no address, and is not told.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// What mDNS has to say.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A peer says that it is there.
+    Found { peer: PeerId, addresses: Vec<SocketAddr> },
+    /// Nobody has said so again for a while.
+    Expired { peer: PeerId, addresses: Vec<SocketAddr> },
+    /// So many addresses were dropped.
+    Ignored(u64),
+    /// mDNS does not work on this machine.
+    Unavailable(String),
+}
+
+/// Upstream remembers addresses for as long as their sender likes, passes them to every dial, and announces wherever
+/// the node listens. Here it remembers nothing: what it hears is judged, and kept within bounds.
+pub(super) struct Mdns {
+    local: PeerId,
+    /// `None` if it could not be made.
+    upstream: Option<mdns::tokio::Behaviour>,
+    addresses: Addresses,
+    read_at: Instant,
+    /// What is announced.
+    announced: BTreeMap<Multiaddr, ListenerId>,
+    records: Records,
+    failure: Option<String>,
+    tick: Delay,
+    events: VecDeque<Event>,
+}
+
+impl Mdns {
+    /// Must be called on a thread with a tokio reactor.
+    pub(super) fn new(local: PeerId, limits: &Limits, addresses: Addresses) -> Self {
+        let mut new = Self {
+            local,
+            upstream: None,
+            addresses,
+            read_at: Instant::now(),
+            announced: BTreeMap::new(),
+            records: Records::new(limits.known_peers * limits.addresses_per_peer, limits.addresses_per_peer),
+            failure: None,
+            tick: Delay::new(TICK),
+            events: VecDeque::new(),
+        };
+        new.check();
+        new
+    }
+
+    /// The addresses of this machine have changed.
+    pub(super) fn set_addresses(&mut self, addresses: Addresses) {
+        (self.addresses, self.read_at) = (addresses, Instant::now());
+        self.check();
+    }
+
+    /// Sees whether mDNS works, and tells of a failure when it is a new one. Upstream tries an address once, and only
+    /// logs its failure; so it is made anew when the failure has passed.
+    fn check(&mut self) {
+        let mut result = probe(self.addresses.of_mdns());
+        if self.upstream.is_none() || self.failure.is_some() && result.is_ok() {
+            let renewed = self.renew().map_err(|error| error.to_string());
+            result = result.and(renewed);
+        }
+        let failure = result.err();
+        if failure != self.failure
+            && let Some(reason) = failure.clone()
+        {
+            tracing::warn!(reason, "no mDNS");
+            self.events.push_back(Event::Unavailable(reason));
+        }
+        self.failure = failure;
+    }
+
+    fn renew(&mut self) -> io::Result<()> {
+        if let Some(old) = &mut self.upstream {
+            // Its tasks live on until they hear something. They shall have nothing to say.
+            for (addr, listener_id) in &self.announced {
+                let expired = ExpiredListenAddr { listener_id: *listener_id, addr };
+                old.on_swarm_event(FromSwarm::ExpiredListenAddr(expired));
+            }
+        }
+        let mut upstream = mdns::tokio::Behaviour::new(mdns::Config::default(), self.local)?;
+        for (addr, listener_id) in &self.announced {
+            let new = NewListenAddr { listener_id: *listener_id, addr };
+            upstream.on_swarm_event(FromSwarm::NewListenAddr(new));
+        }
+        self.upstream = Some(upstream);
+        Ok(())
+    }
+
+    fn may_announce(&self, address: &Multiaddr) -> bool {
+        translate::parts(address).is_some_and(|(socket, _)| {
+            let ip = socket.ip();
+            !ip.is_loopback() && !ip.is_unspecified() && self.addresses.is_used(ip)
+        })
+    }
+
+    fn on_heard(&mut self, now: Instant, heard: Vec<(PeerId, Multiaddr)>) {
+        if now.duration_since(self.read_at) >= FRESH_FOR {
+            self.read_at = now;
+            self.addresses.refresh();
+        }
+        if let Some(upstream) = &mut self.upstream {
+            #[allow(deprecated)] // Nothing else forgets a record.
+            heard.iter().for_each(|(peer, _)| upstream.expire_node(peer));
+        }
+        let (mut found, mut displaced) = (BTreeMap::<_, Vec<_>>::new(), Vec::new());
+        let mut ignored = heard.len().saturating_sub(MAX_BATCH);
+        for (peer, address) in heard.into_iter().take(MAX_BATCH) {
+            let near = neighbour(&address).filter(|socket| self.addresses.is_on_link(socket.ip()));
+            match near.map(|socket| (socket, self.records.hear(now, peer, socket))) {
+                Some((socket, Verdict::News { instead_of })) => {
+                    found.entry(peer).or_default().push(socket);
+                    displaced.extend(instead_of.map(|socket| (peer, vec![socket])));
+                }
+                Some((_, Verdict::Known)) => {}
+                Some((_, Verdict::Full)) | None => ignored += 1,
+            }
+        }
+        self.report_expired(displaced);
+        self.events.extend(found.into_iter().map(|(peer, addresses)| Event::Found { peer, addresses }));
+        if ignored > 0 {
+            tracing::debug!(ignored, "addresses heard by mDNS are not used");
+            self.events.push_back(Event::Ignored(ignored as u64));
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let expired = self.records.expire(Instant::now());
+        self.report_expired(expired);
+        if self.failure.is_some() {
+            self.check();
+        }
+    }
+
+    fn report_expired(&mut self, expired: Vec<(PeerId, Vec<SocketAddr>)>) {
+        self.events.extend(expired.into_iter().map(|(peer, addresses)| Event::Expired { peer, addresses }));
+    }
+}
+
+/// Where a node could be dialled.
+fn neighbour(address: &Multiaddr) -> Option<SocketAddr> {
+    translate::parts(&translate::dialable(address)?).map(|(socket, _)| socket)
+}
+
+/// Tries what upstream does for each of these addresses.
+fn probe(ips: impl Iterator<Item = IpAddr>) -> Result<(), String> {
+    for ip in ips {
+        if let IpAddr::V4(ip) = ip {
+            join(ip).map_err(|error| format!("UDP port {PORT} cannot be shared on {ip}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn join(ip: Ipv4Addr) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)).into())?;
+    socket.join_multicast_v4(&IPV4_MDNS_MULTICAST_ADDRESS, &ip)
+}
+
+impl NetworkBehaviour for Mdns {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        match event {
+            FromSwarm::NewListenAddr(new) if self.may_announce(new.addr) => {
+                self.announced.insert(new.addr.clone(), new.listener_id);
+            }
+            FromSwarm::ExpiredListenAddr(expired) => {
+                self.announced.remove(expired.addr);
+            }
+            _ => return,
+        }
+        self.upstream.iter_mut().for_each(|upstream| upstream.on_swarm_event(event));
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(ToSwarm::GenerateEvent(event));
+            }
+            if self.tick.poll_unpin(cx).is_ready() {
+                self.tick.reset(TICK);
+                self.on_tick();
+                continue;
+            }
+            match self.upstream.as_mut().map(|upstream| upstream.poll(cx)) {
+                Some(Poll::Ready(ToSwarm::GenerateEvent(mdns::Event::Discovered(heard)))) => {
+                    self.on_heard(Instant::now(), heard);
+                }
+                // What it forgets, and where it thinks that peers are.
+                Some(Poll::Ready(_)) => {}
+                Some(Poll::Pending) | None => return Poll::Pending,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::config::Interfaces;
+    use crate::net::interfaces::tests::addresses;
+
+    fn mdns(allowed: Interfaces) -> Mdns {
+        // None of these is up and has mDNS, so that no socket is needed.
+        Mdns::new(PeerId::random(), &Limits::default(), addresses(allowed, &["fd00::7/64 eth0", "fd01::7/64 tun0"]))
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    /// What it says of what it heard, when the interfaces are as they were.
+    fn hear(mdns: &mut Mdns, heard: &[(PeerId, &str)]) -> Vec<Event> {
+        let heard = heard.iter().map(|(peer, address)| (*peer, address.parse().unwrap())).collect();
+        mdns.on_heard(mdns.read_at, heard);
+        mdns.events.drain(..).collect()
+    }
+
+    #[test]
+    fn only_plain_addresses_of_neighbours_are_told_and_the_others_counted() {
+        run(async {
+            let (one, two) = (PeerId::random(), PeerId::random());
+            let mut mdns = mdns(Interfaces::Except(vec!["tun*".to_owned()]));
+            let with_id = format!("/ip6/fd00::1/tcp/9000/p2p/{one}");
+            let heard = [
+                (one, with_id.as_str()),
+                (one, "/ip6/fd00::1/udp/9000/quic-v1"),
+                (one, "/ip6/fd00::1/tcp/0"),
+                (one, "/ip6/::1/tcp/9000"),
+                (one, "/ip6/fe80::1/tcp/9000"),
+                (one, "/ip6/fd01::1/tcp/9000"),
+                (one, "/ip4/192.0.2.1/tcp/9000"),
+                (one, "/ip6/fd00::2/tcp/9000"),
+                (two, "/ip6/fd01::2/tcp/9000"),
+            ];
+            let addresses = ["[fd00::1]:9000", "[fd00::2]:9000"].map(|text| text.parse().unwrap()).to_vec();
+            assert_eq!(hear(&mut mdns, &heard), [Event::Found { peer: one, addresses }, Event::Ignored(7)]);
+            assert_eq!(hear(&mut mdns, &heard[..1]), [], "it is known");
+        });
+    }
+
+    #[test]
+    fn a_flood_is_cut_and_counted() {
+        run(async {
+            let mut mdns = mdns(Interfaces::All);
+            let texts: Vec<_> = (1..1000).map(|port| format!("/ip6/fd00::1/tcp/{port}")).collect();
+            let flood: Vec<_> = texts.iter().map(|text| (PeerId::random(), text.as_str())).collect();
+            let events = hear(&mut mdns, &flood);
+            assert_eq!((events.len(), events.last()), (MAX_BATCH + 1, Some(&Event::Ignored(999 - MAX_BATCH as u64))));
+        });
+    }
+
+    #[test]
+    fn a_failure_is_told_once_and_again_when_it_comes_back() {
+        run(async {
+            let mut mdns = mdns(Interfaces::All);
+            assert_eq!(mdns.failure, None);
+            // Nobody's, so that no interface is there to join at.
+            let broken = addresses(Interfaces::All, &["192.0.2.77/24 eth0"]);
+            let mended = addresses(Interfaces::All, &[]);
+            for _ in 0..2 {
+                mdns.set_addresses(broken.clone());
+                mdns.set_addresses(broken.clone());
+                let Some(Event::Unavailable(reason)) = mdns.events.pop_front() else { panic!("it is not told") };
+                assert!(reason.contains("5353") && reason.contains("192.0.2.77"), "{reason}");
+                mdns.set_addresses(mended.clone());
+                assert_eq!((mdns.events.pop_front(), &mdns.failure), (None, &None));
+            }
+        });
+    }
+
+    #[test]
+    fn only_addresses_of_interfaces_that_are_used_are_announced_and_never_loopback() {
+        run(async {
+            let mut mdns = mdns(Interfaces::Except(vec!["tun0".to_owned()]));
+            let listener_id = ListenerId::next();
+            for text in ["/ip6/fd00::7/tcp/1", "/ip6/fd01::7/tcp/1", "/ip6/::1/tcp/1", "/ip4/127.0.0.1/tcp/1"] {
+                let addr = &text.parse().unwrap();
+                mdns.on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr { listener_id, addr }));
+            }
+            let announced: Vec<_> = mdns.announced.keys().map(Multiaddr::to_string).collect();
+            assert_eq!(announced, ["/ip6/fd00::7/tcp/1"]);
+            let addr = &announced[0].parse().unwrap();
+            mdns.on_swarm_event(FromSwarm::ExpiredListenAddr(ExpiredListenAddr { listener_id, addr }));
+            assert!(mdns.announced.is_empty());
+        });
+    }
+
+    #[test]
+    fn which_addresses_are_dialled_is_not_its_business() {
+        run(async {
+            let (mut mdns, peer) = (mdns(Interfaces::All), PeerId::random());
+            hear(&mut mdns, &[(peer, "/ip6/fd00::1/tcp/1")]);
+            let connection = ConnectionId::new_unchecked(1);
+            let more = mdns.handle_pending_outbound_connection(connection, Some(peer), &[], Endpoint::Dialer);
+            assert_eq!(more.unwrap(), []);
+            poll_fn(|cx| {
+                assert!(mdns.poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+        });
+    }
+}

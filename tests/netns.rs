@@ -1,0 +1,487 @@
+//! Do nodes on a real local network find each other, and only where they may? Each host is a network namespace with
+//! real multicast, made and removed by the test. That takes root, and `ip` of iproute2; where they are missing the tests
+//! say so and pass, unless `AVI_NETNS=required`.
+#![cfg(target_os = "linux")]
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pHandle, Interfaces};
+use smol::channel;
+use smol::future::FutureExt;
+
+const WITHIN: Duration = Duration::from_secs(40);
+/// What a child is to be, in its environment.
+const ROLE: &str = "AVI_NETNS_ROLE";
+
+// The network.
+
+fn try_ip(arguments: &str) -> Result<String, String> {
+    let output = Command::new("ip").args(arguments.split(' ')).output().map_err(|error| format!("`ip`: {error}"))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(format!("`ip {arguments}`: {}", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
+/// A network namespace, named as no other. It goes with its value, also in a panic.
+struct Namespace(String);
+
+impl Namespace {
+    fn new() -> Result<Self, String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("avi-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        try_ip(&format!("netns add {name}"))?;
+        let new = Self(name);
+        new.try_ip("link set lo up")?;
+        Ok(new)
+    }
+
+    fn try_ip(&self, arguments: &str) -> Result<String, String> {
+        try_ip(&format!("-n {} {arguments}", self.0))
+    }
+
+    #[track_caller]
+    fn ip(&self, arguments: &str) {
+        self.try_ip(arguments).unwrap();
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = try_ip(&format!("netns del {}", self.0));
+    }
+}
+
+/// Of runs that were killed.
+fn remove_leftovers() -> Result<(), String> {
+    for line in try_ip("netns list")?.lines() {
+        let name = line.split(' ').next().unwrap_or_default();
+        let process = name.strip_prefix("avi-").and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|id| id.parse::<u32>().is_ok() && !Path::new("/proc").join(id).exists()) {
+            let _ = try_ip(&format!("netns del {name}"));
+        }
+    }
+    Ok(())
+}
+
+/// A switch for each local network, in a namespace of its own.
+struct Lan(Namespace);
+
+impl Lan {
+    /// `None`, said aloud, where this machine does not allow it.
+    fn new() -> Option<Self> {
+        let attempt = || -> Result<Self, String> {
+            remove_leftovers()?;
+            let switch = Namespace::new()?;
+            for bridge in ["br0", "br1"] {
+                switch.try_ip(&format!("link add {bridge} type bridge"))?;
+                switch.try_ip(&format!("link set {bridge} up"))?;
+            }
+            let host = Namespace::new()?;
+            switch.try_ip(&format!("link add probe type veth peer name eth0 netns {}", host.0))?;
+            Command::new("ip").args(["netns", "exec", &host.0, "true"]).status().map_err(|error| error.to_string())?;
+            switch.try_ip("link del probe")?;
+            Ok(Self(switch))
+        };
+        match attempt() {
+            Ok(lan) => Some(lan),
+            Err(reason) if std::env::var("AVI_NETNS").is_ok_and(|value| value == "required") => {
+                panic!("network namespaces are required, and cannot be made: {reason}");
+            }
+            Err(reason) => {
+                let test = std::thread::current().name().unwrap_or_default().to_owned();
+                // Not with eprintln!, which is only shown when a test fails.
+                let _ = writeln!(std::io::stderr(), "SKIPPED {test}: cannot make network namespaces: {reason}");
+                None
+            }
+        }
+    }
+
+    fn host(&self) -> Namespace {
+        Namespace::new().unwrap()
+    }
+
+    /// Lays a cable from a host's new interface to a switch, and numbers it.
+    fn plug(&self, host: &Namespace, interface: &str, bridge: &str, address: &str) {
+        let port = format!("{}{interface}", host.0.rsplit('-').next().unwrap());
+        self.0.ip(&format!("link add p{port} type veth peer name {interface} netns {}", host.0));
+        self.0.ip(&format!("link set p{port} master {bridge} up"));
+        host.ip(&format!("addr add {address} dev {interface}"));
+        host.ip(&format!("link set {interface} up"));
+    }
+
+    /// A host on the first switch.
+    fn host_at(&self, address: &str) -> Namespace {
+        let host = self.host();
+        self.plug(&host, "eth0", "br0", address);
+        host
+    }
+}
+
+// The processes.
+
+/// This program once more, in a namespace, as something else.
+struct Process {
+    child: Child,
+    input: ChildStdin,
+    lines: mpsc::Receiver<String>,
+    seen: RefCell<Vec<String>>,
+}
+
+impl Process {
+    fn run(host: &Namespace, role: &str) -> Self {
+        let program = std::env::current_exe().unwrap();
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", &host.0])
+            .arg(program)
+            .args(["--exact", "what_runs_on_a_host", "--nocapture"])
+            .env(ROLE, role)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::channel();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { input: child.stdin.take().unwrap(), child, lines, seen: RefCell::default() }
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.input, "{line}").expect("the process reads");
+    }
+
+    /// The rest of the first line that has not been waited for and begins so. It may have been said before others.
+    #[track_caller]
+    fn wait(&self, beginning: &str) -> String {
+        let deadline = Instant::now() + WITHIN;
+        let mut at = 0;
+        loop {
+            let mut seen = self.seen.borrow_mut();
+            if let Some(found) = seen[at..].iter().position(|line| line.starts_with(beginning)) {
+                return seen.remove(at + found)[beginning.len()..].trim().to_owned();
+            }
+            at = seen.len();
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => seen.push(line),
+                Err(error) => panic!("no {beginning:?} ({error}) in {seen:#?}"),
+            }
+        }
+    }
+
+    /// Whether it has said a line that begins so, which was not waited for.
+    fn has_said(&self, beginning: &str) -> bool {
+        let mut seen = self.seen.borrow_mut();
+        seen.extend(self.lines.try_iter());
+        seen.iter().any(|line| line.starts_with(beginning))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A node on a host.
+struct Node {
+    process: Process,
+    id: String,
+    listening: String,
+}
+
+impl Node {
+    /// Options as in [`configure`].
+    fn run(host: &Namespace, options: &str) -> Self {
+        let process = Process::run(host, &format!("node {options}"));
+        let started = process.wait("started ");
+        let (id, listening) = started.split_once(' ').unwrap_or((&started, ""));
+        Self { id: id.to_owned(), listening: listening.to_owned(), process }
+    }
+
+    /// Waits until it is connected to another. Returns at which address.
+    #[track_caller]
+    fn meets(&self, other: &Node) -> String {
+        self.process.wait(&format!("+ {}", other.id))
+    }
+
+    #[track_caller]
+    fn loses(&self, other: &Node) {
+        self.process.wait(&format!("- {}", other.id));
+    }
+
+    /// Waits for a connection that stays: of two that meet each other at once, one ends.
+    #[track_caller]
+    fn settles_with(&mut self, other: &Node) {
+        self.meets(other);
+        self.ask_until(&format!("since {}", other.id), |answer| answer.parse().is_ok_and(|seconds: f32| seconds > 1.0));
+        self.process.seen.borrow_mut().clear();
+    }
+
+    #[track_caller]
+    fn ask_until(&mut self, question: &str, is_good: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            self.process.say(question);
+            let answer = self.process.wait(&format!("{} ", question.split(' ').next().unwrap()));
+            if is_good(&answer) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{question:?} is still answered with {answer:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn port(&self) -> &str {
+        self.listening.rsplit('/').next().unwrap()
+    }
+
+    /// The IP addresses that it listens on.
+    fn ips(&self) -> BTreeSet<&str> {
+        ips(&self.listening)
+    }
+}
+
+fn ips(addresses: &str) -> BTreeSet<&str> {
+    addresses.split(' ').filter_map(|address| address.split('/').nth(2)).collect()
+}
+
+#[test]
+fn what_runs_on_a_host() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    println!();
+    match role.split_once(' ') {
+        Some(("node", options)) => smol::block_on(run_node(configure(options))),
+        _ => {
+            let _port = UdpSocket::bind("0.0.0.0:5353").unwrap();
+            println!("holds the port of mDNS");
+            let _ = std::io::stdin().read_line(&mut String::new());
+        }
+    }
+}
+
+/// From `key=value` words.
+fn configure(options: &str) -> AviP2pConfig {
+    let mut config = AviP2pConfig::default();
+    for option in options.split_whitespace() {
+        let (key, value) = option.split_once('=').unwrap();
+        let names = || value.split(',').map(str::to_owned).collect();
+        match key {
+            "ip" => config.listen_ips = value.split(',').map(|ip| ip.parse().unwrap()).collect(),
+            "port" => config.listen_port = value.parse().unwrap(),
+            "only" => config.interfaces = Interfaces::Only(names()),
+            "except" => config.interfaces = Interfaces::Except(names()),
+            "bootstrap" => config.bootstrap_peers = vec![value.to_owned()],
+            "mdns" => config.enable_mdns = value.parse().unwrap(),
+            other => panic!("{other}"),
+        }
+    }
+    config
+}
+
+async fn run_node(config: AviP2pConfig) {
+    let (node, mut events) = AviP2p::start(config).await.unwrap();
+    let (lines, questions) = channel::unbounded();
+    std::thread::spawn(move || {
+        std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| lines.try_send(line))
+    });
+    loop {
+        let event = async { Ok(events.recv().await.unwrap()) };
+        let question = async { Err(questions.recv().await) };
+        match event.or(question).await {
+            Ok(event) => show(event),
+            Err(Ok(question)) => answer(&node.handle(), &question).await,
+            // The test has ended.
+            Err(Err(_)) => return,
+        }
+    }
+}
+
+fn show(event: AviEvent) {
+    match event {
+        AviEvent::Started { local_peer_id, listen_addresses } => {
+            println!("started {local_peer_id} {}", listen_addresses.join(" "));
+        }
+        AviEvent::ListenAddressesChanged { listen_addresses } => println!("listens {}", listen_addresses.join(" ")),
+        AviEvent::PeerDiscovered { peer_id } => println!("discovered {peer_id}"),
+        AviEvent::PeerConnected { peer_id, address } => println!("+ {peer_id} {address}"),
+        AviEvent::PeerDisconnected { peer_id } => println!("- {peer_id}"),
+        AviEvent::BootstrapFailed { reason, .. } => println!("failed {reason}"),
+        AviEvent::DiscoveryUnavailable { reason, .. } => println!("unavailable {reason}"),
+        _ => {}
+    }
+}
+
+async fn answer(handle: &AviP2pHandle, question: &str) {
+    let Some((word, peer)) = question.split_once(' ') else {
+        return println!("ignored {}", handle.stats().await.unwrap().mdns_ignored);
+    };
+    let info = handle.peer_info(&avi_p2p::PeerId::new(peer)).await.unwrap();
+    match word {
+        "since" => println!("since {}", info.connected_for.unwrap_or_default().as_secs_f32()),
+        _ => println!("where {}", info.addresses.join(" ")),
+    }
+}
+
+// What is promised.
+
+/// The same with different options, which takes long and little.
+fn at_once(variants: [&'static str; 2], test: fn(&str)) {
+    let name = || std::thread::current().name().unwrap_or_default().to_owned();
+    let run = |options| std::thread::Builder::new().name(name()).spawn(move || test(options)).unwrap();
+    variants.map(run).into_iter().for_each(|variant| variant.join().unwrap());
+}
+
+#[test]
+fn hosts_on_a_local_network_find_each_other_and_one_that_comes_late() {
+    let Some(lan) = Lan::new() else { return };
+    let hosts = ["192.0.2.1/24", "192.0.2.2/24", "192.0.2.3/24"].map(|address| lan.host_at(address));
+    let nodes = hosts.each_ref().map(|host| Node::run(host, ""));
+    for node in &nodes {
+        for other in nodes.iter().filter(|other| other.id != node.id) {
+            node.meets(other);
+        }
+    }
+    let host = lan.host_at("192.0.2.4/24");
+    let late = Node::run(&host, "");
+    for node in &nodes {
+        late.meets(node);
+        node.meets(&late);
+    }
+}
+
+#[test]
+fn a_host_that_is_renumbered_is_reached_at_its_new_address() {
+    at_once(["", "except=tun0"], |options| {
+        let Some(lan) = Lan::new() else { return };
+        let hosts = ["192.0.2.1/24", "192.0.2.2/24"].map(|address| lan.host_at(address));
+        let [mut stays, mut moves] = hosts.each_ref().map(|host| Node::run(host, options));
+        stays.settles_with(&moves);
+        moves.settles_with(&stays);
+        hosts[1].ip("addr del 192.0.2.2/24 dev eth0");
+        assert!(!ips(&moves.process.wait("listens")).contains("192.0.2.2"));
+        hosts[1].ip("addr add 192.0.2.9/24 dev eth0");
+        assert!(ips(&moves.process.wait("listens")).contains("192.0.2.9"));
+        stays.loses(&moves);
+        moves.loses(&stays);
+        moves.meets(&stays);
+        assert!(stays.meets(&moves).contains("/192.0.2.9/"));
+        let address = format!("/ip4/192.0.2.9/tcp/{}", moves.port());
+        stays.ask_until(&format!("where {}", moves.id), |answer| answer.contains(&address));
+    });
+}
+
+#[test]
+fn a_host_that_was_cut_off_is_connected_again() {
+    let Some(lan) = Lan::new() else { return };
+    let hosts = ["192.0.2.1/24", "192.0.2.2/24"].map(|address| lan.host_at(address));
+    let [mut one, mut two] = hosts.each_ref().map(|host| Node::run(host, ""));
+    one.settles_with(&two);
+    two.settles_with(&one);
+    hosts[1].ip("link set eth0 down");
+    one.loses(&two);
+    two.loses(&one);
+    hosts[1].ip("link set eth0 up");
+    one.meets(&two);
+    two.meets(&one);
+}
+
+#[test]
+fn an_interface_that_is_denied_is_neither_listened_on_nor_announced_nor_believed() {
+    let Some(lan) = Lan::new() else { return };
+    let host = lan.host_at("192.0.2.1/24");
+    lan.plug(&host, "eth1", "br1", "198.51.100.1/24");
+    // As containers have it, and a VPN.
+    host.ip("link add docker0 type bridge");
+    host.ip("addr add 203.0.113.1/24 dev docker0");
+    host.ip("link set docker0 up");
+    host.ip("link add tun0 type veth peer name far");
+    host.ip("addr add 10.8.0.1/24 dev tun0");
+    host.ip("link set tun0 up");
+    let mut node = Node::run(&host, "except=eth1,docker*,tun*");
+    assert_eq!(node.ips(), BTreeSet::from(["127.0.0.1", "192.0.2.1"]));
+
+    let near = lan.host_at("192.0.2.2/24");
+    let near = Node::run(&near, "");
+    near.meets(&node);
+
+    let beyond = [lan.host(), lan.host()];
+    lan.plug(&beyond[0], "eth0", "br1", "198.51.100.2/24");
+    lan.plug(&beyond[1], "eth0", "br1", "198.51.100.3/24");
+    let bootstrap = format!("bootstrap=/ip4/198.51.100.1/tcp/{}", node.port());
+    let beyond = [Node::run(&beyond[0], &bootstrap), Node::run(&beyond[1], "")];
+    assert!(beyond[0].process.wait("failed").contains("refused"));
+    // They ask on the network where the node does not belong, and all who do have answered.
+    beyond[0].meets(&beyond[1]);
+    beyond[1].meets(&beyond[0]);
+    node.ask_until("ignored", |answer| answer != "0");
+    for other in &beyond {
+        assert!(!node.process.has_said(&format!("discovered {}", other.id)));
+        assert!(!other.process.has_said(&format!("discovered {}", node.id)));
+    }
+}
+
+#[test]
+fn addresses_of_the_interfaces_that_are_named_are_followed_on_one_port() {
+    let Some(lan) = Lan::new() else { return };
+    let host = lan.host_at("192.0.2.1/24");
+    let node = Node::run(&host, "only=wlan0 ip=0.0.0.0,:: mdns=false");
+    assert_eq!(node.listening, "", "there is none yet, and it starts");
+    lan.plug(&host, "wlan0", "br1", "198.51.100.1/24");
+    let first = node.process.wait("listens");
+    assert_eq!(ips(&first), BTreeSet::from(["198.51.100.1"]));
+    let port = first.rsplit('/').next().unwrap();
+    // Of IPv6, once it is known that nobody else has it.
+    host.ip("addr add fd00::1/64 dev wlan0");
+    let both = format!("/ip4/198.51.100.1/tcp/{port} /ip6/fd00::1/tcp/{port}");
+    assert_eq!(node.process.wait("listens"), both);
+    host.ip("addr del 198.51.100.1/24 dev wlan0");
+    assert_eq!(node.process.wait("listens"), format!("/ip6/fd00::1/tcp/{port}"));
+    host.ip("addr add 198.51.100.1/24 dev wlan0");
+    assert_eq!(node.process.wait("listens"), both);
+    host.ip("link del wlan0");
+    while !node.process.wait("listens").is_empty() {}
+}
+
+#[test]
+fn nodes_meet_over_ipv6() {
+    at_once(["ip=::", "ip=:: except=lo"], |options| {
+        let Some(lan) = Lan::new() else { return };
+        let hosts = ["fd00::1/64", "fd00::2/64"].map(|address| lan.host_at(address));
+        let listens = Node::run(&hosts[0], &format!("{options} port=9000"));
+        if !listens.ips().contains("fd00::1") {
+            assert!(ips(&listens.process.wait("listens")).contains("fd00::1"));
+        }
+        let dials = Node::run(&hosts[1], &format!("{options} bootstrap=/ip6/fd00::1/tcp/9000"));
+        assert_eq!(dials.meets(&listens), "/ip6/fd00::1/tcp/9000");
+        assert!(listens.meets(&dials).starts_with("/ip6/fd00::2/"));
+    });
+}
+
+#[test]
+fn a_port_of_mdns_that_is_taken_is_told_once_and_mdns_begins_when_it_is_free() {
+    let Some(lan) = Lan::new() else { return };
+    let hosts = ["192.0.2.1/24", "192.0.2.2/24"].map(|address| lan.host_at(address));
+    let mut holder = Process::run(&hosts[0], "holder");
+    holder.wait("holds");
+    let [one, two] = hosts.each_ref().map(|host| Node::run(host, ""));
+    let reason = one.process.wait("unavailable");
+    assert!(reason.contains("5353") && reason.contains("in use"), "{reason}");
+    hosts[0].ip("addr add 192.0.2.11/24 dev eth0");
+    assert!(ips(&one.process.wait("listens")).contains("192.0.2.11"));
+    holder.say("that will do");
+    holder.child.wait().unwrap();
+    // It is tried again after a while, or when an address comes.
+    hosts[0].ip("addr add fd00::1/64 dev eth0");
+    one.meets(&two);
+    two.meets(&one);
+    assert!(!one.process.has_said("unavailable") && !two.process.has_said("unavailable"));
+}
