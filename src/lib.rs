@@ -29,6 +29,7 @@
 //!
 //! - `runtime` (default): the node. Without it the crate is its pure core alone: the `engine`, `audio` and `wire`
 //!   modules, with neither libp2p nor a runtime in their tree.
+//! - `metrics`: `AviP2pHandle::metrics`, the figures of the node and of libp2p as Prometheus text.
 //! - `unstable`: opens the pure core and the platform seam to simulators, fuzzers and benchmarks. Exempt from semver.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -39,6 +40,8 @@ mod error;
 mod event;
 mod id;
 mod media;
+#[cfg(feature = "runtime")]
+mod metrics;
 mod stats;
 
 // What only `unstable` opens has callers there alone.

@@ -17,6 +17,7 @@ use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
+use crate::metrics::Metrics;
 use crate::runtime::{self, Call, EventQueue, Outside};
 use crate::stats::{AudioStats, PeerInfo, Stats};
 
@@ -54,6 +55,8 @@ pub struct EventReceiver {
 struct Owner {
     calls: async_channel::Sender<Call>,
     events: Arc<EventQueue>,
+    #[cfg(feature = "metrics")]
+    metrics: Metrics,
     thread: Mutex<Option<Thread>>,
 }
 
@@ -66,8 +69,15 @@ fn prepare(config: &AviP2pConfig) -> Result<(Owner, Outside, Start), AviP2pError
     let (calls, inbox) = async_channel::bounded(config.limits.pending_commands);
     let events = Arc::new(EventQueue::new(&config.limits));
     let (started, start) = oneshot::channel();
-    let outside = Outside { calls: inbox, events: events.clone(), started };
-    Ok((Owner { calls, events, thread: Mutex::new(None) }, outside, start))
+    let metrics = Metrics::default();
+    let owner = Owner {
+        calls,
+        events: events.clone(),
+        #[cfg(feature = "metrics")]
+        metrics: metrics.clone(),
+        thread: Mutex::new(None),
+    };
+    Ok((owner, Outside { calls: inbox, events, metrics, started }, start))
 }
 
 struct Thread {
@@ -318,6 +328,17 @@ impl AviP2pHandle {
         stats.events_dropped_audio_frames = dropped.audio_frames;
         stats.events_dropped_lifecycle = dropped.lifecycle;
         Ok(stats)
+    }
+
+    /// The figures of the node and of libp2p in Prometheus' text format (OpenMetrics 1.0), to be served by the
+    /// application: `avi_p2p_*` are those of [`stats`](Self::stats), `libp2p_*` and `gossipsub_*` libp2p's own.
+    ///
+    /// # Errors
+    /// [`ChannelClosed`](AviP2pError::ChannelClosed).
+    #[cfg(feature = "metrics")]
+    pub async fn metrics(&self) -> Result<String, AviP2pError> {
+        let stats = self.stats().await?;
+        self.owner.metrics.encode(&stats).map_err(|error| AviP2pError::NetworkError(format!("metrics: {error}")))
     }
 
     /// The figures of an audio stream.

@@ -6,99 +6,137 @@ use crate::event::DiscoverySource;
 use crate::id::PeerId;
 use crate::media::Media;
 
-/// Counters of a node since its start. Everything that is dropped, refused or limited is counted here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
+macro_rules! stats {
+    ($($(#[doc = $help:literal])+ $kind:ident $name:ident;)*) => {
+        /// Counters of a node since its start. Everything that is dropped, refused or limited is counted here.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[doc = $help])+ pub $name: u64,)*
+        }
+
+        #[cfg(feature = "metrics")]
+        impl Stats {
+            /// Name, help and kind of every figure.
+            pub(crate) fn figures(&self) -> Vec<Figure> {
+                vec![$(Figure {
+                    name: stringify!($name),
+                    help: concat!($($help),+).trim(),
+                    kind: Kind::$kind,
+                    value: self.$name,
+                },)*]
+            }
+        }
+    };
+}
+
+/// A figure as a metric.
+#[cfg(feature = "metrics")]
+pub(crate) struct Figure {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) value: u64,
+}
+
+/// Whether a figure only rises.
+#[cfg(feature = "metrics")]
+#[allow(non_camel_case_types)] // As the table below has them.
+pub(crate) enum Kind {
+    counter,
+    gauge,
+}
+
+stats! {
     /// Peers connected now.
-    pub peers_connected: u64,
+    gauge peers_connected;
     /// Peers remembered now, connected or not.
-    pub peers_known: u64,
+    gauge peers_known;
     /// Peers heard of that were not remembered because `known_peers` was reached.
-    pub peers_ignored: u64,
+    counter peers_ignored;
     /// Addresses heard by mDNS that were dropped: not of the subnet of an interface that is used, not plain TCP, or
     /// beyond `addresses_per_peer` and `known_peers`.
-    pub mdns_ignored: u64,
+    counter mdns_ignored;
     /// Connections made, in both directions.
-    pub connections_opened: u64,
+    counter connections_opened;
     /// Connections ended.
-    pub connections_closed: u64,
+    counter connections_closed;
     /// Peers parted with to keep room for others to come.
-    pub peers_pruned: u64,
+    counter peers_pruned;
     /// Idle peers parted with so that a peer could be dialled for a call.
-    pub peers_displaced: u64,
+    counter peers_displaced;
     /// Peers connected now that are in one of GossipSub's meshes with this node.
-    pub mesh_peers: u64,
+    gauge mesh_peers;
     /// Second connections to a peer that were closed.
-    pub duplicate_connections: u64,
+    counter duplicate_connections;
     /// Peers that were disconnected because they speak libp2p, but are no nodes of AVI.
-    pub foreign_peers: u64,
+    counter foreign_peers;
     /// Peers that were disconnected, and are kept out for a while, because they broke the rules of pub/sub.
-    pub peers_banned: u64,
+    counter peers_banned;
     /// Peers that were refused or disconnected because `allowed_peers` or `blocked_peers` keeps them out.
-    pub peers_refused: u64,
+    counter peers_refused;
     /// Connections closed because pings were not answered.
-    pub ping_timeouts: u64,
+    counter ping_timeouts;
     /// Dials begun.
-    pub dials: u64,
+    counter dials;
     /// Dials that failed.
-    pub dials_failed: u64,
+    counter dials_failed;
     /// Outbound connections refused by the connection policy.
-    pub outbound_refused: u64,
+    counter outbound_refused;
     /// Inbound connections refused by the connection policy.
-    pub inbound_refused: u64,
+    counter inbound_refused;
     /// Inbound connections that failed in their handshake.
-    pub inbound_failed: u64,
+    counter inbound_failed;
 
     /// Messages given to the mesh.
-    pub messages_published: u64,
+    counter messages_published;
     /// Messages held for a first subscriber, ever.
-    pub messages_held: u64,
+    counter messages_held;
     /// Messages held now.
-    pub messages_held_now: u64,
+    gauge messages_held_now;
     /// Held messages that found no subscriber in time.
-    pub messages_expired: u64,
+    counter messages_expired;
     /// Publishes refused, for any reason.
-    pub publishes_refused: u64,
+    counter publishes_refused;
     /// Messages received on subscribed topics.
-    pub messages_received: u64,
+    counter messages_received;
     /// Messages of peers that were refused: oversize, or on topics that are not subscribed to any more. Malformed and
     /// badly signed ones are refused too, but libp2p does not tell how many.
-    pub messages_refused: u64,
+    counter messages_refused;
     /// Messages to slow peers that were dropped because the peer's queue was full or they waited too long.
-    pub slow_peer_drops: u64,
+    counter slow_peer_drops;
     /// Subscriptions of peers beyond `max_topics` that were not remembered.
-    pub subscriptions_ignored: u64,
+    counter subscriptions_ignored;
 
     /// Audio streams open, requested or offered now.
-    pub streams_now: u64,
+    gauge streams_now;
     /// Audio streams requested by this node.
-    pub streams_requested: u64,
+    counter streams_requested;
     /// Audio streams offered by peers.
-    pub streams_offered: u64,
+    counter streams_offered;
     /// Offers refused because `max_audio_streams` was reached.
-    pub streams_refused: u64,
+    counter streams_refused;
     /// Streams ended because the other end broke the protocol.
-    pub protocol_errors: u64,
+    counter protocol_errors;
     /// Frames of unknown kinds that were skipped.
-    pub frames_skipped: u64,
+    counter frames_skipped;
     /// Audio frames handed to substreams.
-    pub audio_frames_sent: u64,
+    counter audio_frames_sent;
     /// Audio frames dropped by this node because a path was congested.
-    pub audio_frames_dropped: u64,
+    counter audio_frames_dropped;
     /// Audio frames refused with `Congested`.
-    pub audio_frames_refused: u64,
+    counter audio_frames_refused;
     /// Audio frames received.
-    pub audio_frames_received: u64,
+    counter audio_frames_received;
     /// Audio frames that the other ends dropped.
-    pub audio_frames_missing: u64,
+    counter audio_frames_missing;
 
     /// Messages dropped because the application read too slowly.
-    pub events_dropped_messages: u64,
+    counter events_dropped_messages;
     /// Audio frames dropped because the application read too slowly.
-    pub events_dropped_audio_frames: u64,
+    counter events_dropped_audio_frames;
     /// Lifecycle events dropped because the application read too slowly.
-    pub events_dropped_lifecycle: u64,
+    counter events_dropped_lifecycle;
 }
 
 /// What is known about a peer.

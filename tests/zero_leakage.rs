@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Default features, then with the seams open to simulators: neither may show libp2p.
+/// Default features, then with the seams open to simulators, then with metrics: none may show libp2p.
 #[cfg(feature = "runtime")]
 #[test]
 fn no_libp2p_type_is_reachable_from_the_public_api() {
-    for features in ["", "unstable"] {
+    for features in ["", "unstable", "metrics"] {
         let krate = Path::new(env!("CARGO_MANIFEST_DIR"));
         let api = leakage::inspect(&rustdoc::json(krate, "avi_p2p", features));
 

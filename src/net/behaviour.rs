@@ -10,6 +10,7 @@ use libp2p_swarm::behaviour::toggle::Toggle;
 
 use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
+use crate::metrics::Metrics;
 use crate::net::gate::Gate;
 use crate::net::liveness::{PING_INTERVAL, PING_TIMEOUT};
 use crate::net::mdns::Mdns;
@@ -41,12 +42,17 @@ pub(super) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(super) fn new(config: &AviP2pConfig, key: &Keypair, mdns: Option<Mdns>) -> Result<Self, AviP2pError> {
+    pub(super) fn new(
+        config: &AviP2pConfig,
+        key: &Keypair,
+        mdns: Option<Mdns>,
+        metrics: &Metrics,
+    ) -> Result<Self, AviP2pError> {
         let local = key.public().to_peer_id();
         Ok(Self {
             gate: Gate::default(),
             audio: audio::Behaviour::new(max_audio_substreams(config)),
-            gossipsub: gossip::behaviour(config, key)?,
+            gossipsub: gossip::behaviour(config, key, metrics)?,
             routing: config.enable_kad.then(|| Routing::new(local)).into(),
             mdns: mdns.into(),
             identify: identify(config, key),

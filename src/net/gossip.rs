@@ -15,6 +15,8 @@ use libp2p_identity::{Keypair, PeerId};
 
 use crate::config::{AviP2pConfig, Limits};
 use crate::error::AviP2pError;
+use crate::metrics::Metrics;
+use crate::net::metrics::observe;
 use crate::net::watched::Watched;
 
 /// The message ids in one control message of gossipsub, and room for each: an author's 38 bytes, a sequence number's 8,
@@ -50,7 +52,11 @@ impl TopicSubscriptionFilter for ShortTopics {
 }
 
 /// Pub/sub as a node speaks it.
-pub(super) fn behaviour(config: &AviP2pConfig, key: &Keypair) -> Result<Watched<Upstream>, AviP2pError> {
+pub(super) fn behaviour(
+    config: &AviP2pConfig,
+    key: &Keypair,
+    metrics: &Metrics,
+) -> Result<Watched<Upstream>, AviP2pError> {
     let failed = |error: String| AviP2pError::NetworkError(format!("pub/sub: {error}"));
     let limits = &config.limits;
     let filter = MaxCountSubscriptionFilter {
@@ -61,8 +67,9 @@ pub(super) fn behaviour(config: &AviP2pConfig, key: &Keypair) -> Result<Watched<
     };
     let authenticity = MessageAuthenticity::Signed(key.clone());
     let config = protocol(limits).build().map_err(|error| failed(error.to_string()))?;
-    let mut upstream = gossipsub::Behaviour::new_with_subscription_filter(authenticity, config, filter)
+    let upstream = gossipsub::Behaviour::new_with_subscription_filter(authenticity, config, filter)
         .map_err(|error| failed(error.to_owned()))?;
+    let mut upstream = observe(upstream, metrics, limits);
     upstream.with_peer_score(score(), thresholds()).map_err(failed)?;
     Ok(Watched::new(upstream))
 }
@@ -234,7 +241,7 @@ mod tests {
         score().validate().unwrap();
         thresholds().validate().unwrap();
         topic_score().validate().unwrap();
-        behaviour(&AviP2pConfig::default(), &Keypair::generate_ed25519()).unwrap();
+        behaviour(&AviP2pConfig::default(), &Keypair::generate_ed25519(), &Metrics::default()).unwrap();
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod listeners;
 mod liveness;
 mod mdns;
 mod mesh;
+mod metrics;
 mod muxer;
 mod neighbours;
 mod records;
@@ -44,6 +45,7 @@ use self::interfaces::Watch;
 use self::listeners::Followed;
 use self::liveness::Liveness;
 use self::mesh::Mesh;
+use self::metrics::Recorder;
 use self::neighbours::Neighbours;
 use self::substreams::Substreams;
 use self::wake::Flag;
@@ -68,6 +70,7 @@ pub(crate) struct Net {
     connections: Connections,
     liveness: Liveness,
     mesh: Mesh,
+    recorder: Recorder,
     paired: BTreeSet<libp2p_identity::PeerId>,
     dials: BTreeMap<LibConnectionId, (DialId, Option<libp2p_identity::PeerId>)>,
     opening: BTreeMap<StreamId, ConnectionId>,

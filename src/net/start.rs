@@ -19,6 +19,7 @@ use crate::config::{AviP2pConfig, Interfaces};
 use crate::engine::NetEvent;
 use crate::error::AviP2pError;
 use crate::event::DiscoverySource;
+use crate::metrics::Metrics;
 use crate::net::behaviour::{self, Behaviour};
 use crate::net::connections::Connections;
 use crate::net::interfaces::Watch;
@@ -26,6 +27,7 @@ use crate::net::listeners::{Followed, probe};
 use crate::net::liveness::Liveness;
 use crate::net::mdns::Mdns;
 use crate::net::mesh::Mesh;
+use crate::net::metrics::Recorder;
 use crate::net::neighbours::Neighbours;
 use crate::net::substreams::Substreams;
 use crate::net::wake::Flag;
@@ -47,6 +49,7 @@ impl Net {
     pub(crate) async fn start(
         config: &AviP2pConfig,
         network: Network,
+        metrics: &Metrics,
         spawn: impl Fn(BoxFuture<'static, ()>) + Send + 'static,
     ) -> Result<Self, AviP2pError> {
         translate::check_bootstrap_peers(config)?;
@@ -57,9 +60,9 @@ impl Net {
         let mdns = watch.as_ref().filter(|_| config.enable_mdns);
         let mdns = mdns.map(|watch| Mdns::new(local, &config.limits, watch.addresses.clone()));
         let transport = transport::build(config, &network, &key)?;
-        let behaviour = Behaviour::new(config, &key, mdns)?;
+        let behaviour = Behaviour::new(config, &key, mdns, metrics)?;
         let swarm = Swarm::new(transport, behaviour, local, Config::with_executor(spawn));
-        let mut net = Self::around(swarm, config, &network, watch, task);
+        let mut net = Self::around(swarm, config, &network, Recorder::new(metrics), watch, task);
         let listeners = net.listen(config, &network)?;
         let wait = if matches!(network, Network::Tcp) { TCP_WAIT } else { BIND_WAIT };
         net.settle(listeners, wait).await?;
@@ -73,6 +76,7 @@ impl Net {
         swarm: Swarm<Behaviour>,
         config: &AviP2pConfig,
         network: &Network,
+        recorder: Recorder,
         watch: Option<Watch>,
         task: Arc<AtomicWaker>,
     ) -> Self {
@@ -87,6 +91,7 @@ impl Net {
             substreams: Substreams::new(task.clone()),
             liveness: Liveness::new(task.clone()),
             mesh: Mesh::new(task.clone()),
+            recorder,
             paired: config.paired_peers.iter().filter_map(translate::libp2p_peer_id).collect(),
             neighbours: Neighbours::new(network, config.enable_mdns, task.clone()),
             watch,

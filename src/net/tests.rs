@@ -7,6 +7,7 @@ use super::*;
 use crate::config::{AviP2pConfig, Identity};
 use crate::engine::{Direction, Engine, Output, PublishOutcome, Refusal, SubstreamId};
 use crate::error::AviP2pError;
+use crate::metrics::Metrics;
 use crate::transport::{self, Network};
 
 mod gossip;
@@ -35,7 +36,7 @@ impl World {
 
     async fn add(&mut self, config: &AviP2pConfig, network: &Network) -> Result<(), AviP2pError> {
         let spawn = |task| drop(tokio::spawn(task));
-        let mut net = Net::start(config, network.clone(), spawn).await?;
+        let mut net = Net::start(config, network.clone(), &Metrics::default(), spawn).await?;
         let mut engine = Engine::new(config, net.local_peer_id().clone(), [0; 32]);
         while let Some(output) = engine.poll_output() {
             if let Output::Net(admit @ NetAction::Admit { .. }) = output {

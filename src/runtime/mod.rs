@@ -17,6 +17,7 @@ use crate::engine::{Command, CommandId, Engine, Input, Lag, Mailbox, Output, Rep
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::PeerId;
+use crate::metrics::Metrics;
 use crate::net::Net;
 use crate::transport::Network;
 
@@ -142,14 +143,15 @@ impl Drop for Calls {
 pub(crate) struct Outside {
     pub(crate) calls: async_channel::Receiver<Call>,
     pub(crate) events: Arc<EventQueue>,
+    pub(crate) metrics: Metrics,
     pub(crate) started: oneshot::Sender<Result<PeerId, AviP2pError>>,
 }
 
 /// Starts a node and drives it until it has stopped.
 pub(crate) async fn run(config: AviP2pConfig, platform: Arc<dyn Platform>, outside: Outside) {
-    let Outside { calls, events, started } = outside;
+    let Outside { calls, events, metrics, started } = outside;
     let (calls, events) = (Calls(Box::pin(calls)), CloseOnDrop(events));
-    match Driver::start(&config, platform, calls, events).await {
+    match Driver::start(&config, platform, calls, events, &metrics).await {
         Ok(mut driver) => {
             // If nobody waits for the start any more, the calls' channel is closed too, and the driver sees that.
             let _ = started.send(Ok(driver.net.local_peer_id().clone()));
@@ -182,11 +184,12 @@ impl Driver {
         platform: Arc<dyn Platform>,
         calls: Calls,
         events: CloseOnDrop,
+        metrics: &Metrics,
     ) -> Result<Self, AviP2pError> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| AviP2pError::Io(format!("no randomness: {error}")))?;
         let spawner = platform.clone();
-        let net = Net::start(config, platform.network(), move |task| spawner.spawn(task)).await?;
+        let net = Net::start(config, platform.network(), metrics, move |task| spawner.spawn(task)).await?;
         let mut driver = Self {
             engine: Engine::new(config, net.local_peer_id().clone(), seed),
             net,
