@@ -61,7 +61,7 @@ where
     T::ListenerUpgrade: Send,
 {
     let Some(key) = network_key else { return secure(transport, noise, yamux) };
-    let pnet = PnetConfig::new(PreSharedKey::new(key.bytes()));
+    let pnet = PnetConfig::new(PreSharedKey::new(key.to_bytes()));
     let private = libp2p_core::Transport::and_then(transport, move |socket, _| {
         pnet.handshake(socket).map_err(io::Error::other).boxed()
     });

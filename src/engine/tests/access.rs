@@ -39,7 +39,8 @@ fn blocking_a_connected_peer_ends_its_connections_and_what_it_writes_is_not_deli
     node.connected(2, 3, Direction::Inbound);
     node.identified(2, &[&address(2)]);
     node.ask(Command::Subscribe { topic: "t".into() }).unwrap();
-    (node.take_events(), node.take_actions());
+    node.take_events();
+    node.take_actions();
     assert_eq!(node.ask(block(2, true)), Ok(Answer::Done));
     assert_eq!(node.take_actions(), [cut(1)]);
     node.disconnected(1, 2);

@@ -281,8 +281,8 @@ fn some_command(x: u64) -> Command {
         5 => Command::CloseStream { stream },
         6 => Command::Publish { topic, data: Bytes::from_static(b"x") },
         7 => Command::DiscoverPeers,
-        8 => Command::SetBlocked { peer, is_blocked: x / 99 % 2 == 0 },
-        9 => Command::SetAllowed { peer, is_allowed: x / 99 % 2 == 0 },
+        8 => Command::SetBlocked { peer, is_blocked: (x / 99).is_multiple_of(2) },
+        9 => Command::SetAllowed { peer, is_allowed: (x / 99).is_multiple_of(2) },
         _ => Command::Subscribe { topic },
     }
 }

@@ -11,7 +11,8 @@ fn full(max_peers: u16) -> Node {
     let mut node = Node::new(1, AviP2pConfig { max_peers: max_peers.into(), ..config() });
     (10..10 + max_peers).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
     node.discovered(2);
-    (node.take_events(), node.take_actions());
+    node.take_events();
+    node.take_actions();
     node
 }
 
