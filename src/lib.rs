@@ -96,3 +96,8 @@ pub mod events {
 #[cfg(all(doctest, feature = "runtime"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the page on private meshes.
+#[cfg(all(doctest, feature = "runtime"))]
+#[doc = include_str!("../docs/private-mesh.md")]
+struct PrivateMesh;
