@@ -393,3 +393,53 @@ impl Drawing<'_> {
 fn secs(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(text: &str, nodes: usize, seed: u64) -> Plan {
+        Plan::draw(&Scenario::parse("test.toml", text).unwrap(), nodes, seed)
+    }
+
+    #[test]
+    fn whoever_moves_everyone_still_knows_somebody() {
+        let crash = "[[faults]]\nkind = \"crash\"\nat = 3\nnodes = 9\nrestart_at = 9\nmoves = true\n";
+        for seed in 0..50 {
+            let plan = plan(&crash.repeat(2), 12, seed);
+            assert!(!plan.moves.is_empty() && !plan.moves.contains_key(&Host(0)));
+            for known in plan.bootstrap.iter().filter(|known| !known.is_empty()) {
+                assert!(known.iter().any(|host| !plan.moves.contains_key(host)), "seed {seed}: {known:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_move_is_to_a_machine_of_its_own_and_before_the_start() {
+        let leave = "[[faults]]\nkind = \"leave\"\nat = 3\nnodes = 3\nrestart_at = 9\nmoves = true\n";
+        let plan = plan(&format!("{leave}[hostile]\ngarbage = 2\nsybils = 3\nflood = 1\n"), 12, 1);
+        assert_eq!((plan.sybils.clone(), plan.outsiders.clone(), plan.hosts), (13..16, 16..18, 21));
+        let machines: Group = plan.moves.values().flatten().copied().collect();
+        assert_eq!(machines, Group::from([Host(18), Host(19), Host(20)]));
+        for pair in plan.actions.windows(2) {
+            let [(moved, Action::Move { node, .. }), (started, next)] = pair else { continue };
+            assert!(moved == started && matches!(next, Action::Start(host) if host == node), "{next:?}");
+        }
+    }
+
+    #[test]
+    fn who_comes_late_knows_one_who_was_there_and_is_spared_by_faults() {
+        let text = "[join]\nnodes = 4\nat = 12\n[[faults]]\nkind = \"crash\"\nat = 3\nnodes = 100\nrestart_at = 9\n";
+        let plan = plan(text, 10, 3);
+        assert_eq!(plan.late, 6..10);
+        for late in 6..10 {
+            assert_eq!(plan.first_start[late], Duration::from_secs(12));
+            assert!(matches!(plan.bootstrap[late][..], [Host(0..6)]));
+            let starts = plan
+                .actions
+                .iter()
+                .filter(|(_, action)| matches!(action, Action::Start(host) if host.0 == late as u32));
+            assert_eq!(starts.count(), 1);
+        }
+    }
+}
