@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::ledger::{HostRecord, Ledger, half};
+use crate::ledger::{HostRecord, Ledger};
 use crate::network::Host;
 use crate::plan::{Action, Plan};
 use crate::scenario::Expect;
@@ -108,11 +108,10 @@ pub fn check(ledger: &mut Ledger, plan: &Plan, now: Duration, check: Check) {
 
 fn join(ledger: &mut Ledger, plan: &Plan, now: Duration, node: Host) {
     let peers = ledger.hosts.get(&node).map_or(0, |record| record.connected.len());
-    // There may not be more.
-    let due = half(ledger.rules.max_peers).min(plan.honest - 1);
+    let due = ledger.rules.enough_peers;
     if peers < due {
         let after = now.saturating_sub(plan.first_start[node.0 as usize]);
-        let detail = format!("{after:?} after its start it has {peers} peers, {due} are half of max_peers");
+        let detail = format!("{after:?} after its start it has {peers} peers, {due} are due");
         ledger.violate("who comes late finds peers", node, detail);
     }
 }

@@ -62,6 +62,8 @@ pub struct Rules {
     pub max_peers: usize,
     /// As in the nodes' configuration.
     pub max_audio_streams: usize,
+    /// As many peers as a node looks for by itself: half of `max_peers`, if there are so many.
+    pub enough_peers: usize,
 }
 
 /// An audio stream at one of its ends.
@@ -118,7 +120,7 @@ pub(crate) struct HostRecord {
 #[derive(Default)]
 pub(crate) struct Join {
     at: Duration,
-    /// How long it took to have half of `max_peers`.
+    /// How long it took to have enough peers.
     pub(crate) peered_after: Option<Duration>,
     /// Everyone it has heard of or met.
     pub(crate) heard: BTreeSet<PeerId>,
@@ -353,7 +355,7 @@ impl Ledger {
         let Some(join) = self.joins.get_mut(&host) else { return };
         join.heard.insert(peer.clone());
         let peers = self.hosts.get(&host).map_or(0, |record| record.connected.len());
-        if peers >= half(self.rules.max_peers) {
+        if peers >= self.rules.enough_peers {
             join.peered_after.get_or_insert(interpose::now().saturating_sub(join.at));
         }
     }
@@ -462,11 +464,6 @@ impl Ledger {
         }
         self.streams.get_mut(&key)
     }
-}
-
-/// As many peers as a node looks for by itself.
-pub(crate) fn half(max_peers: usize) -> usize {
-    (max_peers / 2).max(1)
 }
 
 fn nanos() -> u64 {

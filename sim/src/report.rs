@@ -111,7 +111,7 @@ pub struct Connections {
 pub struct Joins {
     /// How many.
     pub nodes: u64,
-    /// From the start to half of `max_peers`, over those who have got there.
+    /// From the start to half of `max_peers`, or all others, over those who have got there.
     pub peered_ms: Percentiles,
     /// Peers that a search has found, over the searches.
     pub found: Percentiles,

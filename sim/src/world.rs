@@ -54,6 +54,7 @@ impl World {
             bans_nobody: hostile.flood + hostile.stream_flood + hostile.sybils == 0,
             max_peers: node.max_peers,
             max_audio_streams: node.max_audio_streams,
+            enough_peers: (node.max_peers / 2).max(1).min(plan.honest.saturating_sub(1)),
         });
         Self {
             ledger,
