@@ -235,9 +235,10 @@ impl Drawing<'_> {
         }
     }
 
-    /// Each of them comes, connects, goes, and comes again. The victim is one who knows somebody.
+    /// Each of them comes, connects, goes, and comes again.
     fn sybils(&mut self, sybils: Range<u32>, end: Duration) {
-        let victim = *self.early.last().unwrap_or(&Host(0));
+        let last = self.early.len() as u32 - 1;
+        let victim = Host(self.scenario.hostile.victim.unwrap_or(last).min(last));
         self.victim = Some(victim);
         for host in sybils.map(Host) {
             self.bootstrap.push(vec![victim]);

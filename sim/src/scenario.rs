@@ -205,6 +205,8 @@ pub struct Hostile {
     pub stream_flood: usize,
     /// Nodes, each somebody else, that connect to one honest node alone, again and again.
     pub sybils: usize,
+    /// The number of that node, from 0; if left out, the last that is there from the start.
+    pub victim: Option<u32>,
 }
 
 impl Hostile {
