@@ -483,3 +483,22 @@ fn read_stamp(data: &[u8]) -> Option<(u64, Duration)> {
     let at = rest.first_chunk()?;
     Some((u64::from_be_bytes(*name), Duration::from_nanos(u64::from_be_bytes(*at))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ban_is_a_broken_promise_where_everyone_keeps_the_rules() {
+        let mut stats = Stats::default();
+        stats.peers_banned = 1;
+        let rules =
+            Rules { honest: 2, is_calm: true, bans_nobody: true, max_peers: 8, max_audio_streams: 1, enough_peers: 1 };
+        for (bans_nobody, broken) in [(true, Some("nobody who keeps the rules is banned")), (false, None)] {
+            let ledger = Shared::new(Rules { bans_nobody, ..rules });
+            ledger.lock().on_sample(Host(1), &stats, Vec::new());
+            let seen = ledger.lock().violation.as_ref().map(|violation| violation.invariant.clone());
+            assert_eq!(seen.as_deref(), broken);
+        }
+    }
+}
