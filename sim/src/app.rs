@@ -31,6 +31,8 @@ pub enum Order {
     },
     /// Tell the ledger how the node stands.
     Sample,
+    /// Look for peers.
+    Discover,
     /// Begin to read events.
     Wake,
     /// Publish without pause.
@@ -57,6 +59,8 @@ pub enum Reading {
 pub struct Setup {
     /// Its host.
     pub host: Host,
+    /// Where it runs: another one, if it has moved.
+    pub machine: Host,
     /// How often the host has started.
     pub generation: u32,
     /// Of its node.
@@ -91,7 +95,7 @@ pub async fn run(setup: Setup, platform: SimPlatform, orders: UnboundedReceiver<
     };
     ledger.lock().on_start(host, setup.generation, node.local_peer_id().clone());
     if let Some(network) = &setup.lan {
-        network.announce(host, node.local_peer_id().clone());
+        network.announce(setup.machine, node.local_peer_id().clone());
     }
     let handle = node.handle();
     for number in 0..setup.topics {
@@ -139,6 +143,10 @@ impl App {
             Order::Publish { topic, message } => self.publish(topic, message).await,
             Order::Call { call } => self.call(call).await,
             Order::Sample => self.sample().await,
+            Order::Discover => {
+                let search = discover(self.handle.clone(), self.ledger.clone(), self.setup.host);
+                self.jobs.push(Box::pin(search));
+            }
             Order::Flood => self.jobs.push(Box::pin(flood(self.handle.clone(), self.setup.message_bytes))),
             Order::FloodStreams => self.jobs.push(Box::pin(flood_streams(self.handle.clone()))),
             // Taken care of before.
@@ -228,6 +236,11 @@ async fn talk(handle: AviP2pHandle, ledger: Shared, key: StreamKey, calls: Calls
     }
     // The other end may have hung up since.
     let _ = handle.close_audio_stream(key.stream).await;
+}
+
+async fn discover(handle: AviP2pHandle, ledger: Shared, host: Host) {
+    let found = handle.discover_peers().await;
+    ledger.lock().on_discovery(host, &found);
 }
 
 async fn flood(handle: AviP2pHandle, bytes: usize) {

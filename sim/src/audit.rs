@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::ledger::Ledger;
+use crate::ledger::{HostRecord, Ledger};
 use crate::network::Host;
 use crate::plan::{Action, Plan};
 use crate::scenario::Expect;
@@ -12,6 +12,8 @@ use crate::scenario::Expect;
 const KNOWN: Duration = Duration::from_secs(3);
 /// Before a message, how long a node that has started again must have been up.
 const SETTLED: Duration = Duration::from_secs(8);
+/// How long a crash may go unnoticed by those who were connected.
+const NOTICED: Duration = Duration::from_secs(15);
 
 /// Something to look at when its time has come.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,18 @@ pub enum Check {
     },
     /// Whether the mesh is one again.
     Healing,
+    /// Whether a node that has come late has peers enough.
+    Join {
+        /// Which.
+        node: Host,
+    },
+    /// Whether everyone who was connected to a node knows that its host has lost power.
+    Notice {
+        /// Which.
+        node: Host,
+        /// When.
+        crashed_at: Duration,
+    },
 }
 
 /// When to look at what: only where nothing else disturbs.
@@ -52,8 +66,34 @@ pub fn checks(plan: &Plan, expect: &Expect) -> Vec<(Duration, Check)> {
             checks.push((at, Check::Healing));
         }
     }
+    for node in plan.late.clone().map(Host) {
+        let at = plan.first_start[node.0 as usize] + secs(expect.join_within);
+        if at <= plan.end && is_calm(at.saturating_sub(heal), at) {
+            checks.push((at, Check::Join { node }));
+        }
+    }
+    checks.extend(notices(plan));
     checks.sort_by_key(|(at, _)| *at);
     checks
+}
+
+/// Where nobody is back before he can be missed, and no answer to a ping is under way for long.
+fn notices(plan: &Plan) -> Vec<(Duration, Check)> {
+    let mut notices = Vec::new();
+    for (crashed_at, action) in &plan.actions {
+        let Action::Crash(node) = action else { continue };
+        let (node, crashed_at, at) = (*node, *crashed_at, *crashed_at + NOTICED);
+        let returns = plan.actions.iter().any(|(start, action)| {
+            matches!(action, Action::Start(host) if *host == node) && (crashed_at..=at).contains(start)
+        });
+        let begin = crashed_at.saturating_sub(NOTICED);
+        let is_delayed =
+            plan.troubles.iter().any(|trouble| trouble.delays && trouble.until >= begin && trouble.from <= at);
+        if at <= plan.end && !returns && !is_delayed {
+            notices.push((at, Check::Notice { node, crashed_at }));
+        }
+    }
+    notices
 }
 
 /// Looks.
@@ -61,6 +101,33 @@ pub fn check(ledger: &mut Ledger, plan: &Plan, now: Duration, check: Check) {
     match check {
         Check::Delivery { message } => delivery(ledger, plan, now, message),
         Check::Healing => healing(ledger, plan),
+        Check::Join { node } => join(ledger, plan, now, node),
+        Check::Notice { node, crashed_at } => notice(ledger, plan, node, crashed_at),
+    }
+}
+
+fn join(ledger: &mut Ledger, plan: &Plan, now: Duration, node: Host) {
+    // It may part with one again a moment later.
+    if ledger.joins.get(&node).is_none_or(|join| join.peered_after.is_none()) {
+        let peers = ledger.hosts.get(&node).map_or(0, |record| record.connected.len());
+        let due = ledger.rules.enough_peers;
+        let after = now.saturating_sub(plan.first_start[node.0 as usize]);
+        let detail = format!("{after:?} after its start it has {peers} peers, {due} are due");
+        ledger.violate("who comes late finds peers", node, detail);
+    }
+}
+
+fn notice(ledger: &mut Ledger, plan: &Plan, node: Host, crashed_at: Duration) {
+    let is_unaware = |record: &HostRecord| {
+        let peers = record.connected.iter();
+        record.up_since.is_some()
+            && peers.filter(|(_, since)| **since <= crashed_at).any(|(peer, _)| ledger.host_of(peer) == Some(node))
+    };
+    let honest = (0..plan.honest as u32).map(Host).filter(|host| !plan.slow.contains(host));
+    let mut unaware = honest.filter(|host| ledger.hosts.get(host).is_some_and(is_unaware));
+    if let Some(host) = unaware.next() {
+        let detail = format!("node {} lost power at {crashed_at:?} and is still a peer", node.0);
+        ledger.violate("a crash is noticed within 15 s", host, detail);
     }
 }
 

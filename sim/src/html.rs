@@ -36,10 +36,10 @@ pub fn render(report: &Report) -> Result<String, RenderError> {
 
 /// The figures of a report for people: what is measured, and what it came to.
 pub fn summary(report: &Report) -> Vec<(&'static str, String)> {
-    let Report { messages, audio, connections, .. } = report;
+    let Report { messages, audio, connections, joins, .. } = report;
     let speed = report.virtual_seconds / report.wall_seconds;
     let speed = if speed.is_finite() { format!(" ({speed:.1} a wall second)") } else { String::new() };
-    vec![
+    let mut summary = vec![
         ("network", report.network.clone()),
         ("virtual seconds", format!("{:.1}{speed}", report.virtual_seconds)),
         ("messages", format!("{} published, {} expired", messages.published, messages.expired)),
@@ -52,9 +52,20 @@ pub fn summary(report: &Report) -> Vec<(&'static str, String)> {
         ("connections", format!("{} opened, {} refused", connections.opened, connections.refused)),
         ("dials", format!("{}, {} failed", connections.dials, connections.dials_failed)),
         ("peers of a node", percentiles(&connections.degree, |value| value.to_string())),
+        ("connections of a node", per_node(&connections.of_a_node, connections.total)),
         ("bytes a node", percentiles(&report.bytes_sent, bytes)),
         ("memory", bytes(report.peak_memory_bytes as f64)),
-    ]
+    ];
+    if connections.noticed_ms.count > 0 {
+        summary.push(("a crash is noticed after", percentiles(&connections.noticed_ms, milliseconds)));
+    }
+    if joins.nodes > 0 {
+        let part = |value| format!("{:.1} %", value * 100.0);
+        summary.push(("half of max_peers after", percentiles(&joins.peered_ms, milliseconds)));
+        summary.push(("peers found in a search", percentiles(&joins.found, |value| value.to_string())));
+        summary.push(("part of the mesh heard of", percentiles(&joins.heard, part)));
+    }
+    summary
 }
 
 fn verdict(report: &Report) -> String {
@@ -113,11 +124,15 @@ fn share(part: u64, whole: u64) -> String {
 }
 
 fn percentiles(values: &Percentiles, unit: impl Fn(f64) -> String) -> String {
-    let Percentiles { count, p50, p95, p99, max } = *values;
+    let Percentiles { count, p50, p95, p99, max, .. } = *values;
     match count {
         0 => "none".to_owned(),
         _ => format!("p50 {}, p95 {}, p99 {}, max {}", unit(p50), unit(p95), unit(p99), unit(max)),
     }
+}
+
+fn per_node(values: &Percentiles, total: u64) -> String {
+    format!("{}, mean {:.2}, {total} in all", percentiles(values, |value| value.to_string()), values.mean)
 }
 
 fn milliseconds(value: f64) -> String {

@@ -21,13 +21,12 @@ const NOISE: u64 = u64::MAX;
 pub struct Shared(Arc<Mutex<Ledger>>);
 
 impl Shared {
-    /// An empty ledger; members from `honest` on break the rules. In a calm run nothing goes wrong on purpose.
-    pub fn new(honest: usize, is_calm: bool, max_peers: usize, max_audio_streams: usize) -> Self {
+    /// An empty ledger.
+    pub fn new(rules: Rules) -> Self {
         let ledger = Ledger {
-            honest,
-            is_calm,
-            max_peers,
-            max_audio_streams,
+            rules,
+            joins: BTreeMap::new(),
+            noticed_ms: Vec::new(),
             digest: Sha256::new(),
             hosts: BTreeMap::new(),
             ids: BTreeMap::new(),
@@ -50,6 +49,23 @@ impl Shared {
     }
 }
 
+/// What may happen in a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Nodes from this one on break the rules.
+    pub honest: usize,
+    /// Whether the network does all that it should, all the time.
+    pub is_calm: bool,
+    /// Whether nobody gives a reason for a ban.
+    pub bans_nobody: bool,
+    /// As in the nodes' configuration.
+    pub max_peers: usize,
+    /// As in the nodes' configuration.
+    pub max_audio_streams: usize,
+    /// As many peers as a node looks for by itself: half of `max_peers`, if there are so many.
+    pub enough_peers: usize,
+}
+
 /// An audio stream at one of its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamKey {
@@ -63,10 +79,7 @@ pub struct StreamKey {
 
 /// What happened so far.
 pub struct Ledger {
-    honest: usize,
-    is_calm: bool,
-    max_peers: usize,
-    max_audio_streams: usize,
+    pub(crate) rules: Rules,
     digest: Sha256,
     pub(crate) hosts: BTreeMap<Host, HostRecord>,
     ids: BTreeMap<PeerId, Host>,
@@ -78,6 +91,10 @@ pub struct Ledger {
     pub(crate) published: u64,
     pub(crate) expired: u64,
     pub(crate) latencies_ms: Vec<f64>,
+    /// Those who have come late.
+    pub(crate) joins: BTreeMap<Host, Join>,
+    /// From a crash to the word of it, at each who was connected.
+    pub(crate) noticed_ms: Vec<f64>,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -88,12 +105,27 @@ pub(crate) struct HostRecord {
     pub(crate) has_lagged: bool,
     pub(crate) stats: Stats,
     pub(crate) peers: Vec<PeerId>,
-    connected: BTreeSet<PeerId>,
+    /// Its peers, and since when.
+    pub(crate) connected: BTreeMap<PeerId, Duration>,
+    /// When its host has lost power, if it has.
+    crashed_at: Option<Duration>,
     /// Since when it has had at least one peer, if it has.
     pub(crate) connected_since: Option<Duration>,
     /// The newest message of each author that has come.
     newest: BTreeMap<Host, u64>,
     tail: VecDeque<(Duration, AviEvent)>,
+}
+
+/// What a node that has come late has reached.
+#[derive(Default)]
+pub(crate) struct Join {
+    at: Duration,
+    /// How long it took to have enough peers.
+    pub(crate) peered_after: Option<Duration>,
+    /// Everyone it has heard of or met.
+    pub(crate) heard: BTreeSet<PeerId>,
+    /// How many peers each search has found.
+    pub(crate) found: Vec<f64>,
 }
 
 pub(crate) struct Message {
@@ -158,7 +190,7 @@ impl Ledger {
 
     /// Whether a peer keeps the rules.
     pub fn is_honest(&self, peer: &PeerId) -> bool {
-        self.ids.get(peer).is_some_and(|host| (host.0 as usize) < self.honest)
+        self.ids.get(peer).is_some_and(|host| (host.0 as usize) < self.rules.honest)
     }
 
     /// Whose id this is.
@@ -174,6 +206,17 @@ impl Ledger {
         }
         let tail = self.hosts.remove(&host).map(|record| record.tail).unwrap_or_default();
         self.hosts.insert(host, HostRecord { up_since: Some(interpose::now()), tail, ..HostRecord::default() });
+    }
+
+    /// A node that comes when the others are up is about to start.
+    pub fn on_join(&mut self, host: Host) {
+        self.joins.entry(host).or_insert_with(|| Join { at: interpose::now(), ..Join::default() });
+    }
+
+    /// A host has lost power.
+    pub fn on_crash(&mut self, host: Host) {
+        self.on_leave(host);
+        self.hosts.entry(host).or_default().crashed_at = Some(interpose::now());
     }
 
     /// A node says goodbye, or its host has lost power.
@@ -228,13 +271,18 @@ impl Ledger {
     /// How a node stands.
     pub fn on_sample(&mut self, host: Host, stats: &Stats, peers: Vec<PeerId>) {
         self.trace(&[6, nanos(), host.0.into(), stats.connections_opened, stats.dials, peers.len() as u64]);
-        if peers.len() > self.max_peers || stats.peers_connected > self.max_peers as u64 {
-            let detail = format!("{} peers, max_peers = {}", peers.len(), self.max_peers);
+        let Rules { max_peers, max_audio_streams, bans_nobody, .. } = self.rules;
+        if peers.len() > max_peers || stats.peers_connected > max_peers as u64 {
+            let detail = format!("{} peers, max_peers = {max_peers}", peers.len());
             self.violate("max_peers holds", host, detail);
         }
-        if stats.streams_now > self.max_audio_streams as u64 {
-            let detail = format!("{} streams, max_audio_streams = {}", stats.streams_now, self.max_audio_streams);
+        if stats.streams_now > max_audio_streams as u64 {
+            let detail = format!("{} streams, max_audio_streams = {max_audio_streams}", stats.streams_now);
             self.violate("max_audio_streams holds", host, detail);
+        }
+        if bans_nobody && stats.peers_banned > 0 {
+            let detail = format!("{} bans", stats.peers_banned);
+            self.violate("nobody who keeps the rules is banned", host, detail);
         }
         let record = self.hosts.entry(host).or_default();
         if record.up_since.is_some() {
@@ -250,7 +298,7 @@ impl Ledger {
             record.tail.pop_front();
         }
         record.tail.push_back((interpose::now(), event.clone()));
-        if host.0 as usize >= self.honest {
+        if host.0 as usize >= self.rules.honest {
             // What a hostile member sees is its own affair.
             return;
         }
@@ -258,16 +306,20 @@ impl Ledger {
         match event {
             AviEvent::Message { from, data, .. } => self.on_message(host, generation, from, data),
             AviEvent::PublishExpired { .. } => self.expired += 1,
+            AviEvent::PeerDiscovered { peer_id } => self.on_heard(host, peer_id),
             AviEvent::PeerConnected { peer_id, .. } => {
-                let is_due = record.connected.insert(peer_id.clone()) || record.has_lagged;
+                let is_due = record.connected.insert(peer_id.clone(), interpose::now()).is_none() || record.has_lagged;
                 record.connected_since.get_or_insert_with(interpose::now);
+                self.on_heard(host, peer_id);
                 self.expect(is_due, "PeerConnected comes once", host, peer_id);
             }
             AviEvent::PeerDisconnected { peer_id } => {
-                let is_due = record.connected.remove(peer_id) || record.has_lagged;
+                let since = record.connected.remove(peer_id);
+                let is_due = since.is_some() || record.has_lagged;
                 if record.connected.is_empty() {
                     record.connected_since = None;
                 }
+                self.on_parted(peer_id, since);
                 self.expect(is_due, "PeerDisconnected follows PeerConnected", host, peer_id);
             }
             AviEvent::AudioStreamRequested { stream_id, .. } => {
@@ -299,11 +351,45 @@ impl Ledger {
         }
     }
 
+    fn on_heard(&mut self, host: Host, peer: &PeerId) {
+        let Some(join) = self.joins.get_mut(&host) else { return };
+        join.heard.insert(peer.clone());
+        let peers = self.hosts.get(&host).map_or(0, |record| record.connected.len());
+        if peers >= self.rules.enough_peers {
+            join.peered_after.get_or_insert(interpose::now().saturating_sub(join.at));
+        }
+    }
+
+    /// A peer is gone: how long has its host been without power?
+    fn on_parted(&mut self, peer: &PeerId, since: Option<Duration>) {
+        let record = self.ids.get(peer).and_then(|host| self.hosts.get(host));
+        if let (Some(crashed_at), Some(since)) = (record.and_then(|record| record.crashed_at), since)
+            && since <= crashed_at
+        {
+            self.noticed_ms.push(interpose::now().saturating_sub(crashed_at).as_secs_f64() * 1000.0);
+        }
+    }
+
+    /// A search for peers has ended.
+    pub fn on_discovery(&mut self, host: Host, found: &Result<Vec<PeerId>, AviP2pError>) {
+        let count = found.as_ref().map_or(0, Vec::len);
+        self.trace(&[8, nanos(), host.0.into(), count as u64]);
+        match found {
+            Ok(found) if !found.is_empty() => {
+                let join = self.joins.entry(host).or_default();
+                join.found.push(count as f64);
+                join.heard.extend(found.iter().cloned());
+            }
+            Ok(_) => self.violate("who looks for peers finds some", host, "none".to_owned()),
+            Err(error) => self.violate("who looks for peers finds some", host, error.to_string()),
+        }
+    }
+
     /// Honest nodes keep the protocol, always; and in a calm network they say goodbye.
     fn on_close(&mut self, host: Host, peer: &PeerId, reason: &StreamCloseReason) {
         let is_wrong = match reason {
             StreamCloseReason::Protocol(_) => true,
-            StreamCloseReason::Error(_) | StreamCloseReason::PeerDisconnected => self.is_calm,
+            StreamCloseReason::Error(_) | StreamCloseReason::PeerDisconnected => self.rules.is_calm,
             _ => false,
         };
         if is_wrong && self.is_honest(peer) {
@@ -396,4 +482,23 @@ fn read_stamp(data: &[u8]) -> Option<(u64, Duration)> {
     let (name, rest) = data.split_first_chunk()?;
     let at = rest.first_chunk()?;
     Some((u64::from_be_bytes(*name), Duration::from_nanos(u64::from_be_bytes(*at))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ban_is_a_broken_promise_where_everyone_keeps_the_rules() {
+        let mut stats = Stats::default();
+        stats.peers_banned = 1;
+        let rules =
+            Rules { honest: 2, is_calm: true, bans_nobody: true, max_peers: 8, max_audio_streams: 1, enough_peers: 1 };
+        for (bans_nobody, broken) in [(true, Some("nobody who keeps the rules is banned")), (false, None)] {
+            let ledger = Shared::new(Rules { bans_nobody, ..rules });
+            ledger.lock().on_sample(Host(1), &stats, Vec::new());
+            let seen = ledger.lock().violation.as_ref().map(|violation| violation.invariant.clone());
+            assert_eq!(seen.as_deref(), broken);
+        }
+    }
 }

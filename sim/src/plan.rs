@@ -1,10 +1,18 @@
 //! A scenario and a seed, drawn out: what happens when, to whom.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::network::{Group, Host};
 use crate::random::{Random, mix};
 use crate::scenario::{Fault, PartitionMode, Scenario};
+
+/// Seconds that a search for peers may take.
+const WALK: f64 = 30.0;
+/// Seconds that a sybil is there, and then not.
+const SYBIL_STAYS: f64 = 3.0;
+const SYBIL_AWAY: f64 = 2.0;
 
 /// Everything that a run does from outside of the nodes, in order of time.
 #[derive(Clone, Debug)]
@@ -13,8 +21,18 @@ pub struct Plan {
     pub nodes: usize,
     /// Of them, how many keep the rules.
     pub honest: usize,
-    /// Hosts in all: members, and after them those that only send garbage or dial.
+    /// Of those, the last ones, which come when the mesh is up.
+    pub late: Range<u32>,
+    /// Nodes that connect to the victim alone: after the members.
+    pub sybils: Range<u32>,
+    /// Hosts that only send garbage or dial: after those.
+    pub outsiders: Range<u32>,
+    /// Machines in all. The last ones are where nodes move to.
     pub hosts: usize,
+    /// Whom the sybils connect to.
+    pub victim: Option<Host>,
+    /// Where else each node lives in the run.
+    pub moves: BTreeMap<Host, Group>,
     /// When the run ends.
     pub end: Duration,
     /// What happens, in order.
@@ -38,6 +56,8 @@ pub struct Trouble {
     pub until: Duration,
     /// What, for people.
     pub what: String,
+    /// Whether it holds up what is under way.
+    pub delays: bool,
 }
 
 /// Something that happens.
@@ -49,6 +69,15 @@ pub enum Action {
     Leave(Host),
     /// A host loses power.
     Crash(Host),
+    /// The next time that a node starts, it does so elsewhere.
+    Move {
+        /// Which.
+        node: Host,
+        /// On which machine.
+        to: Host,
+    },
+    /// A node's application looks for peers.
+    Discover(Host),
     /// A message is published.
     Publish {
         /// By whom.
@@ -89,10 +118,27 @@ pub enum Action {
     Attack,
 }
 
+/// A way to be gone.
+#[derive(Clone, Copy)]
+struct Down {
+    action: fn(Host) -> Action,
+    what: &'static str,
+}
+
+const CRASH: Down = Down { action: Action::Crash, what: "crash" };
+const LEAVE: Down = Down { action: Action::Leave, what: "leave" };
+
 struct Drawing<'a> {
     scenario: &'a Scenario,
     random: Random,
     honest: Vec<Host>,
+    /// Of them, those that are there from the start.
+    early: Vec<Host>,
+    bootstrap: Vec<Vec<Host>>,
+    victim: Option<Host>,
+    moves: BTreeMap<Host, Group>,
+    /// The machine that nobody has lived on yet.
+    free: u32,
     actions: Vec<(Duration, Action)>,
     troubles: Vec<Trouble>,
 }
@@ -101,15 +147,27 @@ impl Plan {
     /// Draws the plan of a run with so many honest nodes.
     pub fn draw(scenario: &Scenario, nodes: usize, seed: u64) -> Self {
         let end = scenario.seconds.duration();
-        let members = nodes + scenario.hostile.flood + scenario.hostile.stream_flood;
+        let hostile = &scenario.hostile;
+        let members = nodes + hostile.flood + hostile.stream_flood;
+        let early = nodes.saturating_sub(scenario.join.nodes).max(1);
+        let sybils = members as u32..(members + hostile.sybils) as u32;
+        let outsiders = sybils.end..sybils.end + (hostile.garbage + hostile.dial_storm) as u32;
         let mut drawing = Drawing {
             scenario,
             random: Random::new(mix(seed, 0x706c_616e)),
             honest: (0..nodes as u32).map(Host).collect(),
+            early: (0..early as u32).map(Host).collect(),
+            bootstrap: Vec::new(),
+            victim: None,
+            moves: BTreeMap::new(),
+            free: outsiders.end,
             actions: Vec::new(),
             troubles: Vec::new(),
         };
-        let bootstrap = drawing.starts(members);
+        drawing.starts(members);
+        if hostile.sybils > 0 {
+            drawing.sybils(sybils.clone(), end);
+        }
         let slow = drawing.slow(end);
         drawing.publishes(end);
         drawing.calls();
@@ -120,26 +178,77 @@ impl Plan {
         let starts =
             drawing.actions.iter().filter_map(|(at, action)| matches!(action, Action::Start(_)).then_some(*at));
         let first_start = starts.take(members).collect();
-        let Drawing { mut actions, mut troubles, .. } = drawing;
+        let Drawing { mut actions, mut troubles, bootstrap, victim, moves, free, .. } = drawing;
         // Stable: what is drawn first comes first.
         actions.sort_by_key(|(at, _)| *at);
         troubles.sort_by_key(|trouble| trouble.from);
-        let hosts = members + scenario.hostile.garbage + scenario.hostile.dial_storm;
-        Self { nodes: members, honest: nodes, hosts, end, actions, troubles, slow, bootstrap, first_start }
+        Self {
+            nodes: members,
+            honest: nodes,
+            late: early as u32..nodes as u32,
+            sybils,
+            outsiders,
+            hosts: free as usize,
+            victim,
+            moves,
+            end,
+            actions,
+            troubles,
+            slow,
+            bootstrap,
+            first_start,
+        }
+    }
+
+    /// Every machine that these nodes live on in the run.
+    pub fn machines(&self, nodes: &Group) -> Group {
+        let moved = nodes.iter().filter_map(|node| self.moves.get(node)).flatten();
+        nodes.iter().chain(moved).copied().collect()
     }
 }
 
 impl Drawing<'_> {
-    fn starts(&mut self, members: usize) -> Vec<Vec<Host>> {
+    fn starts(&mut self, members: usize) {
         let within = self.scenario.node.start_within;
-        let mut bootstrap = Vec::new();
-        for index in 0..members as u32 {
-            let at = secs(within * f64::from(index) / members as f64);
-            self.actions.push((at, Action::Start(Host(index))));
-            let earlier: Vec<_> = (0..index).map(Host).collect();
-            bootstrap.push(self.random.choose(&earlier, self.scenario.topology.bootstrap));
+        let late = self.early.len()..self.honest.len();
+        for index in 0..members {
+            let is_late = late.contains(&index);
+            let at = if is_late { self.scenario.join.at } else { within * index as f64 / members as f64 };
+            self.actions.push((secs(at), Action::Start(Host(index as u32))));
+            let earlier: Vec<_> = self.early.iter().copied().filter(|host| (host.0 as usize) < index).collect();
+            let known = if is_late { self.scenario.join.bootstrap } else { self.scenario.topology.bootstrap };
+            self.bootstrap.push(self.random.choose(&earlier, known));
         }
-        bootstrap
+        late.for_each(|index| self.discovers(Host(index as u32)));
+    }
+
+    /// A node that comes late looks for peers when it must have some, and again as often as the scenario says.
+    fn discovers(&mut self, host: Host) {
+        let every = self.scenario.join.discover_every;
+        let mut at = self.scenario.join.at + self.scenario.expect.join_within;
+        while at + WALK <= self.scenario.seconds.0 {
+            self.actions.push((secs(at), Action::Discover(host)));
+            if every == 0.0 {
+                return;
+            }
+            at += every;
+        }
+    }
+
+    /// Each of them comes, connects, goes, and comes again.
+    fn sybils(&mut self, sybils: Range<u32>, end: Duration) {
+        let last = self.early.len() as u32 - 1;
+        let victim = Host(self.scenario.hostile.victim.unwrap_or(last).min(last));
+        self.victim = Some(victim);
+        for host in sybils.map(Host) {
+            self.bootstrap.push(vec![victim]);
+            let mut at = end.as_secs_f64() / 5.0 + self.random.between(0.0, SYBIL_STAYS + SYBIL_AWAY);
+            while at + SYBIL_STAYS < end.as_secs_f64() {
+                self.actions.push((secs(at), Action::Start(host)));
+                self.actions.push((secs(at + SYBIL_STAYS), Action::Leave(host)));
+                at += SYBIL_STAYS + SYBIL_AWAY;
+            }
+        }
     }
 
     fn slow(&mut self, end: Duration) -> Vec<Host> {
@@ -147,7 +256,7 @@ impl Drawing<'_> {
         if consumers.count > 0 && consumers.event_ms == 0 {
             self.actions.push((end.saturating_sub(Duration::from_secs(5)), Action::WakeSlow));
         }
-        self.random.choose(&self.honest.clone(), consumers.count)
+        self.random.choose(&self.early.clone(), consumers.count)
     }
 
     fn publishes(&mut self, end: Duration) {
@@ -156,7 +265,7 @@ impl Drawing<'_> {
         let step = (until - publish.from).max(0.0) / publish.messages.max(1) as f64;
         for message in 0..publish.messages {
             let at = secs(publish.from + step * message as f64);
-            let node = Host(self.random.below(self.honest.len()) as u32);
+            let node = Host(self.random.below(self.early.len()) as u32);
             let topic = self.random.below(publish.topics);
             self.actions.push((at, Action::Publish { node, topic, message: message as u64 }));
         }
@@ -167,7 +276,9 @@ impl Drawing<'_> {
         let last = self.scenario.seconds.0 - calls.seconds - 3.0;
         for call in 0..calls.count {
             let at = secs(self.random.between(calls.from, last.max(calls.from)));
-            let node = Host(self.random.below(self.honest.len()) as u32);
+            let node = Host(self.random.below(self.early.len()) as u32);
+            // What the sybils do matters to the victim's calls.
+            let node = self.victim.filter(|_| call % 2 == 0).unwrap_or(node);
             self.actions.push((at, Action::Call { node, call: call as u64 }));
         }
     }
@@ -177,8 +288,8 @@ impl Drawing<'_> {
             Fault::Partition { from, until, share, one_way, mode } => {
                 self.partition(from, until, share, one_way, mode);
             }
-            Fault::Crash { at, nodes, restart_at } => self.down(at, nodes, restart_at, Action::Crash, "crash"),
-            Fault::Leave { at, nodes, restart_at } => self.down(at, nodes, restart_at, Action::Leave, "leave"),
+            Fault::Crash { at, nodes, restart_at, moves } => self.down(at, nodes, restart_at, moves, CRASH),
+            Fault::Leave { at, nodes, restart_at, moves } => self.down(at, nodes, restart_at, moves, LEAVE),
             Fault::Stall { from, until, nodes } => self.stall(from, until, nodes),
             Fault::Latency { from, until, add_ms } => self.latency(from, until, add_ms),
             Fault::Chaos { from, until, count } => (0..count).for_each(|_| self.any_fault(from, until)),
@@ -188,7 +299,7 @@ impl Drawing<'_> {
     fn any_fault(&mut self, begin: f64, end: f64) {
         let from = self.random.between(begin, end);
         let until = self.random.between(from, end.min(from + 12.0));
-        let nodes = 1 + self.random.below(self.honest.len().div_ceil(8));
+        let nodes = 1 + self.random.below(self.early.len().div_ceil(8));
         let mode = if self.random.below(2) == 0 { PartitionMode::Hold } else { PartitionMode::Reset };
         let one_way = self.random.below(3) == 0;
         match self.random.below(5) {
@@ -196,8 +307,8 @@ impl Drawing<'_> {
                 let share = self.random.between(0.1, 0.9);
                 self.partition(from, until, share, one_way, mode);
             }
-            1 => self.down(from, nodes, Some(until), Action::Crash, "crash"),
-            2 => self.down(from, nodes, Some(until.max(from + 2.0)), Action::Leave, "leave"),
+            1 => self.down(from, nodes, Some(until), false, CRASH),
+            2 => self.down(from, nodes, Some(until.max(from + 2.0)), false, LEAVE),
             3 => self.stall(from, until, nodes),
             _ => {
                 let add_ms = self.random.between(50.0, 1500.0);
@@ -212,7 +323,7 @@ impl Drawing<'_> {
         let there: Group = self.honest.iter().copied().filter(|host| !here.contains(host)).collect();
         let way = if one_way { "to" } else { "and" };
         let what = format!("partition of {} {way} {} nodes ({mode:?})", here.len(), there.len());
-        let trouble = self.trouble(from, until, what);
+        let trouble = self.trouble(from, until, what, true);
         if !one_way {
             let (from_group, to) = (there.clone(), here.clone());
             self.actions.push((secs(from), Action::Cut { trouble, from: from_group, to, mode }));
@@ -222,37 +333,114 @@ impl Drawing<'_> {
     }
 
     fn stall(&mut self, from: f64, until: f64, nodes: usize) {
-        let stalled: Group = self.random.choose(&self.honest.clone(), nodes).into_iter().collect();
+        let stalled: Group = self.random.choose(&self.early.clone(), nodes).into_iter().collect();
         let everyone: Group = self.honest.iter().copied().collect();
-        let trouble = self.trouble(from, until, format!("stall of {nodes} nodes"));
+        let trouble = self.trouble(from, until, format!("stall of {nodes} nodes"), true);
         let mode = PartitionMode::Hold;
         self.actions.push((secs(from), Action::Cut { trouble, from: stalled, to: everyone, mode }));
         self.actions.push((secs(until), Action::Heal { trouble }));
     }
 
     fn latency(&mut self, from: f64, until: f64, add_ms: f64) {
-        self.trouble(from, until, format!("{add_ms:.0} ms more latency"));
+        self.trouble(from, until, format!("{add_ms:.0} ms more latency"), true);
         self.actions.push((secs(from), Action::SlowDown(secs(add_ms / 1000.0))));
         self.actions.push((secs(until), Action::SlowDown(Duration::ZERO)));
     }
 
-    fn down(&mut self, at: f64, nodes: usize, restart_at: Option<f64>, how: fn(Host) -> Action, what: &str) {
-        let chosen = self.random.choose(&self.honest.clone(), nodes);
-        self.trouble(at, restart_at.unwrap_or(at), format!("{what} of {} nodes", chosen.len()));
-        for host in chosen {
-            self.actions.push((secs(at), how(host)));
-            if let Some(restart_at) = restart_at {
-                self.actions.push((secs(restart_at), Action::Start(host)));
+    fn down(&mut self, at: f64, nodes: usize, restart_at: Option<f64>, moves: bool, how: Down) {
+        let chosen = if moves { self.movers(nodes) } else { self.random.choose(&self.early.clone(), nodes) };
+        let and_move = if moves { ", which move" } else { "" };
+        let what = format!("{} of {} nodes{and_move}", how.what, chosen.len());
+        self.trouble(at, restart_at.unwrap_or(at), what, false);
+        for node in chosen {
+            self.actions.push((secs(at), (how.action)(node)));
+            let Some(restart_at) = restart_at.map(secs) else { continue };
+            if moves {
+                let to = Host(self.free);
+                self.free += 1;
+                self.moves.entry(node).or_default().insert(to);
+                self.actions.push((restart_at, Action::Move { node, to }));
             }
+            self.actions.push((restart_at, Action::Start(node)));
         }
     }
 
-    fn trouble(&mut self, from: f64, until: f64, what: String) -> usize {
-        self.troubles.push(Trouble { from: secs(from), until: secs(until), what });
+    /// Nodes that may have another address from now on, as many as wanted or possible.
+    fn movers(&mut self, nodes: usize) -> Vec<Host> {
+        let mut movers = Vec::new();
+        for node in self.random.choose(&self.early.clone(), self.early.len()) {
+            if movers.len() < nodes && self.can_move(node) {
+                self.moves.entry(node).or_default();
+                movers.push(node);
+            }
+        }
+        movers
+    }
+
+    /// Everyone's configuration still names somebody who is where it says, unless neighbours are heard of anyway.
+    fn can_move(&self, node: Host) -> bool {
+        let has_moved = |host: &Host| *host == node || self.moves.contains_key(host);
+        let knows_nobody = |index: usize| self.bootstrap[index].is_empty();
+        let is_lost = |known: &Vec<Host>| !known.is_empty() && known.iter().all(has_moved);
+        self.scenario.topology.lan || !knows_nobody(node.0 as usize) && !self.bootstrap.iter().any(is_lost)
+    }
+
+    fn trouble(&mut self, from: f64, until: f64, what: String, delays: bool) -> usize {
+        self.troubles.push(Trouble { from: secs(from), until: secs(until), what, delays });
         self.troubles.len() - 1
     }
 }
 
 fn secs(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(text: &str, nodes: usize, seed: u64) -> Plan {
+        Plan::draw(&Scenario::parse("test.toml", text).unwrap(), nodes, seed)
+    }
+
+    #[test]
+    fn whoever_moves_everyone_still_knows_somebody() {
+        let crash = "[[faults]]\nkind = \"crash\"\nat = 3\nnodes = 9\nrestart_at = 9\nmoves = true\n";
+        for seed in 0..50 {
+            let plan = plan(&crash.repeat(2), 12, seed);
+            assert!(!plan.moves.is_empty() && !plan.moves.contains_key(&Host(0)));
+            for known in plan.bootstrap.iter().filter(|known| !known.is_empty()) {
+                assert!(known.iter().any(|host| !plan.moves.contains_key(host)), "seed {seed}: {known:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_move_is_to_a_machine_of_its_own_and_before_the_start() {
+        let leave = "[[faults]]\nkind = \"leave\"\nat = 3\nnodes = 3\nrestart_at = 9\nmoves = true\n";
+        let plan = plan(&format!("{leave}[hostile]\ngarbage = 2\nsybils = 3\nflood = 1\n"), 12, 1);
+        assert_eq!((plan.sybils.clone(), plan.outsiders.clone(), plan.hosts), (13..16, 16..18, 21));
+        let machines: Group = plan.moves.values().flatten().copied().collect();
+        assert_eq!(machines, Group::from([Host(18), Host(19), Host(20)]));
+        for pair in plan.actions.windows(2) {
+            let [(moved, Action::Move { node, .. }), (started, next)] = pair else { continue };
+            assert!(moved == started && matches!(next, Action::Start(host) if host == node), "{next:?}");
+        }
+    }
+
+    #[test]
+    fn who_comes_late_knows_one_who_was_there_and_is_spared_by_faults() {
+        let text = "[join]\nnodes = 4\nat = 12\n[[faults]]\nkind = \"crash\"\nat = 3\nnodes = 100\nrestart_at = 9\n";
+        let plan = plan(text, 10, 3);
+        assert_eq!(plan.late, 6..10);
+        for late in 6..10 {
+            assert_eq!(plan.first_start[late], Duration::from_secs(12));
+            assert!(matches!(plan.bootstrap[late][..], [Host(0..6)]));
+            let starts = plan
+                .actions
+                .iter()
+                .filter(|(_, action)| matches!(action, Action::Start(host) if host.0 == late as u32));
+            assert_eq!(starts.count(), 1);
+        }
+    }
 }

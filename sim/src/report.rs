@@ -31,6 +31,9 @@ pub struct Report {
     pub audio: Audio,
     /// Connections.
     pub connections: Connections,
+    /// Nodes that came when the mesh was up.
+    #[serde(default)]
+    pub joins: Joins,
     /// Bytes that a node sent, over the nodes.
     pub bytes_sent: Percentiles,
     /// Once a second.
@@ -92,6 +95,28 @@ pub struct Connections {
     pub refused: u64,
     /// How many nodes have how many peers at the end.
     pub degree_histogram: Vec<Bin>,
+    /// Connections of a node at the end, over the nodes.
+    #[serde(default)]
+    pub of_a_node: Percentiles,
+    /// Connections at the end in all, each counted at both ends.
+    #[serde(default)]
+    pub total: u64,
+    /// From a crash to `PeerDisconnected`, at each who was connected.
+    #[serde(default)]
+    pub noticed_ms: Percentiles,
+}
+
+/// Nodes that came when the mesh was up.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Joins {
+    /// How many.
+    pub nodes: u64,
+    /// From the start to half of `max_peers`, or all others, over those who have got there.
+    pub peered_ms: Percentiles,
+    /// Peers that a search has found, over the searches.
+    pub found: Percentiles,
+    /// Part of the mesh that each has heard of at the end.
+    pub heard: Percentiles,
 }
 
 /// Part of a histogram.
@@ -108,6 +133,9 @@ pub struct Bin {
 pub struct Percentiles {
     /// How many there were.
     pub count: u64,
+    /// Their sum, divided by how many they are.
+    #[serde(default)]
+    pub mean: f64,
     /// The middle one.
     pub p50: f64,
     /// 95 of 100 are at most this.
@@ -137,6 +165,9 @@ pub struct Sample {
     pub degree_max: u64,
     /// Bytes sent so far, by all.
     pub bytes_sent: u64,
+    /// Part of the mesh that a node which came late has heard of, on average.
+    #[serde(default)]
+    pub heard_mean: f64,
 }
 
 /// A time in which something was wrong.
@@ -171,7 +202,8 @@ impl Percentiles {
             let index = (part * values.len() as f64).ceil() as usize;
             values.get(index.max(1) - 1).copied().unwrap_or_default()
         };
-        Self { count: values.len() as u64, p50: at(0.50), p95: at(0.95), p99: at(0.99), max: at(1.0) }
+        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+        Self { count: values.len() as u64, mean, p50: at(0.50), p95: at(0.95), p99: at(0.99), max: at(1.0) }
     }
 }
 

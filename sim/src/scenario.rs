@@ -1,11 +1,13 @@
 //! What happens in a run, as a file says it.
 
+mod load;
+
 use std::ops::Range;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+
+pub use self::load::{BUILTIN, ScenarioError};
 
 /// A scenario. Every field has a default; see `sim/README.md` for how to write one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +21,8 @@ pub struct Scenario {
     pub node: NodeSetup,
     /// Who knows whom at the start.
     pub topology: Topology,
+    /// Nodes that come when the mesh is up.
+    pub join: Join,
     /// What the network is like.
     pub link: Link,
     /// Pub/sub traffic.
@@ -63,6 +67,8 @@ pub struct NodeSetup {
     pub max_audio_streams: usize,
     /// As in the node's configuration.
     pub kad: bool,
+    /// Whether all nodes have the key of one private mesh.
+    pub private: bool,
     /// Over how many seconds the nodes start, one after the other.
     pub start_within: f64,
     /// Messages and audio frames that may wait for an application.
@@ -71,7 +77,7 @@ pub struct NodeSetup {
 
 impl Default for NodeSetup {
     fn default() -> Self {
-        Self { max_peers: 8, max_audio_streams: 10, kad: true, start_within: 2.0, event_queue: 1024 }
+        Self { max_peers: 8, max_audio_streams: 10, kad: true, private: false, start_within: 2.0, event_queue: 1024 }
     }
 }
 
@@ -88,6 +94,26 @@ pub struct Topology {
 impl Default for Topology {
     fn default() -> Self {
         Self { bootstrap: 2, lan: false }
+    }
+}
+
+/// Nodes that come when the mesh is up: the last ones of the run's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Join {
+    /// How many.
+    pub nodes: usize,
+    /// When, in seconds.
+    pub at: f64,
+    /// How many of the others each of them knows, chosen by the seed.
+    pub bootstrap: usize,
+    /// After how many seconds their applications look for peers again; 0: they look once.
+    pub discover_every: f64,
+}
+
+impl Default for Join {
+    fn default() -> Self {
+        Self { nodes: 0, at: 20.0, bootstrap: 1, discover_every: 0.0 }
     }
 }
 
@@ -177,12 +203,16 @@ pub struct Hostile {
     pub flood: usize,
     /// Members that ask everyone for streams, again and again.
     pub stream_flood: usize,
+    /// Nodes, each somebody else, that connect to one honest node alone, again and again.
+    pub sybils: usize,
+    /// The number of that node, from 0; if left out, the last that is there from the start.
+    pub victim: Option<u32>,
 }
 
 impl Hostile {
     /// Of all kinds together.
     pub fn count(&self) -> usize {
-        self.garbage + self.dial_storm + self.flood + self.stream_flood
+        self.garbage + self.dial_storm + self.flood + self.stream_flood + self.sybils
     }
 }
 
@@ -215,6 +245,9 @@ pub enum Fault {
         /// When they start again with the same identity, if they do.
         #[serde(default)]
         restart_at: Option<f64>,
+        /// Whether they have another address then.
+        #[serde(default)]
+        moves: bool,
     },
     /// Nodes say goodbye, and perhaps come back.
     Leave {
@@ -225,6 +258,9 @@ pub enum Fault {
         /// When they start again with the same identity, if they do.
         #[serde(default)]
         restart_at: Option<f64>,
+        /// Whether they have another address then.
+        #[serde(default)]
+        moves: bool,
     },
     /// Nothing that some nodes send arrives for a while; then all of it does.
     Stall {
@@ -274,133 +310,18 @@ pub struct Expect {
     pub heal_within: f64,
     /// How long a message may take to reach everybody who is connected in calm times, in seconds.
     pub deliver_within: f64,
+    /// How long a node of `join` may take to be connected to half of `max_peers`, in seconds.
+    pub join_within: f64,
 }
 
 impl Default for Expect {
     fn default() -> Self {
-        Self { heal_within: 30.0, deliver_within: 5.0 }
+        Self { heal_within: 30.0, deliver_within: 5.0, join_within: 10.0 }
     }
 }
 
 fn half() -> f64 {
     0.5
-}
-
-/// Why a file is not a scenario.
-#[derive(Debug, Error)]
-pub enum ScenarioError {
-    /// It cannot be read.
-    #[error("{file}: {error}")]
-    Unreadable {
-        /// The file.
-        file: String,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// It is not TOML, or a field is unknown or of the wrong type.
-    #[error("{file}:{line}: {message}")]
-    Syntax {
-        /// The file.
-        file: String,
-        /// Counted from 1.
-        line: usize,
-        /// What was expected.
-        message: String,
-    },
-    /// A value is out of range.
-    #[error("{file}:{line}: {field} = {value}: expected {expected}")]
-    Range {
-        /// The file.
-        file: String,
-        /// Counted from 1; of the field's name, or 1.
-        line: usize,
-        /// The field.
-        field: String,
-        /// Its value.
-        value: String,
-        /// What was expected.
-        expected: String,
-    },
-}
-
-impl Scenario {
-    /// Reads a file, or the built-in scenario of that name.
-    ///
-    /// # Errors
-    /// [`ScenarioError`], with the file, the line, and what was expected.
-    pub fn load(name: &str) -> Result<Self, ScenarioError> {
-        let builtin = BUILTIN.iter().find(|(builtin, _)| *builtin == name);
-        if let Some((name, text)) = builtin {
-            return Self::parse(&format!("sim/scenarios/{name}.toml"), text);
-        }
-        let text = std::fs::read_to_string(Path::new(name)).map_err(|error| ScenarioError::Unreadable {
-            file: name.to_owned(),
-            error: match error.kind() {
-                std::io::ErrorKind::NotFound => {
-                    let names: Vec<_> = BUILTIN.iter().map(|(name, _)| *name).collect();
-                    std::io::Error::other(format!("no such file, and no scenario of the built-in {}", names.join(", ")))
-                }
-                _ => error,
-            },
-        })?;
-        Self::parse(name, &text)
-    }
-
-    /// Reads a scenario from text; `file` is for errors.
-    ///
-    /// # Errors
-    /// [`ScenarioError`], with the file, the line, and what was expected.
-    pub fn parse(file: &str, text: &str) -> Result<Self, ScenarioError> {
-        let scenario: Self = toml::from_str(text).map_err(|error| ScenarioError::Syntax {
-            file: file.to_owned(),
-            line: error.span().map_or(1, |span| line_of(text, span)),
-            message: error.message().to_owned(),
-        })?;
-        scenario.check(file, text)?;
-        Ok(scenario)
-    }
-
-    fn check(&self, file: &str, text: &str) -> Result<(), ScenarioError> {
-        let check = |field: &str, ok: bool, value: String, expected: &str| match ok {
-            true => Ok(()),
-            false => Err(ScenarioError::Range {
-                file: file.to_owned(),
-                line: line_of_field(text, field),
-                field: field.to_owned(),
-                value,
-                expected: expected.to_owned(),
-            }),
-        };
-        let end = self.seconds.0;
-        check("seconds", end > 0.0 && end <= 86_400.0, end.to_string(), "more than 0 and at most 86400")?;
-        let NodeSetup { max_peers, event_queue, start_within, .. } = self.node;
-        check("node.max_peers", (1..=10_000).contains(&max_peers), max_peers.to_string(), "1 to 10000")?;
-        check("node.event_queue", (1..=1_000_000).contains(&event_queue), event_queue.to_string(), "1 to 1000000")?;
-        let starts = (0.0..=end).contains(&start_within);
-        check("node.start_within", starts, start_within.to_string(), "0 to the scenario's seconds")?;
-        let Link { latency_min_ms: low, latency_max_ms: high, jitter_ms, .. } = self.link;
-        check("link.latency_min_ms", low >= 0.0 && low <= high, low.to_string(), "0 to latency_max_ms")?;
-        check("link.latency_max_ms", high <= 60_000.0, high.to_string(), "at most 60000")?;
-        check("link.jitter_ms", (0.0..=60_000.0).contains(&jitter_ms), jitter_ms.to_string(), "0 to 60000")?;
-        let Publish { topics, bytes, .. } = self.publish;
-        check("publish.topics", (1..=100).contains(&topics), topics.to_string(), "1 to 100")?;
-        check("publish.bytes", (16..=65_536).contains(&bytes), bytes.to_string(), "16 to 65536")?;
-        let Calls { frame_ms, frame_bytes, seconds, .. } = self.calls;
-        check("calls.frame_ms", (1..=1000).contains(&frame_ms), frame_ms.to_string(), "1 to 1000")?;
-        check("calls.frame_bytes", (16..=65_536).contains(&frame_bytes), frame_bytes.to_string(), "16 to 65536")?;
-        check(
-            "calls.seconds",
-            seconds > 0.0 && seconds <= end,
-            seconds.to_string(),
-            "more than 0, within the scenario",
-        )?;
-        for fault in &self.faults {
-            let Range { start, end: stop } = fault.span();
-            let ok = start >= 0.0 && start <= stop && stop <= end;
-            check("faults", ok, format!("{start} to {stop}"), "a begin before its end, within the scenario's seconds")?;
-        }
-        Ok(())
-    }
 }
 
 impl Fault {
@@ -414,30 +335,14 @@ impl Fault {
             Self::Crash { at, restart_at, .. } | Self::Leave { at, restart_at, .. } => at..restart_at.unwrap_or(at),
         }
     }
-}
 
-fn line_of(text: &str, span: Range<usize>) -> usize {
-    text[..span.start.min(text.len())].matches('\n').count() + 1
-}
+    /// Whether nodes come back with another address.
+    fn moves(&self) -> bool {
+        matches!(self, Self::Crash { moves: true, .. } | Self::Leave { moves: true, .. })
+    }
 
-/// Where a field's own name is set, the closest that can be said once the text is parsed.
-fn line_of_field(text: &str, field: &str) -> usize {
-    let name = field.rsplit('.').next().unwrap_or(field);
-    let is_set = |line: &str| {
-        let line = line.trim_start().trim_start_matches('[');
-        line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with(['=', ']']))
-    };
-    text.lines().position(is_set).map_or(1, |line| line + 1)
+    /// Whether nodes come back.
+    fn restarts(&self) -> bool {
+        matches!(self, Self::Crash { restart_at: Some(_), .. } | Self::Leave { restart_at: Some(_), .. })
+    }
 }
-
-/// Name and text of the scenarios that come with the tool.
-pub const BUILTIN: [(&str, &str); 8] = [
-    ("quiet", include_str!("../scenarios/quiet.toml")),
-    ("calls", include_str!("../scenarios/calls.toml")),
-    ("churn", include_str!("../scenarios/churn.toml")),
-    ("partition", include_str!("../scenarios/partition.toml")),
-    ("slow_consumers", include_str!("../scenarios/slow_consumers.toml")),
-    ("hostile", include_str!("../scenarios/hostile.toml")),
-    ("lan", include_str!("../scenarios/lan.toml")),
-    ("chaos", include_str!("../scenarios/chaos.toml")),
-];

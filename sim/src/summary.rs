@@ -5,15 +5,16 @@ use std::time::Duration;
 use avi_p2p::Stats;
 
 use crate::ledger::Ledger;
-use crate::network::{Host, Network};
+use crate::network::{Group, Host, Network};
 use crate::plan::Plan;
-use crate::report::{Audio, Connections, Messages, Percentiles, Report, Sample, Violation, histogram};
+use crate::report::{Audio, Connections, Joins, Messages, Percentiles, Report, Sample, Violation, histogram};
 
 const BINS: usize = 40;
 
 /// How the run stands.
 pub fn sample(ledger: &Ledger, plan: &Plan, network: &dyn Network, now: Duration) -> Sample {
-    let up: Vec<_> = ledger.hosts.values().filter(|record| record.up_since.is_some()).collect();
+    let members = ledger.hosts.range(..Host(plan.nodes as u32)).map(|(_, record)| record);
+    let up: Vec<_> = members.filter(|record| record.up_since.is_some()).collect();
     let degrees: Vec<_> = up.iter().map(|record| record.peers.len()).collect();
     Sample {
         at: now.as_secs_f64(),
@@ -24,6 +25,24 @@ pub fn sample(ledger: &Ledger, plan: &Plan, network: &dyn Network, now: Duration
         degree_mean: degrees.iter().sum::<usize>() as f64 / degrees.len().max(1) as f64,
         degree_max: degrees.iter().max().copied().unwrap_or_default() as u64,
         bytes_sent: network.bytes_sent().iter().sum(),
+        heard_mean: Percentiles::of(heard(ledger, plan)).mean,
+    }
+}
+
+/// Which part of the others each node that came late has heard of.
+fn heard(ledger: &Ledger, plan: &Plan) -> Vec<f64> {
+    let others = plan.nodes.saturating_sub(1).max(1) as f64;
+    ledger.joins.values().map(|join| join.heard.len() as f64 / others).collect()
+}
+
+fn joins(ledger: &Ledger, plan: &Plan) -> Joins {
+    let joins = ledger.joins.values();
+    let peered = joins.clone().filter_map(|join| join.peered_after).map(|after| after.as_secs_f64() * 1000.0);
+    Joins {
+        nodes: joins.len() as u64,
+        peered_ms: Percentiles::of(peered.collect()),
+        found: Percentiles::of(joins.flat_map(|join| join.found.iter().copied()).collect()),
+        heard: Percentiles::of(heard(ledger, plan)),
     }
 }
 
@@ -34,13 +53,12 @@ fn possible(ledger: &Ledger, plan: &Plan) -> u64 {
 
 /// The figures of a whole run.
 pub fn of(ledger: &Ledger, plan: &Plan, network: &dyn Network) -> Report {
-    let degrees: Vec<f64> = (0..plan.honest as u32)
-        .filter_map(|host| ledger.hosts.get(&Host(host)))
-        .filter(|record| record.up_since.is_some())
-        .map(|record| record.peers.len() as f64)
-        .collect();
+    let honest = ledger.hosts.range(..Host(plan.honest as u32)).map(|(_, record)| record);
+    let up: Vec<_> = honest.filter(|record| record.up_since.is_some()).collect();
+    let degrees: Vec<f64> = up.iter().map(|record| record.peers.len() as f64).collect();
+    let open = |stats: &Stats| stats.connections_opened.saturating_sub(stats.connections_closed);
+    let connections = up.iter().map(|record| open(&record.stats) as f64);
     let sum = |figure: fn(&Stats) -> u64| ledger.hosts.values().map(|record| figure(&record.stats)).sum();
-    let bytes = network.bytes_sent().into_iter().take(plan.honest).map(|bytes| bytes as f64);
     Report {
         trace: ledger.digest(),
         messages: Messages {
@@ -67,11 +85,23 @@ pub fn of(ledger: &Ledger, plan: &Plan, network: &dyn Network) -> Report {
             dials_failed: sum(|stats| stats.dials_failed),
             refused: sum(|stats| stats.inbound_refused),
             degree_histogram: histogram(&degrees, plan_bins(&degrees)),
+            of_a_node: Percentiles::of(connections.collect()),
+            total: up.iter().map(|record| open(&record.stats)).sum(),
+            noticed_ms: Percentiles::of(ledger.noticed_ms.clone()),
         },
-        bytes_sent: Percentiles::of(bytes.collect()),
+        joins: joins(ledger, plan),
+        bytes_sent: Percentiles::of(bytes_sent(plan, network)),
         violation: ledger.violation.clone(),
         ..Report::default()
     }
+}
+
+/// By each honest node, wherever it was.
+fn bytes_sent(plan: &Plan, network: &dyn Network) -> Vec<f64> {
+    let sent = network.bytes_sent();
+    let by = |machine: &Host| sent.get(machine.0 as usize).copied().unwrap_or_default();
+    let machines = |host| plan.machines(&Group::from([Host(host)]));
+    (0..plan.honest as u32).map(|host| machines(host).iter().map(by).sum::<u64>() as f64).collect()
 }
 
 /// One for each number of peers.

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use avi_p2p::{AviP2pConfig, Identity, Limits};
+use avi_p2p::{AviP2pConfig, Identity, Limits, NetworkKey};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::app::{self, Order, Reading, Setup};
 use crate::audit::{self, Check};
 use crate::interpose;
-use crate::ledger::Shared;
+use crate::ledger::{Rules, Shared};
 use crate::network::{CutId, Host, Network, PORT};
 use crate::plan::{Action, Plan};
 use crate::platform::{SimPlatform, Tasks};
@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) ledger: Shared,
     network: Arc<dyn Network>,
     running: BTreeMap<Host, Running>,
+    /// Where those that have moved start.
+    homes: BTreeMap<Host, Host>,
     generations: BTreeMap<Host, u32>,
     cuts: BTreeMap<usize, Vec<CutId>>,
     pub(crate) timeline: Vec<Sample>,
@@ -37,6 +39,7 @@ pub(crate) struct World {
 }
 
 struct Running {
+    machine: Host,
     orders: UnboundedSender<Order>,
     tasks: Tasks,
 }
@@ -44,13 +47,20 @@ struct Running {
 impl World {
     /// A world at its beginning.
     pub(crate) fn new(scenario: Scenario, plan: Plan, seed: u64, network: Arc<dyn Network>) -> Self {
-        let node = &scenario.node;
-        let is_calm = plan.troubles.is_empty() && plan.honest == plan.hosts;
-        let ledger = Shared::new(plan.honest, is_calm, node.max_peers, node.max_audio_streams);
+        let Scenario { node, hostile, .. } = &scenario;
+        let ledger = Shared::new(Rules {
+            honest: plan.honest,
+            is_calm: plan.troubles.is_empty(),
+            bans_nobody: hostile.flood + hostile.stream_flood + hostile.sybils == 0,
+            max_peers: node.max_peers,
+            max_audio_streams: node.max_audio_streams,
+            enough_peers: (node.max_peers / 2).max(1).min(plan.honest.saturating_sub(1)),
+        });
         Self {
             ledger,
             network,
             running: BTreeMap::new(),
+            homes: BTreeMap::new(),
             generations: BTreeMap::new(),
             cuts: BTreeMap::new(),
             timeline: Vec::new(),
@@ -99,15 +109,17 @@ impl World {
             }
             Action::Crash(host) => {
                 if let Some(running) = self.running.remove(&host) {
-                    self.network.power(host, false);
+                    self.network.power(running.machine, false);
                     running.tasks.end();
-                    self.ledger.lock().on_leave(host);
+                    self.ledger.lock().on_crash(host);
                 }
             }
+            Action::Move { node, to } => drop(self.homes.insert(node, to)),
+            Action::Discover(host) => self.order(host, Order::Discover),
             Action::Publish { node, topic, message } => self.order(node, Order::Publish { topic, message }),
             Action::Call { node, call } => self.order(node, Order::Call { call }),
             Action::Cut { trouble, from, to, mode } => {
-                let cut = self.network.cut(&from, &to, mode);
+                let cut = self.network.cut(&self.plan.machines(&from), &self.plan.machines(&to), mode);
                 self.cuts.entry(trouble).or_default().push(cut);
             }
             Action::Heal { trouble } => {
@@ -126,13 +138,18 @@ impl World {
         }
         let generation = self.generations.entry(host).or_default();
         *generation += 1;
-        self.network.power(host, true);
+        let machine = self.homes.get(&host).copied().unwrap_or(host);
+        self.network.power(machine, true);
+        if self.plan.late.contains(&host.0) {
+            self.ledger.lock().on_join(host);
+        }
         let tasks = Tasks::default();
         let (orders, inbox) = unbounded_channel();
         let setup = Setup {
             host,
+            machine,
             generation: *generation,
-            config: self.config(host),
+            config: self.config(host, machine),
             reading: self.reading(host),
             topics: self.scenario.publish.topics,
             message_bytes: self.scenario.publish.bytes,
@@ -141,28 +158,30 @@ impl World {
             seed: self.seed,
             lan: self.scenario.topology.lan.then(|| self.network.clone()),
         };
-        let (transport, ledger) = (self.network.transport(host), self.ledger.clone());
-        self.running.insert(host, Running { orders, tasks: tasks.clone() });
+        let (transport, ledger) = (self.network.transport(machine), self.ledger.clone());
+        self.running.insert(host, Running { machine, orders, tasks: tasks.clone() });
         let software = move || {
             let platform = SimPlatform::new(transport, tasks.clone());
             tasks.spawn(app::run(setup, platform, inbox, ledger));
         };
-        self.network.launch(host, Box::new(software));
+        self.network.launch(machine, Box::new(software));
     }
 
-    fn config(&self, host: Host) -> AviP2pConfig {
+    fn config(&self, host: Host, machine: Host) -> AviP2pConfig {
         let node = &self.scenario.node;
         let bootstrap = self.plan.bootstrap.get(host.0 as usize).into_iter().flatten();
         AviP2pConfig {
             node_name: format!("node-{}", host.0),
-            listen_ips: vec![host.ip()],
+            listen_ips: vec![machine.ip()],
             listen_port: PORT,
             bootstrap_peers: bootstrap.map(|host| host.multiaddr()).collect(),
             enable_mdns: self.scenario.topology.lan,
-            enable_kad: node.kad,
+            // A sybil is after the victim alone.
+            enable_kad: node.kad && !self.plan.sybils.contains(&host.0),
+            network_key: node.private.then(|| NetworkKey::from_bytes(secret(self.seed, "network key", Host(0)))),
             max_peers: node.max_peers,
             max_audio_streams: node.max_audio_streams,
-            identity: Identity::Bytes(secret(self.seed, host)),
+            identity: Identity::Bytes(secret(self.seed, "identity", host)),
             limits: Limits {
                 event_messages: node.event_queue,
                 event_audio_frames: node.event_queue,
@@ -192,9 +211,8 @@ impl World {
         for (index, host) in members.map(Host).enumerate() {
             self.order(host, if index < flood { Order::Flood } else { Order::FloodStreams });
         }
-        let outsiders = self.plan.nodes as u32..self.plan.hosts as u32;
         let targets: Vec<_> = (0..self.plan.honest as u32).map(Host).collect();
-        for (index, host) in outsiders.map(Host).enumerate() {
+        for (index, host) in self.plan.outsiders.clone().map(Host).enumerate() {
             let transport = self.network.transport(host);
             let seed = self.seed ^ u64::from(host.0);
             let (is_garbage, targets) = (index < self.scenario.hostile.garbage, targets.clone());
@@ -243,9 +261,10 @@ impl World {
 }
 
 /// The same secret for a host in every run of a seed, whatever happens in it.
-fn secret(seed: u64, host: Host) -> [u8; 32] {
+fn secret(seed: u64, what: &str, host: Host) -> [u8; 32] {
     let mut digest = Sha256::new();
-    digest.update(b"avi-sim identity");
+    digest.update(b"avi-sim ");
+    digest.update(what);
     digest.update(seed.to_le_bytes());
     digest.update(host.0.to_le_bytes());
     digest.finalize().into()

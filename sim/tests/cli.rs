@@ -107,6 +107,22 @@ fn a_bad_scenario_file_is_refused_with_its_line() {
 }
 
 #[test]
+fn what_a_scenario_cannot_mean_is_refused() {
+    let refused = |name: &str, text: &str, why: &str| refuses(&["run", &file(name, text)], &[why]);
+    let crash = "[[faults]]\nkind = \"crash\"\nat = 3\nnodes = 1\nmoves = true\n";
+    refused("moves.toml", crash, "moves.toml:5: moves = true: expected false, or a restart_at beside it");
+    let late = "[[faults]]\nkind = \"crash\"\nat = 3\nnodes = 1\n[join]\nnodes = 1\nat = 31\n";
+    refused("late.toml", late, "late.toml:7: join.at = 31: expected 0 to the scenario's seconds");
+    refused("often.toml", "[join]\ndiscover_every = 0.5\n", "join.discover_every = 0.5: expected 0, or 1 to 86400");
+    refused(
+        "never.toml",
+        "[expect]\njoin_within = nan\n",
+        "never.toml:2: expect.join_within = NaN: expected 0 to 86400",
+    );
+    refused("many.toml", "[hostile]\nsybils = 10001\n", "many.toml:2: hostile.sybils = 10001: expected at most 10000");
+}
+
+#[test]
 fn a_length_that_does_not_fit_the_scenario_is_refused() {
     refuses(&["run", "quiet", "--seconds", "0"], &["--seconds 0", "more than 0"]);
     refuses(&["run", "quiet", "--seconds", "-3"], &["--seconds -3", "more than 0"]);

@@ -23,11 +23,12 @@ pub(super) struct Plot {
 type Draw = fn(&Report) -> Result<Option<Plot>, DrawError>;
 
 /// Every plot, with its title. Nothing to show is no plot.
-pub(super) const ALL: [(&str, Draw); 6] = [
+pub(super) const ALL: [(&str, Draw); 7] = [
     ("Message latency", latency),
     ("Delivery over time", delivery),
     ("Peers of a node over time", degree),
     ("Peers of a node at the end", degrees),
+    ("Part of the mesh that a node which came late has heard of", heard),
     ("Bytes that a node sends in a second, on average", traffic),
     ("What went wrong on purpose", faults),
 ];
@@ -91,6 +92,15 @@ fn degree(report: &Report) -> Result<Option<Plot>, DrawError> {
     let most = samples.iter().map(|sample| (sample.at, sample.degree_max as f64)).collect();
     let mean = samples.iter().map(|sample| (sample.at, sample.degree_mean)).collect();
     lines(report, "peers", &[(ORANGE, "most", most), (BLUE, "mean", mean)])
+}
+
+fn heard(report: &Report) -> Result<Option<Plot>, DrawError> {
+    if report.joins.nodes == 0 {
+        return Ok(None);
+    }
+    let samples = thinned(&report.timeline);
+    let parts = samples.iter().map(|sample| (sample.at, sample.heard_mean * 100.0)).collect();
+    lines(report, "percent", &[(BLUE, "mean", parts)])
 }
 
 fn traffic(report: &Report) -> Result<Option<Plot>, DrawError> {

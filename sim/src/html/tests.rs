@@ -1,7 +1,7 @@
 //! Does the page hold what a report says, whatever the report says?
 
 use super::*;
-use crate::report::{Audio, Connections, Messages, Sample, Span, histogram};
+use crate::report::{Audio, Connections, Joins, Messages, Sample, Span, histogram};
 
 fn plausible() -> Report {
     let latencies: Vec<f64> = (1..4000_u32)
@@ -21,6 +21,7 @@ fn plausible() -> Report {
             up,
             degree_mean: (second as f64 * 1.5).min(10.4),
             degree_max: (second * 2).min(16),
+            heard_mean: second.saturating_sub(30) as f64 / 40.0,
             bytes_sent: second * 95_000 + if second > 35 { 700_000 } else { 0 },
         }
     };
@@ -51,6 +52,7 @@ fn plausible() -> Report {
             degree_histogram: histogram(&degrees, 16),
             ..Connections::default()
         },
+        joins: Joins { nodes: 1, heard: Percentiles::of(vec![0.75]), ..Joins::default() },
         bytes_sent: Percentiles::of(vec![118_000.0, 120_500.0, 131_000.0]),
         timeline: (0..=60).map(sample).collect(),
         troubles: vec![

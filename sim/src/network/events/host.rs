@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncWrite};
 use futures::stream::BoxStream;
 
-use super::{Backlog, Events, FIRST_EPHEMERAL, PipeId, WINDOW_BYTES, What};
+use super::{Backlog, Events, FIRST_EPHEMERAL, Pipe, PipeId, WINDOW_BYTES, What};
 use crate::network::{Host, PORT};
 
 pub(super) struct HostTransport {
@@ -177,6 +177,16 @@ impl AsyncWrite for Duplex {
 impl Drop for Duplex {
     fn drop(&mut self) {
         let mut state = self.events.lock();
+        let is_forgotten = |id| state.pipes.get(&id).is_some_and(|pipe: &Pipe| pipe.is_forgotten);
+        match (is_forgotten(self.read), is_forgotten(self.write)) {
+            // The other end writes on, and does not know that nobody reads.
+            (true, false) => return,
+            (_, true) => {
+                state.pipes.remove(&self.write);
+                return drop(state.pipes.remove(&self.read));
+            }
+            (false, false) => {}
+        }
         let read = state.pipes.remove(&self.read);
         let write = state.pipes.get(&self.write);
         // Without a goodbye, or with data unread, the other end sees a reset, behind what was sent before.

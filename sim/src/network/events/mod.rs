@@ -93,6 +93,8 @@ struct Pipe {
     outstanding_bytes: usize,
     ended: bool,
     reset: bool,
+    /// The reader's host has lost power since: it remembers nothing of this.
+    is_forgotten: bool,
     is_finished: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -270,7 +272,7 @@ impl State {
     }
 
     fn on_data(&mut self, id: PipeId, bytes: Bytes, aftermath: &mut Aftermath) {
-        match self.pipes.get_mut(&id) {
+        match self.pipes.get_mut(&id).filter(|pipe| !pipe.is_forgotten) {
             Some(pipe) if !pipe.reset => {
                 pipe.unread.push_back(bytes);
                 aftermath.wakers.extend(pipe.reader.take());
@@ -344,6 +346,7 @@ impl Pipe {
             outstanding_bytes: 0,
             ended: false,
             reset: false,
+            is_forgotten: false,
             is_finished: false,
             reader: None,
             writer: None,
@@ -383,9 +386,14 @@ impl Network for Events {
         let Some(machine) = state.hosts.get_mut(host.0 as usize) else { return };
         machine.is_on = on;
         let forgotten = std::mem::take(&mut machine.listeners);
-        state.pipes.retain(|_, pipe| pipe.to != host);
-        // Its ends of connections will be dropped, and have nothing more to say.
-        state.pipes.values_mut().filter(|pipe| pipe.from == host).for_each(|pipe| pipe.is_finished = true);
+        // Its ends of connections will be dropped, and have nothing more to say. The other ends do not know.
+        for pipe in state.pipes.values_mut() {
+            pipe.is_finished |= pipe.from == host;
+            if pipe.to == host {
+                pipe.is_forgotten = true;
+                pipe.unread.clear();
+            }
+        }
         drop(state);
         drop(forgotten);
     }

@@ -1,0 +1,174 @@
+//! Is a file a scenario? Reads it, and says where it is not.
+
+use std::ops::Range;
+use std::path::Path;
+
+use thiserror::Error;
+
+use super::{Calls, Expect, Join, Link, NodeSetup, Publish, Scenario};
+
+/// Why a file is not a scenario.
+#[derive(Debug, Error)]
+pub enum ScenarioError {
+    /// It cannot be read.
+    #[error("{file}: {error}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It is not TOML, or a field is unknown or of the wrong type.
+    #[error("{file}:{line}: {message}")]
+    Syntax {
+        /// The file.
+        file: String,
+        /// Counted from 1.
+        line: usize,
+        /// What was expected.
+        message: String,
+    },
+    /// A value is out of range.
+    #[error("{file}:{line}: {field} = {value}: expected {expected}")]
+    Range {
+        /// The file.
+        file: String,
+        /// Counted from 1; of the field's name, or 1.
+        line: usize,
+        /// The field.
+        field: String,
+        /// Its value.
+        value: String,
+        /// What was expected.
+        expected: String,
+    },
+}
+
+impl Scenario {
+    /// Reads a file, or the built-in scenario of that name.
+    ///
+    /// # Errors
+    /// [`ScenarioError`], with the file, the line, and what was expected.
+    pub fn load(name: &str) -> Result<Self, ScenarioError> {
+        let builtin = BUILTIN.iter().find(|(builtin, _)| *builtin == name);
+        if let Some((name, text)) = builtin {
+            return Self::parse(&format!("sim/scenarios/{name}.toml"), text);
+        }
+        let text = std::fs::read_to_string(Path::new(name)).map_err(|error| ScenarioError::Unreadable {
+            file: name.to_owned(),
+            error: match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    let names: Vec<_> = BUILTIN.iter().map(|(name, _)| *name).collect();
+                    std::io::Error::other(format!("no such file, and no scenario of the built-in {}", names.join(", ")))
+                }
+                _ => error,
+            },
+        })?;
+        Self::parse(name, &text)
+    }
+
+    /// Reads a scenario from text; `file` is for errors.
+    ///
+    /// # Errors
+    /// [`ScenarioError`], with the file, the line, and what was expected.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self = toml::from_str(text).map_err(|error| ScenarioError::Syntax {
+            file: file.to_owned(),
+            line: error.span().map_or(1, |span| line_of(text, span)),
+            message: error.message().to_owned(),
+        })?;
+        scenario.check(file, text)?;
+        Ok(scenario)
+    }
+
+    fn check(&self, file: &str, text: &str) -> Result<(), ScenarioError> {
+        let check = |field: &str, ok: bool, value: String, expected: &str| match ok {
+            true => Ok(()),
+            false => Err(ScenarioError::Range {
+                file: file.to_owned(),
+                line: line_of_field(text, field),
+                field: field.to_owned(),
+                value,
+                expected: expected.to_owned(),
+            }),
+        };
+        let end = self.seconds.0;
+        check("seconds", end > 0.0 && end <= 86_400.0, end.to_string(), "more than 0 and at most 86400")?;
+        let NodeSetup { max_peers, event_queue, start_within, .. } = self.node;
+        check("node.max_peers", (1..=10_000).contains(&max_peers), max_peers.to_string(), "1 to 10000")?;
+        check("node.event_queue", (1..=1_000_000).contains(&event_queue), event_queue.to_string(), "1 to 1000000")?;
+        let starts = (0.0..=end).contains(&start_within);
+        check("node.start_within", starts, start_within.to_string(), "0 to the scenario's seconds")?;
+        let Link { latency_min_ms: low, latency_max_ms: high, jitter_ms, .. } = self.link;
+        check("link.latency_min_ms", low >= 0.0 && low <= high, low.to_string(), "0 to latency_max_ms")?;
+        check("link.latency_max_ms", high <= 60_000.0, high.to_string(), "at most 60000")?;
+        check("link.jitter_ms", (0.0..=60_000.0).contains(&jitter_ms), jitter_ms.to_string(), "0 to 60000")?;
+        let Publish { topics, bytes, .. } = self.publish;
+        check("publish.topics", (1..=100).contains(&topics), topics.to_string(), "1 to 100")?;
+        check("publish.bytes", (16..=65_536).contains(&bytes), bytes.to_string(), "16 to 65536")?;
+        let Calls { frame_ms, frame_bytes, seconds, .. } = self.calls;
+        check("calls.frame_ms", (1..=1000).contains(&frame_ms), frame_ms.to_string(), "1 to 1000")?;
+        check("calls.frame_bytes", (16..=65_536).contains(&frame_bytes), frame_bytes.to_string(), "16 to 65536")?;
+        check(
+            "calls.seconds",
+            seconds > 0.0 && seconds <= end,
+            seconds.to_string(),
+            "more than 0, within the scenario",
+        )?;
+        let Join { nodes, at, discover_every, .. } = self.join;
+        let is_within = nodes == 0 || (0.0..=end).contains(&at);
+        check("join.at", is_within, at.to_string(), "0 to the scenario's seconds")?;
+        let ok = discover_every == 0.0 || (1.0..=86_400.0).contains(&discover_every);
+        check("join.discover_every", ok, discover_every.to_string(), "0, or 1 to 86400")?;
+        let Expect { heal_within, deliver_within, join_within } = self.expect;
+        for (field, value) in [
+            ("expect.heal_within", heal_within),
+            ("expect.deliver_within", deliver_within),
+            ("expect.join_within", join_within),
+        ] {
+            check(field, (0.0..=86_400.0).contains(&value), value.to_string(), "0 to 86400")?;
+        }
+        let sybils = self.hostile.sybils;
+        check("hostile.sybils", sybils <= 10_000, sybils.to_string(), "at most 10000")?;
+        for fault in &self.faults {
+            let moves_at_all = !fault.moves() || fault.restarts();
+            check("moves", moves_at_all, "true".to_owned(), "false, or a restart_at beside it")?;
+            let Range { start, end: stop } = fault.span();
+            let ok = start >= 0.0 && start <= stop && stop <= end;
+            check("faults", ok, format!("{start} to {stop}"), "a begin before its end, within the scenario's seconds")?;
+        }
+        Ok(())
+    }
+}
+
+fn line_of(text: &str, span: Range<usize>) -> usize {
+    text[..span.start.min(text.len())].matches('\n').count() + 1
+}
+
+/// Where a field's own name is set, the closest that can be said once the text is parsed.
+fn line_of_field(text: &str, field: &str) -> usize {
+    let (section, name) = field.rsplit_once('.').unwrap_or(("", field));
+    let header = format!("[{section}]");
+    let begin = text.lines().position(|line| line.trim() == header).unwrap_or_default();
+    let is_set = |line: &str| {
+        let line = line.trim_start().trim_start_matches('[');
+        line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with(['=', ']']))
+    };
+    text.lines().skip(begin).position(is_set).map_or(1, |line| begin + line + 1)
+}
+
+/// Name and text of the scenarios that come with the tool.
+pub const BUILTIN: [(&str, &str); 12] = [
+    ("quiet", include_str!("../../scenarios/quiet.toml")),
+    ("calls", include_str!("../../scenarios/calls.toml")),
+    ("churn", include_str!("../../scenarios/churn.toml")),
+    ("waves", include_str!("../../scenarios/waves.toml")),
+    ("join", include_str!("../../scenarios/join.toml")),
+    ("moves", include_str!("../../scenarios/moves.toml")),
+    ("partition", include_str!("../../scenarios/partition.toml")),
+    ("slow_consumers", include_str!("../../scenarios/slow_consumers.toml")),
+    ("hostile", include_str!("../../scenarios/hostile.toml")),
+    ("sybils", include_str!("../../scenarios/sybils.toml")),
+    ("lan", include_str!("../../scenarios/lan.toml")),
+    ("chaos", include_str!("../../scenarios/chaos.toml")),
+];

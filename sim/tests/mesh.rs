@@ -1,0 +1,75 @@
+//! Does a mesh keep its promises at sizes that matter? Each run has a process of its own, and keeps every invariant.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use avi_sim::report::Report;
+
+fn report(scenario: &str, nodes: usize) -> Report {
+    let name = Path::new(scenario).file_stem().unwrap().to_str().unwrap();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mesh-{name}-{nodes}.json"));
+    let output = Command::new(env!("CARGO_BIN_EXE_avi-sim"))
+        .args(["run", scenario, "--nodes", &nodes.to_string(), "--seed", "1", "--json"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+fn written(name: &str, text: &str) -> String {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_connections_of_a_node_depend_on_max_peers_and_not_on_the_size_of_the_mesh() {
+    let [small, large] = [25, 200].map(|nodes| report("quiet", nodes).connections);
+    for connections in [&small, &large] {
+        assert!(connections.of_a_node.max <= 8.0 && connections.degree.max <= 8.0, "{connections:?}");
+    }
+    let (few, many) = (small.of_a_node.mean, large.of_a_node.mean);
+    assert!((many / few - 1.0).abs() <= 0.15, "{few} connections a node among 25, {many} among 200");
+}
+
+#[test]
+fn a_node_that_comes_late_finds_the_mesh_and_hears_of_most_of_it() {
+    let report = report("join", 200);
+    assert_eq!(report.joins.nodes, 1);
+    assert!(report.joins.peered_ms.count == 1 && report.joins.peered_ms.max <= 10_000.0, "{:?}", report.joins);
+    assert!(report.joins.found.p50 >= 25.0 && report.joins.heard.p50 >= 0.6, "{:?}", report.joins);
+}
+
+#[test]
+fn a_crash_is_silent_and_noticed_within_15_s() {
+    let noticed = report("churn", 25).connections.noticed_ms;
+    assert!(noticed.count > 0 && noticed.p50 >= 1_000.0 && noticed.max <= 15_000.0, "{noticed:?}");
+}
+
+#[test]
+fn a_node_that_comes_back_with_another_address_is_in_the_mesh_again() {
+    report("moves", 25);
+}
+
+#[test]
+fn sybils_cost_their_victim_neither_its_calls_nor_the_mesh() {
+    let report = report("sybils", 50);
+    assert_eq!((report.audio.calls, report.audio.failed), (6, 0));
+    assert_eq!(report.messages.delivered, report.messages.possible);
+}
+
+#[test]
+fn a_storm_of_dials_costs_no_delivery() {
+    let storm = "seconds = 30\n[hostile]\ngarbage = 20\ndial_storm = 20\n";
+    let report = report(&written("storm.toml", storm), 100);
+    assert_eq!(report.messages.delivered, report.messages.possible);
+}
+
+#[test]
+fn a_private_mesh_is_a_mesh() {
+    let report = report(&written("private.toml", "seconds = 20\n[node]\nprivate = true\n"), 10);
+    assert_eq!(report.messages.delivered, report.messages.possible);
+}
