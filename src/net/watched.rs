@@ -190,28 +190,26 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::future::poll_fn;
     use std::time::Duration;
 
-    use futures::task::{AtomicWaker, waker};
     use libp2p_identity::Keypair;
 
     use super::*;
     use crate::config::AviP2pConfig;
     use crate::metrics::Metrics;
     use crate::net::gossip;
-    use crate::net::wake::Flag;
 
-    #[test]
-    fn the_heartbeat_of_a_node_that_is_alone_goes_on() {
+    #[tokio::test]
+    async fn the_heartbeat_of_a_node_that_is_alone_goes_on() {
         let key = Keypair::generate_ed25519();
         let mut gossipsub = gossip::behaviour(&AviP2pConfig::default(), &key, &Metrics::default()).unwrap();
-        let due = Flag::new(Arc::new(AtomicWaker::new()));
-        let waker = waker(due.clone());
-        for beat in 0..3 {
-            assert!(due.take(), "{beat}");
-            while gossipsub.poll(&mut Context::from_waker(&waker)).is_ready() {}
-            std::thread::sleep(Duration::from_millis(1500));
-        }
+        let mut polls = 0;
+        let beats = poll_fn(|cx| {
+            while gossipsub.poll(cx).is_ready() {}
+            polls += 1;
+            if polls > 5 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        tokio::time::timeout(Duration::from_secs(20), beats).await.expect("it wakes its task every second");
     }
 }

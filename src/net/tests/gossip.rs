@@ -224,23 +224,25 @@ async fn who_sends_what_is_no_message_or_too_much_is_counted_and_thrown_out() {
     }
 }
 
-/// A field of a message of protobuf, shorter than 16 KiB.
+fn with_length(content: &[u8]) -> Vec<u8> {
+    let mut buffer = unsigned_varint::encode::usize_buffer();
+    [unsigned_varint::encode::usize(content.len(), &mut buffer), content].concat()
+}
+
+/// A field of a message of protobuf.
 fn field(number: u8, content: &[u8]) -> Vec<u8> {
-    let length = content.len();
-    [&[number << 3 | 2, (length % 128) as u8 | 0x80, (length / 128) as u8], content].concat()
+    [&[number << 3 | 2], &with_length(content)[..]].concat()
 }
 
 /// A message of GossipSub with this control message.
 fn control(content: &[u8]) -> Vec<u8> {
-    let message = field(3, content);
-    let length = message.len();
-    [&[(length % 128) as u8 | 0x80, (length / 128) as u8], &message[..]].concat()
+    with_length(&field(3, content))
 }
 
 #[tokio::test]
 async fn who_floods_with_grafts_that_it_may_not_send_is_thrown_out() {
     let mut victim = Victim::start().await;
-    let topic = [1 << 3 | 2, 1, b't'];
+    let topic = field(1, b"t");
     // It leaves, for a minute, and comes again at once.
     let prune = control(&field(4, &topic));
     let grafts = control(&field(3, &topic).repeat(2500));
