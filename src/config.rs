@@ -242,7 +242,8 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Longest pub/sub message in bytes; 1 to 1 MiB, default 64 KiB.
+    /// Longest pub/sub message in bytes; 1 to 1 MiB, default 64 KiB. All nodes of a mesh want the same: whoever sends or
+    /// forwards longer ones is kept out.
     max_message_bytes: 64 * 1024, 1..=1024 * 1024;
     /// Longest topic in bytes; 1 to 1,024, default 256.
     max_topic_bytes: 256, 1..=1024;

@@ -331,7 +331,7 @@ impl AviP2pHandle {
     }
 
     /// The figures of the node and of libp2p in Prometheus' text format (OpenMetrics 1.0), to be served by the
-    /// application: `avi_p2p_*` are those of [`stats`](Self::stats), `libp2p_*` and `gossipsub_*` libp2p's own.
+    /// application: `avi_p2p_*` are those of [`stats`](Self::stats), `libp2p_*` libp2p's own.
     ///
     /// # Errors
     /// [`ChannelClosed`](AviP2pError::ChannelClosed).

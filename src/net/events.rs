@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use libp2p_core::{ConnectedPoint, Multiaddr};
-use libp2p_gossipsub as gossipsub;
+use libp2p_gossipsub::{self as gossipsub, MessageAcceptance};
 use libp2p_identify as identify;
 use libp2p_identity::PeerId as LibPeerId;
 use libp2p_kad::{self as kad, GetClosestPeersError, GetClosestPeersOk, QueryResult};
@@ -33,6 +33,7 @@ impl Net {
                     tracing::debug!(%peer, ?cause, "disconnected");
                     if num_established == 0 {
                         self.swarm.behaviour_mut().gossipsub.upstream.remove_explicit_peer(&connection.peer);
+                        self.mesh.forget(&connection.peer);
                     }
                     self.substreams.drop_connection(connection.id);
                     self.liveness.forget(connection.id);
@@ -146,13 +147,9 @@ impl Net {
 
     fn on_gossipsub(&mut self, event: gossipsub::Event) {
         let event = match event {
-            // A neighbour's echo of what this node wrote before it was restarted.
-            gossipsub::Event::Message { message, .. }
-                if message.source.as_ref() == Some(self.swarm.local_peer_id()) =>
-            {
-                return;
+            gossipsub::Event::Message { propagation_source, message_id, message } => {
+                return self.on_message(&propagation_source, &message_id, message);
             }
-            gossipsub::Event::Message { message, .. } => self.message(message),
             gossipsub::Event::Subscribed { peer_id, topic } => {
                 NetEvent::PeerSubscribed { peer: self.connections.name(&peer_id), topic: topic.into_string() }
             }
@@ -172,22 +169,43 @@ impl Net {
 
     /// What the peer sent on the last substream broke the protocol.
     fn on_restart(&mut self, peer: &LibPeerId, is_too_often: bool) {
-        self.events.push_back(match is_too_often {
-            true => NetEvent::Misbehaved { peer: self.connections.name(peer) },
-            false => NetEvent::MessageRefused,
-        });
+        match is_too_often {
+            true => self.on_misbehaved(*peer),
+            false => self.events.push_back(NetEvent::MessageRefused),
+        }
+    }
+
+    fn on_misbehaved(&mut self, peer: LibPeerId) {
+        if self.mesh.is_news(peer) {
+            self.events.push_back(NetEvent::Misbehaved { peer: self.connections.name(&peer) });
+        }
     }
 
     /// Tells who is in the meshes, if that is news, and who is not listened to any more.
     pub(super) fn look_at_mesh(&mut self) {
         let gossipsub = &self.swarm.behaviour().gossipsub;
-        for peer in self.connections.peers().filter(|peer| gossipsub.is_graylisted(peer)) {
-            self.events.push_back(NetEvent::Misbehaved { peer: self.connections.name(&peer) });
-        }
+        let graylisted: Vec<_> = self.connections.peers().filter(|peer| gossipsub.is_graylisted(peer)).collect();
+        graylisted.into_iter().for_each(|peer| self.on_misbehaved(peer));
+        let gossipsub = &self.swarm.behaviour().gossipsub;
         if let Some(peers) = self.mesh.look(gossipsub.mesh().collect()) {
             let peers = peers.iter().map(|peer| self.connections.name(peer)).collect();
             self.events.push_back(NetEvent::MeshChanged { peers });
         }
+    }
+
+    /// Lets a message go on to others, or not: those who forward what is beyond the bounds are ended as its author is.
+    fn on_message(&mut self, forwarder: &LibPeerId, id: &gossipsub::MessageId, message: gossipsub::Message) {
+        // A neighbour's echo of what this node wrote before it was restarted is nobody's fault.
+        let is_own = message.source.as_ref() == Some(self.swarm.local_peer_id());
+        let event = (!is_own).then(|| self.message(message));
+        let verdict = match event {
+            None => MessageAcceptance::Ignore,
+            Some(NetEvent::Message { .. }) => MessageAcceptance::Accept,
+            Some(_) => MessageAcceptance::Reject,
+        };
+        // It is false for a message that is too old to be forwarded.
+        let _ = self.swarm.behaviour_mut().gossipsub.upstream.report_message_validation_result(id, forwarder, verdict);
+        self.events.extend(event);
     }
 
     fn message(&self, message: gossipsub::Message) -> NetEvent {

@@ -70,7 +70,7 @@ pub(super) fn behaviour(
     let upstream = gossipsub::Behaviour::new_with_subscription_filter(authenticity, config, filter)
         .map_err(|error| failed(error.to_owned()))?;
     let mut upstream = observe(upstream, metrics, limits);
-    upstream.with_peer_score(score(), thresholds()).map_err(failed)?;
+    upstream.with_peer_score(score(limits), thresholds()).map_err(failed)?;
     Ok(Watched::new(upstream))
 }
 
@@ -90,6 +90,8 @@ fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
             id.extend(message.sequence_number.unwrap_or_default().to_be_bytes());
             MessageId(id)
         })
+        // A message goes on when the node has seen that it is within bounds, and its sender answers for one that is not.
+        .validate_messages()
         // A node that has restarted may be offered what it wrote before: no fault of the neighbour that does. It is not
         // told to the application.
         .allow_self_origin(true)
@@ -118,8 +120,9 @@ fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
         // v1.1 §Opportunistic grafting.
         .opportunistic_graft_ticks(60)
         .opportunistic_graft_peers(2)
-        // v1.1 §Spam protection: IHAVEs a heartbeat, ids a message, transmissions of one, and when a promise is broken.
-        .max_ihave_messages_heartbeat(10)
+        // v1.1 §Spam protection: IHAVEs a heartbeat, of which each topic has its own; ids in one, transmissions of a
+        // message, and when a promise is broken.
+        .max_ihave_messages_heartbeat(limits.max_topics.max(10))
         .max_control_messages_sent(MAX_GOSSIP_IDS)
         .gossip_retransimission(3)
         .iwant_followup_time(Duration::from_secs(3))
@@ -140,7 +143,7 @@ fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
 
 /// v1.1 §Peer scoring, for small and quiet meshes: what only a rule-breaker does counts, and nothing that a slow, far or
 /// silent neighbour does.
-fn score() -> PeerScoreParams {
+fn score(limits: &Limits) -> PeerScoreParams {
     PeerScoreParams {
         topics: HashMap::new(),
         topic_score_cap: MAX_GOOD_SCORE,
@@ -150,11 +153,12 @@ fn score() -> PeerScoreParams {
         ip_colocation_factor_weight: 0.0,
         ip_colocation_factor_threshold: 1.0,
         ip_colocation_factor_whitelist: HashSet::new(),
-        // P7: GRAFTs against the backoff, and IWANTs without an answer. A stalled path breaks a promise for every id of
-        // two gossips; a flood of GRAFTs is thousands.
+        // P7: ids of IWANTs without an answer, and GRAFTs against the backoff, which count twice. A neighbour on a stalled
+        // path or behind a full queue may leave all ids of every heartbeat unanswered, which adds up to twice as many if
+        // half of them fade; one that has restarted knows of no backoff. A flood of GRAFTs is ten thousand a message.
         behaviour_penalty_weight: -1.0,
-        behaviour_penalty_threshold: 2.0 * MAX_GOSSIP_IDS as f64,
-        behaviour_penalty_decay: fading(Duration::from_secs(60)),
+        behaviour_penalty_threshold: (3 * MAX_GOSSIP_IDS + 2 * limits.max_topics) as f64,
+        behaviour_penalty_decay: 0.5,
         decay_interval: DECAY_EVERY,
         decay_to_zero: DECAY_TO_ZERO,
         // Who has gone is the engine's to remember, with a bound.
@@ -188,7 +192,7 @@ fn topic_score() -> TopicScoreParams {
 }
 
 /// An invalid message ends gossip with a peer, the second everything.
-fn thresholds() -> PeerScoreThresholds {
+pub(super) fn thresholds() -> PeerScoreThresholds {
     PeerScoreThresholds {
         gossip_threshold: -10.0,
         publish_threshold: -30.0,
@@ -238,10 +242,18 @@ mod tests {
 
     #[test]
     fn every_score_and_threshold_is_one_that_upstream_takes() {
-        score().validate().unwrap();
+        score(&Limits::default()).validate().unwrap();
         thresholds().validate().unwrap();
         topic_score().validate().unwrap();
         behaviour(&AviP2pConfig::default(), &Keypair::generate_ed25519(), &Metrics::default()).unwrap();
+    }
+
+    #[test]
+    fn a_neighbour_that_answers_no_iwant_and_has_forgotten_every_backoff_is_not_punished() {
+        let limits = Limits::default();
+        let score = score(&limits);
+        let unanswered = MAX_GOSSIP_IDS as f64 / (1.0 - score.behaviour_penalty_decay);
+        assert!(unanswered + 2.0 * limits.max_topics as f64 <= score.behaviour_penalty_threshold);
     }
 
     #[test]

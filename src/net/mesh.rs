@@ -17,6 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What was seen last.
 pub(super) struct Mesh {
     peers: BTreeSet<PeerId>,
+    /// Connected peers that the engine has been told of.
+    misbehaved: BTreeSet<PeerId>,
     next: Delay,
     due: Arc<Flag>,
     waker: Waker,
@@ -25,7 +27,13 @@ pub(super) struct Mesh {
 impl Mesh {
     pub(super) fn new(task: Arc<AtomicWaker>) -> Self {
         let due = Flag::new(task);
-        Self { peers: BTreeSet::new(), next: Delay::new(LOOK_EVERY), waker: waker(due.clone()), due }
+        Self {
+            peers: BTreeSet::new(),
+            misbehaved: BTreeSet::new(),
+            next: Delay::new(LOOK_EVERY),
+            waker: waker(due.clone()),
+            due,
+        }
     }
 
     /// Whether it is time to look.
@@ -37,6 +45,16 @@ impl Mesh {
         // Only its poll sets the waker.
         self.due.set();
         true
+    }
+
+    /// Whether it is news that a peer breaks the rules: what it sends until its connections have ended is not.
+    pub(super) fn is_news(&mut self, peer: PeerId) -> bool {
+        self.misbehaved.insert(peer)
+    }
+
+    /// The peer has no connection any more.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.misbehaved.remove(peer);
     }
 
     /// Returns the peers if they have changed.

@@ -11,6 +11,8 @@ use crate::metrics::Metrics;
 use crate::net::behaviour::BehaviourEvent;
 use crate::net::gossip::Upstream;
 #[cfg(feature = "metrics")]
+use crate::net::gossip::thresholds;
+#[cfg(feature = "metrics")]
 use crate::net::watched::Heard;
 
 /// Topics of others that have a label of their own; the rest are not told apart.
@@ -53,12 +55,15 @@ impl Recorder {
 /// Has pub/sub record what it does, with a bounded number of labels.
 #[cfg(feature = "metrics")]
 pub(super) fn observe(upstream: Upstream, metrics: &Metrics, limits: &Limits) -> Upstream {
-    let config = MetricsConfig {
+    let mut config = MetricsConfig {
         max_topics: limits.max_topics,
         max_never_subscribed_topics: MAX_FOREIGN_TOPICS,
         ..MetricsConfig::default()
     };
-    upstream.with_metrics(metrics.registry().sub_registry_with_prefix("gossipsub"), config)
+    config.buckets_using_scoring_thresholds(&thresholds());
+    let mut registry = metrics.registry();
+    let libp2p = registry.sub_registry_with_prefix("libp2p");
+    upstream.with_metrics(libp2p.sub_registry_with_prefix("gossipsub"), config)
 }
 
 #[cfg(not(feature = "metrics"))]

@@ -105,7 +105,13 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
         if let Some((peer, is_too_often)) = self.restarts.pop_front() {
             return Poll::Ready(ToSwarm::GenerateEvent(Heard::Restarted { peer, is_too_often }));
         }
-        self.upstream.poll(cx).map(|event| event.map_out(Heard::Upstream))
+        let polled = match self.upstream.poll(cx) {
+            // Upstream sets its timers anew without a poll of them, which alone sets their wakers: in a quiet mesh its
+            // heartbeat would wait for whatever wakes it next.
+            Poll::Pending => self.upstream.poll(cx),
+            polled => polled,
+        };
+        polled.map(|event| event.map_out(Heard::Upstream))
     }
 }
 
@@ -179,5 +185,31 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
             self.substreams = self.substreams.saturating_add(1);
         }
         self.upstream.on_connection_event(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use libp2p_identity::Keypair;
+
+    use super::*;
+    use crate::config::AviP2pConfig;
+    use crate::metrics::Metrics;
+    use crate::net::gossip;
+
+    #[tokio::test]
+    async fn the_heartbeat_of_a_node_that_is_alone_goes_on() {
+        let key = Keypair::generate_ed25519();
+        let mut gossipsub = gossip::behaviour(&AviP2pConfig::default(), &key, &Metrics::default()).unwrap();
+        let mut polls = 0;
+        let beats = poll_fn(|cx| {
+            while gossipsub.poll(cx).is_ready() {}
+            polls += 1;
+            if polls > 5 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        tokio::time::timeout(Duration::from_secs(20), beats).await.expect("it wakes its task every second");
     }
 }

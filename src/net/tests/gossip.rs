@@ -146,6 +146,30 @@ async fn who_signs_nothing_is_not_heard_and_thrown_out() {
     victim.hears_its_friend().await;
 }
 
+#[tokio::test]
+async fn who_sends_what_is_too_long_is_thrown_out_and_no_other_gets_it() {
+    let mut victim = Victim::start().await;
+    victim.friend.subscribe("t").await.unwrap();
+    let mut config = gossipsub::ConfigBuilder::default();
+    config.max_transmit_size(1024 * 1024);
+    let authenticity = MessageAuthenticity::Signed(Keypair::generate_ed25519());
+    let mut swarm = intruder(&victim.address, authenticity, config).await;
+    let too_long = vec![0; AviP2pConfig::default().limits.max_message_bytes + 1];
+    sends_until_it_is_thrown_out(&mut swarm, &victim.address, too_long).await;
+    victim.stats(|stats| stats.peers_banned == 1 && stats.messages_refused >= 2).await;
+    victim.hears_its_friend().await;
+    // What was forwarded would have come before the answer.
+    victim.handle.publish("t", b"answer".to_vec()).await.unwrap();
+    let deadline = tokio::time::Instant::now() + WITHIN;
+    let mut stats = victim.friend.stats().await.unwrap();
+    while stats.messages_received == 0 {
+        assert!(tokio::time::Instant::now() < deadline, "{stats:?}");
+        tokio::task::yield_now().await;
+        stats = victim.friend.stats().await.unwrap();
+    }
+    assert_eq!((stats.messages_refused, stats.peers_banned), (0, 0));
+}
+
 /// Speaks GossipSub to the victim on one substream after another, each with these bytes, until it hangs up.
 async fn sends_raw_until_it_is_thrown_out(address: &Multiaddr, bytes: Vec<u8>) {
     let mut transport = secured(&Keypair::generate_ed25519());
@@ -198,4 +222,61 @@ async fn who_sends_what_is_no_message_or_too_much_is_counted_and_thrown_out() {
         victim.stats(|stats| stats.peers_banned == 1 && stats.messages_refused == 2).await;
         victim.hears_its_friend().await;
     }
+}
+
+fn with_length(content: &[u8]) -> Vec<u8> {
+    let mut buffer = unsigned_varint::encode::usize_buffer();
+    [unsigned_varint::encode::usize(content.len(), &mut buffer), content].concat()
+}
+
+/// A field of a message of protobuf.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2], &with_length(content)[..]].concat()
+}
+
+/// A message of GossipSub with this control message.
+fn control(content: &[u8]) -> Vec<u8> {
+    with_length(&field(3, content))
+}
+
+#[tokio::test]
+async fn who_floods_with_grafts_that_it_may_not_send_is_thrown_out() {
+    let mut victim = Victim::start().await;
+    let topic = field(1, b"t");
+    // It leaves, for a minute, and comes again at once.
+    let prune = control(&field(4, &topic));
+    let grafts = control(&field(3, &topic).repeat(2500));
+    sends_raw_until_it_is_thrown_out(&victim.address, [prune, grafts].concat()).await;
+    victim.stats(|stats| stats.peers_banned == 1).await;
+    victim.hears_its_friend().await;
+}
+
+#[test]
+fn a_peer_that_reads_no_more_is_slow_and_no_rule_breaker() {
+    run(async {
+        let memory = memory::Memory::default();
+        let network = Network::Custom(Arc::new(memory.clone()));
+        let mut world =
+            World::with(&[network.clone(), network], |_, config| config.limits.peer_queue_messages = 8).await;
+        world.connect().await;
+        world.nets[1].act(NetAction::Subscribe { topic: topic() });
+        world.subscribed(0, "kitchen").await;
+        memory.cut();
+        let data = Bytes::from(vec![7; 64 * 1024]);
+        for publish in (0..100).map(PublishId) {
+            world.nets[0].act(NetAction::Publish { publish, topic: topic(), data: data.clone() });
+        }
+        let slow = |event: &NetEvent| match event {
+            NetEvent::SlowPeer { peer, dropped } => Some((peer.clone(), *dropped)),
+            _ => None,
+        };
+        let (peer, dropped) = world.wait(0, slow).await;
+        assert_eq!(peer, world.nets[1].local);
+        assert!((1..=100).contains(&dropped), "{dropped}");
+        let full = NetEvent::Published { publish: PublishId(99), outcome: PublishOutcome::Congested };
+        world.says(0, full).await;
+        // The next look at the scores has come by the time that the connection ends.
+        world.wait(0, |event| matches!(event, NetEvent::PingTimeout { .. }).then_some(())).await;
+        assert!(!world.said[0].iter().any(|event| matches!(event, NetEvent::Misbehaved { .. })));
+    });
 }
