@@ -1,5 +1,6 @@
 //! What can go wrong, in terms that a caller can act on.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -69,6 +70,15 @@ pub enum AviP2pError {
         /// IP address and port.
         address: String,
         /// What the operating system said.
+        reason: String,
+    },
+
+    /// The identity file cannot be used, or cannot be made. A node never goes on under another peer id.
+    #[error("identity file {path:?}: {reason}")]
+    Identity {
+        /// As it stands in the configuration.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
         reason: String,
     },
 

@@ -5,6 +5,7 @@ mod behaviour;
 mod connections;
 mod events;
 mod gate;
+mod identity;
 mod liveness;
 mod muxer;
 mod neighbours;

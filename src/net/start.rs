@@ -13,11 +13,10 @@ use futures::future::BoxFuture;
 use futures::task::{AtomicWaker, waker};
 use futures_timer::Delay;
 use libp2p_core::transport::{ListenerId, TransportError};
-use libp2p_identity::Keypair;
 use libp2p_mdns as mdns;
 use libp2p_swarm::{Config, Swarm, SwarmEvent};
 
-use crate::config::{AviP2pConfig, Identity, invalid};
+use crate::config::AviP2pConfig;
 use crate::engine::NetEvent;
 use crate::error::AviP2pError;
 use crate::event::DiscoverySource;
@@ -27,7 +26,7 @@ use crate::net::liveness::Liveness;
 use crate::net::neighbours::Neighbours;
 use crate::net::substreams::Substreams;
 use crate::net::wake::Flag;
-use crate::net::{Bounds, Net, translate, transport};
+use crate::net::{Bounds, Net, identity, translate, transport};
 use crate::transport::Network;
 
 /// TCP has bound when it begins to wait, and only wants to know its interfaces.
@@ -40,14 +39,15 @@ impl Net {
     /// a task of the node's executor and, for [`Network::Tcp`], on a thread with a tokio reactor.
     ///
     /// # Errors
-    /// [`AviP2pError::InvalidConfig`] for `bootstrap_peers` and `identity`, [`AviP2pError::ListenFailed`].
+    /// [`AviP2pError::InvalidConfig`] for `bootstrap_peers` and `identity`, [`AviP2pError::Identity`],
+    /// [`AviP2pError::ListenFailed`].
     pub(crate) async fn start(
         config: &AviP2pConfig,
         network: Network,
         spawn: impl Fn(BoxFuture<'static, ()>) + Send + 'static,
     ) -> Result<Self, AviP2pError> {
         translate::check_bootstrap_peers(config)?;
-        let key = keypair(&config.identity)?;
+        let key = identity::keypair(&config.identity)?;
         let local = key.public().to_peer_id();
         let mut early = Vec::new();
         let mdns = match (&network, config.enable_mdns) {
@@ -56,7 +56,7 @@ impl Net {
                 .ok(),
             _ => None,
         };
-        let transport = transport::build(&network, &key, behaviour::max_substreams(config))?;
+        let transport = transport::build(&network, &key, config.network_key, behaviour::max_substreams(config))?;
         let behaviour = Behaviour::new(config, &key, mdns)?;
         let swarm = Swarm::new(transport, behaviour, local, Config::with_executor(spawn));
         let mut net = Self::around(swarm, config, &network);
@@ -160,15 +160,6 @@ impl Net {
             self.listening = Some(addresses.clone());
             self.events.push_back(NetEvent::Listening { addresses });
         }
-    }
-}
-
-fn keypair(identity: &Identity) -> Result<Keypair, AviP2pError> {
-    match identity {
-        Identity::Generated => Ok(Keypair::generate_ed25519()),
-        Identity::File(path) => Err(invalid("identity", format!("{path:?}"), "Generated or Bytes".to_owned())),
-        Identity::Bytes(secret) => Keypair::ed25519_from_bytes(*secret)
-            .map_err(|_| invalid("identity", "Bytes(..)".to_owned(), "the secret of an Ed25519 key".to_owned())),
     }
 }
 

@@ -329,7 +329,10 @@ fn a_full_node_refuses_before_the_handshake() {
         world.dial(2, 2, None, address);
         world.says(1, NetEvent::InboundRefused).await;
         let DialFailure::Unreachable(reason) = world.failure(2, 2).await else { panic!() };
-        assert!(reason.ends_with("closed in the handshake; it may be full, or no node of AVI"), "{reason}");
+        assert!(
+            reason.ends_with("closed in the handshake; it may be full, no node of AVI, or have another network_key"),
+            "{reason}"
+        );
         assert!(!world.said[2].iter().any(|event| matches!(event, NetEvent::Connected { .. })));
         let address = world.address(2).await;
         world.dial(1, 3, None, address);

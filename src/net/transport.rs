@@ -1,5 +1,6 @@
 //! How do bytes reach a peer? TCP or a pluggable network, with encryption and substreams above.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -7,44 +8,78 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::{self, BoxFuture, Ready};
 use futures::io::{AsyncRead, AsyncWrite};
+use futures::{FutureExt, TryFutureExt};
 use libp2p_core::Multiaddr;
 use libp2p_core::muxing::StreamMuxerBox;
 use libp2p_core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p_core::upgrade::Version;
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_noise as noise;
+use libp2p_pnet::{PnetConfig, PnetError, PreSharedKey};
 use libp2p_tcp as tcp;
 use libp2p_yamux as yamux;
 
+use crate::config::NetworkKey;
 use crate::error::AviP2pError;
 use crate::net::muxer::CloseInTime;
 use crate::net::translate;
 use crate::transport::{BoxByteStream, Listener, Network, Transport};
 
 /// From the first byte to the last of a handshake; a peer that takes longer is no peer.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The network of a node, secured.
+/// The network of a node, secured; with a network key, private.
 pub(super) fn build(
     network: &Network,
     key: &Keypair,
+    network_key: Option<NetworkKey>,
     max_substreams: usize,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, AviP2pError> {
     let noise = noise::Config::new(key).map_err(|error| AviP2pError::NetworkError(format!("noise: {error}")))?;
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(max_substreams);
     Ok(match network {
-        Network::Tcp => secure(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)), noise, yamux),
-        Network::Custom(transport) => secure(Custom::new(transport.clone()), noise, yamux),
+        Network::Tcp => {
+            let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
+            keep_private(tcp, network_key, noise, yamux)
+        }
+        Network::Custom(transport) => keep_private(Custom::new(transport.clone()), network_key, noise, yamux),
     })
+}
+
+/// Encrypts everything with the network key, if there is one, the beginning of the handshake included: a stranger sees
+/// a nonce of 24 random bytes. It cannot prove anything, since nothing is authenticated; Noise does that above it.
+fn keep_private<T>(
+    transport: T,
+    network_key: Option<NetworkKey>,
+    noise: noise::Config,
+    yamux: yamux::Config,
+) -> Boxed<(PeerId, StreamMuxerBox)>
+where
+    T: libp2p_core::Transport<Error = io::Error> + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+{
+    let Some(key) = network_key else { return secure(transport, noise, yamux) };
+    let pnet = PnetConfig::new(PreSharedKey::new(key.bytes()));
+    let private = transport.and_then(move |stream, _| pnet.handshake(stream).map_err(socket_error));
+    secure(private, noise, yamux)
+}
+
+/// pnet's errors do not name the socket's as their source.
+fn socket_error(error: PnetError) -> io::Error {
+    match error {
+        PnetError::HandshakeError(error) | PnetError::IoError(error) => error,
+    }
 }
 
 fn secure<T>(transport: T, noise: noise::Config, yamux: yamux::Config) -> Boxed<(PeerId, StreamMuxerBox)>
 where
-    T: libp2p_core::Transport<Error = io::Error> + Send + Unpin + 'static,
+    T: libp2p_core::Transport + Send + Unpin + 'static,
+    T::Error: Error + Send + Sync,
     T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     T::Dial: Send,
     T::ListenerUpgrade: Send,
