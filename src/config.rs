@@ -185,6 +185,7 @@ impl NetworkKey {
         Self(key)
     }
 
+    #[cfg(feature = "runtime")]
     pub(crate) fn bytes(self) -> [u8; 32] {
         self.0
     }
