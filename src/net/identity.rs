@@ -107,12 +107,12 @@ fn make(path: &Path) -> Result<(), String> {
         format!("cannot be made: {error}: the folder {folder:?} must be there, and writable for the node's user")
     };
     let written = Temporary::write(folder, &encoded).map_err(unmakeable)?;
-    match fs::hard_link(&written.path, path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            return Err(format!("cannot be put in place: {error}: the file system must know hard links"));
-        }
-        Ok(()) | Err(_) => drop(written),
+    if let Err(error) = fs::hard_link(&written.path, path)
+        && error.kind() != ErrorKind::AlreadyExists
+    {
+        return Err(format!("cannot be put in place: {error}: the file system must know hard links"));
     }
+    drop(written);
     if let Err(error) = sync_folder(folder) {
         tracing::warn!(?path, %error, "a power failure may lose the new identity");
     }

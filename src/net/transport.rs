@@ -30,6 +30,9 @@ use crate::transport::{BoxByteStream, Listener, Network, Transport};
 /// From the first byte to the last of a handshake; a peer that takes longer is no peer.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What stands before the network key in the Noise prologue.
+const NETWORK_KEY_PROLOGUE: &[u8] = b"/avi/network-key/1\0";
+
 /// The network of a node, secured; with a network key, private.
 pub(super) fn build(
     network: &Network,
@@ -37,7 +40,7 @@ pub(super) fn build(
     network_key: Option<NetworkKey>,
     max_substreams: usize,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, AviP2pError> {
-    let noise = noise::Config::new(key).map_err(|error| AviP2pError::NetworkError(format!("noise: {error}")))?;
+    let noise = handshake(key, network_key)?;
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(max_substreams);
     Ok(match network {
@@ -49,8 +52,18 @@ pub(super) fn build(
     })
 }
 
+/// Noise, whose every proof is also one of the network key. pnet below hides, but authenticates nothing: whoever has
+/// recorded a connection can change what it says, and learn from how a node takes it.
+fn handshake(key: &Keypair, network_key: Option<NetworkKey>) -> Result<noise::Config, AviP2pError> {
+    let noise = noise::Config::new(key).map_err(|error| AviP2pError::NetworkError(format!("noise: {error}")))?;
+    Ok(match network_key {
+        None => noise,
+        Some(key) => noise.with_prologue([NETWORK_KEY_PROLOGUE, &key.bytes()].concat()),
+    })
+}
+
 /// Encrypts everything with the network key, if there is one, the beginning of the handshake included: a stranger sees
-/// a nonce of 24 random bytes. It cannot prove anything, since nothing is authenticated; Noise does that above it.
+/// a nonce of 24 random bytes.
 fn keep_private<T>(
     transport: T,
     network_key: Option<NetworkKey>,
@@ -173,5 +186,34 @@ impl libp2p_core::Transport for Custom {
             }
         }
         Poll::Pending
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use futures::future::join;
+    use libp2p_core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
+    use smol::net::unix::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn noise_alone_asks_for_the_network_key_too() {
+        let side = |key: Option<u8>| {
+            let key = key.map(|key| NetworkKey::from_bytes([key; 32]));
+            handshake(&Keypair::generate_ed25519(), key).unwrap()
+        };
+        for (one, other) in [(None, None), (Some(1), Some(1)), (Some(1), Some(2)), (Some(1), None), (None, Some(1))] {
+            let (near, far) = UnixStream::pair().unwrap();
+            let (dialler, listener) = (side(one), side(other));
+            let info = dialler.protocol_info().next().unwrap();
+            let (dialled, accepted) = smol::block_on(join(
+                // Who fails drops its end, and so the other fails too.
+                dialler.upgrade_outbound(near, info),
+                listener.upgrade_inbound(far, info),
+            ));
+            assert_eq!(dialled.is_ok() && accepted.is_ok(), one == other, "{one:?} to {other:?}");
+            assert!(one == other || accepted.is_err(), "{one:?} to {other:?}");
+        }
     }
 }
