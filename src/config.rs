@@ -190,8 +190,8 @@ impl NetworkKey {
         Self(key)
     }
 
-    #[cfg(feature = "runtime")]
-    pub(crate) fn bytes(self) -> [u8; 32] {
+    /// The bytes, to be kept as secret as the key.
+    pub const fn to_bytes(self) -> [u8; 32] {
         self.0
     }
 }

@@ -139,7 +139,7 @@ pub enum AviP2pError {
     },
 
     /// The feature is turned off in the configuration.
-    #[error("{0} = false: turn it on in the configuration")]
+    #[error("{0} is off: turn it on in the configuration")]
     Disabled(&'static str),
 }
 

@@ -97,7 +97,7 @@ pub mod events {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Compiles the program of the page on private meshes.
+/// Compiles the page on private meshes.
 #[cfg(all(doctest, feature = "runtime"))]
 #[doc = include_str!("../docs/private-mesh.md")]
 struct PrivateMesh;

@@ -91,9 +91,9 @@ impl AviP2p {
     /// Starts a node. It listens when this returns.
     ///
     /// # Errors
-    /// [`AviP2pError::InvalidConfig`] for a field out of range, [`AviP2pError::Identity`] for an identity file that is
-    /// damaged or not this user's alone, [`AviP2pError::ListenFailed`] for a port that is taken or an address that is
-    /// not this machine's, [`AviP2pError::Io`] if the system refuses a thread or randomness.
+    /// [`AviP2pError::InvalidConfig`] for a field out of range, [`AviP2pError::ListenFailed`] for a port that is taken
+    /// or an address that is not this machine's, [`AviP2pError::Identity`] for a key file that cannot be used,
+    /// [`AviP2pError::Io`] if the system refuses a thread or randomness.
     pub async fn start(config: AviP2pConfig) -> Result<(Self, EventReceiver), AviP2pError> {
         let (mut owner, outside, start) = prepare(&config)?;
         let (ending, ended) = oneshot::channel();

@@ -12,11 +12,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::task::{AtomicWaker, waker};
 use futures_timer::Delay;
-use libp2p_core::transport::{ListenerId, TransportError};
-use libp2p_mdns as mdns;
+use libp2p_core::transport::ListenerId;
 use libp2p_swarm::{Config, Swarm, SwarmEvent};
 
-use crate::config::AviP2pConfig;
+use crate::config::{AviP2pConfig, Interfaces};
 use crate::engine::NetEvent;
 use crate::error::AviP2pError;
 use crate::event::DiscoverySource;
@@ -56,15 +55,12 @@ impl Net {
         translate::check_bootstrap_peers(config)?;
         let key = identity::keypair(&config.identity)?;
         let local = key.public().to_peer_id();
-        let mut early = Vec::new();
-        let mdns = match (&network, config.enable_mdns) {
-            (Network::Tcp, true) => mdns::tokio::Behaviour::new(mdns::Config::default(), local)
-                .inspect_err(|error| early.push(unavailable(error)))
-                .ok(),
-            _ => None,
-        };
-        let transport = transport::build(&network, &key, config.network_key, behaviour::max_substreams(config))?;
-        let behaviour = Behaviour::new(config, &key, mdns)?;
+        let task = Arc::new(AtomicWaker::new());
+        let (watch, early) = watch(config, &network, task.clone())?;
+        let mdns = watch.as_ref().filter(|_| config.enable_mdns);
+        let mdns = mdns.map(|watch| Mdns::new(local, &config.limits, watch.addresses.clone()));
+        let transport = transport::build(config, &network, &key)?;
+        let behaviour = Behaviour::new(config, &key, mdns, metrics)?;
         let swarm = Swarm::new(transport, behaviour, local, Config::with_executor(spawn));
         let mut net = Self::around(swarm, config, &network, Recorder::new(metrics), watch, task);
         let listeners = net.listen(config, &network)?;
@@ -187,10 +183,30 @@ impl Net {
     }
 }
 
-/// libp2p binds with `SO_REUSEPORT`, so that a second node on the same port would start, and the two would share the
-/// connections between them. A bind without that option finds the port taken.
-fn probe(socket: SocketAddr) -> io::Result<()> {
-    if socket.port() == 0 { Ok(()) } else { TcpListener::bind(socket).map(drop) }
+/// Follows the interfaces, if anything depends on them. Without them a node that uses all has no mDNS.
+fn watch(
+    config: &AviP2pConfig,
+    network: &Network,
+    task: Arc<AtomicWaker>,
+) -> Result<(Option<Watch>, Option<NetEvent>), AviP2pError> {
+    let uses_all = config.interfaces == Interfaces::All;
+    if !matches!(network, Network::Tcp) || uses_all && !config.enable_mdns {
+        return Ok((None, None));
+    }
+    match Watch::new(config.interfaces.clone(), task) {
+        Ok(watch) => {
+            watch.addresses.check_listen_ips(config)?;
+            Ok((Some(watch), None))
+        }
+        Err(error) => {
+            let reason = format!("cannot follow the network interfaces: {error}");
+            tracing::warn!(reason);
+            match uses_all {
+                true => Ok((None, Some(NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason }))),
+                false => Err(AviP2pError::NetworkError(reason)),
+            }
+        }
+    }
 }
 
 fn failed(socket: SocketAddr, error: &io::Error) -> AviP2pError {

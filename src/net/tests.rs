@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{AviP2pConfig, Identity, NetworkKey};
-use crate::engine::{Direction, PublishOutcome, SubstreamId};
+use crate::engine::{Direction, Engine, Output, PublishOutcome, Refusal, SubstreamId};
 use crate::error::AviP2pError;
 use crate::metrics::Metrics;
 use crate::transport::{self, Network};

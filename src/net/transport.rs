@@ -21,7 +21,7 @@ use libp2p_pnet::{PnetConfig, PnetError, PreSharedKey};
 use libp2p_tcp as tcp;
 use libp2p_yamux as yamux;
 
-use crate::config::NetworkKey;
+use crate::config::{AviP2pConfig, NetworkKey};
 use crate::error::AviP2pError;
 use crate::net::behaviour::max_substreams;
 use crate::net::muxer::CloseInTime;
@@ -39,9 +39,8 @@ pub(super) fn build(
     config: &AviP2pConfig,
     network: &Network,
     key: &Keypair,
-    network_key: Option<NetworkKey>,
-    max_substreams: usize,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, AviP2pError> {
+    let network_key = config.network_key;
     let noise = handshake(key, network_key)?;
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(max_substreams(config));
@@ -60,7 +59,7 @@ fn handshake(key: &Keypair, network_key: Option<NetworkKey>) -> Result<noise::Co
     let noise = noise::Config::new(key).map_err(|error| AviP2pError::NetworkError(format!("noise: {error}")))?;
     Ok(match network_key {
         None => noise,
-        Some(key) => noise.with_prologue([NETWORK_KEY_PROLOGUE, &key.bytes()].concat()),
+        Some(key) => noise.with_prologue([NETWORK_KEY_PROLOGUE, &key.to_bytes()].concat()),
     })
 }
 
@@ -79,7 +78,7 @@ where
     T::ListenerUpgrade: Send,
 {
     let Some(key) = network_key else { return secure(transport, noise, yamux) };
-    let pnet = PnetConfig::new(PreSharedKey::new(key.bytes()));
+    let pnet = PnetConfig::new(PreSharedKey::new(key.to_bytes()));
     let private = transport.and_then(move |stream, _| pnet.handshake(stream).map_err(socket_error));
     secure(private, noise, yamux)
 }
