@@ -1,6 +1,6 @@
 //! Which connections are kept? One a peer, and a few places free for those who come.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::io::ConnectionId;
@@ -71,23 +71,22 @@ impl Peers {
     }
 
     /// A connected peer that can be parted with: neither configured nor in a call. Those in GossipSub's meshes are the
-    /// last to go; before that those whom this node has dialled, because nobody else can choose them.
-    fn idle(&mut self, is_in_use: impl Fn(ConnectionId) -> bool, is_old: impl Fn(Time) -> bool) -> Option<PeerId> {
-        let mut idle = BTreeMap::<_, Vec<_>>::new();
-        for (id, peer) in &self.peers {
-            if let State::Connected { since, connections } = &peer.state
-                && is_old(*since)
-                && !self.access.is_paired(id)
-                && !self.bootstrap.iter().any(|entry| entry.is(id))
-                && !peer.connections().any(&is_in_use)
+    /// last to go; before that those whom this node has dialled, because nobody else can choose them. Among equals the
+    /// newest goes, so that a storm of newcomers drives out itself.
+    fn idle(&self, is_in_use: impl Fn(ConnectionId) -> bool, is_old: impl Fn(Time) -> bool) -> Option<PeerId> {
+        let idle = self.peers.iter().filter_map(|(id, peer)| match &peer.state {
+            State::Connected { since, connections }
+                if is_old(*since)
+                    && !self.access.is_paired(id)
+                    && !self.bootstrap.iter().any(|entry| entry.is(id))
+                    && !peer.connections().any(&is_in_use) =>
             {
                 let is_chosen = connections.iter().any(|connection| connection.direction == PeerDirection::Outbound);
-                idle.entry((self.mesh.contains(id), is_chosen)).or_default().push(id);
+                Some((self.mesh.contains(id), is_chosen, Reverse(*since), id))
             }
-        }
-        let (_, idle) = idle.pop_first()?;
-        let at = self.rng.next() as usize % idle.len();
-        idle.get(at).map(|id| (*id).clone())
+            _ => None,
+        });
+        idle.min().map(|(.., id)| id.clone())
     }
 
     fn connections_of(&self, id: Option<&PeerId>) -> Vec<ConnectionId> {
