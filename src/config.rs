@@ -292,7 +292,7 @@ limits! {
     peer_queue_messages: 512, 8..=4096;
     /// Inbound connections in their handshake at a time; 1 to 10,000, default 32.
     pending_inbound: 32, 1..=10_000;
-    /// The same for connections from one IP address; 1 to 10,000, default 16.
+    /// The same for connections from one IPv4 address, or from one IPv6 network of 64 bits; 1 to 10,000, default 16.
     pending_inbound_per_ip: 16, 1..=10_000;
 }
 

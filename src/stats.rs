@@ -73,7 +73,7 @@ stats! {
     counter foreign_peers;
     /// Peers that were disconnected, and are kept out for a while, because they broke the rules of pub/sub.
     counter peers_banned;
-    /// Peers that were refused or disconnected because `allowed_peers` or `blocked_peers` keeps them out.
+    /// Peers that were refused or disconnected because `allowed_peers`, `blocked_peers` or a ban keeps them out.
     counter peers_refused;
     /// Connections closed because pings were not answered.
     counter ping_timeouts;
@@ -100,8 +100,9 @@ stats! {
     counter publishes_refused;
     /// Messages received on subscribed topics.
     counter messages_received;
-    /// Messages of peers that were refused: oversize, or on topics that are not subscribed to any more. Malformed and
-    /// badly signed ones are refused too, but libp2p does not tell how many.
+    /// Messages of peers that were refused: oversize, of blocked authors, or on topics that are not subscribed to any
+    /// more; and malformed ones after which the peer began again. Of the rest that is malformed or badly signed, libp2p
+    /// does not tell how many there were.
     counter messages_refused;
     /// Messages to slow peers that were dropped because the peer's queue was full or they waited too long.
     counter slow_peer_drops;

@@ -58,8 +58,8 @@ pub struct Admission {
     pub(super) max_peers: usize,
     pub(super) max_pending: usize,
     pub(super) max_pending_per_ip: usize,
-    /// Places that peers to be dialled for the application's sake will take.
-    pub(super) reserved: usize,
+    /// Peers that the application waits for: the last places are theirs.
+    pub(super) awaited: BTreeSet<PeerId>,
     pub(super) lists: Arc<Lists>,
 }
 
@@ -69,7 +69,7 @@ impl Admission {
     /// # Errors
     /// Why it may not begin.
     pub fn inbound(&self, count: Count) -> Result<(), Refusal> {
-        if count.peers + self.reserved >= self.max_peers {
+        if count.peers >= self.max_peers {
             Err(Refusal::MaxPeers)
         } else if count.pending >= self.max_pending {
             Err(Refusal::PendingInbound)
@@ -88,6 +88,11 @@ impl Admission {
         if peers >= self.max_peers && connections == 0 { Err(Refusal::MaxPeers) } else { Ok(()) }
     }
 
+    /// Places that others may not take.
+    fn reserved_from(&self, peer: &PeerId) -> usize {
+        if self.awaited.contains(peer) { 0 } else { self.awaited.len() }
+    }
+
     /// After a handshake, which has proven who the peer is. Of it there are `connections` already.
     ///
     /// # Errors
@@ -95,7 +100,7 @@ impl Admission {
     pub fn established(&self, peer: &PeerId, peers: usize, connections: usize) -> Result<(), Refusal> {
         if !self.lists.admit(peer) {
             Err(Refusal::KeptOut)
-        } else if connections == 0 && peers >= self.max_peers {
+        } else if connections == 0 && peers + self.reserved_from(peer) >= self.max_peers {
             Err(Refusal::MaxPeers)
         } else if connections >= MAX_CONNECTIONS_PER_PEER {
             Err(Refusal::ConnectionsPerPeer)
@@ -189,14 +194,15 @@ impl Access {
         self.banned_until.next_deadline()
     }
 
-    /// Lets in again whose time is over. Returns whether there was anyone.
-    pub(super) fn handle_timeout(&mut self, now: Time) -> bool {
-        let mut any = false;
+    /// Lets in again whose time is over. Returns who that is.
+    pub(super) fn handle_timeout(&mut self, now: Time) -> Vec<PeerId> {
+        let mut over = Vec::new();
         while let Some(peer) = self.banned_until.pop_due(now) {
             Arc::make_mut(&mut self.lists).banned.remove(&peer);
-            any = true;
+            over.push(peer);
         }
-        any
+        over.retain(|peer| self.admits(peer));
+        over
     }
 }
 

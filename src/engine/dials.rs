@@ -13,6 +13,7 @@ use crate::id::PeerId;
 const MAX_FAILURES: u32 = 16;
 /// A peer that the application waits for is dialled so often before it is told that it waits in vain.
 const WANTED_DIALS: u32 = 3;
+const MYSELF: &str = "it is this node itself, or another with the same identity";
 /// Addresses that one dial tries, all at once: so it ends when one handshake may.
 const MAX_DIAL_ADDRESSES: usize = 8;
 /// One in this many dials at a time is kept for peers that are more than heard of.
@@ -79,6 +80,10 @@ impl Peers {
                 return None;
             }
             DialFailure::Myself => "it is this node itself".to_owned(),
+            DialFailure::WrongPeer { ref address, ref obtained } => {
+                peer.unlearn(address);
+                answered_as(address, obtained)
+            }
             DialFailure::Unreachable(ref reason) => reason.clone(),
         };
         peer.failures = peer.failures.saturating_add(1);
@@ -166,6 +171,17 @@ impl Peers {
         }
     }
 
+    /// Whether somebody waits for a place who is more than heard of: whoever the application waits for, and bootstrap and
+    /// paired peers unless they have failed again and again.
+    pub(super) fn is_place_wanted(&self) -> bool {
+        let is_fresh = |failures: u32| failures < WANTED_DIALS;
+        self.wanted.keys().any(|id| self.candidates.contains(id))
+            || self.bootstrap.iter().any(|entry| self.is_due(entry) && is_fresh(entry.failures))
+            || self.access.paired().any(|id| {
+                self.candidates.contains(id) && self.peers.get(id).is_some_and(|peer| is_fresh(peer.failures))
+            })
+    }
+
     /// Whom the application waits for, then bootstrap peers, then paired ones, then whoever has been heard of.
     fn next_target(&mut self) -> Option<Target> {
         let wanted = self.wanted.keys().find(|id| self.candidates.contains(*id)).cloned().map(Target::Peer);
@@ -177,11 +193,12 @@ impl Peers {
     }
 
     fn next_bootstrap(&self) -> Option<Target> {
-        let is_due = |entry: &Bootstrap| {
-            let id = entry.peer.as_ref().or(entry.pinned.as_ref());
-            entry.waits && id.is_none_or(|id| !self.is_connected(id) && self.admits(id))
-        };
-        self.bootstrap.iter().position(is_due).map(Target::Bootstrap)
+        self.bootstrap.iter().position(|entry| self.is_due(entry)).map(Target::Bootstrap)
+    }
+
+    fn is_due(&self, entry: &Bootstrap) -> bool {
+        let id = entry.peer.as_ref().or(entry.pinned.as_ref());
+        entry.waits && id.is_none_or(|id| !self.is_connected(id) && self.admits(id))
     }
 
     fn next_candidate(&mut self) -> Option<Target> {
@@ -198,14 +215,20 @@ impl Peers {
 
     fn on_bootstrap_failed(&mut self, now: Time, index: usize, failure: DialFailure, out: &mut Outbox) {
         let entry = &mut self.bootstrap[index];
-        let is_myself = failure == DialFailure::Myself;
+        let is_myself = match &failure {
+            DialFailure::Myself => true,
+            DialFailure::WrongPeer { obtained, .. } => *obtained == self.local,
+            _ => false,
+        };
         if std::mem::replace(&mut entry.is_myself, is_myself) && is_myself {
             // As in a list that all nodes share. With another address, or if the other one's identity is mended, it
             // may be somebody else.
             return self.timers.set(Target::Bootstrap(index), now + MAX_BACKOFF);
         }
         let reason = match failure {
-            DialFailure::Myself => "it is this node itself, or another with the same identity".to_owned(),
+            DialFailure::Myself => MYSELF.to_owned(),
+            DialFailure::WrongPeer { .. } if is_myself => MYSELF.to_owned(),
+            DialFailure::WrongPeer { address, obtained } => answered_as(&address, &obtained),
             DialFailure::Refused(refusal) => format!("refused here: {refusal}"),
             DialFailure::Unreachable(reason) => reason,
         };
@@ -223,4 +246,8 @@ impl Peers {
     fn dial_target(&self) -> usize {
         (self.max_peers / 2).max(1)
     }
+}
+
+fn answered_as(address: &str, obtained: &PeerId) -> String {
+    format!("{address}: answered as {obtained}")
 }

@@ -185,7 +185,14 @@ pub enum DialFailure {
     Refused(Refusal),
     /// The address is this node's own.
     Myself,
-    /// No address answered, or not as the peer that was wanted.
+    /// Somebody else answered at one of the addresses.
+    WrongPeer {
+        /// Which.
+        address: String,
+        /// Who.
+        obtained: PeerId,
+    },
+    /// No address answered.
     Unreachable(String),
 }
 

@@ -59,11 +59,10 @@ impl Peers {
         self.connections_of(surplus.as_ref())
     }
 
-    /// Whom to part with so that a peer that the application waits for can be dialled: one at a time.
+    /// Whom to part with so that a peer that is wanted can be dialled: one at a time.
     pub(crate) fn displaced(&mut self, is_in_use: impl Fn(ConnectionId) -> bool) -> Vec<ConnectionId> {
-        let dialled = self.dials.len();
-        let waits = self.wanted.keys().any(|id| self.candidates.contains(id));
-        if !waits || self.displaced.is_some() || self.connected + dialled < self.max_peers {
+        let is_full = self.connected + self.dials.len() >= self.max_peers;
+        if self.displaced.is_some() || !is_full || !self.is_place_wanted() {
             return Vec::new();
         }
         self.displaced = self.idle(is_in_use, |_| true);

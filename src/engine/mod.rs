@@ -213,7 +213,11 @@ impl Engine {
         set: impl FnOnce(&mut Access, &PeerId) -> Result<(), AviP2pError>,
     ) -> Reply {
         peer.check()?;
-        for connection in self.peers.set_access(peer, set)? {
+        let connections = self.peers.set_access(peer, set, &mut self.out)?;
+        if !self.peers.admits(peer) {
+            self.streams.on_unreachable(peer, "it may not come in", &mut self.out);
+        }
+        for connection in connections {
             self.out.stats.peers_refused += 1;
             self.out.net(NetAction::Disconnect { connection });
         }

@@ -102,6 +102,12 @@ impl Peer {
         self.proven.is_some() || !self.hints.is_empty()
     }
 
+    /// Somebody else is there.
+    pub(super) fn unlearn(&mut self, address: &str) {
+        self.proven.take_if(|proven| proven == address);
+        self.hints.retain(|hint| hint != address);
+    }
+
     /// Remembers at most `max` hints. Returns whether one was new.
     pub(super) fn hear(&mut self, addresses: Vec<String>, max: usize) -> bool {
         let mut is_news = false;

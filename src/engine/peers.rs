@@ -87,7 +87,7 @@ impl Peers {
             max_peers: self.max_peers,
             max_pending: self.limits.pending_inbound,
             max_pending_per_ip: self.limits.pending_inbound_per_ip,
-            reserved: self.wanted.len(),
+            awaited: self.wanted.keys().cloned().collect(),
             lists: self.access.lists(),
         })
     }
@@ -97,10 +97,17 @@ impl Peers {
         &mut self,
         id: &PeerId,
         set: impl FnOnce(&mut Access, &PeerId) -> Result<(), AviP2pError>,
+        out: &mut Outbox,
     ) -> Result<Vec<ConnectionId>, AviP2pError> {
         set(&mut self.access, id)?;
         self.is_admission_stale = true;
-        Ok(if self.admits(id) { Vec::new() } else { self.keep_out(id) })
+        if !self.admits(id) {
+            return Ok(self.keep_out(id));
+        }
+        if self.let_in(id) {
+            out.event(AviEvent::PeerDiscovered { peer_id: id.clone() });
+        }
+        Ok(Vec::new())
     }
 
     pub(crate) fn known(&self) -> usize {
@@ -157,7 +164,10 @@ impl Peers {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Time) {
-        self.is_admission_stale |= self.access.handle_timeout(now);
+        for peer in self.access.handle_timeout(now) {
+            self.is_admission_stale = true;
+            self.let_in(&peer);
+        }
         while let Some(target) = self.timers.pop_due(now) {
             match target {
                 Target::Bootstrap(index) => self.bootstrap[index].waits = true,
@@ -176,11 +186,11 @@ impl Peers {
         source: DiscoverySource,
         out: &mut Outbox,
     ) {
-        if id == self.local || addresses.is_empty() || !self.admits(&id) {
+        if id == self.local || addresses.is_empty() {
             return;
         }
         let is_new = self.peers.get(&id).is_none_or(|peer| self.access.is_paired(&id) && peer.is_unheard_of());
-        if is_new && !self.make_room() {
+        if !self.peers.contains_key(&id) && !self.make_room() {
             out.stats.peers_ignored += 1;
             return;
         }
@@ -195,7 +205,8 @@ impl Peers {
             }
             _ => {}
         }
-        if is_new {
+        // Of whoever may not come in, the application hears when that changes.
+        if is_new && self.admits(&id) {
             out.event(AviEvent::PeerDiscovered { peer_id: id });
         }
     }
@@ -273,6 +284,9 @@ impl Peers {
         let Some(peer) = self.peers.get_mut(id) else { return false };
         let State::Connected { connections, .. } = &mut peer.state else { return false };
         connections.retain(|other| other.id != connection);
+        if self.displaced.as_ref() == Some(id) {
+            self.displaced = None;
+        }
         if !connections.is_empty() {
             return false;
         }
@@ -281,14 +295,14 @@ impl Peers {
         let hung_up = peer.name.is_none();
         peer.failures = peer.failures.saturating_add(hung_up.into());
         (peer.rtt, peer.name) = (None, None);
-        let is_lasting = peer.can_be_dialled() && self.peers.len() <= self.limits.known_peers;
-        if self.displaced.as_ref() == Some(id) {
-            self.displaced = None;
-        }
-        if !is_lasting || !self.admits(id) {
+        let can_be_dialled = peer.can_be_dialled();
+        let has_room = self.peers.len() <= self.limits.known_peers || self.access.is_paired(id);
+        if !can_be_dialled || !has_room {
             self.forget(id);
-        } else {
+        } else if self.admits(id) {
             self.back_off(now, id);
+        } else {
+            self.make_known(id);
         }
         if self.redial_bootstrap(now, id, hung_up, out) {
             self.timers.stop(&Target::Peer(id.clone()));
@@ -370,15 +384,22 @@ impl Peers {
         }
     }
 
-    /// Forgets where a peer is that may not come in. Returns its connections.
+    /// A peer may not come in any more. Where it is stays known, for the day when it may. Returns its connections.
     fn keep_out(&mut self, id: &PeerId) -> Vec<ConnectionId> {
         let Some(peer) = self.peers.get_mut(id) else { return Vec::new() };
-        if matches!(peer.state, State::Known | State::Backoff) {
-            self.forget(id);
-            return Vec::new();
+        if matches!(peer.state, State::Backoff) {
+            peer.state = State::Known;
+            self.timers.stop(&Target::Peer(id.clone()));
         }
-        (peer.proven, peer.hints) = (None, Vec::new());
+        self.candidates.remove(id);
+        self.is_admission_stale |= self.wanted.remove(id).is_some();
         peer.connections().collect()
+    }
+
+    /// A peer may come in again. Returns whether it waits to be dialled only now.
+    fn let_in(&mut self, id: &PeerId) -> bool {
+        let waits = self.peers.get(id).is_some_and(|peer| matches!(peer.state, State::Known) && peer.can_be_dialled());
+        waits && self.candidates.insert(id.clone())
     }
 
     pub(super) fn forget(&mut self, id: &PeerId) {
@@ -391,7 +412,7 @@ impl Peers {
         self.timers.stop(&Target::Peer(id.clone()));
     }
 
-    /// Makes room for one more peer, at the cost of the one that failed most. Returns whether there is room.
+    /// Makes room for one more peer, at the cost of the one that failed most, or of one that may not come in. Returns whether there is room.
     pub(super) fn make_room(&mut self) -> bool {
         if self.peers.len() < self.limits.known_peers {
             return true;
@@ -403,6 +424,12 @@ impl Peers {
                 && !self.wanted.contains_key(*id)
         });
         let worst = failing.max_by_key(|(_, peer)| peer.failures).map(|(id, _)| id.clone());
+        let worst = worst.or_else(|| {
+            let mut kept_out = self.peers.iter().filter(|(id, peer)| {
+                matches!(peer.state, State::Known) && !self.admits(id) && !self.access.is_paired(id)
+            });
+            kept_out.next().map(|(id, _)| id.clone())
+        });
         worst.inspect(|id| self.forget(id)).is_some()
     }
 }

@@ -100,7 +100,7 @@ impl Net {
     }
 
     fn on_dial_error(&mut self, in_swarm: LibConnectionId, error: &DialError) {
-        let failure = translate::dial_failure(error, self.swarm.local_peer_id());
+        let failure = translate::dial_failure(error);
         tracing::debug!(?failure, "dial failed");
         // No dial but the engine's gets this far.
         if let Some((dial, _)) = self.dials.remove(&in_swarm) {
@@ -198,11 +198,13 @@ impl Net {
         // A neighbour's echo of what this node wrote before it was restarted is nobody's fault.
         let is_own = message.source.as_ref() == Some(self.swarm.local_peer_id());
         let event = (!is_own).then(|| self.message(message));
-        let verdict = match event {
-            None => MessageAcceptance::Ignore,
-            Some(NetEvent::Message { .. }) => MessageAcceptance::Accept,
-            Some(_) => MessageAcceptance::Reject,
-        };
+        let is_accepted = matches!(event, Some(NetEvent::Message { .. }));
+        // Never a rejection: it would fall on whoever forwards another message under the same id, which is its author's
+        // to choose.
+        let verdict = if is_accepted { MessageAcceptance::Accept } else { MessageAcceptance::Ignore };
+        if !is_own && !is_accepted && self.mesh.is_too_often(*forwarder) {
+            self.on_misbehaved(*forwarder);
+        }
         // It is false for a message that is too old to be forwarded.
         let _ = self.swarm.behaviour_mut().gossipsub.upstream.report_message_validation_result(id, forwarder, verdict);
         self.events.extend(event);

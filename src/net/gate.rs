@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::task::{Context, Poll};
 
 use libp2p_core::transport::PortUse;
@@ -66,6 +66,14 @@ impl Gate {
     }
 }
 
+/// What one host has in hand: an IPv4 address, or all of an IPv6 network of 64 bits.
+fn host(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (!0 << 64)).into(),
+    }
+}
+
 fn deny(refusal: Refusal) -> ConnectionDenied {
     tracing::debug!(%refusal, "connection refused");
     ConnectionDenied::new(refusal)
@@ -81,7 +89,7 @@ impl NetworkBehaviour for Gate {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let ip = translate::parts(remote).map(|(socket, _)| socket.ip());
+        let ip = translate::parts(remote).map(|(socket, _)| host(socket.ip()));
         self.check_inbound(ip).map_err(deny)?;
         self.pending_inbound.insert(connection, ip);
         Ok(())

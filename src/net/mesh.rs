@@ -19,6 +19,8 @@ pub(super) struct Mesh {
     peers: BTreeSet<PeerId>,
     /// Connected peers that the engine has been told of.
     misbehaved: BTreeSet<PeerId>,
+    /// Connected peers that have forwarded a message beyond the bounds.
+    warned: BTreeSet<PeerId>,
     next: Delay,
     due: Arc<Flag>,
     waker: Waker,
@@ -30,6 +32,7 @@ impl Mesh {
         Self {
             peers: BTreeSet::new(),
             misbehaved: BTreeSet::new(),
+            warned: BTreeSet::new(),
             next: Delay::new(LOOK_EVERY),
             waker: waker(due.clone()),
             due,
@@ -52,9 +55,15 @@ impl Mesh {
         self.misbehaved.insert(peer)
     }
 
+    /// A peer has forwarded a message beyond the bounds. Returns whether it was not the first one.
+    pub(super) fn is_too_often(&mut self, peer: PeerId) -> bool {
+        !self.warned.insert(peer)
+    }
+
     /// The peer has no connection any more.
     pub(super) fn forget(&mut self, peer: &PeerId) {
         self.misbehaved.remove(peer);
+        self.warned.remove(peer);
     }
 
     /// Returns the peers if they have changed.

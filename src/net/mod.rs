@@ -207,7 +207,7 @@ impl Net {
         match self.swarm.dial(opts) {
             Ok(()) => drop(self.dials.insert(connection, (dial, peer))),
             Err(error) => {
-                let failure = translate::dial_failure(&error, self.swarm.local_peer_id());
+                let failure = translate::dial_failure(&error);
                 self.events.push_back(NetEvent::DialFailed { dial, failure });
             }
         }

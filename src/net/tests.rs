@@ -295,8 +295,8 @@ fn a_failed_dial_says_why() {
         world.dial(0, 2, None, own);
         assert_eq!(world.failure(0, 2).await, DialFailure::Myself);
         world.dial(0, 3, Some(third.clone()), other.clone());
-        let DialFailure::Unreachable(reason) = world.failure(0, 3).await else { panic!() };
-        assert_eq!(reason, format!("{other}: answered as {}", world.nets[1].local));
+        let answered = DialFailure::WrongPeer { address: other.clone(), obtained: world.nets[1].local.clone() };
+        assert_eq!(world.failure(0, 3).await, answered);
         world.dial(0, 4, None, "/dns4/example.org/tcp/1".to_owned());
         assert_eq!(world.failure(0, 4).await, DialFailure::Unreachable("no usable address".to_owned()));
         world.dial(0, 5, Some(PeerId::new("nobody")), other);

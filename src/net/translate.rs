@@ -116,14 +116,15 @@ pub(super) fn refusal(denied: &ConnectionDenied) -> Refusal {
     denied.downcast_ref().copied().unwrap_or(Refusal::MaxPeers)
 }
 
-/// Why a dial failed, seen from the node `local`.
-pub(super) fn dial_failure(error: &DialError, local: &libp2p_identity::PeerId) -> DialFailure {
+/// Why a dial failed.
+pub(super) fn dial_failure(error: &DialError) -> DialFailure {
     let reason = match error {
         DialError::Denied { cause } => return DialFailure::Refused(refusal(cause)),
         // The swarm takes this node's own addresses out of a dial; there was at least one address.
         DialError::LocalPeerId { .. } | DialError::NoAddresses => return DialFailure::Myself,
-        DialError::WrongPeerId { obtained, .. } if obtained == local => return DialFailure::Myself,
-        DialError::WrongPeerId { obtained, address } => format!("{}: answered as {obtained}", text(address)),
+        DialError::WrongPeerId { obtained, address } => {
+            return DialFailure::WrongPeer { address: text(address), obtained: peer_id(obtained) };
+        }
         DialError::Aborted => "given up".to_owned(),
         DialError::DialPeerConditionFalse(_) => "connected already".to_owned(),
         DialError::Transport(errors) => {

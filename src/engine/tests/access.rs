@@ -49,12 +49,13 @@ fn blocking_a_connected_peer_ends_its_connections_and_what_it_writes_is_not_deli
     node.net(forwarded.clone());
     node.wait(secs(3600));
     assert_eq!((node.take_events(), node.take_dials()), (vec![], vec![]));
-    assert_eq!((node.stats().messages_refused, node.peer_info(2)), (1, None));
+    assert_eq!(node.stats().messages_refused, 1);
     assert_eq!(node.ask(block(2, false)), Ok(Answer::Done));
     assert_eq!(verdict(&node, 2), Ok(()));
+    assert_eq!(node.take_events(), [AviEvent::PeerDiscovered { peer_id: peer(2) }]);
+    assert_eq!(node.take_dials().len(), 1, "it is dialled at once");
     node.net(forwarded);
-    node.discovered(2);
-    assert_eq!((node.take_events().len(), node.take_dials().len()), (2, 1));
+    assert_eq!(node.take_events().len(), 1);
 }
 
 #[test]
@@ -64,9 +65,10 @@ fn with_a_list_of_allowed_peers_nobody_else_comes_in() {
     assert_eq!(verdicts(&node), [true, false, true]);
     (2..5).for_each(|n| node.discovered(n));
     assert_eq!(node.take_dials().len(), 2);
+    node.take_events();
     assert_eq!(node.ask(allow(3, true)), Ok(Answer::Done));
     assert_eq!(verdicts(&node), [true, true, true]);
-    node.discovered(3);
+    assert_eq!(node.take_events(), [AviEvent::PeerDiscovered { peer_id: peer(3) }], "it was heard of before");
     assert_eq!(node.take_dials().len(), 1);
     node.connected(1, 3, Direction::Inbound);
     node.take_actions();
@@ -100,7 +102,7 @@ fn a_peer_that_is_being_dialled_when_it_is_blocked_is_not_dialled_again() {
     node.ask(block(2, true)).unwrap();
     node.dial_failed(dial);
     node.wait(secs(3600));
-    assert_eq!((node.take_dials(), node.peer_info(2)), (vec![], None));
+    assert_eq!(node.take_dials(), vec![]);
 }
 
 #[test]
@@ -124,7 +126,6 @@ fn a_peer_that_breaks_the_rules_is_kept_out_for_five_minutes() {
     assert_eq!((node.take_dials(), verdict(&node, 2)), (vec![], Err(Refusal::KeptOut)));
     node.wait(secs(1));
     assert_eq!(verdict(&node, 2), Ok(()));
-    node.discovered(2);
     assert_eq!(node.take_dials().len(), 1);
 }
 
@@ -226,4 +227,37 @@ fn handshakes_under_way_are_bounded_in_all_and_per_address() {
     let established = |peers, connections| admission.established(&peer(2), peers, connections);
     assert_eq!((established(50, 0), established(50, 2)), (Err(Refusal::MaxPeers), Ok(())));
     assert_eq!(established(1, 3), Err(Refusal::ConnectionsPerPeer));
+}
+
+#[test]
+fn a_paired_peer_is_learned_and_kept_though_as_many_peers_are_known_as_may_be() {
+    let base = limited(|limits| limits.known_peers = 16);
+    let mut node = Node::new(1, AviP2pConfig { paired_peers: ids([2]), ..base });
+    (3..60).for_each(|n| node.discovered(n));
+    node.discovered(2);
+    assert_eq!(node.peer_info(2).unwrap().addresses, [address(2)]);
+    node.connected(1, 2, Direction::Inbound);
+    node.connected(2, 99, Direction::Inbound);
+    node.disconnected(1, 2);
+    assert_eq!(node.peer_info(2).unwrap().addresses, [address(2)]);
+}
+
+#[test]
+fn a_full_node_makes_room_for_a_paired_peer_and_for_a_bootstrap_peer() {
+    let paired_peers = ids([2]);
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 4, paired_peers, ..config() });
+    for n in 10..14 {
+        node.connected(n.into(), n, Direction::Inbound);
+        node.wait(millis(1));
+    }
+    node.take_actions();
+    node.discovered(2);
+    assert_eq!(node.take_actions(), [cut(13)], "the newest");
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 2, bootstrap_peers: vec![address(2)], ..config() });
+    let dial = node.take_dials()[0].0;
+    (10..12).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
+    node.take_actions();
+    node.dial_failed(dial);
+    node.wait(secs(10));
+    assert_eq!(node.take_actions().len(), 1);
 }

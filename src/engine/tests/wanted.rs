@@ -67,15 +67,16 @@ fn a_call_displaces_one_idle_peer_of_a_full_node_and_the_place_is_kept_for_it() 
     let stream = ask(&mut node, 2);
     let actions = node.take_actions();
     let [NetAction::Disconnect { connection }] = actions[..] else { panic!("{actions:?}") };
-    let inbound = |node: &Node, peers| node.admission.as_ref().unwrap().inbound(Count { peers, ..Count::default() });
-    assert_eq!(inbound(&node, 3), Err(Refusal::MaxPeers), "nobody else takes the place");
+    let admits = |node: &Node, n| node.admission.as_ref().unwrap().established(&peer(n), 3, 0);
+    assert_eq!(admits(&node, 99), Err(Refusal::MaxPeers), "nobody else takes the place");
+    assert_eq!(admits(&node, 2), Ok(()), "but the one who is called may come itself");
     node.wait(millis(1));
     assert_eq!(node.take_actions(), [], "one is enough");
     node.disconnected(connection.0, connection.0 as u16);
     let dial = node.take_dials()[0].0;
     node.connected(1, 2, Direction::Outbound(dial));
     assert_eq!(node.take_actions(), [NetAction::OpenSubstream { stream, connection: ConnectionId(1) }]);
-    assert_eq!((inbound(&node, 3), node.stats().peers_displaced), (Ok(()), 1));
+    assert_eq!((admits(&node, 99), node.stats().peers_displaced), (Ok(()), 1));
 }
 
 #[test]
@@ -83,7 +84,9 @@ fn neither_calls_nor_bootstrap_nor_paired_peers_are_displaced() {
     let bootstrap_peers = vec![format!("{}/p2p/{}", address(10), peer(10))];
     let paired_peers = vec![peer(11)];
     let mut node = Node::new(1, AviP2pConfig { max_peers: 3, bootstrap_peers, paired_peers, ..config() });
-    (10..13).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
+    let dial = node.take_dials()[0].0;
+    node.connected(10, 10, Direction::Outbound(dial));
+    (11..13).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
     node.discovered(2);
     ask(&mut node, 12);
     node.take_actions();
@@ -136,9 +139,8 @@ fn a_refused_dial_does_not_end_a_call() {
 
 #[test]
 fn a_call_that_is_given_up_in_time_displaces_nobody() {
-    let mut node = Node::new(1, AviP2pConfig { max_peers: 1, bootstrap_peers: vec![address(10)], ..config() });
-    let dial = node.take_dials()[0].0;
-    node.connected(10, 10, Direction::Outbound(dial));
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 1, paired_peers: vec![peer(10)], ..config() });
+    node.connected(10, 10, Direction::Inbound);
     node.discovered(2);
     let stream = ask(&mut node, 2);
     node.ask(Command::CloseStream { stream }).unwrap();
@@ -167,4 +169,38 @@ fn a_call_that_waits_when_the_node_shuts_down_is_closed() {
     node.take_events();
     node.command(Command::Shutdown);
     assert_eq!(node.take_events(), [closed(&peer(2), stream, StreamCloseReason::LocalClose)]);
+}
+
+#[test]
+fn a_call_ends_at_once_when_the_peer_that_it_waits_for_is_kept_out() {
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    let stream = ask(&mut node, 2);
+    node.take_events();
+    node.ask(Command::SetBlocked { peer: peer(2), is_blocked: true }).unwrap();
+    let reason = "the peer cannot be reached: it may not come in".to_owned();
+    assert_eq!(node.take_events(), [closed(&peer(2), stream, StreamCloseReason::Error(reason))]);
+}
+
+#[test]
+fn a_displaced_peer_with_a_second_connection_does_not_hold_up_the_next_call() {
+    let mut node = full(1);
+    ask(&mut node, 2);
+    node.take_actions();
+    node.connected(50, 10, Direction::Inbound);
+    node.take_actions();
+    node.disconnected(10, 10);
+    let again = node.take_actions();
+    assert_eq!(again, [NetAction::Disconnect { connection: ConnectionId(50) }]);
+}
+
+#[test]
+fn an_address_where_somebody_else_answers_is_tried_no_more() {
+    let mut node = Node::new(1, config());
+    node.discovered_at(2, &["/ip4/192.0.2.7/tcp/1", &address(2)]);
+    let dial = node.take_dials()[0].0;
+    let (wrong, obtained) = ("/ip4/192.0.2.7/tcp/1".to_owned(), peer(1));
+    node.net(NetEvent::DialFailed { dial, failure: DialFailure::WrongPeer { address: wrong, obtained } });
+    node.step();
+    assert_eq!(node.take_dials()[0].1, [address(2)]);
 }
