@@ -18,6 +18,7 @@ pub struct Rig {
     pub engine: Engine,
     pub now: Time,
     pub stream: StreamId,
+    first_peer: PeerId,
     next_command: u64,
     next_sequence: u64,
 }
@@ -32,7 +33,14 @@ impl Rig {
         };
         config.validate().expect("the configuration is valid");
         let engine = Engine::new(&config, peer(u32::MAX), [7; 32]);
-        let mut rig = Self { engine, now: Time::ZERO, stream: StreamId(0), next_command: 0, next_sequence: 0 };
+        let mut rig = Self {
+            engine,
+            now: Time::ZERO,
+            stream: StreamId(0),
+            first_peer: peer(0),
+            next_command: 0,
+            next_sequence: 0,
+        };
         rig.command(Command::Subscribe { topic: TOPIC.to_owned() });
         for n in 0..peers as u32 {
             rig.net(NetEvent::Connected {
@@ -99,6 +107,13 @@ impl Rig {
         self.input(Command::SendAudio { stream, data: payload })
     }
 
+    /// The application sends a frame, and the network has written it.
+    pub fn send_and_write(&mut self, payload: Bytes, mut carry_out: impl FnMut(Output)) {
+        let input = self.send(payload);
+        self.step(input, &mut carry_out);
+        self.step(Input::Net(NetEvent::Writable { substream: SUBSTREAM }), carry_out);
+    }
+
     /// The next frames of the call's other end, as they come from the network.
     pub fn receive(&mut self, frames: u64, payload: &[u8]) -> Input {
         let bytes = frames_from(self.next_sequence, frames, payload);
@@ -108,7 +123,7 @@ impl Rig {
 
     /// A message of a peer.
     pub fn message(&self, data: Bytes) -> Input {
-        Input::Net(NetEvent::Message { from: peer(0), topic: TOPIC.to_owned(), data })
+        Input::Net(NetEvent::Message { from: self.first_peer.clone(), topic: TOPIC.to_owned(), data })
     }
 
     /// The application publishes, and the network has sent it.
