@@ -54,6 +54,9 @@ struct Plan {
     shorter: u64,
 }
 
+/// A section's name and its works.
+type Section = (&'static str, fn(&Plan) -> Vec<Work>);
+
 /// One kind of run.
 struct Work {
     what: String,
@@ -101,8 +104,7 @@ impl Plan {
     fn run(&self) -> Outcome {
         let began = Instant::now();
         let mut table = Table::new();
-        let sections: [(&str, fn(&Self) -> Vec<Work>); 3] =
-            [("audio", Self::audio), ("pubsub", Self::pubsub), ("node", Self::node)];
+        let sections: [Section; 3] = [("audio", Self::audio), ("pubsub", Self::pubsub), ("node", Self::node)];
         for (section, works) in sections {
             if self.sections.is_empty() || self.sections.iter().any(|wanted| wanted == section) {
                 works(self).iter().try_for_each(|work| self.compare(work, &mut table))?;
@@ -219,7 +221,7 @@ fn done(server: &mut Program, expected: u64) -> Outcome<Facts> {
     }
     server.say("stop")?;
     let facts = server.wait("done")?;
-    eprintln!("lost: {} of {expected}", expected.saturating_sub(facts.count("heard")?));
+    eprintln!("incomplete: {} of {expected} heard", facts.count("heard")?);
     Ok(facts)
 }
 

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use avi_p2p::{
-    AviEvent, AviP2p, AviP2pConfig, AviP2pError, AviP2pHandle, EventReceiver, OnCongestion, PeerId, StreamId,
+    AviEvent, AviP2p, AviP2pConfig, AviP2pError, AviP2pHandle, EventReceiver, Limits, OnCongestion, PeerId, StreamId,
     StreamOptions,
 };
 
@@ -31,6 +31,8 @@ impl Ours {
             enable_kad: false,
             max_audio_streams: MAX_CALLS,
             bootstrap_peers,
+            // As deep as the plain program's, by libp2p's default, may be.
+            limits: Limits { peer_queue_messages: 4096, ..Limits::default() },
             ..AviP2pConfig::default()
         };
         let (node, mut events) = AviP2p::start(config).await?;
