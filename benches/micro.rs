@@ -4,8 +4,8 @@
 //! cargo bench --bench micro [-- FILTER]
 //! ```
 //!
-//! First the ratios to a copy of the same bytes, from runs that alternate; then the figures of each, of which only those
-//! of one run can be compared.
+//! First the ratios to a copy of the same bytes, from runs that alternate; then the figures of each, of which only
+//! those of one run can be compared.
 
 mod rig;
 

@@ -148,7 +148,7 @@ fn a_message_asks_for_memory_a_few_times() {
         let published = ASKED.get() - before;
         if message > 0 {
             assert_eq!(received, 0, "a received message is moved");
-            // The names of the topic for the caller and the network, the table of what the network has, a shared payload.
+            // The topic's names, the table of what the network has, a shared payload.
             assert!(published <= 5, "a published message asked {published} times");
         }
     }
