@@ -116,7 +116,11 @@ impl Net {
             return Poll::Pending;
         }
         let cx = &mut Context::from_waker(&self.swarm_waker);
-        match Pin::new(&mut self.swarm).poll_next(cx) {
+        let mut swarm = Pin::new(&mut self.swarm);
+        // libp2p-gossipsub 0.50 sets its heartbeat's timer anew and does not poll it: without a second poll nobody is
+        // woken when that fires, and the mesh of an idle node has no heartbeat.
+        let polled = swarm.as_mut().poll_next(cx);
+        match if polled.is_pending() { swarm.poll_next(cx) } else { polled } {
             Poll::Ready(Some(event)) => {
                 self.swarm_due.set();
                 Poll::Ready(event)
