@@ -18,7 +18,7 @@ use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
 use crate::metrics::Metrics;
-use crate::runtime::{self, Call, EventQueue, Outside};
+use crate::runtime::{self, Call, Desk, EventQueue, Outside, Started};
 use crate::stats::{AudioStats, PeerInfo, Stats};
 
 /// How long dropping the last owner waits for the node's thread. Its goodbyes take at most 2 s.
@@ -54,6 +54,8 @@ pub struct EventReceiver {
 /// What a node and its handles share; the last to go stops the node.
 struct Owner {
     calls: async_channel::Sender<Call>,
+    /// Of a node that has started.
+    desk: Option<Arc<Desk>>,
     events: Arc<EventQueue>,
     #[cfg(feature = "metrics")]
     metrics: Metrics,
@@ -61,7 +63,7 @@ struct Owner {
 }
 
 /// Resolves when the node listens, or cannot.
-type Start = oneshot::Receiver<Result<PeerId, AviP2pError>>;
+type Start = oneshot::Receiver<Result<Started, AviP2pError>>;
 
 /// Both ends of what connects a node with its owners.
 fn prepare(config: &AviP2pConfig) -> Result<(Owner, Outside, Start), AviP2pError> {
@@ -72,6 +74,7 @@ fn prepare(config: &AviP2pConfig) -> Result<(Owner, Outside, Start), AviP2pError
     let metrics = Metrics::default();
     let owner = Owner {
         calls,
+        desk: None,
         events: events.clone(),
         #[cfg(feature = "metrics")]
         metrics: metrics.clone(),
@@ -119,10 +122,12 @@ impl AviP2p {
         Self::when_started(owner, start).await
     }
 
-    async fn when_started(owner: Owner, start: Start) -> Result<(Self, EventReceiver), AviP2pError> {
+    async fn when_started(mut owner: Owner, start: Start) -> Result<(Self, EventReceiver), AviP2pError> {
         let queue = owner.events.clone();
+        let started = start.await.map_err(|_| AviP2pError::Io("the node's task ended at once".to_owned()))??;
+        let Started { local_peer_id, desk } = started;
+        owner.desk = Some(desk);
         let handle = AviP2pHandle { owner: Arc::new(owner) };
-        let local_peer_id = start.await.map_err(|_| AviP2pError::Io("the node's task ended at once".to_owned()))??;
         Ok((Self { handle, local_peer_id }, EventReceiver { queue }))
     }
 
@@ -240,7 +245,12 @@ impl AviP2pHandle {
     /// [`EmptyPayload`](AviP2pError::EmptyPayload), [`PayloadTooLarge`](AviP2pError::PayloadTooLarge),
     /// [`Congested`](AviP2pError::Congested).
     pub async fn send_audio(&self, stream_id: StreamId, data: Vec<u8>) -> Result<(), AviP2pError> {
-        self.done(Command::SendAudio { stream: stream_id, data: Bytes::from(data) }).await
+        let command = Command::SendAudio { stream: stream_id, data: Bytes::from(data) };
+        match &self.owner.desk {
+            // Calls that wait come first.
+            Some(desk) if self.owner.calls.is_empty() => desk.answer(command).await.map(|_| ()),
+            _ => self.done(command).await,
+        }
     }
 
     /// Ends a stream, requested, offered or open. Audio that waits is still sent.

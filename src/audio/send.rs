@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::engine::Time;
 use crate::media::OnCongestion;
-use crate::wire::encode_data;
+use crate::wire::{data_bytes, encode_data};
 
 /// The queue is full and the stream does not drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,14 +81,22 @@ impl SendQueue {
             self.drop_old(now);
         }
         let first_at = self.first_at.unwrap_or(now);
-        let mut taken = 0;
-        while out.len() < batch_bytes {
-            let Some(frame) = self.frames.pop_front() else { break };
-            self.queued_bytes -= frame.payload.len();
-            encode_data(frame.sequence, Time(frame.at - first_at).as_micros(), &frame.payload, out);
+        let timestamp_us = |frame: &Queued| Time(frame.at - first_at).as_micros();
+        // Exactly as much room as it takes: a buffer with spare room costs another allocation when it is shared.
+        let (mut taken, mut bytes) = (0, out.len());
+        for frame in &self.frames {
+            if bytes >= batch_bytes {
+                break;
+            }
+            bytes += data_bytes(frame.sequence, timestamp_us(frame), frame.payload.len());
             taken += 1;
         }
-        taken
+        out.reserve(bytes - out.len());
+        for frame in self.frames.drain(..taken) {
+            self.queued_bytes -= frame.payload.len();
+            encode_data(frame.sequence, timestamp_us(&frame), &frame.payload, out);
+        }
+        taken as u64
     }
 
     /// Drops whatever waits. Returns how many frames.

@@ -12,7 +12,7 @@ use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::OnCongestion;
 use crate::stats::{AudioStats, RemoteAudioReport};
-use crate::wire::{Code, DATA_OVERHEAD_BYTES, Decoder, Frame, Open, WireError};
+use crate::wire::{Code, DATA_OVERHEAD_BYTES, Decoder, Frame, MAX_PREFIX_BYTES, Open, WireError};
 
 /// Audio that goes into one write. Larger ones gain nothing: Yamux cuts at 16 KiB.
 const BATCH_BYTES: usize = 16 * 1024;
@@ -299,7 +299,7 @@ impl Stream {
         let missing = self.receiver.on_data(now, sequence, timestamp_us).map_err(|error| error.to_string())?;
         self.tell_gap(missing, out);
         out.stats.audio_frames_received += 1;
-        out.event(AviEvent::AudioData { from: self.peer.clone(), stream_id: self.id, data: payload.into() });
+        out.event(AviEvent::AudioData { from: self.peer.clone(), stream_id: self.id, data: own(payload) });
         match std::mem::replace(&mut self.report_armed, true) {
             true => Ok(Step::On),
             false => Ok(Step::ReportDue),
@@ -340,6 +340,16 @@ impl Stream {
             remote: self.remote,
         }
     }
+}
+
+/// Audio on its own: what it came in may be far larger, and its room would be kept for as long as the application does
+/// not read.
+fn own(payload: Bytes) -> Vec<u8> {
+    let mut data = Vec::from(payload);
+    if data.capacity() - data.len() > DATA_OVERHEAD_BYTES + MAX_PREFIX_BYTES {
+        data.shrink_to_fit();
+    }
+    data
 }
 
 fn close_reason(code: Code) -> StreamCloseReason {

@@ -1,8 +1,9 @@
 //! The drive loop: waits for a call, a network event or a deadline, asks the engine, carries its answers out.
 
+mod desk;
 mod smol;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,7 +14,7 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
 use crate::config::{AviP2pConfig, Limits};
-use crate::engine::{Command, CommandId, Engine, Input, Lag, Mailbox, Output, Reply, Time};
+use crate::engine::{Command, CommandId, Engine, Input, Lag, Mailbox, Output, Reply};
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::PeerId;
@@ -21,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::net::Net;
 use crate::transport::Network;
 
+pub(crate) use self::desk::Desk;
 pub(crate) use self::smol::start_thread;
 
 /// Inputs of one kind that are taken in a row before the other kind has its turn.
@@ -99,10 +101,15 @@ impl EventQueue {
         let mut state = self.lock();
         if !state.is_abandoned {
             state.mailbox.push(event);
-            let receiver = state.receiver.take();
-            drop(state);
-            receiver.into_iter().for_each(Waker::wake);
         }
+    }
+
+    /// Wakes a reader that waits, if there is something to read.
+    fn wake(&self) {
+        let mut state = self.lock();
+        let receiver = if state.mailbox.is_empty() { None } else { state.receiver.take() };
+        drop(state);
+        receiver.into_iter().for_each(Waker::wake);
     }
 
     fn close(&self) {
@@ -139,12 +146,18 @@ impl Drop for Calls {
     }
 }
 
+/// What the application has of a node that runs.
+pub(crate) struct Started {
+    pub(crate) local_peer_id: PeerId,
+    pub(crate) desk: Arc<Desk>,
+}
+
 /// What the drive loop has of the application.
 pub(crate) struct Outside {
     pub(crate) calls: async_channel::Receiver<Call>,
     pub(crate) events: Arc<EventQueue>,
     pub(crate) metrics: Metrics,
-    pub(crate) started: oneshot::Sender<Result<PeerId, AviP2pError>>,
+    pub(crate) started: oneshot::Sender<Result<Started, AviP2pError>>,
 }
 
 /// Starts a node and drives it until it has stopped.
@@ -154,7 +167,8 @@ pub(crate) async fn run(config: AviP2pConfig, platform: Arc<dyn Platform>, outsi
     match Driver::start(&config, platform, calls, events, &metrics).await {
         Ok(mut driver) => {
             // If nobody waits for the start any more, the calls' channel is closed too, and the driver sees that.
-            let _ = started.send(Ok(driver.net.local_peer_id().clone()));
+            let local_peer_id = driver.net.local_peer_id().clone();
+            let _ = started.send(Ok(Started { local_peer_id, desk: driver.desk.clone() }));
             std::future::poll_fn(|cx| driver.poll(cx)).await;
         }
         Err(error) => {
@@ -164,18 +178,23 @@ pub(crate) async fn run(config: AviP2pConfig, platform: Arc<dyn Platform>, outsi
 }
 
 struct Driver {
-    engine: Engine,
+    desk: Arc<Desk>,
+    /// To be carried out; empty between inputs.
+    outputs: VecDeque<Output>,
     net: Net,
     calls: Calls,
     are_calls_closed: bool,
     callers: BTreeMap<CommandId, oneshot::Sender<Reply>>,
-    next_command: u64,
     events: CloseOnDrop,
-    timer: Option<(Time, BoxFuture<'static, ()>)>,
+    timer: Option<(Duration, BoxFuture<'static, ()>)>,
     platform: Arc<dyn Platform>,
-    /// The platform's time when the engine's began.
-    epoch: Duration,
     is_stopped: bool,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.desk.close();
+    }
 }
 
 impl Driver {
@@ -191,25 +210,25 @@ impl Driver {
         let spawner = platform.clone();
         let net = Net::start(config, platform.network(), metrics, move |task| spawner.spawn(task)).await?;
         let mut driver = Self {
-            engine: Engine::new(config, net.local_peer_id().clone(), seed),
+            desk: Desk::new(platform.clone(), || Engine::new(config, net.local_peer_id().clone(), seed)),
+            outputs: VecDeque::new(),
             net,
             calls,
             are_calls_closed: false,
             callers: BTreeMap::new(),
-            next_command: 0,
             events,
             timer: None,
-            epoch: platform.now(),
             platform,
             is_stopped: false,
         };
-        driver.carry_out();
+        driver.take_outputs();
         Ok(driver)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.desk.register(cx);
         for _ in 0..TURNS {
-            let called = self.poll_calls(cx);
+            let called = self.take_outputs() | self.poll_calls(cx);
             let heard = self.poll_net(cx);
             let timed_out = self.poll_timer(cx);
             if self.is_stopped {
@@ -246,7 +265,7 @@ impl Driver {
         for taken in 0..BATCH {
             match self.net.poll_event(cx) {
                 Poll::Ready(event) => {
-                    self.engine.handle(self.now(), Input::Net(event));
+                    self.desk.handle(Input::Net(event), &mut self.outputs);
                     self.carry_out();
                 }
                 Poll::Pending => return taken > 0,
@@ -256,36 +275,42 @@ impl Driver {
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(deadline) = self.engine.next_deadline() else {
+        let Some(deadline) = self.desk.next_deadline() else {
             self.timer = None;
             return false;
         };
         // A timer that is too early is kept: waking once for nothing costs less than setting it anew each time.
         let (_, timer) = match &mut self.timer {
             Some(timer) if timer.0 <= deadline => timer,
-            timer => timer.insert((deadline, self.platform.sleep_until(self.epoch + deadline.0))),
+            timer => timer.insert((deadline, self.platform.sleep_until(deadline))),
         };
         if timer.as_mut().poll(cx).is_pending() {
             return false;
         }
         self.timer = None;
-        self.engine.handle_timeout(self.now());
+        self.desk.handle_timeout(&mut self.outputs);
         self.carry_out();
         true
     }
 
     fn handle_command(&mut self, command: Command, reply: Option<oneshot::Sender<Reply>>) {
-        let id = CommandId(self.next_command);
-        self.next_command += 1;
+        let id = self.desk.command(command, &mut self.outputs);
         if let Some(reply) = reply {
             self.callers.insert(id, reply);
         }
-        self.engine.handle(self.now(), Input::Command { id, command });
         self.carry_out();
     }
 
+    /// Carries out what calls have come to that were answered at once. Whether there was any.
+    fn take_outputs(&mut self) -> bool {
+        let any = self.desk.take(&mut self.outputs);
+        self.carry_out();
+        any
+    }
+
     fn carry_out(&mut self) {
-        while let Some(output) = self.engine.poll_output() {
+        let mut is_news = false;
+        while let Some(output) = self.outputs.pop_front() {
             match output {
                 Output::Reply { id, result } => {
                     if let Some(caller) = self.callers.remove(&id) {
@@ -293,14 +318,17 @@ impl Driver {
                         let _ = caller.send(result);
                     }
                 }
-                Output::Event(event) => self.events.0.push(event),
+                Output::Event(event) => {
+                    self.events.0.push(event);
+                    is_news = true;
+                }
                 Output::Net(action) => self.net.act(action),
                 Output::Stopped => self.is_stopped = true,
             }
         }
-    }
-
-    fn now(&self) -> Time {
-        Time(self.platform.now().saturating_sub(self.epoch))
+        if is_news {
+            // Once for all of them: a reader that is woken by the first of many would fall asleep before the second.
+            self.events.0.wake();
+        }
     }
 }

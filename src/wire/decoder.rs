@@ -6,7 +6,7 @@ use super::frame::Frame;
 use super::reader::{WireError, read_uvarint};
 
 /// The longest length prefix: a varint of 64 bits.
-const MAX_PREFIX_BYTES: usize = 10;
+pub const MAX_PREFIX_BYTES: usize = 10;
 
 /// An incremental decoder: any way of cutting the bytes gives the same frames and the same error.
 ///
@@ -69,6 +69,8 @@ impl Decoder {
             };
             let missing = frame_len - self.partial.len();
             if input.len() < missing {
+                // All at once, and exactly, so that the whole frame needs no other memory.
+                self.partial.reserve(missing);
                 self.partial.extend_from_slice(input);
                 input.clear();
                 return Ok(None);

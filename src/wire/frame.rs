@@ -202,12 +202,18 @@ pub fn encode_data(sequence: u64, timestamp_us: u64, payload: &[u8], out: &mut B
     let sequence = unsigned_varint::encode::u64(sequence, &mut first);
     let timestamp = unsigned_varint::encode::u64(timestamp_us, &mut second);
     let len = 1 + sequence.len() + timestamp.len() + payload.len();
-    out.reserve(10 + len);
+    out.reserve(uvarint_bytes(len as u64) + len);
     put_uvarint(len as u64, out);
     out.put_u8(DATA);
     out.put_slice(sequence);
     out.put_slice(timestamp);
     out.put_slice(payload);
+}
+
+/// How many bytes [`encode_data`] appends.
+pub fn data_bytes(sequence: u64, timestamp_us: u64, payload: usize) -> usize {
+    let len = 1 + uvarint_bytes(sequence) + uvarint_bytes(timestamp_us) + payload;
+    uvarint_bytes(len as u64) + len
 }
 
 fn decode_data(mut reader: Reader) -> Result<Frame, WireError> {
@@ -258,6 +264,11 @@ fn decode_media(reader: &mut Reader) -> Result<Media, WireError> {
         channels: reader.u8("OPEN.channels")?,
         frame_duration_us: reader.u32("OPEN.frame_duration_us")?,
     })
+}
+
+/// Seven bits a byte.
+fn uvarint_bytes(value: u64) -> usize {
+    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
 
 fn put_uvarint(value: u64, out: &mut BytesMut) {

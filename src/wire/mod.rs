@@ -33,6 +33,8 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-pub use decoder::Decoder;
-pub use frame::{Code, DATA_OVERHEAD_BYTES, Frame, MAX_REASON_BYTES, Open, Report, WIRE_VERSION, encode_data};
+pub use decoder::{Decoder, MAX_PREFIX_BYTES};
+pub use frame::{
+    Code, DATA_OVERHEAD_BYTES, Frame, MAX_REASON_BYTES, Open, Report, WIRE_VERSION, data_bytes, encode_data,
+};
 pub use reader::WireError;

@@ -223,6 +223,19 @@ fn the_bytes_of_the_table_decode_to_every_frame() {
 }
 
 #[test]
+fn the_room_of_a_data_frame_is_known_before_it_is_encoded() {
+    for shift in 0..64 {
+        for (sequence, timestamp_us) in [(1 << shift, u64::MAX >> shift), ((1 << shift) - 1, 0)] {
+            for payload in [1, 121, 122, 16_380, 16_381] {
+                let mut out = BytesMut::new();
+                encode_data(sequence, timestamp_us, &vec![0; payload], &mut out);
+                assert_eq!(out.len(), data_bytes(sequence, timestamp_us, payload));
+            }
+        }
+    }
+}
+
+#[test]
 fn encoding_appends_and_leaves_what_is_there() {
     let mut out = BytesMut::from(&b"before"[..]);
     Frame::Accept.encode(&mut out);

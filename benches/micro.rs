@@ -1,0 +1,182 @@
+//! How fast is the pure core? Frames to and from bytes, and the engine's transitions.
+//!
+//! ```text
+//! cargo bench --bench micro [-- FILTER]
+//! ```
+//!
+//! First the ratios to a copy of the same bytes, from runs that alternate; then the figures of each, of which only
+//! those of one run can be compared.
+
+mod rig;
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use avi_p2p::wire::{Decoder, encode_data};
+use bytes::{Bytes, BytesMut};
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+
+use rig::{Rig, frames_from};
+
+const FRAMES: u64 = 64;
+const PAYLOADS: [usize; 3] = [64, 1024, 16 * 1024];
+const MAX_FRAME_BYTES: usize = 64 * 1024;
+const PEERS: [usize; 3] = [10, 100, 1000];
+/// Inputs a sample of the engine.
+const INPUTS: u64 = 100;
+
+fn main() {
+    print_ratios();
+    divan::main();
+}
+
+// ---- wire ----
+
+fn copy(bytes: &[u8], out: &mut BytesMut) {
+    out.clear();
+    out.extend_from_slice(black_box(bytes));
+    black_box(&out);
+}
+
+fn encode_all(payload: &[u8], out: &mut BytesMut) {
+    out.clear();
+    for sequence in 0..FRAMES {
+        encode_data(sequence, sequence * 20_000, black_box(payload), out);
+    }
+    black_box(&out);
+}
+
+/// Decodes bytes that come in pieces of that size.
+fn decode_all(mut bytes: Bytes, piece: usize) -> u64 {
+    let (mut decoder, mut frames) = (Decoder::new(MAX_FRAME_BYTES), 0);
+    while !bytes.is_empty() {
+        let mut piece = bytes.split_to(piece.min(bytes.len()));
+        while let Some(frame) = decoder.decode(&mut piece).expect("the frames are well formed") {
+            black_box(frame);
+            frames += 1;
+        }
+    }
+    frames
+}
+
+#[divan::bench(args = PAYLOADS)]
+fn memcpy(bencher: Bencher, payload: usize) {
+    let bytes = frames_from(0, FRAMES, &vec![7; payload]);
+    let mut out = BytesMut::with_capacity(bytes.len());
+    bencher.counter(BytesCount::new(bytes.len())).bench_local(|| copy(&bytes, &mut out));
+}
+
+#[divan::bench(args = PAYLOADS)]
+fn encode(bencher: Bencher, payload: usize) {
+    let bytes = frames_from(0, FRAMES, &vec![7; payload]);
+    let mut out = BytesMut::with_capacity(bytes.len());
+    let payload = vec![7; payload];
+    bencher.counter(BytesCount::new(bytes.len())).bench_local(|| encode_all(&payload, &mut out));
+}
+
+#[divan::bench(args = PAYLOADS)]
+fn decode_whole(bencher: Bencher, payload: usize) {
+    let bytes = frames_from(0, FRAMES, &vec![7; payload]);
+    bencher.counter(BytesCount::new(bytes.len())).bench_local(|| decode_all(bytes.clone(), usize::MAX));
+}
+
+/// Frames of 1 KiB in pieces: every byte alone, less than a frame, about one, many.
+#[divan::bench(args = [1, 100, 1000, 1500, 16 * 1024])]
+fn decode_pieces(bencher: Bencher, piece: usize) {
+    let bytes = frames_from(0, FRAMES, &[7; 1024]);
+    bencher.counter(BytesCount::new(bytes.len())).bench_local(|| decode_all(bytes.clone(), piece));
+}
+
+/// Medians of alternating runs.
+fn print_ratios() {
+    println!("relative to a copy of the same bytes (64 frames, medians of 301 runs that alternate):");
+    println!("| payload | encode | decode, whole | decode, pieces of 1000 B |");
+    println!("|---:|---:|---:|---:|");
+    for payload in PAYLOADS {
+        let (bytes, payload_bytes) = (frames_from(0, FRAMES, &vec![7; payload]), vec![7; payload]);
+        let mut out = BytesMut::with_capacity(bytes.len());
+        let mut ratios = [const { Vec::new() }; 3];
+        for _ in 0..301 {
+            let copied = nanos(|| copy(&bytes, &mut out));
+            let encoded = nanos(|| encode_all(&payload_bytes, &mut out));
+            let whole = nanos(|| decode_all(bytes.clone(), usize::MAX));
+            let pieces = nanos(|| decode_all(bytes.clone(), 1000));
+            for (ratios, run) in ratios.iter_mut().zip([encoded, whole, pieces]) {
+                ratios.push(run / copied);
+            }
+        }
+        let [encode, whole, pieces] = ratios.map(median);
+        println!("| {payload} B | {encode:.2} | {whole:.2} | {pieces:.2} |");
+    }
+    println!();
+}
+
+fn nanos<T>(mut run: impl FnMut() -> T) -> f64 {
+    let began = Instant::now();
+    black_box(run());
+    began.elapsed().as_nanos().max(1) as f64
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+// ---- engine ----
+
+/// A call for figures: the least that a command costs.
+#[divan::bench(args = PEERS)]
+fn command(bencher: Bencher, peers: usize) {
+    let mut rig = Rig::new(peers);
+    bencher.counter(ItemsCount::new(INPUTS)).bench_local(|| {
+        for _ in 0..INPUTS {
+            let stream = rig.stream;
+            let input = rig.input(avi_p2p::engine::Command::AudioStats { stream });
+            rig.step(input, |output| drop(black_box(output)));
+        }
+    });
+}
+
+#[divan::bench(args = PEERS)]
+fn message_published(bencher: Bencher, peers: usize) {
+    let (mut rig, data) = (Rig::new(peers), Bytes::from(vec![7; 1024]));
+    bencher.counter(ItemsCount::new(INPUTS)).bench_local(|| {
+        for _ in 0..INPUTS {
+            rig.publish(data.clone(), |output| drop(black_box(output)));
+        }
+    });
+}
+
+#[divan::bench(args = PEERS)]
+fn message_received(bencher: Bencher, peers: usize) {
+    let mut rig = Rig::new(peers);
+    bencher.counter(ItemsCount::new(INPUTS)).bench_local(|| {
+        for _ in 0..INPUTS {
+            let input = rig.message(Bytes::from(vec![7; 1024]));
+            rig.step(input, |output| drop(black_box(output)));
+        }
+    });
+}
+
+/// A frame each, and the word of the network that it has been written.
+#[divan::bench(args = PEERS)]
+fn audio_sent(bencher: Bencher, peers: usize) {
+    let (mut rig, payload) = (Rig::new(peers), Bytes::from(vec![7; 1024]));
+    bencher.counter(ItemsCount::new(INPUTS)).bench_local(|| {
+        for _ in 0..INPUTS {
+            rig.send_and_write(payload.clone(), |output| drop(black_box(output)));
+        }
+    });
+}
+
+#[divan::bench(args = PEERS)]
+fn audio_received(bencher: Bencher, peers: usize) {
+    let (mut rig, payload) = (Rig::new(peers), [7; 1024]);
+    bencher.counter(ItemsCount::new(INPUTS)).bench_local(|| {
+        for _ in 0..INPUTS {
+            let input = rig.receive(1, &payload);
+            rig.step(input, |output| drop(black_box(output)));
+        }
+    });
+}

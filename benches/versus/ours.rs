@@ -1,0 +1,166 @@
+//! A node of this library, as an application uses it: through its public API alone, on tokio.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use avi_p2p::{
+    AviEvent, AviP2p, AviP2pConfig, AviP2pError, AviP2pHandle, EventReceiver, Limits, OnCongestion, PeerId, StreamId,
+    StreamOptions,
+};
+
+use crate::ear::{Ear, Many};
+use crate::side::{Call, RETRY, Side, TOPIC};
+use crate::{MAX_CALLS, Outcome};
+
+pub struct Ours {
+    /// Its end would end the node.
+    _node: AviP2p,
+    handle: AviP2pHandle,
+    /// `None` when a task reads them.
+    events: Option<EventReceiver>,
+    peers: Vec<PeerId>,
+    address: String,
+}
+
+impl Ours {
+    async fn start(bootstrap_peers: Vec<String>) -> Outcome<Self> {
+        let config = AviP2pConfig {
+            listen_ips: vec![Ipv4Addr::LOCALHOST.into()],
+            // The plain program has no discovery either: a client and its servers are a star.
+            enable_mdns: false,
+            enable_kad: false,
+            max_audio_streams: MAX_CALLS,
+            bootstrap_peers,
+            // As deep as the plain program's, by libp2p's default, may be.
+            limits: Limits { peer_queue_messages: 4096, ..Limits::default() },
+            ..AviP2pConfig::default()
+        };
+        let (node, mut events) = AviP2p::start(config).await?;
+        let address = loop {
+            match events.recv().await.ok_or("the node has stopped")? {
+                AviEvent::Started { listen_addresses, .. } => {
+                    break listen_addresses.into_iter().next().ok_or("the node does not listen")?;
+                }
+                _ => continue,
+            }
+        };
+        let handle = node.handle();
+        Ok(Self { _node: node, handle, events: Some(events), peers: Vec::new(), address })
+    }
+
+    fn events(&mut self) -> Outcome<&mut EventReceiver> {
+        Ok(self.events.as_mut().ok_or("a task reads the events")?)
+    }
+}
+
+impl Side for Ours {
+    type Call = OurCall;
+
+    async fn serve(ear: Ear, echo: bool) -> Outcome<Self> {
+        let mut node = Self::start(Vec::new()).await?;
+        node.handle.subscribe(TOPIC).await?;
+        if let Some(events) = node.events.take() {
+            tokio::spawn(listen(node.handle.clone(), events, ear, echo));
+        }
+        Ok(node)
+    }
+
+    async fn connect(addresses: Vec<String>) -> Outcome<Self> {
+        let wanted = addresses.len();
+        let mut node = Self::start(addresses).await?;
+        while node.peers.len() < wanted {
+            if let AviEvent::PeerConnected { peer_id, .. } =
+                node.events()?.recv().await.ok_or("the node has stopped")?
+            {
+                node.peers.push(peer_id);
+            }
+        }
+        for peer in &node.peers {
+            while node.handle.peer_info(peer).await?.topics.is_empty() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        Ok(node)
+    }
+
+    async fn greet(address: String, data: Vec<u8>) -> Outcome<Self> {
+        let node = Self::start(vec![address]).await?;
+        node.publish(data).await?;
+        Ok(node)
+    }
+
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    async fn call(&mut self) -> Outcome<OurCall> {
+        let peer = self.peers.first().ok_or("nobody is connected")?.clone();
+        // Whatever finds no room is sent again: nothing may be lost.
+        let options = StreamOptions { on_congestion: OnCongestion::Refuse, ..StreamOptions::default() };
+        let stream = self.handle.request_stream_with(peer, options).await?;
+        loop {
+            match self.events()?.recv().await.ok_or("the node has stopped")? {
+                AviEvent::AudioStreamAccepted { stream_id, .. } if stream_id == stream => break,
+                AviEvent::AudioStreamClosed { reason, .. } => return Err(format!("no call: {reason:?}").into()),
+                _ => {}
+            }
+        }
+        Ok(OurCall { handle: self.handle.clone(), stream })
+    }
+
+    async fn echo(&mut self, call: &mut OurCall, frame: Vec<u8>) -> Outcome<Vec<u8>> {
+        call.send(frame).await?;
+        loop {
+            match self.events()?.recv().await.ok_or("the node has stopped")? {
+                AviEvent::AudioData { data, .. } => return Ok(data),
+                _ => continue,
+            }
+        }
+    }
+
+    async fn publish(&self, data: Vec<u8>) -> Outcome {
+        loop {
+            match self.handle.publish(TOPIC, data.clone()).await {
+                Err(AviP2pError::Congested(_)) => tokio::time::sleep(RETRY).await,
+                other => return Ok(other?),
+            }
+        }
+    }
+}
+
+async fn listen(handle: AviP2pHandle, mut events: EventReceiver, ear: Ear, echo: bool) -> Outcome {
+    let (mut calls, mut authors) = (Many::new(ear.clone()), Many::new(ear));
+    while let Some(event) = events.recv().await {
+        match event {
+            AviEvent::AudioStreamRequested { stream_id, .. } => handle.accept_audio_stream(stream_id).await?,
+            AviEvent::AudioData { stream_id, data, .. } => {
+                calls.hear(stream_id, &data);
+                if echo {
+                    handle.send_audio(stream_id, data).await?;
+                }
+            }
+            AviEvent::Message { from, data, .. } => authors.hear(from, &data),
+            AviEvent::Lagged { messages, audio_frames, .. } => {
+                eprintln!("the receiving application lost {audio_frames} frames and {messages} messages");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+pub struct OurCall {
+    handle: AviP2pHandle,
+    stream: StreamId,
+}
+
+impl Call for OurCall {
+    async fn send(&mut self, frame: Vec<u8>) -> Outcome {
+        loop {
+            match self.handle.send_audio(self.stream, frame.clone()).await {
+                Err(AviP2pError::Congested(_)) => tokio::time::sleep(RETRY).await,
+                other => return Ok(other?),
+            }
+        }
+    }
+}

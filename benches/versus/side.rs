@@ -1,0 +1,40 @@
+//! What must both sides be able to do? What an application of a mesh does.
+
+use std::time::Duration;
+
+use crate::Outcome;
+use crate::ear::Ear;
+
+pub const TOPIC: &str = "bench";
+/// How long a sender waits when there is no room for what it sends.
+pub const RETRY: Duration = Duration::from_millis(1);
+
+/// A node of one side.
+pub trait Side: Sized + Send + Sync + 'static {
+    type Call: Call;
+
+    /// Subscribes, takes every call, and hears; sends every frame back if it is to `echo`.
+    fn serve(ear: Ear, echo: bool) -> impl Future<Output = Outcome<Self>> + Send;
+
+    /// A node that knows that all those subscribe.
+    fn connect(addresses: Vec<String>) -> impl Future<Output = Outcome<Self>> + Send;
+
+    /// A node that publishes as soon as it can.
+    fn greet(address: String, data: Vec<u8>) -> impl Future<Output = Outcome<Self>> + Send;
+
+    fn address(&self) -> &str;
+
+    /// A call that the first peer has taken.
+    fn call(&mut self) -> impl Future<Output = Outcome<Self::Call>> + Send;
+
+    /// Sends a frame, for the one that comes back.
+    fn echo(&mut self, call: &mut Self::Call, frame: Vec<u8>) -> impl Future<Output = Outcome<Vec<u8>>> + Send;
+
+    /// Returns when the message is on its way.
+    fn publish(&self, data: Vec<u8>) -> impl Future<Output = Outcome> + Send;
+}
+
+/// The sending half of a call.
+pub trait Call: Send + 'static {
+    fn send(&mut self, frame: Vec<u8>) -> impl Future<Output = Outcome> + Send;
+}
