@@ -85,6 +85,17 @@ pub enum Identity {
     File(PathBuf),
 }
 
+impl Identity {
+    fn validate(&self) -> Result<(), AviP2pError> {
+        match self {
+            Self::File(path) if path.as_os_str().is_empty() => {
+                Err(invalid("identity", format!("{self:?}"), "the path of a file".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Debug for Identity {
     /// Never shows the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -327,6 +338,7 @@ impl AviP2pConfig {
         in_range("max_audio_streams", self.max_audio_streams, 0..=10_000)?;
         in_range("listen_ips.len()", self.listen_ips.len(), 1..=16)?;
         self.interfaces.validate()?;
+        self.identity.validate()?;
         self.validate_peers()?;
         let hour = Duration::from_secs(3600);
         lasts("publish_hold", self.publish_hold, Duration::ZERO..=hour)?;
@@ -391,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_field_out_of_range_is_named_with_its_value() {
-        let cases: [(&str, &str, Break); 18] = [
+        let cases: [(&str, &str, Break); 19] = [
             ("node_name", "\"\"", |c| c.node_name.clear()),
             ("node_name", "xxx", |c| c.node_name = "x".repeat(65)),
             ("node_name", "\\n", |c| c.node_name = "a\nb".into()),
@@ -402,6 +414,7 @@ mod tests {
             ("listen_ips", "0", |c| c.listen_ips.clear()),
             ("interfaces", "0", |c| c.interfaces = Interfaces::Only(Vec::new())),
             ("interfaces", "\"\"", |c| c.interfaces = Interfaces::Except(vec![String::new()])),
+            ("identity", "File(\"\")", |c| c.identity = Identity::File(PathBuf::new())),
             ("allowed_peers[0]", "\"x\"", |c| c.allowed_peers = Some(vec![PeerId::new("x")])),
             ("blocked_peers[0]", "\"y\"", |c| c.blocked_peers = vec![PeerId::new("y")]),
             ("paired_peers", "65", |c| c.paired_peers = vec![PeerId::new(PEER); 65]),

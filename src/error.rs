@@ -1,5 +1,6 @@
 //! What can go wrong, in terms that a caller can act on.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -72,11 +73,11 @@ pub enum AviP2pError {
         reason: String,
     },
 
-    /// The file of the node's key cannot be used.
-    #[error("identity: the file {path} {reason}")]
+    /// The identity file cannot be used, or cannot be made. A node never goes on under another peer id.
+    #[error("identity file {path:?}: {reason}")]
     Identity {
-        /// The file.
-        path: String,
+        /// As it stands in the configuration.
+        path: PathBuf,
         /// What is wrong with it, and what to do.
         reason: String,
     },
@@ -138,7 +139,7 @@ pub enum AviP2pError {
     },
 
     /// The feature is turned off in the configuration.
-    #[error("{0} = false: turn it on in the configuration")]
+    #[error("{0} is off: turn it on in the configuration")]
     Disabled(&'static str),
 }
 

@@ -1,137 +1,259 @@
-//! A key in a file: the same peer id across restarts, and nothing but an error from a file that cannot be trusted.
+//! Does an identity file keep a node's peer id, and does nothing else ever take its place?
 #![cfg(unix)]
 
 mod common;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Barrier;
 
 use avi_p2p::{AviP2p, AviP2pConfig, AviP2pError, Identity, PeerId};
-use common::config;
 
-/// A directory of a test's own, removed at its end.
-struct Directory(PathBuf);
+/// Some user who is not root, whom a system need not know.
+const SOMEBODY: u32 = 65_534;
+/// Makes this program a child that starts one node.
+const CHILD: &str = "AVI_TEST_IDENTITY_FILE";
 
-impl Directory {
-    fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("avi-p2p-{test}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
+/// A folder that goes when this does.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("avi-identity-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
         Self(path)
     }
 
-    fn key(&self) -> PathBuf {
-        self.0.join("key")
+    fn file(&self) -> PathBuf {
+        self.0.join("node.key")
     }
 
+    /// What is in it, by name.
     fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// Puts bytes where the key is.
+    fn keep(&self, bytes: &[u8]) {
+        fs::write(self.file(), bytes).unwrap();
+        chmod(&self.file(), 0o600);
     }
 }
 
-impl Drop for Directory {
+impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        fs::remove_dir_all(&self.0).unwrap();
     }
 }
 
-async fn start(path: &Path) -> Result<PeerId, AviP2pError> {
-    let identity = Identity::File(path.to_owned());
-    let (node, _events) = AviP2p::start(AviP2pConfig { identity, ..config() }).await?;
-    let id = node.local_peer_id().clone();
-    node.shutdown().await?;
-    Ok(id)
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-async fn refusal(path: &Path) -> String {
-    let error = start(path).await.expect_err("the file cannot be trusted");
-    assert!(matches!(error, AviP2pError::Identity { .. }), "{error}");
+fn config(path: &Path) -> AviP2pConfig {
+    AviP2pConfig { identity: Identity::File(path.to_owned()), ..common::config() }
+}
+
+/// Starts a node and stops it.
+fn start(path: &Path) -> Result<PeerId, AviP2pError> {
+    smol::block_on(async {
+        let (node, _events) = AviP2p::start(config(path)).await?;
+        let id = node.local_peer_id().clone();
+        node.shutdown().await.unwrap();
+        Ok(id)
+    })
+}
+
+/// The text of the failure, which names the file.
+fn refused(path: &Path, words: &[&str]) -> String {
+    let error = start(path).expect_err("such a file is no identity");
     let text = error.to_string();
-    assert!(text.contains(path.to_str().unwrap()), "{text}");
+    assert!(matches!(&error, AviP2pError::Identity { path: named, .. } if named == path), "{error:?}");
+    for words in words.iter().chain([&path.to_str().unwrap()]) {
+        assert!(text.contains(words), "no {words:?} in {text:?}");
+    }
     text
 }
 
-fn write(path: &Path, bytes: &[u8]) {
-    fs::write(path, bytes).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
 }
 
-#[tokio::test]
-async fn the_peer_id_is_the_same_at_every_start_and_the_file_is_its_owners_alone() {
-    let directory = Directory::new("same");
-    let id = start(&directory.key()).await.unwrap();
-    assert_eq!(fs::metadata(directory.key()).unwrap().mode() & 0o7777, 0o600);
-    assert_eq!(directory.names(), ["key"], "no draft is left");
-    assert_eq!(start(&directory.key()).await.unwrap(), id);
-    let link = directory.0.join("link");
-    std::os::unix::fs::symlink(directory.key(), &link).unwrap();
-    assert_eq!(start(&link).await.unwrap(), id);
-    fs::remove_file(directory.key()).unwrap();
-    assert_ne!(start(&directory.key()).await.unwrap(), id);
+/// The other half of [`run_child`].
+#[test]
+fn a_child_says_who_it_is() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        println!("\nanswer: {}", start(Path::new(&path)).map_or_else(|error| error.to_string(), |id| id.to_string()));
+    }
 }
 
-#[tokio::test]
-async fn a_damaged_file_is_an_error_and_never_another_peer_id() {
-    let directory = Directory::new("damaged");
-    let path = directory.key();
-    start(&path).await.unwrap();
-    let good = fs::read(&path).unwrap();
+/// A process that starts a node with this file, as that user.
+fn run_child(path: &Path, user: Option<u32>) -> std::io::Result<Child> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["a_child_says_who_it_is", "--exact", "--nocapture"]).env(CHILD, path);
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
+    command.current_dir("/").stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
+}
+
+fn answer(child: Child) -> String {
+    let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let line = output.lines().find_map(|line| line.strip_prefix("answer: "));
+    line.unwrap_or_else(|| panic!("no answer in {output:?}")).to_owned()
+}
+
+#[test]
+fn a_node_has_the_same_peer_id_at_every_start() {
+    let folder = Folder::new("restart");
+    let id = start(&folder.file()).unwrap();
+    let kept = fs::read(folder.file()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(start(&folder.file()).unwrap(), id);
+    }
+    assert_eq!(fs::read(folder.file()).unwrap(), kept, "the file stays as it is");
+    assert_eq!(fs::metadata(folder.file()).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(folder.names(), ["node.key"], "nothing else is left behind");
+
+    let link = folder.0.join("link");
+    symlink(folder.file(), &link).unwrap();
+    assert_eq!(start(&link).unwrap(), id, "a link to the file will do");
+    chmod(&folder.file(), 0o400);
+    assert_eq!(start(&folder.file()).unwrap(), id, "it need not be writable");
+    fs::remove_file(folder.file()).unwrap();
+    assert_ne!(start(&folder.file()).unwrap(), id, "another file, another id");
+}
+
+#[test]
+fn a_damaged_file_is_an_error_and_never_another_peer_id() {
+    let folder = Folder::new("damaged");
+    let id = start(&folder.file()).unwrap();
+    let good = fs::read(folder.file()).unwrap();
+    let hex: String = good.iter().map(|byte| format!("{byte:02x}")).collect();
+    let shown = |bytes: &[u8]| {
+        folder.keep(bytes);
+        let text = refused(&folder.file(), &["damaged", "restore it", "remove it"]);
+        assert!(!text.contains(&hex[8..24]), "the secret in {text:?}");
+        assert_eq!(fs::read(folder.file()).unwrap(), bytes, "it is left as it is");
+    };
     for bit in 0..8 * good.len() {
         let mut bad = good.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
-        write(&path, &bad);
-        let text = refusal(&path).await;
-        assert!(text.contains("is damaged"), "bit {bit}: {text}");
+        shown(&bad);
     }
-    for bad in [&good[..0], &good[..67], &[good.as_slice(), b"\n"].concat(), &[7; 5000], &good[4..36]] {
-        write(&path, bad);
-        assert!(refusal(&path).await.contains("is damaged"), "{} bytes", bad.len());
-        assert_eq!(fs::read(&path).unwrap(), bad, "nothing is lost");
+    (0..good.len()).for_each(|length| shown(&good[..length]));
+    shown(&[&good[..], b"\n"].concat());
+    shown(b"-----BEGIN OPENSSH PRIVATE KEY-----\n");
+    shown(&[0xff; 68]);
+    shown(&[0; 68]);
+    shown(&vec![7; 16 * 1024 * 1024]);
+    folder.keep(&good);
+    assert_eq!(start(&folder.file()).unwrap(), id);
+}
+
+#[test]
+fn a_huge_file_is_not_read() {
+    let folder = Folder::new("huge");
+    // A terabyte, of which nothing is stored.
+    let file = fs::File::create(folder.file()).unwrap();
+    chmod(&folder.file(), 0o600);
+    if file.set_len(1 << 40).is_ok() {
+        refused(&folder.file(), &["damaged", "1099511627776 bytes"]);
     }
 }
 
-#[tokio::test]
-async fn a_file_that_others_can_read_or_that_is_no_file_is_refused() {
-    let directory = Directory::new("others");
-    let path = directory.key();
-    start(&path).await.unwrap();
-    for mode in [0o640, 0o604, 0o620, 0o660, 0o644] {
-        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        let text = refusal(&path).await;
-        assert!(text.contains(&format!("mode {mode:04o}")) && text.contains("chmod 600"), "{text}");
+#[test]
+fn a_file_that_others_can_read_or_write_is_refused() {
+    let folder = Folder::new("mode");
+    let id = start(&folder.file()).unwrap();
+    for mode in [0o640, 0o620, 0o604, 0o602, 0o601, 0o644, 0o777] {
+        chmod(&folder.file(), mode);
+        refused(&folder.file(), &[&format!("mode 0{mode:o}"), "chmod 600"]);
     }
-    let text = refusal(&directory.0).await;
-    assert!(text.contains("is not a regular file"), "{text}");
-    let text = refusal(&directory.0.join("missing").join("key")).await;
-    assert!(text.contains("cannot be made"), "{text}");
-    let empty = start(Path::new("")).await.unwrap_err();
+    chmod(&folder.file(), 0o600);
+    assert_eq!(start(&folder.file()).unwrap(), id);
+}
+
+#[test]
+fn a_file_of_another_user_is_refused() {
+    if !is_root() {
+        println!("not tested: only root can give a file away");
+        return;
+    }
+    let folder = Folder::new("owner");
+    start(&folder.file()).unwrap();
+    chown(folder.file(), Some(SOMEBODY), None).unwrap();
+    refused(&folder.file(), &["belongs to user 65534", "user 0", "chown 0"]);
+}
+
+#[test]
+fn what_is_no_file_is_refused() {
+    let folder = Folder::new("kinds");
+    refused(&folder.0, &["a directory"]);
+    refused(Path::new("/dev/null"), &["no regular file"]);
+    let pipe = folder.0.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    refused(&pipe, &["no regular file"]);
+    let link = folder.0.join("link");
+    symlink(folder.0.join("nothing"), &link).unwrap();
+    refused(&link, &["symbolic link to nothing"]);
+    assert_eq!(fs::read_link(&link).unwrap(), folder.0.join("nothing"));
+    assert_eq!(folder.names().len(), 2, "{:?}", folder.names());
+
+    let empty = smol::block_on(AviP2p::start(config(Path::new("")))).map(drop).unwrap_err();
     assert!(matches!(&empty, AviP2pError::InvalidConfig { field, .. } if field == "identity"), "{empty}");
 }
 
-#[tokio::test]
-async fn a_file_of_another_user_is_refused() {
-    let directory = Directory::new("foreign");
-    let path = directory.key();
-    start(&path).await.unwrap();
-    if chown(&path, Some(12345), None).is_err() {
-        return eprintln!("skipped: only root can give a file to another user");
+#[test]
+fn a_folder_that_is_missing_or_not_writable_is_named() {
+    let folder = Folder::new("folder");
+    let missing = folder.0.join("missing/node.key");
+    refused(&missing, &["cannot be made", "No such file", "missing\" must be there"]);
+
+    chmod(&folder.0, 0o555);
+    let child = run_child(&folder.file(), is_root().then_some(SOMEBODY));
+    match child {
+        Ok(child) => {
+            let text = answer(child);
+            assert!(text.contains("Permission denied") && text.contains("writable for the node's user"), "{text}");
+        }
+        Err(error) => println!("not tested: another user cannot run this program: {error}"),
     }
-    let text = refusal(&path).await;
-    assert!(text.contains("belongs to user 12345"), "{text}");
+    chmod(&folder.0, 0o755);
+    assert_eq!(folder.names(), [""; 0]);
 }
 
-#[tokio::test]
-async fn nodes_that_start_at_once_have_one_key() {
-    let directory = Directory::new("race");
-    let starts = (0..16).map(|_| {
-        let path = directory.key();
-        tokio::spawn(async move { start(&path).await.unwrap() })
-    });
-    let mut ids = Vec::new();
-    for start in starts.collect::<Vec<_>>() {
-        ids.push(start.await.unwrap());
+#[test]
+fn nodes_that_make_the_file_at_once_get_one_key() {
+    const THREADS: usize = 8;
+    for round in 0..10 {
+        let folder = Folder::new(&format!("threads-{round}"));
+        let barrier = Barrier::new(THREADS);
+        let ids: BTreeSet<_> = std::thread::scope(|scope| {
+            let begin = || {
+                barrier.wait();
+                start(&folder.file()).unwrap()
+            };
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(begin)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(ids.len(), 1, "{ids:?}");
+        assert_eq!(folder.names(), ["node.key"]);
     }
-    ids.dedup();
-    assert_eq!((ids.len(), directory.names()), (1, vec!["key".to_owned()]));
+}
+
+#[test]
+fn processes_that_make_the_file_at_once_get_one_key() {
+    for round in 0..5 {
+        let folder = Folder::new(&format!("processes-{round}"));
+        let children: Vec<_> = (0..6).map(|_| run_child(&folder.file(), None).unwrap()).collect();
+        let ids: BTreeSet<_> = children.into_iter().map(answer).collect();
+        assert_eq!(ids, BTreeSet::from([start(&folder.file()).unwrap().to_string()]));
+        assert_eq!(folder.names(), ["node.key"]);
+    }
 }

@@ -1,126 +1,192 @@
-//! Which key does a node have? Made, given, or kept in a file that nobody else can read.
+//! Where does a node's key come from? From its configuration, from chance, or from a file that keeps it.
+//!
+//! The file has libp2p's own encoding of an Ed25519 key, as other programs of it write it. It holds the secret and the
+//! public half, which must fit together: damage is noticed, and never makes another peer id.
 
-use std::fs::{self, File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libp2p_identity::{KeyType, Keypair};
 
 use crate::config::{Identity, invalid};
 use crate::error::AviP2pError;
 
-/// More than any Ed25519 key takes in libp2p's encoding, which is 68 bytes.
-const MAX_FILE_BYTES: u64 = 128;
+/// The most that is read of a file. A key has 68 bytes.
+const MAX_FILE_BYTES: u64 = 512;
+const DAMAGED: &str = "damaged, or no Ed25519 key in libp2p's encoding: restore it, or remove it to get a new peer id";
 
-/// The node's key. A file is read, or made, before this returns.
+/// The key that the configuration names. A missing file is made.
 ///
 /// # Errors
-/// [`AviP2pError::InvalidConfig`], [`AviP2pError::Identity`].
+/// [`AviP2pError::Identity`] for a file that cannot be used or made.
 pub(super) fn keypair(identity: &Identity) -> Result<Keypair, AviP2pError> {
     match identity {
         Identity::Generated => Ok(Keypair::generate_ed25519()),
         Identity::Bytes(secret) => Keypair::ed25519_from_bytes(*secret)
             .map_err(|_| invalid("identity", "Bytes(..)".to_owned(), "the secret of an Ed25519 key".to_owned())),
-        Identity::File(path) if path.file_name().is_none() => {
-            Err(invalid("identity", format!("File({path:?})"), "the path of a file".to_owned()))
-        }
-        Identity::File(path) => {
-            load_or_make(path).map_err(|reason| AviP2pError::Identity { path: path.display().to_string(), reason })
-        }
+        Identity::File(path) => from_file(path).map_err(|reason| AviP2pError::Identity { path: path.clone(), reason }),
     }
 }
 
-fn load_or_make(path: &Path) -> Result<Keypair, String> {
-    match File::open(path) {
-        Ok(file) => load(file),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            make(path).map_err(|error| format!("cannot be made: {error}"))?;
-            // Another node may have made it at the same time: what lies there counts.
-            load(File::open(path).map_err(cannot_be_read)?)
-        }
-        Err(error) => Err(cannot_be_read(error)),
+fn from_file(path: &Path) -> Result<Keypair, String> {
+    if let Some(key) = read(path)? {
+        return Ok(key);
     }
+    make(path)?;
+    // Of several nodes that make it at once, one has won: its key is everyone's.
+    read(path)?.ok_or_else(|| "a symbolic link to nothing, or removed while it was made: name another path".to_owned())
 }
 
-fn cannot_be_read(error: io::Error) -> String {
-    format!("cannot be read: {error}")
-}
-
-fn load(file: File) -> Result<Keypair, String> {
-    let metadata = file.metadata().map_err(cannot_be_read)?;
-    if !metadata.is_file() {
-        return Err("is not a regular file".to_owned());
+/// `None` if there is no file.
+fn read(path: &Path) -> Result<Option<Keypair>, String> {
+    // Asked before it is opened, which for a named pipe would wait for a writer.
+    match fs::metadata(path) {
+        Ok(metadata) => check(path, &metadata)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("cannot be looked at: {error}")),
     }
-    check_owner(&metadata)?;
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    let file = File::open(path).map_err(unreadable)?;
+    check(path, &file.metadata().map_err(unreadable)?)?;
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(cannot_be_read)?;
-    decode(&bytes).ok_or_else(|| {
-        let wanted = "libp2p's encoding of an Ed25519 private key";
-        format!("is damaged, or not {wanted}: restore it, or remove it to get another peer id")
-    })
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    decode(&bytes).map(Some).ok_or_else(|| DAMAGED.to_owned())
 }
 
-/// The encoding holds both halves of the key, and decoding checks that they fit; encoding again, that there is nothing
-/// else.
-fn decode(bytes: &[u8]) -> Option<Keypair> {
-    let key = Keypair::from_protobuf_encoding(bytes).ok()?;
-    let is_exact = key.key_type() == KeyType::Ed25519 && key.to_protobuf_encoding().ok()? == bytes;
-    is_exact.then_some(key)
+/// Whether it is a file of this user alone, and of a likely size.
+fn check(path: &Path, metadata: &Metadata) -> Result<(), String> {
+    if !metadata.is_file() {
+        let kind = if metadata.is_dir() { "a directory" } else { "no regular file" };
+        return Err(format!("{kind}: name a file, or a path where none is yet"));
+    }
+    check_owner(path, metadata)?;
+    match metadata.len() {
+        0..=MAX_FILE_BYTES => Ok(()),
+        bytes => Err(format!("{DAMAGED} ({bytes} bytes)")),
+    }
 }
 
 #[cfg(unix)]
-fn check_owner(metadata: &fs::Metadata) -> Result<(), String> {
+fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), String> {
     use std::os::unix::fs::MetadataExt;
-    let (owner, myself) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    if owner != myself {
-        return Err(format!("belongs to user {owner}, and this is user {myself}: chown it, or use another file"));
+
+    let (owner, user, mode) = (metadata.uid(), rustix::process::geteuid().as_raw(), metadata.mode() & 0o7777);
+    if owner != user {
+        return Err(format!("belongs to user {owner}, but the node runs as user {user}: chown {user} {path:?}"));
     }
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(format!("can be read or written by others (mode {mode:04o}): chmod 600 it"));
+    match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err(format!("mode {mode:04o} lets others read or write the secret: chmod 600 {path:?}")),
     }
-    Ok(())
 }
 
+/// Elsewhere the folder that the file is in must keep others out.
 #[cfg(not(unix))]
-fn check_owner(_: &fs::Metadata) -> Result<(), String> {
+fn check_owner(_: &Path, _: &Metadata) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes the file, unless another appears in the meantime: it is there in full, or not at all.
-fn make(path: &Path) -> io::Result<()> {
-    let key = Keypair::generate_ed25519();
-    let bytes = key.to_protobuf_encoding().map_err(io::Error::other)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // No other node has this key, and so none has this name.
-    let draft = path.with_file_name(format!(".{name}.{}", key.public().to_peer_id()));
-    let linked = write(&draft, &bytes).and_then(|()| fs::hard_link(&draft, path));
-    let removed = fs::remove_file(&draft);
-    match linked {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        linked => linked?,
-    }
-    removed?;
-    sync_directory(path)
+/// The encoding is compared too: what libp2p would overlook, as bytes that it skips, is damage all the same.
+fn decode(bytes: &[u8]) -> Option<Keypair> {
+    let key = Keypair::from_protobuf_encoding(bytes).ok().filter(|key| key.key_type() == KeyType::Ed25519)?;
+    key.to_protobuf_encoding().is_ok_and(|encoded| encoded == bytes).then_some(key)
 }
 
-fn write(draft: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// Puts a new key where there is none; one that has come meanwhile stays. Nobody ever sees a part of it, and it outlasts
+/// a power failure.
+fn make(path: &Path) -> Result<(), String> {
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let key = Keypair::generate_ed25519();
+    let encoded = key.to_protobuf_encoding().map_err(|error| format!("cannot be made: {error}"))?;
+    let unmakeable = |error: io::Error| {
+        format!("cannot be made: {error}: the folder {folder:?} must be there, and writable for the node's user")
+    };
+    let written = Temporary::write(folder, &encoded).map_err(unmakeable)?;
+    if let Err(error) = fs::hard_link(&written.path, path)
+        && error.kind() != ErrorKind::AlreadyExists
+    {
+        return Err(format!("cannot be put in place: {error}: the file system must know hard links"));
+    }
+    drop(written);
+    if let Err(error) = sync_folder(folder) {
+        tracing::warn!(?path, %error, "a power failure may lose the new identity");
+    }
+    Ok(())
 }
 
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Elsewhere a folder cannot be opened as a file.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// A file that goes when this does, and whose name nobody else has.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Temporary {
+    fn write(folder: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let number = getrandom::u64().map_err(io::Error::other)?;
+        let path = folder.join(OsStr::new(&format!(".avi-identity-{number:016x}")));
+        let mut file = create(&path)?;
+        let temporary = Self { path };
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(temporary)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = ?self.path, %error, "a temporary file stays behind");
+        }
+    }
+}
+
+#[cfg(unix)]
+fn create(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    // The process's umask may have taken from the owner too.
+    file.set_permissions(fs::Permissions::from_mode(0o600)).inspect_err(|_| drop(fs::remove_file(path)))?;
+    Ok(file)
 }
 
 #[cfg(not(unix))]
-fn sync_directory(_: &Path) -> io::Result<()> {
-    Ok(())
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_decoded_from_its_own_encoding_alone() {
+        let key = Keypair::generate_ed25519();
+        let encoded = key.to_protobuf_encoding().unwrap();
+        assert_eq!(decode(&encoded).unwrap().public(), key.public());
+        // An unknown field behind it, which protobuf skips.
+        assert!(decode(&[&encoded[..], &[0x18, 1]].concat()).is_none());
+        // The halves of two keys.
+        let other = Keypair::generate_ed25519().to_protobuf_encoding().unwrap();
+        assert!(decode(&[&encoded[..36], &other[36..]].concat()).is_none());
+        // The secret half alone, with a length that says so.
+        let mut half = encoded[..36].to_vec();
+        half[3] = 32;
+        assert!(decode(&half).is_none());
+    }
 }

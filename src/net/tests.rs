@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{AviP2pConfig, Identity};
+use crate::config::{AviP2pConfig, Identity, NetworkKey};
 use crate::engine::{Direction, Engine, Output, PublishOutcome, Refusal, SubstreamId};
 use crate::error::AviP2pError;
 use crate::metrics::Metrics;
@@ -340,7 +340,7 @@ fn a_full_node_refuses_before_the_handshake() {
         world.says(1, NetEvent::InboundRefused(Refusal::MaxPeers)).await;
         let DialFailure::Unreachable(reason) = world.failure(2, 2).await else { panic!() };
         assert!(
-            reason.ends_with("closed in the handshake; it may be full, have another network_key, or be no node of AVI"),
+            reason.ends_with("closed in the handshake; it may be full, no node of AVI, or have another network_key"),
             "{reason}"
         );
         assert!(!world.said[2].iter().any(|event| matches!(event, NetEvent::Connected { .. })));
@@ -408,6 +408,28 @@ fn disconnect_all_ends_every_connection_and_refuses_new_ones() {
         world.dial(1, 2, None, address);
         world.says(0, NetEvent::InboundRefused(Refusal::ShuttingDown)).await;
         world.failure(1, 2).await;
+    });
+}
+
+#[test]
+fn a_network_key_keeps_others_out_of_any_network() {
+    over_both(|network| async move {
+        let keys = [Some(1), Some(1), Some(2), None];
+        let networks = keys.map(|_| network.clone());
+        let with_key = |at: usize, config: &mut AviP2pConfig| {
+            config.network_key = keys[at].map(|key| NetworkKey::from_bytes([key; 32]));
+        };
+        let mut world = World::with(&networks, with_key).await;
+        let members = world.address(1).await;
+        world.dial(2, 2, None, members.clone());
+        world.dial(3, 3, None, members.clone());
+        world.dial(0, 1, None, members);
+        world.connected(0).await;
+        for stranger in [2, 3] {
+            let DialFailure::Unreachable(reason) = world.failure(stranger, stranger as u64).await else { panic!() };
+            assert!(reason.ends_with("or have another network_key"), "{reason}");
+            world.says(1, NetEvent::InboundFailed).await;
+        }
     });
 }
 

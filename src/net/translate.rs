@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use libp2p_core::Multiaddr;
 use libp2p_core::multiaddr::Protocol;
+use libp2p_core::upgrade::NegotiationError;
 use libp2p_gossipsub::PublishError;
 use libp2p_swarm::{ConnectionDenied, DialError};
 
@@ -13,7 +14,7 @@ use crate::config::{AviP2pConfig, invalid};
 use crate::engine::{DialFailure, PublishOutcome, Refusal};
 use crate::error::AviP2pError;
 use crate::id::PeerId;
-use crate::net::transport::HANDSHAKE_TIMEOUT;
+use crate::net::transport;
 
 /// The longest address that is passed on. A longer one is no plain IP address and port.
 const MAX_ADDRESS_BYTES: usize = 128;
@@ -21,6 +22,7 @@ const MAX_ADDRESS_BYTES: usize = 128;
 const MAX_HINTS: usize = 32;
 const MAX_NAME_BYTES: usize = 64;
 const MAX_REASON_BYTES: usize = 512;
+const OTHER_KEY: &str = "another network_key";
 
 pub(super) fn peer_id(peer: &libp2p_identity::PeerId) -> PeerId {
     PeerId::new(&peer.to_base58())
@@ -135,35 +137,37 @@ pub(super) fn dial_failure(error: &DialError, local: &libp2p_identity::PeerId) -
     DialFailure::Unreachable(cut(reason, MAX_REASON_BYTES))
 }
 
-/// Somebody who hangs up in the middle may have a reason that the socket does not know.
+/// Somebody who hangs up in the middle, keeps silent or talks nonsense may have a reason that the socket does not know.
 fn dial_error(error: &(dyn Error + 'static)) -> String {
     let cause = root_cause(error);
     let text = cause.to_lowercase();
-    let is_hangup = ["reset", "broken pipe", "eof", "end of file"].iter().any(|word| text.contains(word));
-    if text.contains("timeout has been reached") {
-        return format!(
-            "no handshake within {HANDSHAKE_TIMEOUT:?}; it may be out of reach, or have another network_key"
-        );
+    let is_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    // With another network_key either end waits for the rest of what the noise seems to announce.
+    if is_any(&["timeout has been reached"]) {
+        let within = transport::HANDSHAKE_TIMEOUT;
+        return format!("no handshake within {within:?}; it may be out of reach, no node of AVI, or have {OTHER_KEY}");
     }
-    match is_hangup {
-        true => {
-            format!("{cause}: closed in the handshake; it may be full, have another network_key, or be no node of AVI")
-        }
-        false => cause,
+    if is_any(&["reset", "broken pipe", "eof", "end of file"]) {
+        return format!("{cause}: closed in the handshake; it may be full, no node of AVI, or have {OTHER_KEY}");
     }
+    if causes(error).any(|cause| cause.is::<NegotiationError>() || cause.is::<libp2p_noise::Error>()) {
+        return format!("{cause}: nonsense in the handshake; it may be no node of AVI, or have {OTHER_KEY}");
+    }
+    cause
 }
 
 /// The innermost error, which for a socket is what the operating system said.
 pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut error = error;
-    loop {
+    causes(error).last().unwrap_or(error).to_string()
+}
+
+/// The error, its cause, and so on.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
         // An io::Error that wraps another error names that one's source as its own.
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref).map(|inner| inner as &dyn Error);
-        match wrapped.or_else(|| error.source()) {
-            Some(inner) => error = inner,
-            None => return error.to_string(),
-        }
-    }
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        wrapped.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source())
+    })
 }
 
 /// What became of a message.

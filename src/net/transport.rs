@@ -1,5 +1,6 @@
 //! How do bytes reach a peer? TCP or a pluggable network, with encryption and substreams above.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -16,7 +17,7 @@ use libp2p_core::transport::{Boxed, DialOpts, ListenerId, TransportError, Transp
 use libp2p_core::upgrade::Version;
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_noise as noise;
-use libp2p_pnet::{PnetConfig, PreSharedKey};
+use libp2p_pnet::{PnetConfig, PnetError, PreSharedKey};
 use libp2p_tcp as tcp;
 use libp2p_yamux as yamux;
 
@@ -30,25 +31,41 @@ use crate::transport::{BoxByteStream, Listener, Network, Transport};
 /// From the first byte to the last of a handshake; a peer that takes longer is no peer.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The network of a node, secured.
+/// What stands before the network key in the Noise prologue.
+const NETWORK_KEY_PROLOGUE: &[u8] = b"/avi/network-key/1\0";
+
+/// The network of a node, secured; with a network key, private.
 pub(super) fn build(
     config: &AviP2pConfig,
     network: &Network,
     key: &Keypair,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, AviP2pError> {
-    let noise = noise::Config::new(key).map_err(|error| AviP2pError::NetworkError(format!("noise: {error}")))?;
+    let network_key = config.network_key;
+    let noise = handshake(key, network_key)?;
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(max_substreams(config));
     Ok(match network {
         Network::Tcp => {
-            guard(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)), config.network_key, noise, yamux)
+            let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
+            keep_private(tcp, network_key, noise, yamux)
         }
-        Network::Custom(transport) => guard(Custom::new(transport.clone()), config.network_key, noise, yamux),
+        Network::Custom(transport) => keep_private(Custom::new(transport.clone()), network_key, noise, yamux),
     })
 }
 
-/// With a network key, every byte goes through its cipher: a stranger sees random ones.
-fn guard<T>(
+/// Noise, whose every proof is also one of the network key. pnet below hides, but authenticates nothing: whoever has
+/// recorded a connection can change what it says, and learn from how a node takes it.
+fn handshake(key: &Keypair, network_key: Option<NetworkKey>) -> Result<noise::Config, AviP2pError> {
+    let noise = noise::Config::new(key).map_err(|error| AviP2pError::NetworkError(format!("noise: {error}")))?;
+    Ok(match network_key {
+        None => noise,
+        Some(key) => noise.with_prologue([NETWORK_KEY_PROLOGUE, &key.to_bytes()].concat()),
+    })
+}
+
+/// Encrypts everything with the network key, if there is one, the beginning of the handshake included: a stranger sees
+/// a nonce of 24 random bytes.
+fn keep_private<T>(
     transport: T,
     network_key: Option<NetworkKey>,
     noise: noise::Config,
@@ -62,15 +79,21 @@ where
 {
     let Some(key) = network_key else { return secure(transport, noise, yamux) };
     let pnet = PnetConfig::new(PreSharedKey::new(key.to_bytes()));
-    let private = libp2p_core::Transport::and_then(transport, move |socket, _| {
-        pnet.handshake(socket).map_err(io::Error::other).boxed()
-    });
-    secure(libp2p_core::Transport::map_err(private, |error| error.into_inner()), noise, yamux)
+    let private = transport.and_then(move |stream, _| pnet.handshake(stream).map_err(socket_error));
+    secure(private, noise, yamux)
+}
+
+/// pnet's errors do not name the socket's as their source.
+fn socket_error(error: PnetError) -> io::Error {
+    match error {
+        PnetError::HandshakeError(error) | PnetError::IoError(error) => error,
+    }
 }
 
 fn secure<T>(transport: T, noise: noise::Config, yamux: yamux::Config) -> Boxed<(PeerId, StreamMuxerBox)>
 where
-    T: libp2p_core::Transport<Error = io::Error> + Send + Unpin + 'static,
+    T: libp2p_core::Transport + Send + Unpin + 'static,
+    T::Error: Error + Send + Sync,
     T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     T::Dial: Send,
     T::ListenerUpgrade: Send,
@@ -164,5 +187,34 @@ impl libp2p_core::Transport for Custom {
             }
         }
         Poll::Pending
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use futures::future::join;
+    use libp2p_core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
+    use smol::net::unix::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn noise_alone_asks_for_the_network_key_too() {
+        let side = |key: Option<u8>| {
+            let key = key.map(|key| NetworkKey::from_bytes([key; 32]));
+            handshake(&Keypair::generate_ed25519(), key).unwrap()
+        };
+        for (one, other) in [(None, None), (Some(1), Some(1)), (Some(1), Some(2)), (Some(1), None), (None, Some(1))] {
+            let (near, far) = UnixStream::pair().unwrap();
+            let (dialler, listener) = (side(one), side(other));
+            let info = dialler.protocol_info().next().unwrap();
+            let (dialled, accepted) = smol::block_on(join(
+                // Who fails drops its end, and so the other fails too.
+                dialler.upgrade_outbound(near, info),
+                listener.upgrade_inbound(far, info),
+            ));
+            assert_eq!(dialled.is_ok() && accepted.is_ok(), one == other, "{one:?} to {other:?}");
+            assert!(one == other || accepted.is_err(), "{one:?} to {other:?}");
+        }
     }
 }
