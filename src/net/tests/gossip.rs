@@ -303,6 +303,49 @@ async fn who_ends_every_substream_is_not_kept_as_a_deaf_neighbour() {
 }
 
 #[test]
+fn who_is_in_a_mesh_is_told_when_it_changes() {
+    over_both(|network| async move {
+        let mut world = World::with(&[network.clone(), network], |_, _| {}).await;
+        world.nets[0].act(NetAction::Subscribe { topic: topic() });
+        world.nets[1].act(NetAction::Subscribe { topic: topic() });
+        let (connection, _) = world.connect().await;
+        let ids = [world.nets[0].local.clone(), world.nets[1].local.clone()];
+        for (at, other) in [(0, &ids[1]), (1, &ids[0])] {
+            world.says(at, NetEvent::MeshChanged { peers: BTreeSet::from([other.clone()]) }).await;
+        }
+        world.nets[0].act(NetAction::Disconnect { connection });
+        for at in [0, 1] {
+            world.says(at, NetEvent::MeshChanged { peers: BTreeSet::new() }).await;
+        }
+    });
+}
+
+#[test]
+fn paired_peers_hear_everything_and_are_in_no_mesh() {
+    over_both(|network| async move {
+        let keys = [[1; 32], [2; 32]];
+        let ids = keys.map(|key| Keypair::ed25519_from_bytes(key).unwrap().public().to_peer_id());
+        let mut world = World::with(&[network.clone(), network], |at, config| {
+            config.identity = Identity::Bytes(keys[at]);
+            config.paired_peers = vec![translate::peer_id(&ids[1 - at])];
+        })
+        .await;
+        world.nets[0].act(NetAction::Subscribe { topic: topic() });
+        world.nets[1].act(NetAction::Subscribe { topic: topic() });
+        world.connect().await;
+        world.subscribed(0, "kitchen").await;
+        world.subscribed(1, "kitchen").await;
+        let data = Bytes::from_static(b"1");
+        world.nets[0].act(NetAction::Publish { publish: PublishId(1), topic: topic(), data: data.clone() });
+        let from = world.nets[0].local.clone();
+        world.says(1, NetEvent::Message { from, topic: "kitchen".to_owned(), data }).await;
+        for net in &world.nets {
+            assert_eq!(net.swarm.behaviour().gossipsub.mesh().next(), None);
+        }
+    });
+}
+
+#[test]
 fn a_peer_that_reads_no_more_is_slow_and_no_rule_breaker() {
     run(async {
         let memory = memory::Memory::default();
