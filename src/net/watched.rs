@@ -10,13 +10,15 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::behaviour::FromSwarm;
 use libp2p_swarm::handler::ConnectionEvent;
 use libp2p_swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, NetworkBehaviour, SubstreamProtocol,
-    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, NetworkBehaviour,
+    SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 
 /// Substreams that a peer may open for pub/sub on one connection. A peer that keeps the protocol needs one; after five,
 /// upstream would ignore it for as long as the connection lasts.
 const MAX_SUBSTREAMS: u32 = 3;
+/// Substreams that upstream asks a peer for before it gives the connection's pub/sub up, for good and in silence.
+const MAX_REQUESTS: u32 = 5;
 
 /// What a peer says, or what it does.
 #[derive(Debug)]
@@ -38,11 +40,12 @@ pub(super) struct Watched<B> {
     /// Topics whose messages are scored.
     pub(super) scored: BTreeSet<TopicHash>,
     restarts: VecDeque<(PeerId, bool)>,
+    given_up: VecDeque<(PeerId, ConnectionId)>,
 }
 
 impl<B> Watched<B> {
     pub(super) fn new(upstream: B) -> Self {
-        Self { upstream, scored: BTreeSet::new(), restarts: VecDeque::new() }
+        Self { upstream, scored: BTreeSet::new(), restarts: VecDeque::new(), given_up: VecDeque::new() }
     }
 }
 
@@ -98,12 +101,17 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
         match event {
             FromHandler::Upstream(event) => self.upstream.on_connection_handler_event(peer, connection, event),
             FromHandler::Restarted { is_too_often } => self.restarts.push_back((peer, is_too_often)),
+            FromHandler::GivenUp => self.given_up.push_back((peer, connection)),
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         if let Some((peer, is_too_often)) = self.restarts.pop_front() {
             return Poll::Ready(ToSwarm::GenerateEvent(Heard::Restarted { peer, is_too_often }));
+        }
+        if let Some((peer_id, connection)) = self.given_up.pop_front() {
+            tracing::debug!(peer = %peer_id, "takes no pub/sub substream");
+            return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(connection) });
         }
         let polled = match self.upstream.poll(cx) {
             // Upstream sets its timers anew without a poll of them, which alone sets their wakers: in a quiet mesh its
@@ -119,20 +127,26 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
 #[derive(Debug)]
 pub(super) enum FromHandler<T> {
     Upstream(T),
-    Restarted { is_too_often: bool },
+    Restarted {
+        is_too_often: bool,
+    },
+    /// Upstream will not use the connection any more.
+    GivenUp,
 }
 
-/// Upstream's part of a connection, and a count of its inbound substreams.
+/// Upstream's part of a connection, and a count of its substreams.
 pub(super) struct Handler<H> {
     upstream: H,
     substreams: u32,
     /// Of those, how many have been told.
     told: u32,
+    /// Substreams asked for, until the last has been told.
+    requests: u32,
 }
 
 impl<H> Handler<H> {
     fn new(upstream: H) -> Self {
-        Self { upstream, substreams: 0, told: 1 }
+        Self { upstream, substreams: 0, told: 1, requests: 0 }
     }
 }
 
@@ -161,6 +175,10 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
             let is_too_often = self.told > MAX_SUBSTREAMS;
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler::Restarted { is_too_often }));
         }
+        if self.requests == MAX_REQUESTS {
+            self.requests += 1;
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler::GivenUp));
+        }
         self.upstream.poll(cx).map(|event| event.map_custom(FromHandler::Upstream))
     }
 
@@ -183,6 +201,9 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
     ) {
         if matches!(event, ConnectionEvent::FullyNegotiatedInbound(_)) {
             self.substreams = self.substreams.saturating_add(1);
+        }
+        if event.is_outbound() {
+            self.requests = self.requests.saturating_add(1);
         }
         self.upstream.on_connection_event(event);
     }

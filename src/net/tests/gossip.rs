@@ -245,10 +245,104 @@ async fn who_floods_with_grafts_that_it_may_not_send_is_thrown_out() {
     let topic = field(1, b"t");
     // It leaves, for a minute, and comes again at once.
     let prune = control(&field(4, &topic));
-    let grafts = control(&field(3, &topic).repeat(2500));
+    let grafts = control(&field(3, &topic).repeat(10_000));
     sends_raw_until_it_is_thrown_out(&victim.address, [prune, grafts].concat()).await;
     victim.stats(|stats| stats.peers_banned == 1).await;
     victim.hears_its_friend().await;
+}
+
+#[tokio::test]
+async fn who_ends_every_substream_is_not_kept_as_a_deaf_neighbour() {
+    let mut victim = Victim::start().await;
+    let mut transport = secured(&Keypair::generate_ed25519());
+    let dial = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
+    let (_, muxer) = transport.dial(victim.address.clone(), dial).unwrap().await.unwrap();
+    let muxer = std::cell::RefCell::new(muxer);
+    let multistream = |protocol: &str| [&[19][..], b"/multistream/1.0.0\n", &with_length(protocol.as_bytes())].concat();
+    let subscription = [&[1 << 3, 1][..], &field(2, b"t")].concat();
+    let hello = [multistream("/meshsub/1.1.0\n"), with_length(&field(1, &subscription))].concat();
+    let speak = async {
+        let mut own = poll_fn(|cx| muxer.borrow_mut().poll_outbound_unpin(cx)).await.unwrap();
+        own.write_all(&hello).await.unwrap();
+        loop {
+            let Ok(mut stream) = poll_fn(|cx| muxer.borrow_mut().poll_inbound_unpin(cx)).await else { return };
+            // Whatever the victim asks for: its pub/sub has it, and loses it at once.
+            let _ = stream.write_all(&multistream("/meshsub/1.3.0\n")).await;
+            let _ = stream.read(&mut [0; 1024]).await;
+        }
+    };
+    let drive = poll_fn(|cx| {
+        loop {
+            match muxer.borrow_mut().poll_unpin(cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    });
+    let publish = async {
+        let mut pause = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            pause.tick().await;
+            // It is no error that nobody has it.
+            let _ = victim.handle.publish("t", b"lost".to_vec()).await;
+        }
+    };
+    let ended = async {
+        tokio::select! {
+            () = speak => {}
+            () = drive => {}
+            () = publish => {}
+        }
+    };
+    // Sooner than for pings that are not answered.
+    tokio::time::timeout(Duration::from_secs(8), ended).await.expect("its connection is ended");
+    victim.stats(|stats| stats.connections_closed == 1).await;
+    victim.stats(|stats| stats.ping_timeouts == 0 && stats.peers_banned == 0).await;
+    victim.hears_its_friend().await;
+}
+
+#[test]
+fn who_is_in_a_mesh_is_told_when_it_changes() {
+    over_both(|network| async move {
+        let mut world = World::with(&[network.clone(), network], |_, _| {}).await;
+        world.nets[0].act(NetAction::Subscribe { topic: topic() });
+        world.nets[1].act(NetAction::Subscribe { topic: topic() });
+        let (connection, _) = world.connect().await;
+        let ids = [world.nets[0].local.clone(), world.nets[1].local.clone()];
+        for (at, other) in [(0, &ids[1]), (1, &ids[0])] {
+            world.says(at, NetEvent::MeshChanged { peers: BTreeSet::from([other.clone()]) }).await;
+        }
+        world.nets[0].act(NetAction::Disconnect { connection });
+        for at in [0, 1] {
+            world.says(at, NetEvent::MeshChanged { peers: BTreeSet::new() }).await;
+        }
+    });
+}
+
+#[test]
+fn paired_peers_hear_everything_and_are_in_no_mesh() {
+    over_both(|network| async move {
+        let keys = [[1; 32], [2; 32]];
+        let ids = keys.map(|key| Keypair::ed25519_from_bytes(key).unwrap().public().to_peer_id());
+        let mut world = World::with(&[network.clone(), network], |at, config| {
+            config.identity = Identity::Bytes(keys[at]);
+            config.paired_peers = vec![translate::peer_id(&ids[1 - at])];
+        })
+        .await;
+        world.nets[0].act(NetAction::Subscribe { topic: topic() });
+        world.nets[1].act(NetAction::Subscribe { topic: topic() });
+        world.connect().await;
+        world.subscribed(0, "kitchen").await;
+        world.subscribed(1, "kitchen").await;
+        let data = Bytes::from_static(b"1");
+        world.nets[0].act(NetAction::Publish { publish: PublishId(1), topic: topic(), data: data.clone() });
+        let from = world.nets[0].local.clone();
+        world.says(1, NetEvent::Message { from, topic: "kitchen".to_owned(), data }).await;
+        for net in &world.nets {
+            assert_eq!(net.swarm.behaviour().gossipsub.mesh().next(), None);
+        }
+    });
 }
 
 #[test]
