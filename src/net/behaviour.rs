@@ -25,8 +25,8 @@ pub(super) const WALK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Yamux ends a connection that has more substreams than it allows. 4,096 is the most that its window accounting takes.
 const MAX_YAMUX_STREAMS: usize = 4096;
-/// What all protocols but audio may use of them.
-const OTHER_STREAMS: usize = 256;
+/// What all protocols but audio may use of them: Kademlia 64, identify 20, pub/sub and ping a few.
+const OTHER_STREAMS: usize = 128;
 
 /// All protocols. Routing comes first, whose dials end there; then the gate: what it refuses, no other sees.
 #[derive(NetworkBehaviour)]
@@ -66,10 +66,10 @@ pub(super) fn max_audio_substreams(config: &AviP2pConfig) -> usize {
     (2 * config.max_audio_streams + 16).min((MAX_YAMUX_STREAMS - OTHER_STREAMS) / 2)
 }
 
-/// The most substreams on a connection.
+/// The most substreams on a connection. A peer can fill the 256 KiB window of each before any protocol reads from it:
+/// with the multiplexer's default of 512, that is 128 MiB a peer.
 pub(super) fn max_substreams(config: &AviP2pConfig) -> usize {
-    // Not below what others take for granted, the multiplexer's default.
-    (2 * max_audio_substreams(config) + OTHER_STREAMS).max(512)
+    2 * max_audio_substreams(config) + OTHER_STREAMS
 }
 
 fn identify(config: &AviP2pConfig, key: &Keypair) -> identify::Behaviour {
