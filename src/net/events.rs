@@ -308,7 +308,11 @@ impl Net {
                 self.liveness.heard(connection);
                 self.events.push_back(NetEvent::Pong { peer: self.connections.name(&event.peer), rtt });
             }
-            Err(ping::Failure::Unsupported) => self.liveness.forget(connection),
+            // Nobody would notice when it is gone; and every node of AVI answers.
+            Err(ping::Failure::Unsupported) => {
+                tracing::debug!(peer = %event.peer, "without pings, not a node of AVI");
+                self.events.push_back(NetEvent::Foreign { peer: self.connections.name(&event.peer) });
+            }
             // Silence is what counts.
             Err(error) => tracing::debug!(peer = %event.peer, %error, "ping failed"),
         }
