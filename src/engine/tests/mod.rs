@@ -4,7 +4,6 @@ mod access;
 mod calls;
 mod congestion;
 mod connections;
-mod contract;
 mod dials;
 mod losses;
 mod node;
@@ -24,9 +23,9 @@ use super::*;
 use crate::config::Limits;
 use crate::error::StreamCloseReason;
 use crate::event::DiscoverySource;
+use crate::fuzzing::Contract;
 use crate::id::StreamId;
 use crate::media::{Media, OnCongestion, StreamOptions};
-use contract::Contract;
 use node::{Node, address, config, limited, peer};
 use pair::Mesh;
 

@@ -5,20 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 
 use super::*;
+pub(super) use crate::fuzzing::{address, peer};
 use crate::wire::{Decoder, Frame};
-
-/// A peer id that passes for real. A greater number makes a greater id.
-pub(super) fn peer(n: u16) -> PeerId {
-    let mut hash = vec![0x00, 36, 0x08, 0x01, 0x12, 0x20];
-    hash.extend(n.to_be_bytes());
-    hash.resize(38, 0);
-    PeerId::new(&bs58::encode(hash).into_string())
-}
-
-/// Where `peer(n)` listens.
-pub(super) fn address(n: u16) -> String {
-    format!("/ip4/192.0.2.{}/tcp/{}", n % 256, 9000 + n)
-}
 
 /// The default, without walks of its own.
 pub(super) fn config() -> AviP2pConfig {
