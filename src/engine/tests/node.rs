@@ -138,10 +138,15 @@ impl Node {
             steps += 1;
             assert!(steps < 100_000, "a livelock");
             self.now = deadline;
-            self.engine.handle_timeout(deadline);
-            self.drain();
+            self.time_out();
         }
         self.now = time;
+    }
+
+    /// Tells the engine that it may have something to do.
+    pub(super) fn time_out(&mut self) {
+        self.engine.handle_timeout(self.now);
+        self.drain();
     }
 
     /// Moves on to the next deadline. Returns how long it took.
