@@ -6,6 +6,7 @@ mod congestion;
 mod connections;
 mod dials;
 mod losses;
+mod model;
 mod node;
 mod pair;
 mod properties;

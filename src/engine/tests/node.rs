@@ -167,6 +167,10 @@ impl Node {
         self.replies.remove(&id)
     }
 
+    pub(super) fn events(&self) -> &[AviEvent] {
+        &self.events
+    }
+
     pub(super) fn take_events(&mut self) -> Vec<AviEvent> {
         std::mem::take(&mut self.events)
     }
