@@ -61,6 +61,10 @@ pub mod wire;
 #[allow(dead_code, unused_imports)]
 mod wire;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(feature = "runtime")]
 mod net;
 #[cfg(feature = "runtime")]

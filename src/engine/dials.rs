@@ -203,13 +203,15 @@ impl Peers {
 
     fn next_candidate(&mut self) -> Option<Target> {
         let kept_free = self.limits.concurrent_dials / KEPT_DIALS;
-        if self.connected + self.dials.len() >= self.dial_target()
+        // Without anyone to choose from nothing is drawn: a call that does nothing leaves no trace in later ones.
+        if self.candidates.is_empty()
+            || self.connected + self.dials.len() >= self.dial_target()
             || self.dials.len() >= self.limits.concurrent_dials - kept_free
         {
             return None;
         }
         // At random, or every node of a mesh would dial the same few first.
-        let at = self.rng.next() as usize % self.candidates.len().max(1);
+        let at = self.rng.next() as usize % self.candidates.len();
         self.candidates.iter().nth(at).cloned().map(Target::Peer)
     }
 

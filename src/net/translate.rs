@@ -187,6 +187,9 @@ pub(super) fn publish_outcome<T>(result: Result<T, PublishError>) -> PublishOutc
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     const PEER: &str = "12D3KooWQBoWyBSuWzdNvy2eGLGaMcFKTZMMuELqR5DAnmPDr7oV";
@@ -230,5 +233,38 @@ mod tests {
         assert_eq!(name("kit\nchen\u{7f}"), "kitchen");
         assert_eq!(name(&"ü".repeat(100)), "ü".repeat(32));
         assert_eq!(name(&format!("x{}", "ü".repeat(100))).len(), 63);
+    }
+
+    /// Any text, and parts of addresses in any order.
+    fn any_address() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            Just("ip4/192.0.2.1".to_owned()),
+            Just("ip6/::1".to_owned()),
+            Just(format!("p2p/{PEER}")),
+            any::<u32>().prop_map(|port| format!("tcp/{port}")),
+            "[a-z0-9]{1,8}",
+            "\\PC{0,8}",
+            Just("p2p-circuit".to_owned()),
+        ];
+        let joined = vec(part, 0..6).prop_map(|parts| parts.iter().map(|part| format!("/{part}")).collect());
+        prop_oneof![".*", joined, (0..3000usize).prop_map(|len| "/ip4".repeat(len))]
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_in_bootstrap_peers_can_be_dialled_or_is_named(text in any_address()) {
+            let config = AviP2pConfig { bootstrap_peers: vec![text.clone()], ..Default::default() };
+            match check_bootstrap_peers(&config) {
+                Ok(()) => {
+                    let dialled = parse_dialable(&text).map(|address| address.to_string()).unwrap_or_default();
+                    prop_assert!(!dialled.contains("p2p") && dialled.contains("/tcp/"), "{dialled}");
+                    prop_assert_eq!(parse_dialable(&dialled).map(|again| again.to_string()), Some(dialled));
+                }
+                Err(error) => {
+                    let shown = error.to_string();
+                    prop_assert!(shown.contains("bootstrap_peers[0]") && shown.len() < 2000, "{shown}");
+                }
+            }
+        }
     }
 }

@@ -460,3 +460,18 @@ fn a_full_node_makes_room_for_those_who_come() {
     node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
     assert_eq!((parted(&mut node), node.stats().peers_pruned), (1, 1));
 }
+
+#[test]
+fn a_timeout_that_is_not_due_changes_nothing_of_what_follows() {
+    let retry_in = |early: usize| {
+        let mut node = Node::new(1, AviP2pConfig { bootstrap_peers: vec![address(2)], ..config() });
+        (0..early).for_each(|_| node.time_out());
+        let dial = node.take_dials()[0].0;
+        node.dial_failed(dial);
+        match node.take_events().as_slice() {
+            [AviEvent::BootstrapFailed { retry_in, .. }] => *retry_in,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(retry_in(0), retry_in(5));
+}

@@ -5,20 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 
 use super::*;
+pub(super) use crate::fuzzing::{address, peer};
 use crate::wire::{Decoder, Frame};
-
-/// A peer id that passes for real. A greater number makes a greater id.
-pub(super) fn peer(n: u16) -> PeerId {
-    let mut hash = vec![0x00, 36, 0x08, 0x01, 0x12, 0x20];
-    hash.extend(n.to_be_bytes());
-    hash.resize(38, 0);
-    PeerId::new(&bs58::encode(hash).into_string())
-}
-
-/// Where `peer(n)` listens.
-pub(super) fn address(n: u16) -> String {
-    format!("/ip4/192.0.2.{}/tcp/{}", n % 256, 9000 + n)
-}
 
 /// The default, without walks of its own.
 pub(super) fn config() -> AviP2pConfig {
@@ -150,10 +138,15 @@ impl Node {
             steps += 1;
             assert!(steps < 100_000, "a livelock");
             self.now = deadline;
-            self.engine.handle_timeout(deadline);
-            self.drain();
+            self.time_out();
         }
         self.now = time;
+    }
+
+    /// Tells the engine that it may have something to do.
+    pub(super) fn time_out(&mut self) {
+        self.engine.handle_timeout(self.now);
+        self.drain();
     }
 
     /// Moves on to the next deadline. Returns how long it took.
@@ -172,6 +165,10 @@ impl Node {
 
     pub(super) fn reply(&mut self, id: CommandId) -> Option<Reply> {
         self.replies.remove(&id)
+    }
+
+    pub(super) fn events(&self) -> &[AviEvent] {
+        &self.events
     }
 
     pub(super) fn take_events(&mut self) -> Vec<AviEvent> {

@@ -2,12 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::*;
+use crate::config::AviP2pConfig;
+use crate::engine::{
+    Answer, Command, CommandId, ConnectionId, DialId, Direction, Input, NetAction, NetEvent, Output, PublishId,
+    PublishOutcome, Reply, SubstreamId,
+};
+use crate::event::AviEvent;
+use crate::id::{PeerId, StreamId};
 
 #[derive(Debug, Default)]
-pub(super) struct Contract {
+pub(crate) struct Contract {
     max_peers: usize,
+    max_audio_streams: usize,
+    held_messages: usize,
+    known_peers: usize,
     concurrent_dials: usize,
+    /// Whether the network uses an id for one thing only. If not, nothing is asked of what the engine does to it.
+    has_honest_ids: bool,
     /// Commands without a reply.
     owed: BTreeMap<CommandId, Command>,
     streams: BTreeMap<StreamId, Heard>,
@@ -15,8 +26,19 @@ pub(super) struct Contract {
     dials: BTreeSet<DialId>,
     opening: BTreeMap<StreamId, ConnectionId>,
     substreams: BTreeMap<SubstreamId, Substream>,
+    /// Given to the network, which has not answered.
+    publishes: BTreeSet<PublishId>,
+    accounts: Accounts,
     stopping: bool,
     stopped: bool,
+}
+
+/// What has become of the application's messages.
+#[derive(Clone, Copy, Debug, Default)]
+struct Accounts {
+    taken: u64,
+    sent: u64,
+    expired: u64,
 }
 
 /// What the application knows of a stream.
@@ -35,42 +57,60 @@ struct Substream {
     heard_finish: bool,
 }
 
+/// What tests ask besides.
+#[cfg(test)]
 impl Contract {
-    pub(super) fn new(config: &AviP2pConfig) -> Self {
-        let concurrent_dials = config.limits.concurrent_dials;
-        Self { max_peers: config.max_peers, concurrent_dials, ..Self::default() }
-    }
-
-    pub(super) fn has_stopped(&self) -> bool {
+    pub(crate) fn has_stopped(&self) -> bool {
         self.stopped
     }
 
-    pub(super) fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping
     }
 
     /// Substreams that the network still holds for this node.
-    pub(super) fn substreams(&self) -> usize {
+    pub(crate) fn substreams(&self) -> usize {
         self.substreams.len()
     }
 
-    pub(super) fn dials(&self) -> usize {
+    pub(crate) fn dials(&self) -> usize {
         self.dials.len()
+    }
+}
+
+impl Contract {
+    pub(crate) fn new(config: &AviP2pConfig) -> Self {
+        Self {
+            max_peers: config.max_peers,
+            max_audio_streams: config.max_audio_streams,
+            held_messages: config.limits.held_messages,
+            known_peers: config.limits.known_peers + config.paired_peers.len(),
+            concurrent_dials: config.limits.concurrent_dials,
+            has_honest_ids: true,
+            ..Self::default()
+        }
+    }
+
+    /// The network may use ids twice.
+    pub(crate) fn expect_reused_ids(&mut self) {
+        self.has_honest_ids = false;
     }
 
     /// The node has stopped: nobody waits for it any more.
-    pub(super) fn assert_settled(&self) {
+    pub(crate) fn assert_settled(&self) {
         assert!(self.stopped, "not stopped");
         assert!(self.owed.is_empty(), "no reply: {:?}", self.owed);
         let mut open = self.streams.iter().filter(|(_, heard)| **heard != Heard::Closed);
         assert_eq!(open.next(), None, "no AudioStreamClosed");
+        let Accounts { taken, sent, expired } = self.accounts;
+        assert_eq!(taken, sent + expired, "each message that was taken is sent or expires");
     }
 
-    pub(super) fn on_input(&mut self, input: &Input) {
+    pub(crate) fn on_input(&mut self, input: &Input) {
         match input {
             Input::Command { id, command } => {
                 self.stopping |= *command == Command::Shutdown;
-                assert_eq!(self.owed.insert(*id, command.clone()), None, "the test uses {id:?} twice");
+                assert_eq!(self.owed.insert(*id, command.clone()), None, "the driver uses {id:?} twice");
             }
             Input::Net(event) => self.on_event(event),
         }
@@ -78,6 +118,10 @@ impl Contract {
 
     fn on_event(&mut self, event: &NetEvent) {
         match event {
+            NetEvent::Published { publish, outcome } => {
+                let is_awaited = self.publishes.remove(publish);
+                self.accounts.sent += u64::from(is_awaited && *outcome == PublishOutcome::Sent && !self.stopped);
+            }
             NetEvent::Connected { direction: Direction::Outbound(dial), .. } | NetEvent::DialFailed { dial, .. } => {
                 self.dials.remove(dial);
             }
@@ -112,7 +156,7 @@ impl Contract {
         }
     }
 
-    pub(super) fn on_output(&mut self, output: &Output) {
+    pub(crate) fn on_output(&mut self, output: &Output) {
         assert!(!self.stopped || matches!(output, Output::Reply { .. }), "{output:?} after Stopped");
         match output {
             Output::Reply { id, result } => self.on_reply(*id, result),
@@ -129,6 +173,15 @@ impl Contract {
                 assert_eq!(self.streams.insert(*stream, Heard::Asked), None, "{stream:?} given twice");
             }
             (Command::AcceptStream { stream }, Ok(_)) => self.accept(stream),
+            (Command::Publish { .. }, Ok(_)) => self.accounts.taken += 1,
+            (Command::Stats, Ok(Answer::Stats(stats))) => {
+                assert!(stats.streams_now <= self.max_audio_streams as u64, "{} streams", stats.streams_now);
+                assert!(stats.messages_held_now <= self.held_messages as u64, "{} held", stats.messages_held_now);
+                assert_eq!(stats.peers_connected, self.connected.len() as u64, "the application knows who is there");
+                // A connected peer is always remembered.
+                let known = stats.peers_known.saturating_sub(stats.peers_connected);
+                assert!(known <= self.known_peers as u64, "{known} peers known");
+            }
             _ => {}
         }
     }
@@ -150,18 +203,21 @@ impl Contract {
                 let before = self.streams.insert(*stream_id, Heard::Closed);
                 assert!(matches!(before, Some(Heard::Asked | Heard::Accepted)), "{event:?} after {before:?}");
             }
+            AviEvent::PublishExpired { .. } => self.accounts.expired += 1,
             _ => {}
         }
     }
 
     fn on_action(&mut self, action: &NetAction) {
         match action {
+            NetAction::Publish { publish, .. } => assert!(self.publishes.insert(*publish), "{publish:?} twice"),
             NetAction::Dial { dial, .. } => {
                 assert!(self.dials.insert(*dial), "{dial:?} twice");
                 let (dials, connected) = (self.dials.len(), self.connected.len());
                 assert!(dials <= self.concurrent_dials, "{dials} dials at a time");
                 assert!(connected + dials <= self.max_peers, "{connected} connected, {dials} dials");
             }
+            _ if !self.has_honest_ids => {}
             NetAction::OpenSubstream { stream, connection } => {
                 self.opening.insert(*stream, *connection);
             }
@@ -190,7 +246,8 @@ impl Contract {
 
     fn open(&mut self, id: SubstreamId, connection: ConnectionId) {
         let fresh = Substream { connection, writing: false, finished: false, heard_finish: false };
-        assert!(self.substreams.insert(id, fresh).is_none(), "the test uses {id:?} twice");
+        let before = self.substreams.insert(id, fresh);
+        assert!(!self.has_honest_ids || before.is_none(), "the driver uses {id:?} twice");
     }
 
     fn substream(&mut self, id: SubstreamId, action: &NetAction) -> &mut Substream {

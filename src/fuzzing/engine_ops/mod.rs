@@ -1,0 +1,207 @@
+//! What may be done to an engine? Anything, in any order, at any time: it keeps the contract.
+
+mod network;
+mod world;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::script::Script;
+use crate::config::{AviP2pConfig, Limits};
+use crate::engine::Command;
+use crate::id::{PeerId, StreamId};
+use crate::media::{Media, OnCongestion, StreamOptions};
+use world::World;
+
+/// A wait goes through every deadline on its way, of which there are some hundreds in an hour.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+
+/// A peer id that passes for real. A greater number makes a greater id.
+pub(crate) fn peer(n: u16) -> PeerId {
+    let mut hash = vec![0x00, 36, 0x08, 0x01, 0x12, 0x20];
+    hash.extend(n.to_be_bytes());
+    hash.resize(38, 0);
+    PeerId::new(&bs58::encode(hash).into_string())
+}
+
+/// Where `peer(n)` listens.
+pub(crate) fn address(n: u16) -> String {
+    format!("/ip4/192.0.2.{}/tcp/{}", n % 256, 9000 + n)
+}
+
+/// Any commands, network events and times, consistent or absurd: no panic, one reply a command, one end a stream, no
+/// deadline in the past, no busy loop; and the same again gives the same, however often it is woken.
+pub fn engine_ops(data: &[u8]) {
+    let (once, again) = (run(data, false), run(data, true));
+    for (one, other) in once.iter().zip(&again) {
+        assert_eq!(one, other, "the same inputs, and early timeouts, gave something else");
+    }
+    assert_eq!(once.len(), again.len(), "the same inputs, and early timeouts, gave more or less");
+}
+
+fn run(data: &[u8], is_woken_early: bool) -> world::Trace {
+    let mut script = Script::new(data);
+    let config = any_config(&mut script);
+    config.validate().expect("a configuration within its limits");
+    let mut world = World::new(&config, is_woken_early);
+    if script.byte() >= 0xe0 {
+        world.reuse_ids();
+    }
+    while !script.is_over() {
+        step(&mut world, &mut script);
+    }
+    world.finish()
+}
+
+/// Limits so low that they are reached.
+fn any_config(script: &mut Script) -> AviP2pConfig {
+    let flags = script.byte();
+    let has = |bit: u8| flags & (1 << bit) != 0;
+    let peers = |numbers: &[u16]| numbers.iter().map(|n| peer(*n)).collect::<Vec<_>>();
+    let with_id = format!("{}/p2p/{}", address(4), peer(4));
+    AviP2pConfig {
+        enable_mdns: false,
+        enable_kad: has(0),
+        bootstrap_peers: if has(1) { vec![address(3), with_id, address(1)] } else { Vec::new() },
+        allowed_peers: has(2).then(|| peers(&[0, 2, 3, 4])),
+        blocked_peers: if has(3) { peers(&[5]) } else { Vec::new() },
+        paired_peers: if has(4) { peers(&[2, 6]) } else { Vec::new() },
+        publish_hold: if has(5) { Duration::ZERO } else { Duration::from_secs(10) },
+        max_peers: 1 + script.below(6),
+        max_audio_streams: script.below(5),
+        audio_queue: Duration::from_millis(20 << script.below(5)),
+        accept_timeout: Duration::from_millis(100 << script.below(8)),
+        limits: Limits {
+            max_message_bytes: 64,
+            max_topic_bytes: 4,
+            max_topics: 1 + script.below(3),
+            max_audio_frame_bytes: 1 + script.below(256),
+            audio_queue_bytes: 1024,
+            held_messages: script.below(4),
+            held_bytes: 16 * script.below(8),
+            pending_commands: 1 + script.below(3),
+            known_peers: 16,
+            addresses_per_peer: 1 + script.below(3),
+            concurrent_dials: 1 + script.below(4),
+            ..Limits::default()
+        },
+        ..AviP2pConfig::default()
+    }
+}
+
+fn step(world: &mut World, script: &mut Script) {
+    match script.byte() {
+        0..0x08 => world.wait(script.duration().min(MAX_WAIT)),
+        0x08..0x0c => world.oversleep(script.duration()),
+        0x0c..0x10 => world.time_out(),
+        0x10..0x18 => world.answer(|action, network| network.as_asked(action)),
+        0x18..0x20 => {
+            let how = script.byte();
+            world.answer(|action, network| network.otherwise(action, how));
+        }
+        0x20..0x28 => world.answer_all(),
+        0x28..0x70 => {
+            let command = any_command(world, script);
+            world.command(command);
+        }
+        0x70..0x78 => {
+            let (stream, len) = (any_stream(world, script), 1 + script.below(64));
+            let data = Bytes::from(vec![0xaa; len]);
+            (0..=script.below(32)).for_each(|_| world.command(Command::SendAudio { stream, data: data.clone() }));
+        }
+        // Seldom, for little can happen after it.
+        0x78 => world.command(Command::Shutdown),
+        0x79..0xf0 => {
+            let event = network::likely(world, script);
+            event.into_iter().for_each(|event| world.net(event));
+        }
+        0xf0.. => {
+            let event = network::absurd(world, script);
+            world.net(event);
+        }
+    }
+}
+
+fn any_command(world: &World, script: &mut Script) -> Command {
+    match script.below(20) {
+        0 | 1 => Command::Subscribe { topic: any_topic(script) },
+        2 => Command::Unsubscribe { topic: any_topic(script) },
+        3..=5 => {
+            let (topic, data) = (any_topic(script), vec![0x55; script.byte().into()]);
+            Command::Publish { topic, data: data.into() }
+        }
+        6..=8 => Command::RequestStream { peer: any_peer(script), options: any_options(script) },
+        9..=11 => Command::AcceptStream { stream: any_stream(world, script) },
+        12 => Command::RejectStream { stream: any_stream(world, script), reason: script.text(600) },
+        13 => {
+            let (stream, data) = (any_stream(world, script), vec![0xaa; script.number().min(1000) as usize]);
+            Command::SendAudio { stream, data: data.into() }
+        }
+        14 => Command::CloseStream { stream: any_stream(world, script) },
+        15 => Command::SetAllowed { peer: any_peer(script), is_allowed: script.flag() },
+        16 => Command::SetBlocked { peer: any_peer(script), is_blocked: script.flag() },
+        17 => Command::DiscoverPeers,
+        18 => Command::AudioStats { stream: any_stream(world, script) },
+        _ => match script.below(3) {
+            0 => Command::ConnectedPeers,
+            1 => Command::PeerInfo { peer: any_peer(script) },
+            _ => Command::Stats,
+        },
+    }
+}
+
+/// One of eight and this node itself, seldom no peer at all.
+fn any_peer(script: &mut Script) -> PeerId {
+    match script.byte() {
+        n @ ..0xf0 => peer(u16::from(n % 9)),
+        _ => PeerId::new(&script.text(80)),
+    }
+}
+
+/// Mostly one of the last that there are.
+fn any_stream(world: &World, script: &mut Script) -> StreamId {
+    match script.byte() {
+        n @ ..0xf0 => world.streams.iter().rev().nth(usize::from(n) % 4).copied().unwrap_or(StreamId(n.into())),
+        _ => StreamId(script.number()),
+    }
+}
+
+fn any_topic(script: &mut Script) -> String {
+    match script.byte() {
+        n @ ..0xf0 => format!("t{}", n % 4),
+        _ => script.text(8),
+    }
+}
+
+fn any_options(script: &mut Script) -> StreamOptions {
+    let flags = script.byte();
+    let media = (flags & 1 == 1).then(|| Media {
+        codec: "opus".to_owned(),
+        sample_rate_hz: 48_000,
+        channels: script.byte(),
+        frame_duration_us: 20_000,
+    });
+    let label = (flags & 2 == 2).then(|| script.text(300));
+    let on_congestion = if flags & 4 == 4 { OnCongestion::Refuse } else { OnCongestion::DropOldest };
+    StreamOptions { media, label, on_congestion }
+}
+
+#[cfg(test)]
+#[test]
+fn dump_tmp() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/engine_ops");
+    let mut names: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    for path in names {
+        println!("## {}", path.file_name().unwrap().to_str().unwrap());
+        for (at, output) in run(&std::fs::read(&path).unwrap(), false) {
+            use crate::engine::Output;
+            match output {
+                Output::Event(event) => println!("  {at:?} {event:?}"),
+                Output::Reply { result: Err(e), .. } => println!("  {at:?} ERR {e}"),
+                _ => {}
+            }
+        }
+    }
+}

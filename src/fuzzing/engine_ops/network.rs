@@ -1,0 +1,242 @@
+//! What does a network say: as asked, otherwise than hoped, or nonsense?
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::frames::{any_frame, encoded};
+use super::super::script::Script;
+use super::world::World;
+use super::{address, any_peer, any_stream, any_topic, peer};
+use crate::engine::{
+    ConnectionId, DialFailure, DialId, Direction, NetAction, NetEvent, PublishId, PublishOutcome, Refusal, SubstreamId,
+};
+use crate::event::DiscoverySource;
+use crate::id::PeerId;
+use crate::wire::{Code, Frame, Open};
+
+/// What there is, as far as the engine was told.
+#[derive(Default)]
+pub(super) struct Network {
+    connections: Vec<(ConnectionId, PeerId)>,
+    substreams: Vec<(SubstreamId, ConnectionId)>,
+    next: u64,
+    pub(super) reuses_ids: bool,
+}
+
+impl Network {
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        if self.reuses_ids { self.next % 5 } else { self.next }
+    }
+
+    pub(super) fn on_event(&mut self, event: &NetEvent) {
+        match event {
+            NetEvent::Connected { connection, peer, .. } => self.connections.push((*connection, peer.clone())),
+            NetEvent::Disconnected { connection, .. } => {
+                self.connections.retain(|(other, _)| other != connection);
+                self.substreams.retain(|(_, on)| on != connection);
+            }
+            NetEvent::SubstreamOffered { substream, connection, .. } => self.substreams.push((*substream, *connection)),
+            NetEvent::Broken { substream, .. } => self.substreams.retain(|(other, _)| other != substream),
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_action(&mut self, action: &NetAction) {
+        if let NetAction::Reset { substream } = action {
+            self.substreams.retain(|(other, _)| other != substream);
+        }
+    }
+
+    fn has(&self, connection: ConnectionId) -> bool {
+        self.connections.iter().any(|(other, _)| *other == connection)
+    }
+
+    /// Whatever was asked for succeeds.
+    pub(super) fn as_asked(&mut self, action: &NetAction) -> Vec<NetEvent> {
+        let event = match action {
+            NetAction::Dial { dial, peer: wanted, addresses } => NetEvent::Connected {
+                connection: ConnectionId(self.fresh()),
+                peer: wanted.clone().unwrap_or_else(|| peer(3)),
+                address: addresses.first().cloned().unwrap_or_default(),
+                direction: Direction::Outbound(*dial),
+            },
+            NetAction::Disconnect { connection } => return self.disconnect(|(other, _)| other == connection),
+            NetAction::DisconnectAll => return self.disconnect(|_| true),
+            NetAction::Walk { .. } => NetEvent::WalkEnded { result: Ok(vec![peer(2), peer(7)]) },
+            NetAction::Publish { publish, .. } => {
+                NetEvent::Published { publish: *publish, outcome: PublishOutcome::Sent }
+            }
+            NetAction::OpenSubstream { stream, connection } if self.has(*connection) => {
+                let substream = SubstreamId(self.fresh());
+                self.substreams.push((substream, *connection));
+                NetEvent::SubstreamOpened { stream: *stream, substream }
+            }
+            NetAction::Write { substream, .. } => NetEvent::Writable { substream: *substream },
+            NetAction::Finish { substream } => NetEvent::Finished { substream: *substream },
+            _ => return Vec::new(),
+        };
+        vec![event]
+    }
+
+    /// Whatever was asked for goes wrong.
+    pub(super) fn otherwise(&mut self, action: &NetAction, how: u8) -> Vec<NetEvent> {
+        let event = match action {
+            NetAction::Dial { dial, .. } => NetEvent::DialFailed { dial: *dial, failure: failure(how) },
+            NetAction::Walk { .. } => NetEvent::WalkEnded { result: Err("no".to_owned()) },
+            NetAction::Publish { publish, .. } => NetEvent::Published { publish: *publish, outcome: outcome(how) },
+            NetAction::OpenSubstream { stream, .. } => {
+                NetEvent::SubstreamFailed { stream: *stream, reason: "no".to_owned() }
+            }
+            NetAction::Write { substream, .. } | NetAction::Finish { substream } => {
+                NetEvent::Broken { substream: *substream, reason: "reset".to_owned() }
+            }
+            _ => return Vec::new(),
+        };
+        vec![event]
+    }
+
+    fn disconnect(&self, which: impl Fn(&(ConnectionId, PeerId)) -> bool) -> Vec<NetEvent> {
+        let ended = self.connections.iter().filter(|connection| which(connection)).cloned();
+        ended.map(|(connection, peer)| NetEvent::Disconnected { connection, peer }).collect()
+    }
+
+    fn substream(&self, script: &mut Script) -> Option<SubstreamId> {
+        let n = usize::from(script.byte()) % self.substreams.len().clamp(1, 4);
+        self.substreams.iter().rev().nth(n).map(|(substream, _)| *substream)
+    }
+
+    fn connection(&self, script: &mut Script) -> Option<(ConnectionId, PeerId)> {
+        let n = usize::from(script.byte()) % self.connections.len().max(1);
+        self.connections.get(n).cloned()
+    }
+}
+
+fn failure(how: u8) -> DialFailure {
+    match how % 4 {
+        0 => DialFailure::Refused(Refusal::MaxPeers),
+        1 => DialFailure::Refused(Refusal::KeptOut),
+        2 => DialFailure::Myself,
+        3 => DialFailure::WrongPeer { address: address(1), obtained: peer(1) },
+        _ => DialFailure::Unreachable("nobody there".to_owned()),
+    }
+}
+
+fn outcome(how: u8) -> PublishOutcome {
+    [PublishOutcome::NoSubscribers, PublishOutcome::Congested, PublishOutcome::Refused("no")][usize::from(how) % 3]
+}
+
+/// What may happen on a network by itself. `None` if there is nothing that it could happen to.
+pub(super) fn likely(world: &mut World, script: &mut Script) -> Option<NetEvent> {
+    let network = &mut world.network;
+    Some(match script.below(18) {
+        0 => {
+            let n = u16::from(script.byte() % 9);
+            let connection = ConnectionId(network.fresh());
+            NetEvent::Connected { connection, peer: peer(n), address: address(n), direction: Direction::Inbound }
+        }
+        1 => {
+            let (connection, peer) = network.connection(script)?;
+            NetEvent::Disconnected { connection, peer }
+        }
+        2 | 3 => {
+            let (connection, peer) = network.connection(script)?;
+            NetEvent::SubstreamOffered { substream: SubstreamId(network.fresh()), peer, connection }
+        }
+        4..=8 => {
+            let substream = network.substream(script)?;
+            NetEvent::Received { substream, bytes: any_bytes(script) }
+        }
+        9 => NetEvent::Writable { substream: network.substream(script)? },
+        10 => NetEvent::Finished { substream: network.substream(script)? },
+        11 => NetEvent::Broken { substream: network.substream(script)?, reason: "reset".to_owned() },
+        12 => {
+            let (peer, topic) = (network.connection(script)?.1, any_topic(script));
+            NetEvent::PeerSubscribed { peer, topic }
+        }
+        13 => NetEvent::PeerUnsubscribed { peer: any_peer(script), topic: any_topic(script) },
+        14 => {
+            NetEvent::Message { from: any_peer(script), topic: any_topic(script), data: Bytes::from_static(b"hello") }
+        }
+        15 => {
+            let n = u16::from(script.byte() % 9);
+            NetEvent::Identified { peer: peer(n), name: "node".to_owned(), addresses: vec![address(n)] }
+        }
+        16 => {
+            let (peer, n) = (any_peer(script), u16::from(script.byte()));
+            NetEvent::Discovered { peer, addresses: vec![address(n)], source: DiscoverySource::Mdns }
+        }
+        _ => seldom(network, script)?,
+    })
+}
+
+fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
+    Some(match script.below(12) {
+        0 => NetEvent::Misbehaved { peer: any_peer(script) },
+        1 => NetEvent::Foreign { peer: any_peer(script) },
+        2 => NetEvent::SlowPeer { peer: any_peer(script), dropped: script.number() },
+        3 => NetEvent::MeshChanged { peers: (0..script.below(9) as u16).map(peer).collect() },
+        4 => NetEvent::Pong { peer: any_peer(script), rtt: script.duration() },
+        5 => NetEvent::PingTimeout { connection: network.connection(script)?.0 },
+        6 => NetEvent::Listening { addresses: (0..script.below(3) as u16).map(address).collect() },
+        7 => NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason: "no".to_owned() },
+        8 => NetEvent::InboundRefused(script.pick(&[Refusal::MaxPeers, Refusal::KeptOut, Refusal::PendingInbound])),
+        9 => NetEvent::InboundFailed,
+        10 => NetEvent::Expired { peer: any_peer(script), addresses: vec![address(u16::from(script.byte()))] },
+        _ => NetEvent::MessageRefused,
+    })
+}
+
+/// What a network that lies, or a defect in it, may say. What is new has a new name, unless names are reused.
+pub(super) fn absurd(world: &mut World, script: &mut Script) -> NetEvent {
+    let stream = any_stream(world, script);
+    let (network, n) = (&mut world.network, script.number());
+    match script.below(12) {
+        0 => NetEvent::Connected {
+            connection: ConnectionId(network.fresh()),
+            peer: any_peer(script),
+            address: script.text(40),
+            direction: Direction::Outbound(DialId(n)),
+        },
+        1 => NetEvent::Disconnected { connection: ConnectionId(n), peer: any_peer(script) },
+        2 => NetEvent::DialFailed { dial: DialId(n), failure: failure(script.byte()) },
+        3 => NetEvent::WalkEnded { result: Ok(vec![any_peer(script)]) },
+        4 => NetEvent::Published { publish: PublishId(n), outcome: outcome(script.byte()) },
+        5 => NetEvent::SubstreamOpened { stream, substream: SubstreamId(network.fresh()) },
+        6 => NetEvent::SubstreamFailed { stream, reason: script.text(40) },
+        7 => {
+            let (connection, peer) = (ConnectionId(n), any_peer(script));
+            NetEvent::SubstreamOffered { substream: SubstreamId(network.fresh()), peer, connection }
+        }
+        8 => NetEvent::Received { substream: SubstreamId(n), bytes: any_bytes(script) },
+        9 => {
+            NetEvent::Identified { peer: any_peer(script), name: script.text(80), addresses: vec![script.text(40); 9] }
+        }
+        10 => {
+            let (peer, addresses) = (any_peer(script), vec![script.text(200); script.below(40)]);
+            NetEvent::Discovered { peer, addresses, source: DiscoverySource::Kademlia }
+        }
+        _ => NetEvent::Pong { peer: any_peer(script), rtt: Duration::MAX },
+    }
+}
+
+/// Mostly frames that could follow, seldom any; a piece of one, or no frame at all.
+fn any_bytes(script: &mut Script) -> Bytes {
+    let frame = match script.byte() {
+        0..0x30 => Frame::Open(Open::default()),
+        0x30..0x60 => Frame::Accept,
+        0x60..0xa0 => {
+            let (sequence, timestamp_us) = (script.number(), script.number());
+            Frame::Data { sequence, timestamp_us, payload: Bytes::from_static(b"audio") }
+        }
+        0xa0..0xb0 => Frame::Close { code: Code::Application, next_sequence: script.number(), reason: String::new() },
+        0xb0..0xe0 => any_frame(script),
+        _ => return Bytes::copy_from_slice(script.bytes(300)),
+    };
+    let bytes = encoded(&frame);
+    match script.byte() {
+        cut @ 0xf0.. => bytes.slice(..bytes.len().min(usize::from(cut - 0xf0))),
+        _ => bytes,
+    }
+}

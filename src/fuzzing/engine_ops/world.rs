@@ -1,0 +1,150 @@
+//! One engine, the contract it keeps, and a network that remembers what it was asked for.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::super::contract::Contract;
+use super::network::Network;
+use super::peer;
+use crate::config::AviP2pConfig;
+use crate::engine::{Command, CommandId, Engine, Input, NetAction, NetEvent, Output, Time};
+use crate::event::AviEvent;
+use crate::id::StreamId;
+
+/// What came out, and when.
+pub(super) type Trace = Vec<(Time, Output)>;
+
+/// Deadlines in an hour, at most: far more than there can be without a livelock.
+const MAX_STEPS: usize = 10_000;
+/// How long a shutdown takes at most: goodbyes, the last messages, the end of connections.
+const STOPPED_WITHIN: Duration = Duration::from_secs(2);
+
+pub(super) struct World {
+    engine: Engine,
+    contract: Contract,
+    now: Time,
+    commands: u64,
+    /// Whether it is told of timeouts that are not due.
+    is_woken_early: bool,
+    pub(super) network: Network,
+    /// What the network has not answered yet.
+    asked: VecDeque<NetAction>,
+    /// The streams that the application has heard of.
+    pub(super) streams: Vec<StreamId>,
+    trace: Trace,
+}
+
+impl World {
+    pub(super) fn new(config: &AviP2pConfig, is_woken_early: bool) -> Self {
+        let mut world = Self {
+            engine: Engine::new(config, peer(1), [7; 32]),
+            contract: Contract::new(config),
+            now: Time::ZERO,
+            commands: 0,
+            is_woken_early,
+            network: Network::default(),
+            asked: VecDeque::new(),
+            streams: Vec::new(),
+            trace: Trace::new(),
+        };
+        world.drain();
+        world
+    }
+
+    pub(super) fn reuse_ids(&mut self) {
+        self.contract.expect_reused_ids();
+        self.network.reuses_ids = true;
+    }
+
+    // Inputs.
+
+    pub(super) fn command(&mut self, command: Command) {
+        self.commands += 1;
+        self.handle(Input::Command { id: CommandId(self.commands), command });
+    }
+
+    pub(super) fn net(&mut self, event: NetEvent) {
+        self.network.on_event(&event);
+        self.handle(Input::Net(event));
+    }
+
+    /// The network answers what it was asked first.
+    pub(super) fn answer(&mut self, answer: impl FnOnce(&NetAction, &mut Network) -> Vec<NetEvent>) {
+        if let Some(action) = self.asked.pop_front() {
+            let events = answer(&action, &mut self.network);
+            events.into_iter().for_each(|event| self.net(event));
+        }
+    }
+
+    pub(super) fn answer_all(&mut self) {
+        for _ in 0..self.asked.len() {
+            self.answer(|action, network| network.as_asked(action));
+        }
+    }
+
+    /// Time goes on, through every deadline on the way.
+    pub(super) fn wait(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        let mut steps = 0;
+        while let Some(deadline) = self.engine.next_deadline().filter(|deadline| *deadline <= until) {
+            steps += 1;
+            assert!(steps < MAX_STEPS, "a livelock at {:?}", self.now);
+            self.now = self.now.max(deadline);
+            self.time_out();
+        }
+        self.now = until;
+    }
+
+    /// Time goes on, and nobody cares for deadlines.
+    pub(super) fn oversleep(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+    }
+
+    pub(super) fn time_out(&mut self) {
+        self.engine.handle_timeout(self.now);
+        self.drain();
+        let deadline = self.engine.next_deadline();
+        assert!(deadline.is_none_or(|deadline| deadline > self.now), "{deadline:?} is still due at {:?}", self.now);
+    }
+
+    pub(super) fn finish(mut self) -> Trace {
+        self.command(Command::Stats);
+        self.command(Command::Shutdown);
+        self.wait(STOPPED_WITHIN);
+        self.contract.assert_settled();
+        assert_eq!(self.engine.next_deadline(), None, "a deadline after Stopped");
+        // Too late: it is answered, and changes nothing.
+        self.command(Command::Subscribe { topic: "t0".to_owned() });
+        self.net(NetEvent::InboundFailed);
+        self.time_out();
+        self.contract.assert_settled();
+        self.trace
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.contract.on_input(&input);
+        self.engine.handle(self.now, input);
+        self.drain();
+        let is_due = self.engine.next_deadline().is_some_and(|deadline| deadline <= self.now);
+        if self.is_woken_early && !is_due {
+            self.engine.handle_timeout(self.now);
+            assert_eq!(self.engine.poll_output(), None, "an early call does something");
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            self.contract.on_output(&output);
+            self.trace.push((self.now, output.clone()));
+            match output {
+                Output::Net(action) => {
+                    self.network.on_action(&action);
+                    self.asked.push_back(action);
+                }
+                Output::Event(AviEvent::AudioStreamRequested { stream_id, .. }) => self.streams.push(stream_id),
+                Output::Reply { result: Ok(crate::engine::Answer::Stream(stream)), .. } => self.streams.push(stream),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What holds for any input? The bodies of the fuzz targets in `fuzz/`, replayed over their corpora by `cargo test`.
+//!
+//! Each panics if a promise is broken. Hidden, and exempt from semver.
+
+mod audio_recv;
+mod audio_send;
+mod config;
+mod contract;
+mod engine_ops;
+mod frames;
+mod mailbox;
+mod script;
+
+pub use audio_recv::audio_recv;
+pub use audio_send::audio_send;
+pub use config::config;
+pub use engine_ops::engine_ops;
+pub use frames::{decoder_split, frame_decode, frame_roundtrip};
+pub use mailbox::mailbox;
+
+#[cfg(test)]
+pub(crate) use contract::Contract;
+#[cfg(test)]
+pub(crate) use engine_ops::{address, peer};
+
+/// What a fuzz target does with one input.
+pub type Body = fn(&[u8]);
+
+/// Every target, by the name of its corpus.
+pub const TARGETS: [(&str, Body); 8] = [
+    ("audio_recv", audio_recv),
+    ("audio_send", audio_send),
+    ("config", config),
+    ("decoder_split", decoder_split),
+    ("engine_ops", engine_ops),
+    ("frame_decode", frame_decode),
+    ("frame_roundtrip", frame_roundtrip),
+    ("mailbox", mailbox),
+];

@@ -1,0 +1,47 @@
+//! Do the inputs that fuzzing began with, and those that once broke something, break anything now?
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use avi_p2p::fuzzing::{Body, TARGETS};
+
+fn corpora() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
+}
+
+/// The names of what is in a folder, in order.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_input_in_the_corpora_keeps_every_promise() {
+    let mut broken = Vec::new();
+    for (target, body) in TARGETS {
+        let folder = corpora().join(target);
+        for name in names(&folder) {
+            let input = fs::read(folder.join(&name)).expect("an input can be read");
+            if catch_unwind(AssertUnwindSafe(|| body(&input))).is_err() {
+                broken.push(format!("fuzz/corpus/{target}/{name}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "what they break is told above:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn every_target_has_a_corpus_and_a_program() {
+    let targets: Vec<String> = TARGETS.iter().map(|(target, _): &(&str, Body)| (*target).to_owned()).collect();
+    assert_eq!(names(&corpora()), targets);
+    let programs = names(&corpora().with_file_name("fuzz_targets"));
+    assert_eq!(programs, targets.iter().map(|target| format!("{target}.rs")).collect::<Vec<_>>());
+    for target in targets {
+        let inputs = names(&corpora().join(&target)).len();
+        assert!((5..=40).contains(&inputs), "{inputs} inputs of {target}");
+    }
+}
