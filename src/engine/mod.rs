@@ -356,7 +356,6 @@ impl Engine {
     /// Parts with an idle peer if one that the application waits for has no room.
     fn displace(&mut self) {
         let streams = &self.streams;
-        self.peers.release_wanted(|peer| streams.awaits(peer));
         let displaced = self.peers.displaced(|connection| streams.uses(connection));
         self.out.stats.peers_displaced += u64::from(!displaced.is_empty());
         displaced.into_iter().for_each(|connection| self.out.net(NetAction::Disconnect { connection }));
@@ -413,11 +412,13 @@ impl Engine {
     /// What follows from any input: dials within the budget, and the shutdown's next step.
     fn advance(&mut self, now: Time) {
         if let Phase::Running = self.phase {
-            self.displace();
+            let streams = &self.streams;
+            self.peers.release_wanted(|peer| streams.awaits(peer));
             if let Some(admission) = self.peers.take_admission() {
                 self.out.net(NetAction::Admit { admission });
             }
-            return self.peers.dial(&mut self.out);
+            self.peers.dial(&mut self.out);
+            return self.displace();
         }
         if let Phase::Goodbye { shutdown, until } = self.phase
             && (self.streams.is_empty() || until <= now)

@@ -204,3 +204,20 @@ fn an_address_where_somebody_else_answers_is_tried_no_more() {
     node.step();
     assert_eq!(node.take_dials()[0].1, [address(2)]);
 }
+
+#[test]
+fn whom_to_part_with_is_decided_when_the_last_place_has_been_dialled_for() {
+    let bootstrap_peers = vec![address(2), address(3)];
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 2, bootstrap_peers, ..config() });
+    let dials = node.take_dials();
+    node.connected(10, 10, Direction::Inbound);
+    // One place is taken, and one dial goes on: the other entry waits again, and somebody is to go, now and not later.
+    node.connected(11, 2, Direction::Outbound(dials[0].0));
+    node.dial_failed(dials[1].0);
+    node.step();
+    let parted = node.take_actions();
+    assert!(parted.contains(&NetAction::Disconnect { connection: ConnectionId(10) }), "{parted:?}");
+    let quiet = node.deadline();
+    node.advance_to(node.now);
+    assert_eq!((node.take_actions(), node.deadline()), (vec![], quiet));
+}

@@ -114,7 +114,7 @@ impl Network {
 }
 
 fn failure(how: u8) -> DialFailure {
-    match how % 4 {
+    match how % 5 {
         0 => DialFailure::Refused(Refusal::MaxPeers),
         1 => DialFailure::Refused(Refusal::KeptOut),
         2 => DialFailure::Myself,
