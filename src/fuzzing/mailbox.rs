@@ -146,7 +146,8 @@ impl Reader {
 
     /// Reads one event, if there is one.
     fn read(&mut self) -> bool {
-        assert_eq!(self.mailbox.is_empty(), self.mailbox.len() == 0 && self.reported == self.mailbox.dropped());
+        let waiting = self.mailbox.len();
+        assert_eq!(self.mailbox.is_empty(), waiting == 0 && self.reported == self.mailbox.dropped());
         let was_empty = self.mailbox.is_empty();
         let event = self.mailbox.pop();
         assert_eq!(event.is_none(), was_empty, "{event:?}");
