@@ -72,7 +72,7 @@ async fn who_says_nothing_or_a_byte_a_second_or_nonsense_is_hung_up_on() {
     hung_up(&mut silent).await;
     slow.await.unwrap();
     victim.stats("all three are counted", |stats| stats.inbound_failed >= 3).await;
-    victim.is_unharmed(16).await;
+    victim.assert_unharmed(16).await;
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn half_a_handshake_a_thousand_times_costs_nothing_that_lasts() {
     }
     let all = |stats: &avi_p2p::Stats| stats.inbound_failed + stats.inbound_refused >= 1000;
     victim.stats("all are counted", all).await;
-    victim.is_unharmed(16).await;
+    victim.assert_unharmed(16).await;
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn a_storm_of_dials_from_one_address_does_not_keep_out_another() {
         hung_up(stream).await;
     }
     drop(storm);
-    victim.is_unharmed(16).await;
+    victim.assert_unharmed(16).await;
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_storm_of_identities_leaves_the_victim_its_peers_and_its_limit() {
         raw.ended(ENDED_WITHIN).await;
     }
     victim.stats("only its peers are left", |stats| stats.peers_connected == 2).await;
-    victim.is_unharmed(16).await;
+    victim.assert_unharmed(16).await;
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn audio_that_breaks_the_protocol_ends_its_own_stream_alone() {
         let stats = victim.stats(what, |stats| stats.protocol_errors >= count).await;
         assert_eq!(stats.protocol_errors, count, "{what}");
     }
-    victim.is_unharmed(16).await;
+    victim.assert_unharmed(16).await;
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn ten_thousand_requests_for_streams_are_answered_by_few_offers_and_many_r
     assert_eq!(asked, 10_000);
     let stats = victim.stats("they are refused", |stats| stats.streams_refused >= 100).await;
     assert!(stats.streams_now <= 10, "{} streams", stats.streams_now);
-    victim.is_unharmed(64).await;
+    victim.assert_unharmed(64).await;
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn substreams_without_end_end_the_connection() {
     raw.ended(ENDED_WITHIN).await;
     drop(open);
     victim.stats("it is gone", |stats| stats.peers_connected == 2).await;
-    victim.is_unharmed(32).await;
+    victim.assert_unharmed(32).await;
 }
 
 /// GossipSub's RPC of subscriptions, with its length before it.
@@ -254,7 +254,7 @@ async fn ten_thousand_subscriptions_are_remembered_up_to_the_limit() {
     }
     other.ended(ENDED_WITHIN).await;
     victim.stats("who insists is thrown out", |stats| stats.peers_banned == 1).await;
-    victim.is_unharmed(16).await;
+    victim.assert_unharmed(16).await;
 }
 
 #[tokio::test]
@@ -292,5 +292,5 @@ async fn a_peer_that_never_reads_costs_a_bounded_queue_and_is_ended() {
     victim.stats("it is ended", |stats| stats.ping_timeouts >= 1 && stats.peers_connected == 2).await;
     drop(substream);
     // Its queue had 512 messages, and GossipSub remembers all of them for five seconds; the allocator keeps the memory.
-    victim.is_unharmed(128).await;
+    victim.assert_unharmed(128).await;
 }

@@ -148,8 +148,18 @@ impl Steady {
         self.heard.lock().unwrap().requests
     }
 
+    fn has_heard_all(&self, deadline: Instant) -> bool {
+        let (frames, messages) = *self.sent.lock().unwrap();
+        let heard = self.heard.lock().unwrap();
+        assert!(!heard.closed, "the call goes on");
+        assert_eq!((heard.missing, heard.out_of_place), (0, 0));
+        assert!(Instant::now() < deadline, "{} of {frames}, {} of {messages}", heard.frames, heard.messages);
+        // The last may have been aborted between being sent and being counted.
+        heard.frames >= frames && heard.messages >= messages
+    }
+
     /// The attack is over: the peers have noticed nothing, and nothing is left of it.
-    pub async fn is_unharmed(self, grown_mib: usize) {
+    pub async fn assert_unharmed(self, grown_mib: usize) {
         let slowest = self.heard.lock().unwrap().slowest;
         // The machine may be busy: what is looked for is a stall.
         let bound = (self.baseline * 20).max(Duration::from_secs(2));
@@ -159,16 +169,9 @@ impl Steady {
         self.tasks[1].abort();
         let deadline = Instant::now() + WITHIN;
         loop {
-            let (frames, messages) = *self.sent.lock().unwrap();
-            let heard = self.heard.lock().unwrap();
-            assert!(!heard.closed, "the call goes on");
-            assert_eq!((heard.missing, heard.out_of_place), (0, 0));
-            // The last may have been aborted between being sent and being counted.
-            if heard.frames >= frames && heard.messages >= messages {
+            if self.has_heard_all(deadline) {
                 break;
             }
-            assert!(Instant::now() < deadline, "{} of {frames}, {} of {messages}", heard.frames, heard.messages);
-            drop(heard);
             tokio::time::sleep(PACE).await;
         }
         loop {
