@@ -85,13 +85,13 @@ impl Topic {
     /// # Errors
     /// [`AviP2pError::InvalidTopic`] with the text and what is wrong with it.
     pub fn new(text: &str, max_bytes: usize) -> Result<Self, AviP2pError> {
+        let shown = || text.chars().take(32).collect::<String>();
         let wrong = if text.is_empty() {
             "a topic may not be empty".to_owned()
         } else if text.len() > max_bytes {
-            let shown: String = text.chars().take(32).collect();
-            format!("{shown:?}… has {} bytes, max_topic_bytes = {max_bytes}", text.len())
-        } else if text.chars().any(char::is_control) {
-            format!("{text:?} contains a control character")
+            format!("{:?}… has {} bytes, max_topic_bytes = {max_bytes}", shown(), text.len())
+        } else if let Some(at) = text.chars().position(char::is_control) {
+            format!("{:?}… contains a control character at {at}", shown())
         } else {
             return Ok(Self(text.into()));
         };
@@ -148,9 +148,17 @@ mod tests {
         let text = Topic::new("", 8).unwrap_err().to_string();
         assert!(text.contains("empty"), "{text}");
         let text = Topic::new("a\nb", 8).unwrap_err().to_string();
-        assert!(text.contains("a\\nb"), "{text}");
+        assert!(text.contains("a\\nb") && text.contains("at 1"), "{text}");
         let text = Topic::new("123456789", 8).unwrap_err().to_string();
         assert!(text.contains("9 bytes") && text.contains("max_topic_bytes = 8"), "{text}");
         assert_eq!(Topic::new("12345678", 8).unwrap().as_str(), "12345678");
+    }
+
+    #[test]
+    fn a_topic_error_is_short_whatever_the_topic() {
+        for long in ["\u{7}".repeat(1024), "ü\u{7}".repeat(300), "x".repeat(100_000)] {
+            let text = Topic::new(&long, 1024).unwrap_err().to_string();
+            assert!(text.len() < 400, "{text}");
+        }
     }
 }

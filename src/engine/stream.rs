@@ -39,6 +39,8 @@ pub(crate) enum Phase {
         reason: String,
         /// Whether it was a request without an answer.
         unanswered: bool,
+        /// Whether audio flowed.
+        accepted: bool,
     },
     /// The application knows that it is over. What is queued still leaves, what comes is thrown away. Next: over.
     Closing,

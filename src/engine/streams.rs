@@ -132,7 +132,7 @@ impl Streams {
         let max = self.config.limits.max_audio_frame_bytes;
         let stream = self.alive(id)?;
         // A lost stream is about to end; until that is told, it is as good as congested.
-        if !matches!(stream.phase, Phase::Open | Phase::Lost { unanswered: false, .. }) {
+        if !matches!(stream.phase, Phase::Open | Phase::Lost { accepted: true, .. }) {
             return Err(AviP2pError::StreamNotAccepted(id));
         }
         if data.is_empty() {
@@ -432,7 +432,8 @@ impl Streams {
         if let Some(substream) = stream.substream.take() {
             self.by_substream.remove(&substream);
         }
-        stream.phase = Phase::Lost { reason, unanswered: stream.is_unanswered() };
+        let (unanswered, accepted) = (stream.is_unanswered(), stream.phase == Phase::Open);
+        stream.phase = Phase::Lost { reason, unanswered, accepted };
         self.timers.stop(&(id, Timer::Report));
         self.timers.set((id, Timer::Phase), now + VERDICT_WITHIN);
     }

@@ -24,7 +24,7 @@ use libp2p_yamux as yamux;
 use crate::config::{AviP2pConfig, NetworkKey};
 use crate::error::AviP2pError;
 use crate::net::behaviour::max_substreams;
-use crate::net::muxer::CloseInTime;
+use crate::net::muxer::Bounded;
 use crate::net::translate;
 use crate::transport::{BoxByteStream, Listener, Network, Transport};
 
@@ -100,7 +100,7 @@ where
 {
     // Lazily: a dialler need not wait for the agreement on the only protocol there is, which saves two round trips.
     let secured = transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).timeout(HANDSHAKE_TIMEOUT);
-    let closing = |(peer, muxer), _| (peer, StreamMuxerBox::new(CloseInTime::new(muxer)));
+    let closing = |(peer, muxer), _| (peer, StreamMuxerBox::new(Bounded::new(muxer)));
     libp2p_core::Transport::boxed(libp2p_core::Transport::map(secured, closing))
 }
 

@@ -192,3 +192,14 @@ fn two_nodes_that_dial_each_other_can_ask_for_streams_at_once() {
         assert_eq!(mesh.events(from), [accepted(&other, stream)]);
     }
 }
+
+#[test]
+fn audio_on_an_offer_that_was_lost_before_its_answer_is_refused() {
+    let mut node = Node::with_peer(1, 2, config());
+    let substream = node.offered(1, 2);
+    node.received(substream, &[Frame::Open(Default::default())]);
+    let [AviEvent::AudioStreamRequested { stream_id, .. }] = node.take_events()[..] else { panic!() };
+    node.net(NetEvent::Broken { substream, reason: "reset".to_owned() });
+    let audio = Command::SendAudio { stream: stream_id, data: "audio".into() };
+    assert_eq!(node.ask(audio), Err(AviP2pError::StreamNotAccepted(stream_id)));
+}

@@ -7,7 +7,7 @@ use libp2p_core::upgrade::Version;
 use libp2p_core::{Endpoint, Transport as _};
 use libp2p_gossipsub::{self as gossipsub, IdentTopic, MessageAuthenticity, MessageId, ValidationMode};
 use libp2p_identity::Keypair;
-use libp2p_swarm::Config;
+use libp2p_swarm::{Config, NetworkBehaviour};
 
 use super::*;
 use crate::event::AviEvent;
@@ -74,29 +74,41 @@ fn secured(key: &Keypair) -> Boxed<(libp2p_identity::PeerId, StreamMuxerBox)> {
         .boxed()
 }
 
+/// What a node of AVI wants to hear, and the means to break its rules.
+#[derive(NetworkBehaviour)]
+#[behaviour(prelude = "libp2p_swarm::derive_prelude")]
+struct Program {
+    gossipsub: gossipsub::Behaviour,
+    ping: libp2p_ping::Behaviour,
+}
+
 /// A program that speaks GossipSub as this configuration has it, connected to the victim and aware of its topic.
 async fn intruder(
     address: &Multiaddr,
     authenticity: MessageAuthenticity,
     mut config: gossipsub::ConfigBuilder,
-) -> Swarm<gossipsub::Behaviour> {
+) -> Swarm<Program> {
     let key = Keypair::generate_ed25519();
     let transport = secured(&key);
     config.message_id_fn(|message| MessageId::new(&message.data));
     let config = config.validation_mode(ValidationMode::None).flood_publish(true).build().unwrap();
-    let behaviour = gossipsub::Behaviour::new(authenticity, config).unwrap();
+    let gossipsub = gossipsub::Behaviour::new(authenticity, config).unwrap();
+    let behaviour = Program { gossipsub, ping: Default::default() };
     let keep = Config::with_executor(|task| drop(tokio::spawn(task))).with_idle_connection_timeout(WITHIN);
     let mut swarm = Swarm::new(transport, behaviour, key.public().to_peer_id(), keep);
     swarm.dial(address.clone()).unwrap();
     let aware = async {
-        while !matches!(swarm.select_next_some().await, SwarmEvent::Behaviour(gossipsub::Event::Subscribed { .. })) {}
+        while !matches!(
+            swarm.select_next_some().await,
+            SwarmEvent::Behaviour(ProgramEvent::Gossipsub(gossipsub::Event::Subscribed { .. }))
+        ) {}
     };
     tokio::time::timeout(WITHIN, aware).await.expect("it hears of the topic");
     swarm
 }
 
 /// Sends again and again, until the victim hangs up; then dials again, in vain.
-async fn sends_until_it_is_thrown_out(swarm: &mut Swarm<gossipsub::Behaviour>, address: &Multiaddr, data: Vec<u8>) {
+async fn sends_until_it_is_thrown_out(swarm: &mut Swarm<Program>, address: &Multiaddr, data: Vec<u8>) {
     let thrown_out = async {
         let mut pause = tokio::time::interval(Duration::from_millis(50));
         let mut data = data;
@@ -109,7 +121,7 @@ async fn sends_until_it_is_thrown_out(swarm: &mut Swarm<gossipsub::Behaviour>, a
                 }
                 _ = pause.tick() => {
                     data[0] = data[0].wrapping_add(1);
-                    drop(swarm.behaviour_mut().publish(IdentTopic::new("t"), data.clone()));
+                    drop(swarm.behaviour_mut().gossipsub.publish(IdentTopic::new("t"), data.clone()));
                 }
             }
         }
