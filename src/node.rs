@@ -248,7 +248,7 @@ impl AviP2pHandle {
         let command = Command::SendAudio { stream: stream_id, data: Bytes::from(data) };
         match &self.owner.desk {
             // Calls that wait come first.
-            Some(desk) if self.owner.calls.is_empty() => desk.answer(command).await.map(|_| ()),
+            Some(desk) if self.owner.calls.is_empty() => desk.send_audio(command).await.map(|_| ()),
             _ => self.done(command).await,
         }
     }
@@ -375,8 +375,15 @@ impl AviP2pHandle {
 
     async fn call(&self, command: Command) -> Result<Answer, AviP2pError> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.owner.calls.send(Call { command, reply }).await;
-        sent.map_err(|_| AviP2pError::ChannelClosed)?;
+        let call = Call { command, reply };
+        let left = match &self.owner.desk {
+            // Calls that wait come first.
+            Some(desk) if self.owner.calls.is_empty() => desk.call(call).await,
+            _ => Some(call),
+        };
+        if let Some(call) = left {
+            self.owner.calls.send(call).await.map_err(|_| AviP2pError::ChannelClosed)?;
+        }
         answer.await.map_err(|_| AviP2pError::ChannelClosed)?
     }
 }

@@ -7,14 +7,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::task::{AtomicWaker, waker};
+use futures::task::waker;
 use futures_timer::Delay;
 use if_addrs::{IfAddr, Interface};
 use if_watch::tokio::IfWatcher;
 
 use crate::config::{AviP2pConfig, Interfaces, invalid};
 use crate::error::AviP2pError;
-use crate::net::wake::Flag;
+use crate::net::wake::{Flag, Task};
 
 /// First wait before an address that could not be listened on is tried again. It doubles with every failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -144,7 +144,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Must be called on a thread with a tokio reactor.
-    pub(super) fn new(allowed: Interfaces, task: Arc<AtomicWaker>) -> io::Result<Self> {
+    pub(super) fn new(allowed: Interfaces, task: Arc<Task>) -> io::Result<Self> {
         let due = Flag::new(task);
         Ok(Self {
             addresses: Addresses::read(allowed)?,
@@ -154,6 +154,10 @@ impl Watch {
             waker: waker(due.clone()),
             due,
         })
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.due.is_set()
     }
 
     /// Whether it is time to look at the addresses: they have changed, or a retry is due.

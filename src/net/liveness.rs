@@ -9,11 +9,11 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::task::{AtomicWaker, waker};
+use futures::task::waker;
 use futures_timer::Delay;
 
 use crate::engine::ConnectionId;
-use crate::net::wake::Flag;
+use crate::net::wake::{Flag, Task};
 
 /// From a pong to the next ping.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ pub(super) struct Liveness {
 }
 
 impl Liveness {
-    pub(super) fn new(task: Arc<AtomicWaker>) -> Self {
+    pub(super) fn new(task: Arc<Task>) -> Self {
         let due = Flag::new(task);
         Self { deadlines: BTreeMap::new(), waker: waker(due.clone()), due }
     }
@@ -48,6 +48,10 @@ impl Liveness {
     /// No pong is to be expected.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.deadlines.remove(&connection);
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.due.is_set()
     }
 
     /// A connection that is silent for too long; each once.

@@ -6,11 +6,11 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::task::{AtomicWaker, waker};
+use futures::task::waker;
 use futures_timer::Delay;
 use libp2p_identity::PeerId;
 
-use crate::net::wake::Flag;
+use crate::net::wake::{Flag, Task};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -27,7 +27,7 @@ pub(super) struct Mesh {
 }
 
 impl Mesh {
-    pub(super) fn new(task: Arc<AtomicWaker>) -> Self {
+    pub(super) fn new(task: Arc<Task>) -> Self {
         let due = Flag::new(task);
         Self {
             peers: BTreeSet::new(),
@@ -37,6 +37,10 @@ impl Mesh {
             waker: waker(due.clone()),
             due,
         }
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.due.is_set()
     }
 
     /// Whether it is time to look.

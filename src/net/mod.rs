@@ -19,6 +19,7 @@ mod records;
 mod routing;
 mod start;
 mod substreams;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -33,7 +34,6 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures::Stream as _;
-use futures::task::AtomicWaker;
 use libp2p_core::Multiaddr;
 use libp2p_gossipsub::TopicHash;
 use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
@@ -48,20 +48,25 @@ use self::mesh::Mesh;
 use self::metrics::Recorder;
 use self::neighbours::Neighbours;
 use self::substreams::Substreams;
+use self::tasks::Tasks;
 use self::wake::Flag;
+pub(crate) use self::wake::Task;
 use crate::engine::{ConnectionId, DialFailure, DialId, NetAction, NetEvent, PublishId};
 use crate::event::DiscoverySource;
 use crate::id::{PeerId, StreamId, Topic};
 
-/// The network of a node. After an [`act`](Self::act), and until it is pending, [`poll_event`](Self::poll_event) is to
-/// be called before the task sleeps.
+/// Sources that are looked at in a row without an event: a task that wakes itself must not keep the reactor waiting.
+const ROUNDS: usize = 16;
+
+/// The network of a node.
 pub(crate) struct Net {
     swarm: Swarm<Behaviour>,
     /// A ready substream does not poll the swarm, whose poll costs more than a small frame.
     swarm_due: Arc<Flag>,
     swarm_waker: Waker,
     swarm_first: bool,
-    task: Arc<AtomicWaker>,
+    tasks: Tasks,
+    task: Arc<Task>,
     substreams: Substreams,
     neighbours: Neighbours,
     /// Of the operating system's network, if anything depends on it.
@@ -96,16 +101,16 @@ impl Net {
         &self.local
     }
 
-    /// What happened next. Fair between the swarm and the substreams.
-    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<NetEvent> {
-        self.task.register(cx.waker());
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(event);
+    /// What happened next. Fair between the swarm and the substreams. If there is nothing, more may be
+    /// [due](Self::is_due) nevertheless.
+    pub(crate) fn next_event(&mut self) -> Option<NetEvent> {
+        for _ in 0..ROUNDS {
+            if let Some(event) = self.queued_event() {
+                return Some(event);
             }
             if let Some(connection) = self.liveness.poll_silent() {
                 tracing::debug!(?connection, "no pong");
-                return Poll::Ready(NetEvent::PingTimeout { connection });
+                return Some(NetEvent::PingTimeout { connection });
             }
             if self.mesh.poll_due() {
                 self.look_at_mesh();
@@ -119,15 +124,39 @@ impl Net {
                 self.on_interfaces();
                 continue;
             }
+            let has_moved = self.tasks.poll();
             self.swarm_first = !self.swarm_first;
-            let moved = match self.swarm_first {
+            let has_more = match self.swarm_first {
                 true => self.turn_swarm() || self.substreams.poll(&mut self.events),
                 false => self.substreams.poll(&mut self.events) || self.turn_swarm(),
             };
-            if !moved && self.events.is_empty() {
-                return Poll::Pending;
+            if !has_moved && !has_more && self.events.is_empty() {
+                return None;
             }
         }
+        self.queued_event()
+    }
+
+    /// What has happened already.
+    pub(crate) fn queued_event(&mut self) -> Option<NetEvent> {
+        self.events.pop_front()
+    }
+
+    /// Lets connections write what was given to them.
+    pub(crate) fn move_bytes(&mut self) {
+        self.tasks.poll();
+    }
+
+    /// Whether [`next_event`](Self::next_event) is to be called before the task sleeps.
+    pub(crate) fn is_due(&self) -> bool {
+        !self.events.is_empty()
+            || self.swarm_due.is_set()
+            || self.tasks.is_due()
+            || self.substreams.is_due()
+            || self.liveness.is_due()
+            || self.mesh.is_due()
+            || self.neighbours.is_due()
+            || self.watch.as_ref().is_some_and(Watch::is_due)
     }
 
     /// Translates one event of the swarm. False when there is none.
@@ -186,7 +215,8 @@ impl Net {
             NetAction::Unsubscribe { topic } => {
                 self.swarm.behaviour_mut().gossipsub.unsubscribe(topic.as_str());
             }
-            NetAction::Publish { publish, topic, data } => self.publish(publish, &topic, data),
+            // It goes to the connections' own queues.
+            NetAction::Publish { publish, topic, data } => return self.publish(publish, &topic, data),
             NetAction::OpenSubstream { stream, connection } => self.open_substream(stream, connection),
         }
         self.swarm_due.set();

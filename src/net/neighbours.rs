@@ -6,10 +6,10 @@ use std::task::{Context, Poll, Waker};
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use futures::task::{AtomicWaker, waker};
+use futures::task::waker;
 
 use crate::id::PeerId;
-use crate::net::wake::Flag;
+use crate::net::wake::{Flag, Task};
 use crate::transport::Network;
 
 /// The hints of a pluggable network, polled only when there may be one.
@@ -21,13 +21,17 @@ pub(super) struct Neighbours {
 
 impl Neighbours {
     /// None for a network of the operating system, where mDNS has the word.
-    pub(super) fn new(network: &Network, is_enabled: bool, task: Arc<AtomicWaker>) -> Self {
+    pub(super) fn new(network: &Network, is_enabled: bool, task: Arc<Task>) -> Self {
         let hints = match network {
             Network::Custom(transport) if is_enabled => transport.neighbours(),
             _ => stream::pending().boxed(),
         };
         let due = Flag::new(task);
         Self { hints, waker: waker(due.clone()), due }
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.due.is_set()
     }
 
     pub(super) fn poll_next(&mut self) -> Option<(PeerId, SocketAddr)> {

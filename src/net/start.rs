@@ -9,8 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
-use futures::task::{AtomicWaker, waker};
+use futures::task::waker;
 use futures_timer::Delay;
 use libp2p_core::transport::ListenerId;
 use libp2p_swarm::{Config, Swarm, SwarmEvent};
@@ -30,7 +29,8 @@ use crate::net::mesh::Mesh;
 use crate::net::metrics::Recorder;
 use crate::net::neighbours::Neighbours;
 use crate::net::substreams::Substreams;
-use crate::net::wake::Flag;
+use crate::net::tasks::Tasks;
+use crate::net::wake::{Flag, Task};
 use crate::net::{Bounds, Net, identity, translate, transport};
 use crate::transport::Network;
 
@@ -40,8 +40,8 @@ const TCP_WAIT: Duration = Duration::from_secs(1);
 const BIND_WAIT: Duration = Duration::from_secs(10);
 
 impl Net {
-    /// Listens on every `listen_ips` × `listen_port`, and resolves when every listener has an address. Must run inside
-    /// a task of the node's executor and, for [`Network::Tcp`], on a thread with a tokio reactor.
+    /// Listens on every `listen_ips` × `listen_port`, and resolves when every listener has an address. `task` is who
+    /// drives it then. Must run, for [`Network::Tcp`], on a thread with a tokio reactor.
     ///
     /// # Errors
     /// [`AviP2pError::InvalidConfig`] for `bootstrap_peers` and `identity`, [`AviP2pError::Identity`],
@@ -50,19 +50,19 @@ impl Net {
         config: &AviP2pConfig,
         network: Network,
         metrics: &Metrics,
-        spawn: impl Fn(BoxFuture<'static, ()>) + Send + 'static,
+        task: Arc<Task>,
     ) -> Result<Self, AviP2pError> {
         translate::check_bootstrap_peers(config)?;
         let key = identity::keypair(&config.identity)?;
         let local = key.public().to_peer_id();
-        let task = Arc::new(AtomicWaker::new());
         let (watch, early) = watch(config, &network, task.clone())?;
         let mdns = watch.as_ref().filter(|_| config.enable_mdns);
         let mdns = mdns.map(|watch| Mdns::new(local, &config.limits, watch.addresses.clone()));
         let transport = transport::build(config, &network, &key)?;
         let behaviour = Behaviour::new(config, &key, mdns, metrics)?;
-        let swarm = Swarm::new(transport, behaviour, local, Config::with_executor(spawn));
-        let mut net = Self::around(swarm, config, &network, Recorder::new(metrics), watch, task);
+        let tasks = Tasks::new(task.clone());
+        let swarm = Swarm::new(transport, behaviour, local, Config::with_executor(tasks.spawner()));
+        let mut net = Self::around(swarm, tasks, config, &network, Recorder::new(metrics), watch, task);
         let listeners = net.listen(config, &network)?;
         let wait = if matches!(network, Network::Tcp) { TCP_WAIT } else { BIND_WAIT };
         net.settle(listeners, wait).await?;
@@ -74,11 +74,12 @@ impl Net {
 
     fn around(
         swarm: Swarm<Behaviour>,
+        tasks: Tasks,
         config: &AviP2pConfig,
         network: &Network,
         recorder: Recorder,
         watch: Option<Watch>,
-        task: Arc<AtomicWaker>,
+        task: Arc<Task>,
     ) -> Self {
         let swarm_due = Flag::new(task.clone());
         let follows = watch.is_some() && config.interfaces != Interfaces::All;
@@ -88,6 +89,7 @@ impl Net {
             swarm_waker: waker(swarm_due.clone()),
             swarm_due,
             swarm_first: true,
+            tasks,
             substreams: Substreams::new(task.clone()),
             liveness: Liveness::new(task.clone()),
             mesh: Mesh::new(task.clone()),
@@ -143,7 +145,7 @@ impl Net {
     async fn settle(&mut self, mut waiting: Vec<(ListenerId, SocketAddr)>, wait: Duration) -> Result<(), AviP2pError> {
         let mut timeout = Delay::new(wait);
         poll_fn(|cx| {
-            self.task.register(cx.waker());
+            self.task.register(cx);
             while let Poll::Ready(event) = self.poll_swarm() {
                 match &event {
                     SwarmEvent::NewListenAddr { listener_id, .. } => waiting.retain(|(id, _)| id != listener_id),
@@ -187,7 +189,7 @@ impl Net {
 fn watch(
     config: &AviP2pConfig,
     network: &Network,
-    task: Arc<AtomicWaker>,
+    task: Arc<Task>,
 ) -> Result<(Option<Watch>, Option<NetEvent>), AviP2pError> {
     let uses_all = config.interfaces == Interfaces::All;
     if !matches!(network, Network::Tcp) || uses_all && !config.enable_mdns {

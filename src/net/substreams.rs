@@ -8,11 +8,10 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 use futures::io::{AsyncRead, AsyncWrite};
-use futures::task::AtomicWaker;
 use libp2p_swarm::Stream;
 
 use crate::engine::{ConnectionId, NetEvent, SubstreamId};
-use crate::net::wake::{Entry, ReadyQueue};
+use crate::net::wake::{Entry, ReadyQueue, Task};
 
 /// The most that one turn of a substream reads.
 const READ_BYTES: usize = 64 * 1024;
@@ -30,7 +29,7 @@ pub(super) struct Substreams {
 
 impl Substreams {
     /// Wakes `parent` when a substream is ready.
-    pub(super) fn new(parent: Arc<AtomicWaker>) -> Self {
+    pub(super) fn new(parent: Arc<Task>) -> Self {
         Self {
             open: BTreeMap::new(),
             by_connection: BTreeSet::new(),
@@ -91,6 +90,11 @@ impl Substreams {
     pub(super) fn drop_connection(&mut self, connection: ConnectionId) {
         let ids: Vec<_> = self.by_connection.range(of(connection)).map(|&(_, id)| id).collect();
         ids.into_iter().for_each(|id| self.reset(id));
+    }
+
+    /// Whether one is ready.
+    pub(super) fn is_due(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// Gives one ready substream its turn. False when none is ready.

@@ -16,6 +16,15 @@ mod interfaces;
 mod memory;
 mod routing;
 
+fn poll_event(net: &mut Net, cx: &mut Context<'_>) -> Poll<NetEvent> {
+    net.task.register(cx);
+    let event = net.next_event();
+    if event.is_none() && net.is_due() {
+        cx.waker().wake_by_ref();
+    }
+    event.map_or(Poll::Pending, Poll::Ready)
+}
+
 /// Some nets, driven together, and what each of them said that nobody has asked for yet.
 #[derive(Default)]
 struct World {
@@ -35,8 +44,7 @@ impl World {
     }
 
     async fn add(&mut self, config: &AviP2pConfig, network: &Network) -> Result<(), AviP2pError> {
-        let spawn = |task| drop(tokio::spawn(task));
-        let mut net = Net::start(config, network.clone(), &Metrics::default(), spawn).await?;
+        let mut net = Net::start(config, network.clone(), &Metrics::default(), Arc::default()).await?;
         let mut engine = Engine::new(config, net.local_peer_id().clone(), [0; 32]);
         while let Some(output) = engine.poll_output() {
             if let Output::Net(admit @ NetAction::Admit { .. }) = output {
@@ -60,7 +68,7 @@ impl World {
             loop {
                 let mut moved = false;
                 for (index, net) in self.nets.iter_mut().enumerate() {
-                    let Poll::Ready(event) = net.poll_event(cx) else { continue };
+                    let Poll::Ready(event) = poll_event(net, cx) else { continue };
                     moved = true;
                     if index == at
                         && let Some(value) = wanted(&event)
@@ -441,7 +449,7 @@ fn a_node_on_every_interface_with_mdns_says_where_it_listens() {
             config.listen_ips = vec![Ipv4Addr::UNSPECIFIED.into()];
         })
         .await;
-        let first = poll_fn(|cx| world.nets[0].poll_event(cx)).await;
+        let first = poll_fn(|cx| poll_event(&mut world.nets[0], cx)).await;
         let NetEvent::Listening { addresses } = first else { panic!("{first:?}") };
         assert!(addresses.iter().any(|address| address.starts_with("/ip4/127.0.0.1/tcp/")), "{addresses:?}");
         assert!(addresses.is_sorted() && !addresses.iter().any(|address| address.contains("0.0.0.0")));

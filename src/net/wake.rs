@@ -1,38 +1,74 @@
-//! Who must be polled? Wakers that remember what they stand for, so that a poll touches only what is ready.
+//! Who must be polled? Wakers that remember what they stand for, so that a poll touches only what is ready, and whose
+//! task sleeps on while somebody is at work anyway.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use futures::task::{ArcWake, AtomicWaker, waker};
+
+/// The task that drives the node, as those see it who have something for it to do.
+#[derive(Default)]
+pub(crate) struct Task {
+    waker: AtomicWaker,
+    /// Somebody is at work, and looks at everything that may be due before it stops.
+    is_busy: AtomicBool,
+}
+
+impl Task {
+    pub(crate) fn register(&self, cx: &Context<'_>) {
+        self.waker.register(cx.waker());
+    }
+
+    /// To be called after a note of what is due was left where whoever is at work will look for it.
+    pub(crate) fn wake(&self) {
+        if !self.is_busy.load(Ordering::SeqCst) {
+            self.waker.wake();
+        }
+    }
+
+    /// From now on nobody needs to be woken.
+    pub(crate) fn begin(&self) {
+        self.is_busy.store(true, Ordering::SeqCst);
+    }
+
+    /// What becomes due from now on wakes the task. What has become due before is to be looked for afterwards.
+    pub(crate) fn end(&self) {
+        self.is_busy.store(false, Ordering::SeqCst);
+    }
+}
 
 /// Something that was woken, or not.
 pub(super) struct Flag {
     set: AtomicBool,
-    parent: Arc<AtomicWaker>,
+    parent: Arc<Task>,
 }
 
 impl Flag {
     /// Starts set, so that the first poll happens.
-    pub(super) fn new(parent: Arc<AtomicWaker>) -> Arc<Self> {
+    pub(super) fn new(parent: Arc<Task>) -> Arc<Self> {
         Arc::new(Self { set: AtomicBool::new(true), parent })
     }
 
     /// Says that a poll is due.
     pub(super) fn set(&self) {
-        self.set.store(true, Ordering::Release);
+        self.set.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.set.load(Ordering::SeqCst)
     }
 
     /// Whether a poll is due; from now on it is not.
     pub(super) fn take(&self) -> bool {
-        self.set.swap(false, Ordering::AcqRel)
+        self.set.swap(false, Ordering::SeqCst)
     }
 }
 
 impl ArcWake for Flag {
     fn wake_by_ref(this: &Arc<Self>) {
-        if !this.set.swap(true, Ordering::AcqRel) {
+        if !this.set.swap(true, Ordering::SeqCst) {
             this.parent.wake();
         }
     }
@@ -41,17 +77,25 @@ impl ArcWake for Flag {
 /// The keys that were woken, in order, each at most once.
 pub(super) struct ReadyQueue<K> {
     keys: Mutex<VecDeque<K>>,
-    parent: Arc<AtomicWaker>,
+    parent: Arc<Task>,
 }
 
 impl<K: Copy + Send + Sync + 'static> ReadyQueue<K> {
-    pub(super) fn new(parent: Arc<AtomicWaker>) -> Arc<Self> {
+    pub(super) fn new(parent: Arc<Task>) -> Arc<Self> {
         Arc::new(Self { keys: Mutex::new(VecDeque::new()), parent })
     }
 
     /// The next key; the holder of its [`Entry`] calls [`Entry::taken`] before it polls.
     pub(super) fn pop(&self) -> Option<K> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// A waker for a key.

@@ -1,33 +1,54 @@
-//! Who may have the engine? The drive loop and the callers, one at a time, each for one input.
+//! Who may have the node? Its thread and its callers, one at a time.
+//!
+//! Two locks, so that nobody ever waits for long: the engine's is held for one input, the driver's for as long as there
+//! is something to do. A caller takes the second only if nobody has it, and then does the node's work itself, down to
+//! the socket: no thread has to be woken.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::task::AtomicWaker;
+use futures::future::BoxFuture;
 
-use super::Platform;
+use super::driver::Driver;
+use super::events::{CloseOnDrop, EventQueue};
+use super::{Call, Platform};
+use crate::config::AviP2pConfig;
 use crate::engine::{Command, CommandId, Engine, Input, Output, Reply, Time};
 use crate::error::AviP2pError;
+use crate::id::PeerId;
+use crate::metrics::Metrics;
+use crate::net::{Net, Task};
 
 /// Calls that are answered at once, before the caller lets the other tasks of its executor have a turn.
 const CALLS_IN_A_ROW: u64 = 32;
+/// Frames that follow each other this closely are taken to the network by the node's thread, many at a time: that costs
+/// less than a write each, and the caller goes on meanwhile.
+const IN_A_RUSH: Duration = Duration::from_micros(20);
 
-/// The engine, and what it wants done. What comes out of it is carried out by the drive loop alone, in order.
+/// A node, as its thread and its callers share it.
 pub(crate) struct Desk {
     state: Mutex<State>,
-    drive_loop: AtomicWaker,
+    /// `None` before the start and after the end.
+    driver: Mutex<Option<Driver>>,
+    task: Arc<Task>,
+    events: Arc<EventQueue>,
+    /// Those that were answered at once.
+    calls: AtomicU64,
     platform: Arc<dyn Platform>,
     /// The platform's time when the engine's began.
     epoch: Duration,
 }
 
+/// The engine, and what it wants done. What comes out of it is carried out under the driver's lock alone, in order.
 struct State {
     engine: Engine,
     outputs: VecDeque<Output>,
     next_command: u64,
+    last_frame: Option<Time>,
     /// Nobody carries anything out any more.
     is_closed: bool,
 }
@@ -45,66 +66,173 @@ impl State {
     }
 }
 
+/// What became of a frame.
+struct Sent {
+    reply: Reply,
+    /// Something is to be carried out.
+    is_due: bool,
+    /// It followed the last one closely.
+    is_in_a_rush: bool,
+}
+
 impl Desk {
-    pub(super) fn new(platform: Arc<dyn Platform>, engine: impl FnOnce() -> Engine) -> Arc<Self> {
-        let epoch = platform.now();
-        let mut state = State { engine: engine(), outputs: VecDeque::new(), next_command: 0, is_closed: false };
-        state.drain();
-        Arc::new(Self { state: Mutex::new(state), drive_loop: AtomicWaker::new(), platform, epoch })
+    /// Starts a node. Returns its id too.
+    pub(super) async fn open(
+        config: &AviP2pConfig,
+        platform: Arc<dyn Platform>,
+        calls: async_channel::Receiver<Call>,
+        events: CloseOnDrop,
+        metrics: &Metrics,
+    ) -> Result<(Arc<Self>, PeerId), AviP2pError> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| AviP2pError::Io(format!("no randomness: {error}")))?;
+        let task = Arc::new(Task::default());
+        let net = Net::start(config, platform.network(), metrics, task.clone()).await?;
+        let local = net.local_peer_id().clone();
+        let engine = || Engine::new(config, local.clone(), seed);
+        let desk = Self::new(platform, task, events.0.clone(), engine);
+        *desk.driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(Driver::new(net, calls, events));
+        Ok((Arc::new(desk), local))
     }
 
-    /// Has a call answered here and now, by the thread that makes it: a frame of audio costs no switch of threads, and
-    /// what is sent while the drive loop is busy goes out as one write. Only for commands that the engine answers at
-    /// once and that move no deadline.
-    pub(crate) async fn answer(&self, command: Command) -> Reply {
-        let (reply, count) = self.answer_now(command);
-        if count.is_multiple_of(CALLS_IN_A_ROW) {
-            let mut has_yielded = false;
-            poll_fn(|cx| {
-                if std::mem::replace(&mut has_yielded, true) {
-                    return Poll::Ready(());
-                }
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            })
-            .await;
+    fn new(
+        platform: Arc<dyn Platform>,
+        task: Arc<Task>,
+        events: Arc<EventQueue>,
+        engine: impl FnOnce() -> Engine,
+    ) -> Self {
+        let epoch = platform.now();
+        let (outputs, next_command, last_frame, is_closed) = (VecDeque::new(), 0, None, false);
+        let mut state = State { engine: engine(), outputs, next_command, last_frame, is_closed };
+        state.drain();
+        let (driver, calls) = (Mutex::new(None), AtomicU64::new(0));
+        Self { state: Mutex::new(state), driver, task, events, calls, platform, epoch }
+    }
+
+    // The callers' side.
+
+    /// Sends a frame of audio, here and now: what the engine says to it is known at once, and moves no deadline.
+    pub(crate) async fn send_audio(&self, command: Command) -> Reply {
+        let Sent { reply, is_due, is_in_a_rush } = self.answer(command);
+        if is_due && (is_in_a_rush || !self.drive(|driver| driver.flush(self))) {
+            self.task.wake();
         }
+        self.breathe().await;
         reply
     }
 
-    fn answer_now(&self, command: Command) -> (Reply, u64) {
+    /// Does what a call asks for, if nobody is at work. Otherwise the call comes back.
+    pub(crate) async fn call(&self, call: Call) -> Option<Call> {
+        let mut call = Some(call);
+        let is_done = self.drive(|driver| {
+            if let Some(call) = call.take() {
+                driver.call(self, call);
+            }
+        });
+        if is_done {
+            self.breathe().await;
+        }
+        call
+    }
+
+    /// A caller that never has to wait lets other tasks have a turn nevertheless.
+    async fn breathe(&self) {
+        if !(self.calls.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(CALLS_IN_A_ROW) {
+            return;
+        }
+        let mut has_yielded = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut has_yielded, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn answer(&self, command: Command) -> Sent {
         let mut state = self.lock();
         if state.is_closed {
-            return (Err(AviP2pError::ChannelClosed), 1);
+            return Sent { reply: Err(AviP2pError::ChannelClosed), is_due: false, is_in_a_rush: false };
         }
-        let command_id = state.command_id();
-        state.engine.handle(self.now(), Input::Command { id: command_id, command });
-        let mut reply = None;
+        let (command_id, now) = (state.command_id(), self.now());
+        let last = state.last_frame.replace(now);
+        state.engine.handle(now, Input::Command { id: command_id, command });
+        let mut reply = Err(AviP2pError::ChannelClosed);
         while let Some(output) = state.engine.poll_output() {
             match output {
-                Output::Reply { id, result } if id == command_id => reply = Some(result),
+                Output::Reply { id, result } if id == command_id => reply = result,
                 output => state.outputs.push_back(output),
             }
         }
-        let is_due = !state.outputs.is_empty();
-        drop(state);
-        if is_due {
-            self.drive_loop.wake();
+        let is_in_a_rush = last.is_some_and(|last| now.0.saturating_sub(last.0) < IN_A_RUSH);
+        Sent { reply, is_due: !state.outputs.is_empty(), is_in_a_rush }
+    }
+
+    /// Has some of the node's work done on this thread. False, and nothing done, if somebody else is at work, or the
+    /// node has ended.
+    fn drive(&self, mut work: impl FnMut(&mut Driver)) -> bool {
+        let Ok(mut driver) = self.driver.try_lock() else { return false };
+        let Some(at_work) = driver.as_mut() else { return false };
+        let busy = Busy::begin(&self.task);
+        self.platform.enter(&mut || work(at_work));
+        drop(busy);
+        let (is_due, has_news) = (at_work.is_due(self), at_work.take_news());
+        drop(driver);
+        if has_news {
+            self.events.wake();
         }
-        (reply.unwrap_or(Err(AviP2pError::ChannelClosed)), command_id.0)
+        if is_due {
+            self.task.wake();
+        }
+        true
     }
 
     // The drive loop's side.
 
-    /// To be called before the loop looks for work.
-    pub(super) fn register(&self, cx: &Context<'_>) {
-        self.drive_loop.register(cx.waker());
+    /// Drives the node until it has stopped.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.task.register(cx);
+        let Ok(mut driver) = self.driver.lock() else {
+            tracing::error!("a caller's thread panicked in the middle of the node's work: the node ends");
+            return Poll::Ready(());
+        };
+        let Some(at_work) = driver.as_mut() else { return Poll::Ready(()) };
+        let busy = Busy::begin(&self.task);
+        at_work.poll(self, cx);
+        drop(busy);
+        let (is_due, has_news, is_stopped) = (at_work.is_due(self), at_work.take_news(), at_work.is_stopped());
+        drop(driver);
+        if has_news {
+            self.events.wake();
+        }
+        if is_stopped {
+            return Poll::Ready(());
+        }
+        if is_due {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
+
+    /// Ends it, with everything it has.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(driver);
+    }
+
+    // The driver's side.
 
     /// Takes what is to be carried out. False if that is nothing.
     pub(super) fn take(&self, outputs: &mut VecDeque<Output>) -> bool {
         std::mem::swap(&mut self.lock().outputs, outputs);
         !outputs.is_empty()
+    }
+
+    pub(super) fn has_outputs(&self) -> bool {
+        !self.lock().outputs.is_empty()
     }
 
     /// Hands over a command, whose reply will be among the outputs.
@@ -136,8 +264,12 @@ impl Desk {
         self.lock().engine.next_deadline().map(|deadline| self.epoch.saturating_add(deadline.0))
     }
 
-    pub(super) fn close(&self) {
-        self.lock().is_closed = true;
+    pub(super) fn sleep_until(&self, moment: Duration) -> BoxFuture<'static, ()> {
+        self.platform.sleep_until(moment)
+    }
+
+    pub(super) fn platform_now(&self) -> Duration {
+        self.platform.now()
     }
 
     /// Under the lock, so that the engine's time never goes back.
@@ -155,14 +287,32 @@ impl Desk {
     }
 }
 
+/// Somebody is at work, until this is dropped; if by a panic, the drive loop must see it.
+struct Busy<'a>(&'a Task);
+
+impl<'a> Busy<'a> {
+    fn begin(task: &'a Task) -> Self {
+        task.begin();
+        Self(task)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+        if std::thread::panicking() {
+            self.0.wake();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
-    use futures::future::{BoxFuture, pending};
+    use futures::future::pending;
 
     use super::*;
-    use crate::config::AviP2pConfig;
-    use crate::id::{PeerId, StreamId};
+    use crate::id::StreamId;
     use crate::transport::Network;
 
     /// Time stands still, and nothing runs.
@@ -184,8 +334,10 @@ mod tests {
         }
     }
 
-    fn desk() -> Arc<Desk> {
-        Desk::new(Arc::new(Still), || Engine::new(&AviP2pConfig::default(), PeerId::new("me"), [0; 32]))
+    fn desk() -> Desk {
+        let config = AviP2pConfig::default();
+        let events = Arc::new(EventQueue::new(&config.limits));
+        Desk::new(Arc::new(Still), Arc::default(), events, || Engine::new(&config, PeerId::new("me"), [0; 32]))
     }
 
     fn frame() -> Command {
@@ -195,15 +347,15 @@ mod tests {
     #[test]
     fn a_call_is_answered_without_the_drive_loop_until_that_has_ended() {
         let desk = desk();
-        assert_eq!(desk.answer(frame()).now_or_never(), Some(Err(AviP2pError::StreamNotFound(StreamId(1)))));
+        assert_eq!(desk.send_audio(frame()).now_or_never(), Some(Err(AviP2pError::StreamNotFound(StreamId(1)))));
         desk.close();
-        assert_eq!(desk.answer(frame()).now_or_never(), Some(Err(AviP2pError::ChannelClosed)));
+        assert_eq!(desk.send_audio(frame()).now_or_never(), Some(Err(AviP2pError::ChannelClosed)));
     }
 
     #[test]
     fn whoever_calls_without_pause_lets_other_tasks_have_a_turn() {
         let desk = desk();
-        let answered = (0..10 * CALLS_IN_A_ROW).filter(|_| desk.answer(frame()).now_or_never().is_some()).count();
+        let answered = (0..10 * CALLS_IN_A_ROW).filter(|_| desk.send_audio(frame()).now_or_never().is_some()).count();
         assert_eq!(answered as u64, 10 * (CALLS_IN_A_ROW - 1));
     }
 }

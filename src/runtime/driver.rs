@@ -1,0 +1,203 @@
+//! How is the engine served? Takes inputs to it, and carries out what comes of them, on whichever thread has the lock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+
+use super::events::CloseOnDrop;
+use super::{Call, Desk};
+use crate::engine::{Command, CommandId, Input, Output, Reply};
+use crate::net::Net;
+
+/// Inputs of one kind that are taken in a row before the other kind has its turn.
+const BATCH: usize = 64;
+/// Turns before the reactor, which says what sockets are ready, has its own.
+const TURNS: usize = 4;
+/// How long the application may wait for an event while there is more to do: waking it for each would cost the busy
+/// more than the events do.
+const NEWS_WITHIN: Duration = Duration::from_micros(200);
+
+/// The calls that wait. Whoever waits for an answer that will not come is told so: dropping the channel's receiver
+/// alone would keep what is in it.
+struct Calls(Pin<Box<async_channel::Receiver<Call>>>);
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        self.0.close();
+        while self.0.try_recv().is_ok() {}
+    }
+}
+
+/// The network, and everyone who waits for something.
+pub(super) struct Driver {
+    /// To be carried out; empty between inputs.
+    outputs: VecDeque<Output>,
+    net: Net,
+    calls: Calls,
+    are_calls_closed: bool,
+    callers: BTreeMap<CommandId, oneshot::Sender<Reply>>,
+    events: CloseOnDrop,
+    /// When the first event came of those whose reader has not been woken yet.
+    news_since: Option<Duration>,
+    timer: Option<(Duration, BoxFuture<'static, ()>)>,
+    is_stopped: bool,
+}
+
+impl Driver {
+    pub(super) fn new(net: Net, calls: async_channel::Receiver<Call>, events: CloseOnDrop) -> Self {
+        Self {
+            outputs: VecDeque::new(),
+            net,
+            calls: Calls(Box::pin(calls)),
+            are_calls_closed: false,
+            callers: BTreeMap::new(),
+            events,
+            news_since: None,
+            timer: None,
+            is_stopped: false,
+        }
+    }
+
+    /// Does what there is to do. What is left then [is due](Self::is_due).
+    pub(super) fn poll(&mut self, desk: &Desk, cx: &mut Context<'_>) {
+        for _ in 0..TURNS {
+            let called = self.take_outputs(desk) | self.poll_calls(desk, cx);
+            let heard = self.poll_net(desk);
+            let timed_out = self.poll_timer(desk, cx);
+            if self.is_stopped || !(called || heard || timed_out) {
+                return;
+            }
+        }
+    }
+
+    /// Carries a caller's command out as far as it goes at once.
+    pub(super) fn call(&mut self, desk: &Desk, call: Call) {
+        self.handle_command(desk, call.command, Some(call.reply));
+        self.flush(desk);
+    }
+
+    /// Carries out what callers have come to, as far as it goes at once: to the sockets, if they take it.
+    pub(super) fn flush(&mut self, desk: &Desk) {
+        self.take_outputs(desk);
+        while let Some(event) = self.net.queued_event() {
+            self.handle(desk, Input::Net(event));
+        }
+        self.net.move_bytes();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// Whether the drive loop must not sleep.
+    pub(super) fn is_due(&self, desk: &Desk) -> bool {
+        let is_timer_late = || match (desk.next_deadline(), &self.timer) {
+            (Some(deadline), Some((set, _))) => deadline < *set,
+            (deadline, None) => deadline.is_some(),
+            (None, Some(_)) => false,
+        };
+        self.is_stopped || self.net.is_due() || desk.has_outputs() || !self.calls.0.is_empty() || is_timer_late()
+    }
+
+    /// Whether the events' reader is to be woken, which whoever asks then does.
+    pub(super) fn take_news(&mut self) -> bool {
+        self.news_since.take().is_some()
+    }
+
+    /// Whether anything came.
+    fn poll_calls(&mut self, desk: &Desk, cx: &mut Context<'_>) -> bool {
+        for taken in 0..BATCH {
+            if self.are_calls_closed {
+                return taken > 0;
+            }
+            match self.calls.0.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Call { command, reply })) => self.handle_command(desk, command, Some(reply)),
+                Poll::Ready(None) => {
+                    // The last owner is gone.
+                    self.are_calls_closed = true;
+                    self.handle_command(desk, Command::Shutdown, None);
+                }
+                Poll::Pending => return taken > 0,
+            }
+        }
+        true
+    }
+
+    fn poll_net(&mut self, desk: &Desk) -> bool {
+        for taken in 0..BATCH {
+            match self.net.next_event() {
+                Some(event) => self.handle(desk, Input::Net(event)),
+                None => return taken > 0,
+            }
+            if self.news_since.is_some_and(|since| desk.platform_now() >= since.saturating_add(NEWS_WITHIN)) {
+                self.news_since = None;
+                self.events.0.wake();
+            }
+        }
+        true
+    }
+
+    fn poll_timer(&mut self, desk: &Desk, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = desk.next_deadline() else {
+            self.timer = None;
+            return false;
+        };
+        // A timer that is too early is kept: waking once for nothing costs less than setting it anew each time.
+        let (_, timer) = match &mut self.timer {
+            Some(timer) if timer.0 <= deadline => timer,
+            timer => timer.insert((deadline, desk.sleep_until(deadline))),
+        };
+        if timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.timer = None;
+        desk.handle_timeout(&mut self.outputs);
+        self.carry_out(desk);
+        true
+    }
+
+    fn handle(&mut self, desk: &Desk, input: Input) {
+        desk.handle(input, &mut self.outputs);
+        self.carry_out(desk);
+    }
+
+    fn handle_command(&mut self, desk: &Desk, command: Command, reply: Option<oneshot::Sender<Reply>>) {
+        let id = desk.command(command, &mut self.outputs);
+        if let Some(reply) = reply {
+            self.callers.insert(id, reply);
+        }
+        self.carry_out(desk);
+    }
+
+    /// Carries out what calls have come to that were answered at once. Whether there was any.
+    fn take_outputs(&mut self, desk: &Desk) -> bool {
+        let any = desk.take(&mut self.outputs);
+        self.carry_out(desk);
+        any
+    }
+
+    fn carry_out(&mut self, desk: &Desk) {
+        while let Some(output) = self.outputs.pop_front() {
+            match output {
+                Output::Reply { id, result } => {
+                    if let Some(caller) = self.callers.remove(&id) {
+                        // A caller who gave up does not want to know.
+                        let _ = caller.send(result);
+                    }
+                }
+                Output::Event(event) => {
+                    self.events.0.push(event);
+                    // Once for many of them: a reader that is woken by the first falls asleep before the second.
+                    self.news_since.get_or_insert_with(|| desk.platform_now());
+                }
+                Output::Net(action) => self.net.act(action),
+                Output::Stopped => self.is_stopped = true,
+            }
+        }
+    }
+}

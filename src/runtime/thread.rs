@@ -1,0 +1,62 @@
+//! Production: one thread a node, with tokio as the reactor of its sockets.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::runtime::{Builder, Handle};
+use tokio::time::Instant;
+
+use super::Platform;
+use crate::transport::Network;
+
+/// The reactor and the clock of a node's thread.
+struct Thread {
+    reactor: Handle,
+    epoch: Instant,
+}
+
+impl Platform for Thread {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.reactor.spawn(task);
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn sleep_until(&self, moment: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep_until(self.epoch + moment))
+    }
+
+    fn network(&self) -> Network {
+        Network::Tcp
+    }
+
+    fn enter(&self, work: &mut dyn FnMut()) {
+        let _reactor = self.reactor.enter();
+        work();
+    }
+}
+
+/// Starts the thread of a node, which ends with the task that `node` makes. `until_end` is dropped at its very end.
+///
+/// libp2p's TCP and mDNS know only tokio's reactor, so a tokio runtime waits for readiness and deadlines on this thread.
+/// It runs the node and, of mDNS, a task an interface: nothing hops between threads.
+pub(crate) fn start_thread<T, F>(
+    node: impl FnOnce(Arc<dyn Platform>) -> F + Send + 'static,
+    until_end: T,
+) -> io::Result<JoinHandle<()>>
+where
+    T: Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let reactor = Builder::new_current_thread().enable_io().enable_time().build()?;
+    std::thread::Builder::new().name("avi-p2p".to_owned()).spawn(move || {
+        let _until_end = until_end;
+        let platform = Arc::new(Thread { reactor: reactor.handle().clone(), epoch: Instant::now() });
+        reactor.block_on(node(platform));
+    })
+}
