@@ -10,6 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use futures::channel::oneshot;
+#[cfg(feature = "unstable")]
+use futures::future::BoxFuture;
 
 use crate::config::AviP2pConfig;
 use crate::engine::{Answer, Command};
@@ -107,7 +109,7 @@ impl AviP2p {
         Self::when_started(owner, start).await
     }
 
-    /// Starts a node on another executor, clock and network. The caller's executor must be running.
+    /// Starts a node on another executor, clock and network: `spawn` runs its task to the end.
     ///
     /// # Errors
     /// As [`AviP2p::start`].
@@ -115,10 +117,10 @@ impl AviP2p {
     pub async fn start_on(
         config: AviP2pConfig,
         platform: impl runtime::Platform,
+        spawn: impl FnOnce(BoxFuture<'static, ()>),
     ) -> Result<(Self, EventReceiver), AviP2pError> {
         let (owner, outside, start) = prepare(&config)?;
-        let platform: Arc<dyn runtime::Platform> = Arc::new(platform);
-        platform.spawn(Box::pin(runtime::run(config, platform.clone(), outside)));
+        spawn(Box::pin(runtime::run(config, Arc::new(platform), outside)));
         Self::when_started(owner, start).await
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::ledger::{Shared, StreamKey};
 use crate::network::{Host, Network};
-use crate::platform::SimPlatform;
+use crate::platform::{SimPlatform, Tasks};
 use crate::random::mix;
 use crate::scenario::Calls;
 
@@ -87,9 +87,15 @@ pub fn topic(number: usize) -> String {
 }
 
 /// Runs a node and its application until [`Order::Leave`], or until its host loses power.
-pub async fn run(setup: Setup, platform: SimPlatform, orders: UnboundedReceiver<Order>, ledger: Shared) {
+pub async fn run(
+    setup: Setup,
+    platform: SimPlatform,
+    tasks: Tasks,
+    orders: UnboundedReceiver<Order>,
+    ledger: Shared,
+) {
     let host = setup.host;
-    let (node, events) = match AviP2p::start_on(setup.config.clone(), platform).await {
+    let (node, events) = match AviP2p::start_on(setup.config.clone(), platform, |task| tasks.spawn(task)).await {
         Ok(started) => started,
         Err(error) => return ledger.lock().violate("a node starts", host, error.to_string()),
     };

@@ -23,21 +23,16 @@ const MAX_POLLS_PER_INSTANT: u64 = 20_000_000;
 pub struct SimPlatform {
     transport: Arc<dyn Transport>,
     epoch: Instant,
-    tasks: Tasks,
 }
 
 impl SimPlatform {
     /// Must be made inside the simulation's runtime.
-    pub fn new(transport: Arc<dyn Transport>, tasks: Tasks) -> Self {
-        Self { transport, epoch: Instant::now(), tasks }
+    pub fn new(transport: Arc<dyn Transport>) -> Self {
+        Self { transport, epoch: Instant::now() }
     }
 }
 
 impl Platform for SimPlatform {
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        self.tasks.spawn(task);
-    }
-
     fn now(&self) -> Duration {
         self.epoch.elapsed()
     }

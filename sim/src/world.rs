@@ -161,8 +161,8 @@ impl World {
         let (transport, ledger) = (self.network.transport(machine), self.ledger.clone());
         self.running.insert(host, Running { machine, orders, tasks: tasks.clone() });
         let software = move || {
-            let platform = SimPlatform::new(transport, tasks.clone());
-            tasks.spawn(app::run(setup, platform, inbox, ledger));
+            let platform = SimPlatform::new(transport);
+            tasks.spawn(app::run(setup, platform, tasks.clone(), inbox, ledger));
         };
         self.network.launch(machine, Box::new(software));
     }

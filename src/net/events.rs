@@ -113,6 +113,7 @@ impl Net {
             BehaviourEvent::Gate(never) => match never {},
             BehaviourEvent::Audio(event) => self.on_audio(event),
             BehaviourEvent::Gossipsub(Heard::Upstream(event)) => self.on_gossipsub(event),
+            BehaviourEvent::Gossipsub(Heard::Beat) => self.look_at_mesh(),
             BehaviourEvent::Gossipsub(Heard::Restarted { peer, is_too_often }) => self.on_restart(&peer, is_too_often),
             BehaviourEvent::Routing(event) => self.on_kad(event),
             BehaviourEvent::Mdns(event) => self.on_mdns(event),
@@ -182,7 +183,7 @@ impl Net {
     }
 
     /// Tells who is in the meshes, if that is news, and who is not listened to any more.
-    pub(super) fn look_at_mesh(&mut self) {
+    fn look_at_mesh(&mut self) {
         let gossipsub = &self.swarm.behaviour().gossipsub;
         let graylisted: Vec<_> = self.connections.peers().filter(|peer| gossipsub.is_graylisted(peer)).collect();
         graylisted.into_iter().for_each(|peer| self.on_misbehaved(peer));

@@ -17,6 +17,7 @@ use crate::config::{AviP2pConfig, Limits};
 use crate::error::AviP2pError;
 use crate::metrics::Metrics;
 use crate::net::metrics::observe;
+use crate::net::pulse::BEAT_EVERY;
 use crate::net::watched::Watched;
 
 /// The message ids in one control message of gossipsub, and room for each: an author's 38 bytes, a sequence number's 8,
@@ -31,8 +32,8 @@ const MESSAGE_OVERHEAD_BYTES: usize = 512;
 
 /// Below this, messages of a peer are not read any more, and the engine ends its connections.
 pub(super) const GRAYLIST: f64 = -60.0;
-/// How often counters of the score fade, and below what they are forgotten.
-const DECAY_EVERY: Duration = Duration::from_secs(1);
+/// How often counters of the score fade, and below what they are forgotten. In a quiet mesh they fade more slowly.
+const DECAY_EVERY: Duration = BEAT_EVERY;
 const DECAY_TO_ZERO: f64 = 0.1;
 /// The most that good behaviour outweighs. Less than a second invalid message costs.
 const MAX_GOOD_SCORE: f64 = 10.0;
@@ -108,7 +109,7 @@ fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
         .history_length(5)
         .history_gossip(3)
         .fanout_ttl(Duration::from_secs(60))
-        .heartbeat_interval(Duration::from_secs(1))
+        .heartbeat_interval(BEAT_EVERY)
         // Gossip, which repairs losses, begins with the first heartbeat.
         .heartbeat_initial_delay(Duration::ZERO)
         // v1.1 §Flood publishing: an author's own messages reach every neighbour that subscribes, one hop in a home.

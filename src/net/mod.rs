@@ -15,6 +15,7 @@ mod mesh;
 mod metrics;
 mod muxer;
 mod neighbours;
+mod pulse;
 mod records;
 mod routing;
 mod start;
@@ -48,7 +49,7 @@ use self::mesh::Mesh;
 use self::metrics::Recorder;
 use self::neighbours::Neighbours;
 use self::substreams::Substreams;
-use self::tasks::Tasks;
+pub(crate) use self::tasks::Tasks;
 use self::wake::Flag;
 pub(crate) use self::wake::Task;
 use crate::engine::{ConnectionId, DialFailure, DialId, NetAction, NetEvent, PublishId};
@@ -65,7 +66,7 @@ pub(crate) struct Net {
     swarm_due: Arc<Flag>,
     swarm_waker: Waker,
     swarm_first: bool,
-    tasks: Tasks,
+    tasks: Arc<Tasks>,
     task: Arc<Task>,
     substreams: Substreams,
     neighbours: Neighbours,
@@ -101,6 +102,15 @@ impl Net {
         &self.local
     }
 
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections.count()
+    }
+
+    /// The tasks of its connections.
+    pub(crate) fn tasks(&self) -> &Arc<Tasks> {
+        &self.tasks
+    }
+
     /// What happened next. Fair between the swarm and the substreams. If there is nothing, more may be
     /// [due](Self::is_due) nevertheless.
     pub(crate) fn next_event(&mut self) -> Option<NetEvent> {
@@ -111,10 +121,6 @@ impl Net {
             if let Some(connection) = self.liveness.poll_silent() {
                 tracing::debug!(?connection, "no pong");
                 return Some(NetEvent::PingTimeout { connection });
-            }
-            if self.mesh.poll_due() {
-                self.look_at_mesh();
-                continue;
             }
             if let Some((peer, address)) = self.neighbours.poll_next() {
                 self.on_neighbour(peer, address);
@@ -154,7 +160,6 @@ impl Net {
             || self.tasks.is_due()
             || self.substreams.is_due()
             || self.liveness.is_due()
-            || self.mesh.is_due()
             || self.neighbours.is_due()
             || self.watch.as_ref().is_some_and(Watch::is_due)
     }
@@ -279,7 +284,11 @@ impl Net {
 
     fn publish(&mut self, publish: PublishId, topic: &Topic, data: Bytes) {
         let topic = TopicHash::from_raw(topic.as_str());
-        let result = self.swarm.behaviour_mut().gossipsub.upstream.publish(topic, data);
+        let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
+        let result = gossipsub.upstream.publish(topic, data);
+        if gossipsub.quicken() {
+            self.swarm_due.set();
+        }
         let outcome = translate::publish_outcome(result);
         self.events.push_back(NetEvent::Published { publish, outcome });
     }

@@ -74,7 +74,7 @@ impl Net {
 
     fn around(
         swarm: Swarm<Behaviour>,
-        tasks: Tasks,
+        tasks: Arc<Tasks>,
         config: &AviP2pConfig,
         network: &Network,
         recorder: Recorder,
@@ -92,7 +92,7 @@ impl Net {
             tasks,
             substreams: Substreams::new(task.clone()),
             liveness: Liveness::new(task.clone()),
-            mesh: Mesh::new(task.clone()),
+            mesh: Mesh::default(),
             recorder,
             paired: config.paired_peers.iter().filter_map(translate::libp2p_peer_id).collect(),
             neighbours: Neighbours::new(network, config.enable_mdns, task.clone()),

@@ -33,7 +33,7 @@ impl Substreams {
         Self {
             open: BTreeMap::new(),
             by_connection: BTreeSet::new(),
-            ready: ReadyQueue::new(parent),
+            ready: ReadyQueue::new(parent, Task::wake),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
             last_id: 0,
         }

@@ -2,7 +2,7 @@
 //! task sleeps on while somebody is at work anyway.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 
@@ -12,31 +12,56 @@ use futures::task::{ArcWake, AtomicWaker, waker};
 #[derive(Default)]
 pub(crate) struct Task {
     waker: AtomicWaker,
-    /// Somebody is at work, and looks at everything that may be due before it stops.
-    is_busy: AtomicBool,
+    /// It has been woken since it was polled last.
+    is_woken: AtomicBool,
+    /// The thread on which somebody is at work, who looks at everything that may be due before it stops; or 0.
+    busy: AtomicUsize,
 }
 
 impl Task {
+    /// To be called when it is polled, before it looks for what is due.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         self.waker.register(cx.waker());
+        self.is_woken.store(false, Ordering::SeqCst);
     }
 
     /// To be called after a note of what is due was left where whoever is at work will look for it.
     pub(crate) fn wake(&self) {
-        if !self.is_busy.load(Ordering::SeqCst) {
+        if self.busy.load(Ordering::SeqCst) == 0 {
+            self.wake_now();
+        }
+    }
+
+    /// The same for what another thread than the one at work could do.
+    pub(crate) fn wake_beside(&self) {
+        if self.busy.load(Ordering::SeqCst) != this_thread() {
+            self.wake_now();
+        }
+    }
+
+    fn wake_now(&self) {
+        if !self.is_woken.swap(true, Ordering::SeqCst) {
             self.waker.wake();
         }
     }
 
     /// From now on nobody needs to be woken.
     pub(crate) fn begin(&self) {
-        self.is_busy.store(true, Ordering::SeqCst);
+        self.busy.store(this_thread(), Ordering::SeqCst);
     }
 
     /// What becomes due from now on wakes the task. What has become due before is to be looked for afterwards.
     pub(crate) fn end(&self) {
-        self.is_busy.store(false, Ordering::SeqCst);
+        self.busy.store(0, Ordering::SeqCst);
     }
+}
+
+/// A number that no other thread has, and that is not 0.
+fn this_thread() -> usize {
+    thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    HERE.with(|here| std::ptr::from_ref(here).addr())
 }
 
 /// Something that was woken, or not.
@@ -78,11 +103,12 @@ impl ArcWake for Flag {
 pub(super) struct ReadyQueue<K> {
     keys: Mutex<VecDeque<K>>,
     parent: Arc<Task>,
+    wake: fn(&Task),
 }
 
 impl<K: Copy + Send + Sync + 'static> ReadyQueue<K> {
-    pub(super) fn new(parent: Arc<Task>) -> Arc<Self> {
-        Arc::new(Self { keys: Mutex::new(VecDeque::new()), parent })
+    pub(super) fn new(parent: Arc<Task>, wake: fn(&Task)) -> Arc<Self> {
+        Arc::new(Self { keys: Mutex::new(VecDeque::new()), parent, wake })
     }
 
     /// The next key; the holder of its [`Entry`] calls [`Entry::taken`] before it polls.
@@ -131,7 +157,7 @@ impl<K: Copy + Send + Sync + 'static> Entry<K> {
 impl<K: Copy + Send + Sync + 'static> ArcWake for Entry<K> {
     fn wake_by_ref(this: &Arc<Self>) {
         if this.queue() {
-            this.queue.parent.wake();
+            (this.queue.wake)(&this.queue.parent);
         }
     }
 }

@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::engine::{Command, CommandId, Engine, Input, Output, Reply, Time};
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 use crate::metrics::Metrics;
-use crate::net::{Net, Task};
+use crate::net::{Net, Task, Tasks};
 
 /// Calls that are answered at once, before the caller lets the other tasks of its executor have a turn.
 const CALLS_IN_A_ROW: u64 = 32;
@@ -34,7 +34,10 @@ pub(crate) struct Desk {
     state: Mutex<State>,
     /// `None` before the start and after the end.
     driver: Mutex<Option<Driver>>,
+    /// The drive loop has found a caller at work.
+    is_wanted: AtomicBool,
     task: Arc<Task>,
+    connections: Arc<Tasks>,
     events: Arc<EventQueue>,
     /// Those that were answered at once.
     calls: AtomicU64,
@@ -90,7 +93,7 @@ impl Desk {
         let net = Net::start(config, platform.network(), metrics, task.clone()).await?;
         let local = net.local_peer_id().clone();
         let engine = || Engine::new(config, local.clone(), seed);
-        let desk = Self::new(platform, task, events.0.clone(), engine);
+        let desk = Self::new(platform, task, net.tasks().clone(), events.0.clone(), engine);
         *desk.driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(Driver::new(net, calls, events));
         Ok((Arc::new(desk), local))
     }
@@ -98,6 +101,7 @@ impl Desk {
     fn new(
         platform: Arc<dyn Platform>,
         task: Arc<Task>,
+        connections: Arc<Tasks>,
         events: Arc<EventQueue>,
         engine: impl FnOnce() -> Engine,
     ) -> Self {
@@ -105,8 +109,9 @@ impl Desk {
         let (outputs, next_command, last_frame, is_closed) = (VecDeque::new(), 0, None, false);
         let mut state = State { engine: engine(), outputs, next_command, last_frame, is_closed };
         state.drain();
-        let (driver, calls) = (Mutex::new(None), AtomicU64::new(0));
-        Self { state: Mutex::new(state), driver, task, events, calls, platform, epoch }
+        let (state, driver) = (Mutex::new(state), Mutex::new(None));
+        let (is_wanted, calls) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { state, driver, is_wanted, task, connections, events, calls, platform, epoch }
     }
 
     // The callers' side.
@@ -183,7 +188,7 @@ impl Desk {
         if has_news {
             self.events.wake();
         }
-        if is_due {
+        if self.is_wanted.swap(false, Ordering::SeqCst) || is_due {
             self.task.wake();
         }
         true
@@ -194,9 +199,20 @@ impl Desk {
     /// Drives the node until it has stopped.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.task.register(cx);
-        let Ok(mut driver) = self.driver.lock() else {
-            tracing::error!("a caller's thread panicked in the middle of the node's work: the node ends");
-            return Poll::Ready(());
+        let mut driver = match self.try_driver() {
+            Ok(driver) => driver,
+            Err(TryLockError::WouldBlock) => {
+                // Readiness of sockets goes on arriving on this thread, and bytes go on moving.
+                self.connections.poll();
+                if self.connections.is_due() {
+                    cx.waker().wake_by_ref();
+                }
+                return Poll::Pending;
+            }
+            Err(TryLockError::Poisoned(_)) => {
+                tracing::error!("a caller's thread panicked in the middle of the node's work: the node ends");
+                return Poll::Ready(());
+            }
         };
         let Some(at_work) = driver.as_mut() else { return Poll::Ready(()) };
         let busy = Busy::begin(&self.task);
@@ -216,11 +232,23 @@ impl Desk {
         Poll::Pending
     }
 
+    /// If a caller has it, that caller wakes the task when it has done.
+    fn try_driver(&self) -> Result<MutexGuard<'_, Option<Driver>>, TryLockError<MutexGuard<'_, Option<Driver>>>> {
+        let first = self.driver.try_lock();
+        if !matches!(first, Err(TryLockError::WouldBlock)) {
+            return first;
+        }
+        self.is_wanted.store(true, Ordering::SeqCst);
+        // It may have been given back before that was seen.
+        self.driver.try_lock()
+    }
+
     /// Ends it, with everything it has.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(driver);
+        self.connections.clear();
     }
 
     // The driver's side.
@@ -319,8 +347,6 @@ mod tests {
     struct Still;
 
     impl Platform for Still {
-        fn spawn(&self, _: BoxFuture<'static, ()>) {}
-
         fn now(&self) -> Duration {
             Duration::ZERO
         }
@@ -337,7 +363,10 @@ mod tests {
     fn desk() -> Desk {
         let config = AviP2pConfig::default();
         let events = Arc::new(EventQueue::new(&config.limits));
-        Desk::new(Arc::new(Still), Arc::default(), events, || Engine::new(&config, PeerId::new("me"), [0; 32]))
+        let task = Arc::<Task>::default();
+        Desk::new(Arc::new(Still), task.clone(), Tasks::new(task), events, || {
+            Engine::new(&config, PeerId::new("me"), [0; 32])
+        })
     }
 
     fn frame() -> Command {

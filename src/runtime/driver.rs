@@ -22,6 +22,12 @@ const TURNS: usize = 4;
 /// more than the events do.
 const NEWS_WITHIN: Duration = Duration::from_micros(200);
 
+/// What a caller writes itself. More is left to the node's thread, which encrypts it while the caller goes on: that
+/// saves more than it costs to wake a thread.
+const HEAVY_BYTES: usize = 32 * 1024;
+/// A write costs as much as to encrypt this.
+const WRITE_BYTES: usize = 4 * 1024;
+
 /// The calls that wait. Whoever waits for an answer that will not come is told so: dropping the channel's receiver
 /// alone would keep what is in it.
 struct Calls(Pin<Box<async_channel::Receiver<Call>>>);
@@ -77,17 +83,26 @@ impl Driver {
 
     /// Carries a caller's command out as far as it goes at once.
     pub(super) fn call(&mut self, desk: &Desk, call: Call) {
+        let bytes = if let Command::Publish { data, .. } = &call.command { data.len() } else { 0 };
+        let is_heavy = self.net.connection_count() * (bytes + WRITE_BYTES) > HEAVY_BYTES;
         self.handle_command(desk, call.command, Some(call.reply));
-        self.flush(desk);
+        self.settle(desk);
+        if !is_heavy {
+            self.net.move_bytes();
+        }
     }
 
     /// Carries out what callers have come to, as far as it goes at once: to the sockets, if they take it.
     pub(super) fn flush(&mut self, desk: &Desk) {
+        self.settle(desk);
+        self.net.move_bytes();
+    }
+
+    fn settle(&mut self, desk: &Desk) {
         self.take_outputs(desk);
         while let Some(event) = self.net.queued_event() {
             self.handle(desk, Input::Net(event));
         }
-        self.net.move_bytes();
     }
 
     pub(super) fn is_stopped(&self) -> bool {

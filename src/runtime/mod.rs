@@ -20,15 +20,12 @@ use crate::metrics::Metrics;
 use crate::transport::Network;
 
 pub(crate) use self::desk::Desk;
+use self::events::CloseOnDrop;
 pub(crate) use self::events::EventQueue;
 pub(crate) use self::thread::start_thread;
-use self::events::CloseOnDrop;
 
-/// What differs between production and simulation: the executor, the clock, the network.
+/// What differs between production and simulation: the clock, the network.
 pub trait Platform: Send + Sync + 'static {
-    /// Runs the node's task to its end.
-    fn spawn(&self, task: BoxFuture<'static, ()>);
-
     /// Monotonic time since any fixed moment.
     fn now(&self) -> Duration;
 

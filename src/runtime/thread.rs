@@ -19,10 +19,6 @@ struct Thread {
 }
 
 impl Platform for Thread {
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        self.reactor.spawn(task);
-    }
-
     fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
