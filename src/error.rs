@@ -20,6 +20,15 @@ pub enum AviP2pError {
     #[error("peer {0} is not known here: wait for PeerDiscovered or PeerConnected, or check the id")]
     PeerNotFound(PeerId),
 
+    /// This peer cannot be called, and waiting alone changes nothing: it is this node itself, or is kept out.
+    #[error("peer {peer_id} cannot be called: {reason}")]
+    PeerRefused {
+        /// Who.
+        peer_id: PeerId,
+        /// Why: this node itself, `blocked_peers`, `allowed_peers`, or a ban for breaking the rules of pub/sub.
+        reason: &'static str,
+    },
+
     /// No such audio stream: never opened here, or already closed.
     #[error("no audio stream {0}: never opened here, or closed already")]
     StreamNotFound(StreamId),

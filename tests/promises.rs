@@ -31,6 +31,9 @@ async fn promise_2_every_operation_fails_fast_with_a_typed_error() {
     let stranger: PeerId = "12D3KooWQBoWyBSuWzdNvy2eGLGaMcFKTZMMuELqR5DAnmPDr7oV".parse().unwrap();
     assert_eq!(handle.request_stream(stranger.clone()).await, Err(PeerNotFound(stranger.clone())));
     assert!(text(handle.request_stream(stranger.clone()).await.map(drop)).contains(stranger.as_str()));
+    assert!(text(handle.request_stream(caller.id.clone()).await.map(drop)).contains("this node itself"));
+    handle.block_peer(&stranger).await.unwrap();
+    assert!(text(handle.request_stream(stranger.clone()).await.map(drop)).contains("blocked_peers"));
     assert_eq!(handle.request_stream(PeerId::new("alice")).await, Err(InvalidPeerId("alice".into())));
     assert!(matches!(handle.peer_info(&stranger).await, Err(PeerNotFound(_))));
     for unknown in [

@@ -122,8 +122,19 @@ pub(super) struct Lists {
 
 impl Lists {
     fn admit(&self, peer: &PeerId) -> bool {
+        self.objection(peer).is_none()
+    }
+
+    /// Why a peer may not come in. Who is blocked is so whatever the other lists say.
+    fn objection(&self, peer: &PeerId) -> Option<&'static str> {
+        if self.blocked.contains(peer) {
+            return Some("it is in blocked_peers");
+        }
+        if self.banned.contains(peer) {
+            return Some("it has broken the rules of pub/sub, and is kept out for five minutes");
+        }
         let is_allowed = self.allowed.as_ref().is_none_or(|allowed| allowed.contains(peer));
-        (is_allowed || self.paired.contains(peer)) && !self.blocked.contains(peer) && !self.banned.contains(peer)
+        (!is_allowed && !self.paired.contains(peer)).then_some("it is not in allowed_peers")
     }
 }
 
@@ -151,6 +162,11 @@ impl Access {
 
     pub(super) fn admits(&self, peer: &PeerId) -> bool {
         self.lists.admit(peer)
+    }
+
+    /// Why a peer may not come in.
+    pub(super) fn objection(&self, peer: &PeerId) -> Option<&'static str> {
+        self.lists.objection(peer)
     }
 
     pub(super) fn is_blocked(&self, peer: &PeerId) -> bool {

@@ -107,9 +107,9 @@ impl Peers {
         in_vain?.then_some((id, reason))
     }
 
-    /// Whether a peer that is not connected could be.
+    /// Whether it is known where a peer is that is not connected.
     pub(crate) fn can_be_reached(&self, id: &PeerId) -> bool {
-        self.admits(id) && self.peers.get(id).is_some_and(Peer::can_be_dialled)
+        self.peers.get(id).is_some_and(Peer::can_be_dialled)
     }
 
     /// The application waits for a peer: it is dialled before all others, and before its time.

@@ -196,6 +196,9 @@ impl Engine {
     }
 
     fn request_stream(&mut self, now: Time, peer: PeerId, options: StreamOptions) -> Reply {
+        if let Some(reason) = self.peers.objection(&peer) {
+            return Err(AviP2pError::PeerRefused { peer_id: peer, reason });
+        }
         let connection = self.peers.connection(&peer);
         if connection.is_none() && !self.peers.can_be_reached(&peer) {
             return Err(AviP2pError::PeerNotFound(peer));

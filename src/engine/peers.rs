@@ -77,6 +77,11 @@ impl Peers {
         self.access.admits(peer)
     }
 
+    /// Why a peer can never be connected, as things stand.
+    pub(crate) fn objection(&self, peer: &PeerId) -> Option<&'static str> {
+        if *peer == self.local { Some("it is this node itself") } else { self.access.objection(peer) }
+    }
+
     pub(crate) fn is_blocked(&self, peer: &PeerId) -> bool {
         self.access.is_blocked(peer)
     }

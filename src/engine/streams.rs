@@ -363,11 +363,18 @@ impl Streams {
     fn on_offer(&mut self, now: Time, id: StreamId, out: &mut Outbox) {
         let max = self.config.max_audio_streams;
         let Some(peer) = self.streams.get(&id).map(|stream| stream.peer.clone()) else { return };
-        // One peer cannot take all the room with offers that nobody has answered.
-        if self.count() >= max || self.of_peer(&peer, Phase::Offered) >= max.div_ceil(2) {
+        let refusal = if self.count() >= max {
+            Some("max_audio_streams is reached at the other end")
+        } else if self.of_peer(&peer, Phase::Offered) >= max.div_ceil(2) {
+            // One peer cannot take all the room with offers that nobody has answered.
+            Some("half of max_audio_streams at the other end waits to be answered, the most that one peer may ask for")
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
             out.stats.streams_refused += 1;
-            let reason = "max_audio_streams is reached at the other end".to_owned();
-            return self.say_goodbye(now, id, Frame::Reject { code: Code::Limit, reason }, None, out);
+            let farewell = Frame::Reject { code: Code::Limit, reason: reason.to_owned() };
+            return self.say_goodbye(now, id, farewell, None, out);
         }
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.phase = Phase::Offered;

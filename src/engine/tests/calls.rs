@@ -237,8 +237,8 @@ fn unanswered_offers_of_one_peer_take_half_of_the_streams_at_most() {
     (0..3).for_each(|n| drop(mesh.events(n)));
     let asked: Vec<_> = (0..4).map(|_| mesh.request(0, 1, StreamOptions::default()).unwrap()).collect();
     let (a, b, c) = (mesh.id(0), mesh.id(1), mesh.id(2));
-    let refused = |stream| closed(&b, stream, rejected("max_audio_streams is reached at the other end"));
-    assert_eq!(mesh.events(0), [refused(asked[3])]);
+    let half = "half of max_audio_streams at the other end waits to be answered, the most that one peer may ask for";
+    assert_eq!(mesh.events(0), [closed(&b, asked[3], rejected(half))]);
     let offers = [1, 2, 3].map(StreamId);
     assert_eq!(mesh.events(1), offers.map(|stream| requested(&a, stream)));
     // Others find room, and so does the same peer once an offer of it is answered.

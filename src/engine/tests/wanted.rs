@@ -43,6 +43,36 @@ fn a_call_to_a_peer_that_nobody_has_heard_of_is_an_error() {
 }
 
 #[test]
+fn a_call_to_oneself_or_to_who_is_kept_out_says_why() {
+    let listed = Some(vec![peer(2), peer(3), peer(4)]);
+    let paired_peers = vec![peer(5), peer(6)];
+    let mut node = Node::new(1, AviP2pConfig { allowed_peers: listed, paired_peers, ..config() });
+    (2..8).for_each(|n| node.discovered(n));
+    for n in [2, 5] {
+        node.ask(Command::SetBlocked { peer: peer(n), is_blocked: true }).unwrap();
+    }
+    node.ask(Command::SetAllowed { peer: peer(6), is_allowed: false }).unwrap();
+    node.net(NetEvent::Misbehaved { peer: peer(3) });
+    for (n, why) in [
+        (1, "it is this node itself"),
+        (2, "it is in blocked_peers"),
+        (3, "it has broken the rules of pub/sub, and is kept out for five minutes"),
+        (5, "it is in blocked_peers"),
+        (7, "it is not in allowed_peers"),
+    ] {
+        let error = node.request(&peer(n), StreamOptions::default()).unwrap_err();
+        assert_eq!(error, AviP2pError::PeerRefused { peer_id: peer(n), reason: why });
+        assert_eq!(error.to_string(), format!("peer {} cannot be called: {why}", peer(n)));
+    }
+    ask(&mut node, 4);
+    // Paired, it needs no place on the list.
+    ask(&mut node, 6);
+    // It is not known where, and why it would not do anyhow matters more.
+    let unheard_of = node.request(&peer(8), StreamOptions::default());
+    assert!(matches!(unheard_of, Err(AviP2pError::PeerRefused { .. })), "{unheard_of:?}");
+}
+
+#[test]
 fn two_nodes_that_know_each_other_hold_a_call_without_having_been_connected() {
     let mut mesh = Mesh::new(vec![AviP2pConfig { max_peers: 1, ..config() }, config(), config()]);
     mesh.connect(0, 2);
