@@ -30,7 +30,9 @@ pub struct AviP2pConfig {
     /// The TCP port to listen on; 0, the default, lets the system choose.
     pub listen_port: u16,
     /// Nodes to stay connected to, as `/ip4/198.51.100.1/tcp/9000` or `/ip6/2001:db8::1/tcp/9000`, each with or without
-    /// `/p2p/<peer id>` at its end. At most 64. They are dialled again for ever. Default: none.
+    /// `/p2p/<peer id>` at its end, which then must answer there. IP addresses only, no names. At most 64. They are
+    /// dialled again for ever. What [`AviEvent::Started`](crate::AviEvent::Started) lists as `listen_addresses` of one
+    /// node may stand here at another. Default: none.
     pub bootstrap_peers: Vec<String>,
     /// Whether to find nodes on the local network by mDNS. Default true.
     pub enable_mdns: bool,
@@ -39,7 +41,9 @@ pub struct AviP2pConfig {
     /// The most peers connected at a time, in both directions together; 1 to 10,000, default 50. Discovered peers are
     /// dialled up to half of it, so that there is room for others to come.
     pub max_peers: usize,
-    /// The most audio streams at a time, in both directions together; 0 to 10,000, default 10.
+    /// The most audio streams at a time, in both directions together; 0 to 10,000, default 10. Requests of one peer that
+    /// are not answered yet may take half of it, rounded up: more of that peer are rejected, so that it cannot keep others
+    /// out.
     pub max_audio_streams: usize,
     /// The IP addresses to listen on, 1 to 16; default `0.0.0.0`, every IPv4 interface.
     pub listen_ips: Vec<IpAddr>,
@@ -50,13 +54,16 @@ pub struct AviP2pConfig {
     /// The key of a private mesh: whoever has another one, or none, cannot talk to this node. Default: none.
     pub network_key: Option<NetworkKey>,
     /// Who may connect, besides `paired_peers`; at most 10,000. `None`, the default: everyone who is not blocked.
-    /// [`AviP2pHandle::allow_peer`](crate::AviP2pHandle::allow_peer) adds to it.
+    /// `Some` of an empty list: nobody but those paired. [`AviP2pHandle::allow_peer`](crate::AviP2pHandle::allow_peer)
+    /// adds to it.
     pub allowed_peers: Option<Vec<PeerId>>,
-    /// Who may not connect; at most 10,000. What they write is not delivered either, whoever forwards it. Default: nobody.
+    /// Who may not connect; at most 10,000. What they write is not delivered either, whoever forwards it. A peer that is
+    /// blocked stays out whether it is paired or allowed or not; in the configuration it may not be both. Default: nobody.
     /// [`AviP2pHandle::block_peer`](crate::AviP2pHandle::block_peer) adds to it.
     pub blocked_peers: Vec<PeerId>,
     /// Devices that belong together, at most 64: dialled again for ever once it is known where they are, never parted
-    /// with to make room, and given every message at once, whatever GossipSub's mesh looks like. Both ends should name
+    /// with to make room, and given every message at once, whatever GossipSub's mesh looks like. They may connect whether
+    /// `allowed_peers` names them or not, also after `disallow_peer`; only blocking keeps them out. Both ends should name
     /// each other. Default: none.
     pub paired_peers: Vec<PeerId>,
     /// How long a message that nobody subscribes to yet is held, up to 1 hour. Default 10 s.
@@ -108,7 +115,8 @@ impl fmt::Debug for Identity {
 }
 
 /// Which network interfaces a node uses, by name as `ip link` shows it: `wlan0`, or `docker*` for every name that begins
-/// so. At most 64 names.
+/// so; a `*` elsewhere is an error. At most 64 names. A name that fits no interface with an address at the start is
+/// reported by a warning of `tracing`: it may come later.
 ///
 /// Unless it is all of them, `0.0.0.0` and `::` in `listen_ips` stand for the addresses that those interfaces have, also
 /// when they change, and another interface's address makes the start fail. mDNS tells of these addresses alone, and
@@ -128,12 +136,7 @@ pub enum Interfaces {
 impl Interfaces {
     /// Whether an interface of that name is used.
     pub fn allows(&self, name: &str) -> bool {
-        let named = |patterns: &[String]| {
-            patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
-                Some(beginning) => name.starts_with(beginning),
-                None => name == pattern,
-            })
-        };
+        let named = |patterns: &[String]| patterns.iter().any(|pattern| is_named(pattern, name));
         match self {
             Self::All => true,
             Self::Only(patterns) => named(patterns),
@@ -153,14 +156,34 @@ impl Interfaces {
                 patterns
             }
         };
-        match patterns.iter().find(|name| name.is_empty() || name.len() > MAX_INTERFACE_BYTES) {
-            Some(name) => {
+        let is_bad = |name: &String| {
+            let beginning = name.strip_suffix('*').unwrap_or(name);
+            name.is_empty() || name.len() > MAX_INTERFACE_BYTES || beginning.contains('*')
+        };
+        match patterns.iter().enumerate().find(|(_, name)| is_bad(name)) {
+            Some((index, name)) => {
                 let shown: String = name.chars().take(80).collect();
-                let expected = format!("names of 1 to {MAX_INTERFACE_BYTES} bytes, as eth0 or docker*");
-                Err(invalid("interfaces", format!("{shown:?}"), expected))
+                let expected =
+                    format!("names of 1 to {MAX_INTERFACE_BYTES} bytes, as eth0 or docker*, with `*` at the end alone");
+                Err(invalid(format!("interfaces[{index}]"), format!("{shown:?}"), expected))
             }
             None => Ok(()),
         }
+    }
+
+    /// The names that fit none of these interfaces.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn unmatched(&self, interfaces: &BTreeSet<&str>) -> Vec<&str> {
+        let (Self::Only(patterns) | Self::Except(patterns)) = self else { return Vec::new() };
+        let fits_none = |pattern: &&str| !interfaces.iter().any(|name| is_named(pattern, name));
+        patterns.iter().map(String::as_str).filter(fits_none).collect()
+    }
+}
+
+fn is_named(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == pattern,
     }
 }
 
@@ -253,8 +276,11 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Longest pub/sub message in bytes; 1 to 1 MiB, default 64 KiB. All nodes of a mesh want the same: whoever sends or
-    /// forwards longer ones is kept out.
+    /// Longest pub/sub message in bytes; 1 to 1 MiB, default 64 KiB. All nodes of a mesh must have the same. A peer's
+    /// longer one is refused and counted, and with the second the peer is kept out for five minutes. After one that is
+    /// longer by far, from some 85 KiB on with the default, this node instead reads no more pub/sub from that peer until
+    /// they connect anew. libp2p tells neither end; the peer has `PeerSlow` and `Congested` once its queue to this node is
+    /// full.
     max_message_bytes: 64 * 1024, 1..=1024 * 1024;
     /// Longest topic in bytes; 1 to 1,024, default 256.
     max_topic_bytes: 256, 1..=1024;
@@ -322,7 +348,10 @@ impl Default for AviP2pConfig {
 }
 
 impl AviP2pConfig {
-    /// Checks every field, except that the text of [`bootstrap_peers`](Self::bootstrap_peers) is parsed at the start.
+    /// Checks every field without looking at this machine. What is left for the start: the text of
+    /// [`bootstrap_peers`](Self::bootstrap_peers), whether [`listen_ips`](Self::listen_ips) are addresses of this machine
+    /// and of interfaces that [`interfaces`](Self::interfaces) allows, and whether the file of
+    /// [`identity`](Self::identity) can be used.
     ///
     /// # Errors
     /// [`AviP2pError::InvalidConfig`] with the first field that is out of range, its value, and what was expected.
@@ -389,8 +418,18 @@ fn in_range(field: &str, value: usize, range: RangeInclusive<usize>) -> Result<(
 fn lasts(field: &str, value: Duration, range: RangeInclusive<Duration>) -> Result<(), AviP2pError> {
     match range.contains(&value) {
         true => Ok(()),
-        false => Err(invalid(field, format!("{value:?}"), format!("{:?} to {:?}", range.start(), range.end()))),
+        false => Err(invalid(field, shown(value), format!("{} to {}", shown(*range.start()), shown(*range.end())))),
     }
+}
+
+/// As `0 s`, `1.5 s` or `99 ms`.
+fn shown(time: Duration) -> String {
+    if time.is_zero() {
+        return "0 s".to_owned();
+    }
+    let text = format!("{time:?}");
+    let unit = text.find(|c: char| c.is_alphabetic() || c == 'µ').unwrap_or(text.len());
+    format!("{} {}", &text[..unit], &text[unit..])
 }
 
 #[cfg(test)]
@@ -403,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_field_out_of_range_is_named_with_its_value() {
-        let cases: [(&str, &str, Break); 19] = [
+        let cases: [(&str, &str, Break); 21] = [
             ("node_name", "\"\"", |c| c.node_name.clear()),
             ("node_name", "xxx", |c| c.node_name = "x".repeat(65)),
             ("node_name", "\\n", |c| c.node_name = "a\nb".into()),
@@ -413,7 +452,9 @@ mod tests {
             ("max_audio_streams", "10001", |c| c.max_audio_streams = 10_001),
             ("listen_ips", "0", |c| c.listen_ips.clear()),
             ("interfaces", "0", |c| c.interfaces = Interfaces::Only(Vec::new())),
-            ("interfaces", "\"\"", |c| c.interfaces = Interfaces::Except(vec![String::new()])),
+            ("interfaces[0]", "\"\"", |c| c.interfaces = Interfaces::Except(vec![String::new()])),
+            ("interfaces[1]", "\"*th0\"", |c| c.interfaces = Interfaces::Only(vec!["eth0".into(), "*th0".into()])),
+            ("interfaces[0]", "\"en**\"", |c| c.interfaces = Interfaces::Except(vec!["en**".into()])),
             ("identity", "File(\"\")", |c| c.identity = Identity::File(PathBuf::new())),
             ("allowed_peers[0]", "\"x\"", |c| c.allowed_peers = Some(vec![PeerId::new("x")])),
             ("blocked_peers[0]", "\"y\"", |c| c.blocked_peers = vec![PeerId::new("y")]),
@@ -422,9 +463,9 @@ mod tests {
                 c.paired_peers = vec![PeerId::new(PEER)];
                 c.blocked_peers = vec![PeerId::new(PEER)];
             }),
-            ("publish_hold", "3601s", |c| c.publish_hold = Duration::from_secs(3601)),
-            ("accept_timeout", "99ms", |c| c.accept_timeout = Duration::from_millis(99)),
-            ("audio_queue", "61s", |c| c.audio_queue = Duration::from_secs(61)),
+            ("publish_hold", "3601 s: expected 0 s to 3600 s", |c| c.publish_hold = Duration::from_secs(3601)),
+            ("accept_timeout", "99 ms: expected 100 ms", |c| c.accept_timeout = Duration::from_millis(99)),
+            ("audio_queue", "60.5 s: expected 10 ms", |c| c.audio_queue = Duration::from_millis(60_500)),
             ("limits.max_message_bytes", "0", |c| c.limits.max_message_bytes = 0),
         ];
         for (field, value, break_it) in cases {
@@ -445,6 +486,17 @@ mod tests {
             assert_eq!(Interfaces::Except(names()).allows(name), !is_named, "{name}");
             assert!(Interfaces::All.allows(name));
         }
+        Interfaces::Only(vec!["*".to_owned()]).validate().unwrap();
+    }
+
+    #[test]
+    #[cfg(feature = "runtime")]
+    fn names_that_fit_no_interface_are_told() {
+        let names = || ["lo", "wlan1", "eth*", "docker*"].map(str::to_owned).to_vec();
+        let here = BTreeSet::from(["lo", "eth0", "wlan0"]);
+        assert_eq!(Interfaces::Only(names()).unmatched(&here), ["wlan1", "docker*"]);
+        assert_eq!(Interfaces::Except(names()).unmatched(&here), ["wlan1", "docker*"]);
+        assert_eq!(Interfaces::All.unmatched(&here), [""; 0]);
     }
 
     #[test]

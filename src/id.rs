@@ -63,6 +63,9 @@ impl FromStr for PeerId {
     }
 }
 
+/// How much of a topic an error shows.
+const MAX_SHOWN_CHARS: usize = 32;
+
 /// Names an audio stream within one node. The other end has a number of its own for the same stream, and neither
 /// travels on the wire.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,17 +88,18 @@ impl Topic {
     /// # Errors
     /// [`AviP2pError::InvalidTopic`] with the text and what is wrong with it.
     pub fn new(text: &str, max_bytes: usize) -> Result<Self, AviP2pError> {
-        let shown = || text.chars().take(32).collect::<String>();
         let wrong = if text.is_empty() {
-            "a topic may not be empty".to_owned()
+            "may not be empty".to_owned()
         } else if text.len() > max_bytes {
-            format!("{:?}… has {} bytes, max_topic_bytes = {max_bytes}", shown(), text.len())
+            format!("has {} bytes, limits.max_topic_bytes = {max_bytes}", text.len())
         } else if let Some(at) = text.chars().position(char::is_control) {
-            format!("{:?}… contains a control character at {at}", shown())
+            format!("contains a control character at {at}")
         } else {
             return Ok(Self(text.into()));
         };
-        Err(AviP2pError::InvalidTopic(wrong))
+        let shown: String = text.chars().take(MAX_SHOWN_CHARS).collect();
+        let cut = if shown.len() < text.len() { "…" } else { "" };
+        Err(AviP2pError::InvalidTopic(format!("{shown:?}{cut} {wrong}")))
     }
 
     /// The text.
@@ -146,11 +150,13 @@ mod tests {
     #[test]
     fn a_topic_error_names_the_text() {
         let text = Topic::new("", 8).unwrap_err().to_string();
-        assert!(text.contains("empty"), "{text}");
+        assert!(text.contains("\"\" may not be empty"), "{text}");
         let text = Topic::new("a\nb", 8).unwrap_err().to_string();
         assert!(text.contains("a\\nb") && text.contains("at 1"), "{text}");
         let text = Topic::new("123456789", 8).unwrap_err().to_string();
-        assert!(text.contains("9 bytes") && text.contains("max_topic_bytes = 8"), "{text}");
+        assert!(text.contains("\"123456789\" has 9 bytes, limits.max_topic_bytes = 8"), "{text}");
+        let text = Topic::new(&"x".repeat(33), 8).unwrap_err().to_string();
+        assert!(text.contains(&format!("\"{}\"… has 33 bytes", "x".repeat(32))), "{text}");
         assert_eq!(Topic::new("12345678", 8).unwrap().as_str(), "12345678");
     }
 

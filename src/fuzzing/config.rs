@@ -207,6 +207,7 @@ fn assert_in_range(config: &AviP2pConfig) {
     }
     if let Interfaces::Only(names) | Interfaces::Except(names) = &config.interfaces {
         assert!(names.len() <= 64 && names.iter().all(|name| (1..=64).contains(&name.len())), "{names:?}");
+        assert!(names.iter().all(|name| !name.strip_suffix('*').unwrap_or(name).contains('*')), "{names:?}");
     }
 }
 

@@ -79,6 +79,14 @@ impl Addresses {
         }
     }
 
+    /// Says which names of the configuration fit no interface: they may be wrong.
+    pub(super) fn warn_of_unmatched(&self) {
+        let names = self.all.iter().map(|address| address.interface.as_str()).collect();
+        for name in self.allowed.unmatched(&names) {
+            tracing::warn!(name, interfaces = ?names, "no interface of this name has an address now: check `interfaces`");
+        }
+    }
+
     fn used(&self) -> impl Iterator<Item = &Address> {
         self.all.iter().filter(|address| self.allowed.allows(&address.interface))
     }

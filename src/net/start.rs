@@ -198,6 +198,7 @@ fn watch(
     match Watch::new(config.interfaces.clone(), task) {
         Ok(watch) => {
             watch.addresses.check_listen_ips(config)?;
+            watch.addresses.warn_of_unmatched();
             Ok((Some(watch), None))
         }
         Err(error) => {

@@ -94,8 +94,10 @@ pub(super) fn check_bootstrap_peers(config: &AviP2pConfig) -> Result<(), AviP2pE
     for (index, text) in config.bootstrap_peers.iter().enumerate() {
         if parse_dialable(text).is_none() {
             let shown: String = text.chars().take(128).collect();
-            let expected = "an address as /ip4/198.51.100.1/tcp/9000 or …/p2p/<peer id>";
-            return Err(invalid(format!("bootstrap_peers[{index}]"), format!("{shown:?}"), expected.to_owned()));
+            let is_name = text.starts_with("/dns");
+            let what = if is_name { "an IP address, not a name" } else { "an IP address and a TCP port" };
+            let expected = format!("{what}, as /ip4/198.51.100.1/tcp/9000, with or without /p2p/<peer id>");
+            return Err(invalid(format!("bootstrap_peers[{index}]"), format!("{shown:?}"), expected));
         }
     }
     Ok(())
@@ -225,6 +227,7 @@ mod tests {
             let text = check_bootstrap_peers(&config(&["/ip6/::1/tcp/1", bad])).unwrap_err().to_string();
             assert!(text.contains("bootstrap_peers[1]") && text.contains("198.51.100.1"), "{text}");
             assert!(text.len() < 400, "{}", text.len());
+            assert_eq!(text.contains("not a name"), bad.starts_with("/dns"), "{text}");
         }
     }
 
