@@ -9,6 +9,7 @@
 //! time in frames of 20 ms.
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pHandle, EventReceiver, Media, StreamId, StreamOptions};
@@ -17,10 +18,26 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const FRAME: Duration = Duration::from_millis(20);
 const CODEC: &str = "pcm_s16le";
+const USAGE: &str = "usage: audio_call listen [--port PORT] [--out FILE.wav] [--calls N] | \
+                     audio_call call ADDRESS [--wav FILE.wav] [--seconds N]";
 
 #[tokio::main]
-async fn main() -> Outcome {
+async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR).with_writer(std::io::stderr).init();
+    if std::env::args().skip(1).any(|argument| argument == "--help" || argument == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("audio_call: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Outcome {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
         Some("listen") => listen(Options::parse(arguments)?).await,
@@ -28,9 +45,7 @@ async fn main() -> Outcome {
             let address = arguments.next().ok_or("call needs the address that the listener shows")?;
             place_call(address, Options::parse(arguments)?).await
         }
-        _ => Err("usage: audio_call listen [--port PORT] [--out FILE.wav] [--calls N] | \
-                  audio_call call ADDRESS [--wav FILE.wav] [--seconds N]"
-            .into()),
+        _ => Err(USAGE.into()),
     }
 }
 
@@ -47,13 +62,14 @@ impl Options {
         let mut options = Self { port: 0, out: "call.wav".to_owned(), calls: 1, wav: None, seconds: 5 };
         while let Some(argument) = arguments.next() {
             let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
+            let wrong = |error: std::num::ParseIntError| format!("{argument} {value}: {error}");
             match argument.as_str() {
-                "--port" => options.port = value.parse()?,
+                "--port" => options.port = value.parse().map_err(wrong)?,
                 "--out" => options.out = value,
-                "--calls" => options.calls = value.parse()?,
+                "--calls" => options.calls = value.parse().map_err(wrong)?,
                 "--wav" => options.wav = Some(value),
-                "--seconds" => options.seconds = value.parse()?,
-                other => return Err(format!("unknown argument {other}").into()),
+                "--seconds" => options.seconds = value.parse().map_err(wrong)?,
+                other => return Err(format!("unknown argument {other}; {USAGE}").into()),
             }
         }
         Ok(options)

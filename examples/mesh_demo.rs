@@ -49,8 +49,21 @@ struct Tally {
     is_ended: bool,
 }
 
+const USAGE: &str = "usage: mesh_demo";
+
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        None => {}
+        Some("--help" | "-h") => {
+            println!("{USAGE}\nFive nodes in this process find each other, exchange messages and hold a call.");
+            return std::process::ExitCode::SUCCESS;
+        }
+        Some(other) => {
+            eprintln!("mesh_demo: unknown argument {other}; {USAGE}");
+            return std::process::ExitCode::FAILURE;
+        }
+    }
     match tokio::time::timeout(DEADLINE, demo()).await {
         Ok(Ok(true)) => std::process::ExitCode::SUCCESS,
         Ok(Ok(false)) => std::process::ExitCode::FAILURE,

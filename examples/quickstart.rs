@@ -1,10 +1,22 @@
 //! The quick start of the README. Run it in two terminals of one network, and they greet each other; Ctrl-C ends it.
 #![allow(clippy::single_match)] // As the README has it: the first of many arms.
 
+use std::process::ExitCode;
+
 use avi_p2p::{AviEvent, AviP2p, AviP2pConfig};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quickstart: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
     // 1. Configure
     let config = AviP2pConfig::default();
 

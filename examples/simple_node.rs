@@ -5,15 +5,31 @@
 //! ```
 
 use std::io::BufRead;
+use std::process::ExitCode;
 
 use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pHandle};
 use tokio::sync::mpsc;
 
+const USAGE: &str = "simple_node [--name NAME] [--port PORT] [--bootstrap /ip4/…/tcp/…]…";
 const HELP: &str = "sub TOPIC | unsub TOPIC | pub TOPIC TEXT | peers | stats | quit";
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR).with_writer(std::io::stderr).init();
+    if std::env::args().skip(1).any(|argument| argument == "--help" || argument == "-h") {
+        println!("usage: {USAGE}\nThen, a line each: {HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("simple_node: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let (node, mut events) = AviP2p::start(config(std::env::args().skip(1))?).await?;
     let handle = node.handle();
     let mut lines = read_lines();
@@ -48,7 +64,7 @@ fn config(mut arguments: impl Iterator<Item = String>) -> Result<AviP2pConfig, S
             "--name" => config.node_name = value()?,
             "--port" => config.listen_port = value()?.parse().map_err(|error| format!("--port: {error}"))?,
             "--bootstrap" => config.bootstrap_peers.push(value()?),
-            other => return Err(format!("unknown argument {other}; known: --name, --port, --bootstrap")),
+            other => return Err(format!("unknown argument {other}; usage: {USAGE}")),
         }
     }
     Ok(config)
@@ -95,6 +111,9 @@ fn show(event: AviEvent) {
         AviEvent::Message { from, topic, data } => println!("[{topic}] {from}: {}", String::from_utf8_lossy(&data)),
         AviEvent::PeerConnected { peer_id, address } => println!("+ {peer_id} at {address}"),
         AviEvent::PeerDisconnected { peer_id } => println!("- {peer_id}"),
+        AviEvent::BootstrapFailed { address, reason, retry_in } => {
+            println!("! {address}: {reason}; again in {retry_in:.1?}")
+        }
         other => println!("* {other:?}"),
     }
 }
