@@ -17,7 +17,8 @@ pub enum AviEvent {
     Started {
         /// This node's id.
         local_peer_id: PeerId,
-        /// Where it listens, as `/ip4/192.0.2.7/tcp/9000`.
+        /// Where it listens, as `/ip4/192.0.2.7/tcp/9000`: what another node's `bootstrap_peers` takes, as it is or with
+        /// `/p2p/<local_peer_id>` behind it.
         listen_addresses: Vec<String>,
     },
     /// The addresses that the node listens on have changed; here are all of them.
@@ -30,7 +31,8 @@ pub enum AviEvent {
         /// Who.
         peer_id: PeerId,
     },
-    /// A peer is connected.
+    /// A peer is connected. One that does not let this node in, as by its `allowed_peers`, hangs up at once: then
+    /// `PeerDisconnected` follows, and `BootstrapFailed` if it is in `bootstrap_peers`.
     PeerConnected {
         /// Who.
         peer_id: PeerId,

@@ -20,7 +20,8 @@ pub struct Media {
     pub frame_duration_us: u32,
 }
 
-/// What to do when an audio stream's send queue is full, which means that the path is congested.
+/// What to do when an audio stream's send queue is full, which means that the path is congested. The default is
+/// [`DropOldest`](Self::DropOldest).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnCongestion {
     /// Drop the oldest frame; the receiver sees a gap. Latency stays bounded.
@@ -46,7 +47,8 @@ pub struct StreamOptions {
     pub media: Option<Media>,
     /// Names the stream to the other end, in at most [`MAX_LABEL_BYTES`] bytes.
     pub label: Option<String>,
-    /// What this end does when the path is congested.
+    /// What this end does when the path is congested; by default [`OnCongestion::DropOldest`]. The other end has a choice
+    /// of its own only for streams that it asks for; for those that it accepts it drops the oldest.
     pub on_congestion: OnCongestion,
 }
 

@@ -45,10 +45,13 @@ pub struct AviP2pHandle {
     owner: Arc<Owner>,
 }
 
-/// The events of a node, for one reader. Also a [`futures::Stream`].
+/// The events of a node, for one reader. Also a [`Stream`](https://docs.rs/futures/0.3/futures/stream/trait.Stream.html)
+/// of the crate `futures`, whose `StreamExt` and `select!` work on it.
 ///
 /// Reading slowly, or never, delays nobody: see [`AviEvent`] for what is kept and what is dropped then. Dropping it says
-/// that nobody wants the events; the node runs on.
+/// that nobody wants the events; the node runs on. A call that comes in then is neither accepted nor rejected by anybody:
+/// its caller waits for `accept_timeout`, and it takes one of `max_audio_streams` for so long. A node that wants no calls
+/// sets `max_audio_streams` to 0.
 pub struct EventReceiver {
     queue: Arc<EventQueue>,
 }
@@ -197,7 +200,8 @@ impl AviP2pHandle {
     /// others, and an idle peer makes room for it if `max_peers` is reached.
     ///
     /// # Errors
-    /// [`InvalidPeerId`](AviP2pError::InvalidPeerId), [`PeerNotFound`](AviP2pError::PeerNotFound),
+    /// [`InvalidPeerId`](AviP2pError::InvalidPeerId); [`PeerNotFound`](AviP2pError::PeerNotFound) if nobody has said where
+    /// it is; [`PeerRefused`](AviP2pError::PeerRefused) if it is this node itself, or kept out;
     /// [`LimitReached`](AviP2pError::LimitReached) beyond `max_audio_streams`.
     pub async fn request_audio_stream(&self, peer: PeerId) -> Result<StreamId, AviP2pError> {
         self.request_stream_with(peer, StreamOptions::default()).await
@@ -290,7 +294,8 @@ impl AviP2pHandle {
         self.done(Command::SetAllowed { peer: peer.clone(), is_allowed: true }).await
     }
 
-    /// Takes a peer from [`allowed_peers`](crate::AviP2pConfig::allowed_peers), and ends its connection.
+    /// Takes a peer from [`allowed_peers`](crate::AviP2pConfig::allowed_peers), and ends its connection. One of
+    /// [`paired_peers`](crate::AviP2pConfig::paired_peers) is allowed all the same and stays connected: block it.
     ///
     /// # Errors
     /// As [`allow_peer`](Self::allow_peer).
@@ -299,7 +304,7 @@ impl AviP2pHandle {
     }
 
     /// Adds a peer to [`blocked_peers`](crate::AviP2pConfig::blocked_peers), ends its connection, and delivers nothing
-    /// that it writes.
+    /// that it writes, whether it is paired or allowed or not.
     ///
     /// # Errors
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId), [`LimitReached`](AviP2pError::LimitReached) beyond 10,000.
@@ -343,7 +348,8 @@ impl AviP2pHandle {
     }
 
     /// The figures of the node and of libp2p in Prometheus' text format (OpenMetrics 1.0), to be served by the
-    /// application: `avi_p2p_*` are those of [`stats`](Self::stats), `libp2p_*` libp2p's own.
+    /// application as `application/openmetrics-text; version=1.0.0; charset=utf-8`: `avi_p2p_*` are those of
+    /// [`stats`](Self::stats), `libp2p_*` libp2p's own.
     ///
     /// # Errors
     /// [`ChannelClosed`](AviP2pError::ChannelClosed).

@@ -71,19 +71,24 @@ stats! {
     counter duplicate_connections;
     /// Peers that were disconnected because they speak libp2p, but are no nodes of AVI.
     counter foreign_peers;
-    /// Peers that were disconnected, and are kept out for a while, because they broke the rules of pub/sub.
+    /// Bans: a peer broke the rules of pub/sub, was disconnected, and is kept out for five minutes. Its attempts to come
+    /// back count in `peers_refused`.
     counter peers_banned;
-    /// Peers that were refused or disconnected because `allowed_peers`, `blocked_peers` or a ban keeps them out.
+    /// Connections refused after their handshake, in either direction, or ended by `block_peer` and `disallow_peer`,
+    /// because `allowed_peers`, `blocked_peers` or a ban keeps the peer out. The refused ones also count in
+    /// `inbound_refused` or `outbound_refused`.
     counter peers_refused;
     /// Connections closed because pings were not answered.
     counter ping_timeouts;
     /// Dials begun.
     counter dials;
-    /// Dials that failed.
+    /// Dials that failed, those of `outbound_refused` included.
     counter dials_failed;
-    /// Outbound connections refused by the connection policy.
+    /// Outbound connections that this node refused itself: no room is left, the peer has enough connections, or it is kept
+    /// out, which counts in `peers_refused` too.
     counter outbound_refused;
-    /// Inbound connections refused by the connection policy.
+    /// Inbound connections that this node refused: no room is left for them or for their handshake, the peer has enough
+    /// connections, or it is kept out, which counts in `peers_refused` too.
     counter inbound_refused;
     /// Inbound connections that failed in their handshake.
     counter inbound_failed;
@@ -96,7 +101,9 @@ stats! {
     gauge messages_held_now;
     /// Held messages that found no subscriber in time.
     counter messages_expired;
-    /// Publishes refused, for any reason.
+    /// Calls of `publish` answered with an error other than `ChannelClosed`: one each, however many subscribers there are.
+    /// With `Congested`, where the queue of every subscriber is full, the drops count in `slow_peer_drops` too, one for
+    /// each subscriber.
     counter publishes_refused;
     /// Messages received on subscribed topics.
     counter messages_received;
@@ -104,7 +111,9 @@ stats! {
     /// more; and malformed ones after which the peer began again. Of the rest that is malformed or badly signed, libp2p
     /// does not tell how many there were.
     counter messages_refused;
-    /// Messages to slow peers that were dropped because the peer's queue was full or they waited too long.
+    /// Messages to one peer, own ones, forwarded ones and GossipSub's announcements, that were dropped because the peer's
+    /// queue was full or they waited too long: one for each peer and message. The publish itself has succeeded if another
+    /// peer had room.
     counter slow_peer_drops;
     /// Subscriptions of peers beyond `max_topics` that were not remembered.
     counter subscriptions_ignored;
@@ -115,7 +124,7 @@ stats! {
     counter streams_requested;
     /// Audio streams offered by peers.
     counter streams_offered;
-    /// Offers refused because `max_audio_streams` was reached.
+    /// Offers refused because `max_audio_streams` was reached, or the half of it that one peer may ask for at once.
     counter streams_refused;
     /// Streams ended because the other end broke the protocol.
     counter protocol_errors;
