@@ -18,10 +18,6 @@ struct InMemory {
 }
 
 impl Platform for InMemory {
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        smol::spawn(task).detach();
-    }
-
     fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
@@ -40,7 +36,7 @@ impl Platform for InMemory {
 
 async fn start(network: &Memory, config: AviP2pConfig) -> Result<(AviP2p, EventReceiver, Vec<String>), AviP2pError> {
     let platform = InMemory { network: network.clone(), epoch: Instant::now() };
-    let (node, mut events) = AviP2p::start_on(config, platform).await?;
+    let (node, mut events) = AviP2p::start_on(config, platform, |task| smol::spawn(task).detach()).await?;
     let addresses = next(&mut events, |event| match event {
         AviEvent::Started { listen_addresses, .. } => Some(listen_addresses),
         _ => None,
