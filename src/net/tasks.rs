@@ -1,7 +1,7 @@
 //! Who moves the bytes of connections? A task each, polled by whoever drives the node, or, while one thread does that, by
 //! another: libp2p's tasks and swarm speak through channels alone.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Waker};
 
@@ -19,7 +19,8 @@ pub(crate) struct Tasks {
 
 #[derive(Default)]
 struct Running {
-    by_key: HashMap<u64, Connection>,
+    /// In an order that is the same in every run, also when all are dropped.
+    by_key: BTreeMap<u64, Connection>,
     last_key: u64,
 }
 
