@@ -9,8 +9,8 @@ use avi_p2p::{
 };
 
 use crate::ear::{Ear, Many};
-use crate::side::{Call, RETRY, Side, TOPIC};
-use crate::{MAX_CALLS, Outcome};
+use crate::run::Outcome;
+use crate::side::{Call, MAX_CALLS, RETRY, Side, TOPIC};
 
 pub struct Ours {
     /// Its end would end the node.

@@ -16,8 +16,8 @@ use libp2p_tcp as tcp;
 use libp2p_yamux as yamux;
 use tokio::sync::mpsc;
 
-use crate::Outcome;
 use crate::ear::{Ear, Many, One};
+use crate::run::Outcome;
 use crate::side::{Call, RETRY, Side, TOPIC};
 
 const AUDIO: StreamProtocol = StreamProtocol::new("/plain/audio/1");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc as tasks;
 
-use crate::Outcome;
+use crate::run::Outcome;
 
 /// A child that says nothing for longer has failed.
 const WITHIN: Duration = Duration::from_secs(40);

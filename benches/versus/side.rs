@@ -1,15 +1,18 @@
-//! What must both sides be able to do? What an application of a mesh does.
+//! What must a side be able to do? What an application of a mesh does.
 
 use std::time::Duration;
 
-use crate::Outcome;
 use crate::ear::Ear;
+use crate::run::Outcome;
 
+pub const FRAME_BYTES: usize = 1024;
+/// The measured one and those in the background.
+pub const MAX_CALLS: usize = 21;
 pub const TOPIC: &str = "bench";
 /// How long a sender waits when there is no room for what it sends.
 pub const RETRY: Duration = Duration::from_millis(1);
 
-/// A node of one side.
+/// A node of one side. One without calls answers `call` with an error, and `Infallible` is its call.
 pub trait Side: Sized + Send + Sync + 'static {
     type Call: Call;
 

@@ -1,8 +1,9 @@
-//! How do two sides compare? Medians, and ratios of runs that stood next to each other.
+//! How do sides compare? Medians, and ratios of runs of the same round.
 
-use crate::Figure;
+/// A figure's name, its value, what is wanted of its ratio.
+pub type Figure = (&'static str, f64, Goal);
 
-/// What is wanted of ours, relative to the plain program.
+/// What is wanted of ours, relative to the other.
 #[derive(Clone, Copy)]
 pub enum Goal {
     None,
@@ -30,41 +31,45 @@ impl Goal {
             Self::Zero => ours == 0.0,
         }
     }
+
+    /// What is wanted of ours, whoever the others are.
+    fn of_ours(self) -> Self {
+        match self {
+            Self::Zero => Self::Zero,
+            _ => Self::None,
+        }
+    }
 }
 
 /// Rows as they come.
 pub struct Table {
+    /// With several others, only what is wanted of ours alone counts.
+    has_ratio_goals: bool,
     misses: Vec<String>,
 }
 
 impl Table {
-    pub fn new() -> Self {
-        println!("| work | figure | ours | plain | ratio | least … greatest | goal |");
-        println!("|---|---|---:|---:|---:|---:|---:|");
-        Self { misses: Vec::new() }
+    pub fn new(others: &[&str]) -> Self {
+        let (names, lines): (Vec<_>, Vec<_>) =
+            others.iter().map(|other| (format!(" {other} | ratio | least … greatest |"), "---:|---:|---:|")).unzip();
+        println!("| work | figure | ours |{} goal |", names.concat());
+        println!("|---|---|---:|{}---:|", lines.concat());
+        Self { has_ratio_goals: others.len() == 1, misses: Vec::new() }
     }
 
-    /// Adds the rows of a work, from its runs.
-    pub fn add(&mut self, what: &str, ours: &[Vec<Figure>], plain: &[Vec<Figure>]) {
+    /// Adds the rows of a work, from the runs of ours and of each other.
+    pub fn add(&mut self, what: &str, ours: &[Vec<Figure>], others: &[Vec<Vec<Figure>>]) {
         for (at, &(figure, _, goal)) in ours.first().into_iter().flatten().enumerate() {
             let values = |runs: &[Vec<Figure>]| runs.iter().map(|run| run[at].1).collect::<Vec<f64>>();
-            let (ours, plain) = (values(ours), values(plain));
-            let mut ratios: Vec<f64> = ours.iter().zip(&plain).map(|(ours, plain)| ours / plain).collect();
-            ratios.sort_by(f64::total_cmp);
-            // Of what may never happen, the worst run counts.
-            let (ours, plain, ratio) = match goal {
-                Goal::Zero => (worst(ours), worst(plain), f64::NAN),
-                _ => (median(ours), median(plain), median(ratios.clone())),
-            };
-            let spread = match (ratios.first(), ratios.last()) {
-                (Some(least), Some(greatest)) if ratio.is_finite() => format!("{least:.2} … {greatest:.2}"),
-                _ => String::new(),
-            };
-            let shown = if ratio.is_finite() { format!("{ratio:.2}") } else { String::new() };
-            let (ours_shown, plain_shown) = (number(ours), number(plain));
-            println!("| {what} | {figure} | {ours_shown} | {plain_shown} | {shown} | {spread} | {} |", goal.text());
+            let ours = values(ours);
+            let others: Vec<Other> = others.iter().map(|runs| Other::new(&ours, &values(runs), goal)).collect();
+            let ours = middle(&ours, goal);
+            let goal = if self.has_ratio_goals { goal } else { goal.of_ours() };
+            let cells: String = others.iter().map(Other::cells).collect();
+            println!("| {what} | {figure} | {} |{cells} {} |", number(ours), goal.text());
+            let ratio = others.first().map_or(f64::NAN, |other| other.ratio);
             if !goal.is_met(ours, ratio) {
-                let found = if shown.is_empty() { ours_shown } else { shown };
+                let found = if ratio.is_finite() { format!("{ratio:.2}") } else { number(ours) };
                 self.misses.push(format!("{what}, {figure}: {found}, wanted {}", goal.text()));
             }
         }
@@ -75,11 +80,45 @@ impl Table {
     }
 }
 
-fn worst(values: Vec<f64>) -> f64 {
-    values.into_iter().fold(0.0, f64::max)
+/// One figure of another side, and ours relative to it.
+struct Other {
+    value: f64,
+    /// Not a number where none makes sense.
+    ratio: f64,
+    least: f64,
+    greatest: f64,
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+impl Other {
+    fn new(ours: &[f64], theirs: &[f64], goal: Goal) -> Self {
+        let mut ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+        ratios.sort_by(f64::total_cmp);
+        let bound = |ratio: Option<&f64>| ratio.copied().unwrap_or(f64::NAN);
+        let (least, greatest) = (bound(ratios.first()), bound(ratios.last()));
+        let ratio = if matches!(goal, Goal::Zero) { f64::NAN } else { median(&ratios) };
+        Self { value: middle(theirs, goal), ratio, least, greatest }
+    }
+
+    fn cells(&self) -> String {
+        let value = number(self.value);
+        if self.ratio.is_finite() {
+            format!(" {value} | {:.2} | {:.2} … {:.2} |", self.ratio, self.least, self.greatest)
+        } else {
+            format!(" {value} |  |  |")
+        }
+    }
+}
+
+/// Of what may never happen, the worst run counts.
+fn middle(values: &[f64], goal: Goal) -> f64 {
+    match goal {
+        Goal::Zero => values.iter().copied().fold(0.0, f64::max),
+        _ => median(values),
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {

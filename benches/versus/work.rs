@@ -5,27 +5,21 @@ use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 
 use crate::ear::{Ear, UNSTAMPED, percentile_us, stamped};
-use crate::ours::Ours;
-use crate::plain::Plain;
 use crate::process::{Facts, now, obey};
-use crate::side::{Call, Side};
-use crate::{FRAME_BYTES, Outcome};
+use crate::run::Outcome;
+use crate::side::{Call, FRAME_BYTES, Side};
 
 const FRAME_EVERY: Duration = Duration::from_millis(20);
 
 /// The whole life of a child.
-pub fn child(role: &str, facts: Facts) -> Outcome {
-    let runtime = tokio::runtime::Runtime::new()?;
-    let side = facts.text("side")?.to_owned();
+pub fn child<S: Side>(role: &str, facts: Facts) -> Outcome {
     let work = async {
-        match (role, side.as_str()) {
-            ("server", "ours") => serve::<Ours>(facts).await,
-            ("server", _) => serve::<Plain>(facts).await,
-            (_, "ours") => work::<Ours>(facts).await,
-            _ => work::<Plain>(facts).await,
+        match role {
+            "server" => serve::<S>(facts).await,
+            _ => work::<S>(facts).await,
         }
     };
-    runtime.block_on(work).inspect_err(|error| println!("failed {error}"))
+    tokio::runtime::Runtime::new()?.block_on(work).inspect_err(|error| println!("failed {error}"))
 }
 
 async fn serve<S: Side>(facts: Facts) -> Outcome {

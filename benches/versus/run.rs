@@ -1,0 +1,174 @@
+//! How is a work compared? Its runs take turns, one side after the other, each in processes of its own.
+
+use std::time::{Duration, Instant};
+
+use crate::process::{Facts, Program, Usage};
+use crate::table::{Figure, Table};
+
+pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// How long what was sent has to arrive before it counts as lost.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
+
+/// The program is its own child, once for every node.
+pub fn program(
+    name: &str,
+    child: fn(&str, Facts) -> Outcome,
+    parent: fn(&[String]) -> Outcome,
+) -> std::process::ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.split_first() {
+        Some((flag, rest)) if flag == "--child" => {
+            let facts = Facts::parse(rest.iter().map(String::as_str));
+            child(rest.first().map_or("", String::as_str), facts)
+        }
+        _ => parent(&arguments),
+    };
+    match outcome {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+/// Which works, how often, how long.
+pub struct Plan {
+    sections: Vec<String>,
+    rounds: usize,
+    /// Quick runs are this many times shorter.
+    pub shorter: u64,
+}
+
+/// A section's name and its works.
+pub type Section = (&'static str, fn(&Plan) -> Vec<Work>);
+
+/// One kind of run.
+pub struct Work {
+    pub what: String,
+    pub facts: Facts,
+    pub servers: usize,
+    /// What one server is to hear.
+    pub expected: u64,
+    pub figures: fn(&Run) -> Outcome<Vec<Figure>>,
+}
+
+/// What a run came to.
+pub struct Run {
+    pub client: Facts,
+    pub servers: Vec<Facts>,
+    pub seconds: f64,
+    pub cpu_us: f64,
+    pub end: Usage,
+    expected: u64,
+}
+
+impl Plan {
+    pub fn parse(arguments: &[String], sections: &[Section]) -> Outcome<Self> {
+        let mut plan = Self { sections: Vec::new(), rounds: 7, shorter: 1 };
+        let mut arguments = arguments.iter().map(String::as_str);
+        let mut rounds = None;
+        while let Some(argument) = arguments.next() {
+            match argument {
+                "--quick" => (plan.rounds, plan.shorter) = (3, 4),
+                "--rounds" => rounds = Some(arguments.next().ok_or("--rounds N")?.parse()?),
+                // From cargo.
+                "--bench" => {}
+                section if sections.iter().any(|(name, _)| *name == section) => plan.sections.push(section.to_owned()),
+                other => {
+                    let names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
+                    let names = names.join(", ");
+                    return Err(format!("unknown argument {other}: {names}, --quick, --rounds N").into());
+                }
+            }
+        }
+        plan.rounds = rounds.unwrap_or(plan.rounds).max(1);
+        Ok(plan)
+    }
+
+    /// Compares all sides, the first of which is ours.
+    pub fn run(&self, sections: &[Section], sides: &[&str], mut table: Table) -> Outcome {
+        let began = Instant::now();
+        for (section, works) in sections {
+            if self.sections.is_empty() || self.sections.iter().any(|wanted| wanted == section) {
+                works(self).iter().try_for_each(|work| self.compare(work, sides, &mut table))?;
+            }
+        }
+        println!("\n{} rounds, {:.0} s", self.rounds, began.elapsed().as_secs_f64());
+        table.print_misses();
+        Ok(())
+    }
+
+    fn compare(&self, work: &Work, sides: &[&str], table: &mut Table) -> Outcome {
+        let mut runs = vec![Vec::new(); sides.len()];
+        for round in 0..self.rounds {
+            // Who comes first has no advantage.
+            for at in 0..sides.len() {
+                let at = (round + at) % sides.len();
+                let run = work.run(sides[at]).map_err(|error| format!("{}, {}: {error}", work.what, sides[at]))?;
+                runs[at].push((work.figures)(&run)?);
+            }
+        }
+        if let Some((ours, others)) = runs.split_first() {
+            table.add(&work.what, ours, others);
+        }
+        Ok(())
+    }
+}
+
+impl Work {
+    pub fn new(what: &str, facts: Facts, expected: u64, figures: fn(&Run) -> Outcome<Vec<Figure>>) -> Self {
+        Self { what: what.to_owned(), facts, servers: 1, expected, figures }
+    }
+
+    fn run(&self, side: &str) -> Outcome<Run> {
+        let facts = self.facts.clone().with("side", side).with("expected", self.expected);
+        let mut servers = Vec::new();
+        let mut addresses = Vec::new();
+        for _ in 0..self.servers {
+            let mut server = Program::start("server", &facts)?;
+            addresses.push(server.wait("ready")?.text("address")?.to_owned());
+            servers.push(server);
+        }
+        let mut client = Program::start("client", &facts.with("addresses", addresses.join(",")))?;
+        client.wait("ready")?;
+        let before = usage(&mut client, &mut servers)?;
+        let began = Instant::now();
+        client.say("go")?;
+        let report = client.wait("end")?;
+        let heard = servers.iter_mut().map(|server| done(server, self.expected));
+        let heard = heard.collect::<Outcome<Vec<Facts>>>()?;
+        let seconds = began.elapsed().as_secs_f64();
+        let cpu_us = usage(&mut client, &mut servers)? - before;
+        Ok(Run { client: report, servers: heard, seconds, cpu_us, end: client.usage()?, expected: self.expected })
+    }
+}
+
+/// What a server has heard, complete or not.
+fn done(server: &mut Program, expected: u64) -> Outcome<Facts> {
+    if let Ok(facts) = server.wait_within("done", ARRIVES_WITHIN) {
+        return Ok(facts);
+    }
+    server.say("stop")?;
+    let facts = server.wait("done")?;
+    eprintln!("incomplete: {} of {expected} heard", facts.count("heard")?);
+    Ok(facts)
+}
+
+/// The CPU time of all of them.
+fn usage(client: &mut Program, servers: &mut [Program]) -> Outcome<f64> {
+    let servers = servers.iter_mut().map(|server| server.usage().map(|usage| usage.cpu_us));
+    Ok(client.usage()?.cpu_us + servers.sum::<Outcome<f64>>()?)
+}
+
+impl Run {
+    /// Of all servers.
+    pub fn sum(&self, key: &str) -> Outcome<f64> {
+        self.servers.iter().map(|server| server.number(key)).sum()
+    }
+
+    pub fn lost(&self) -> Outcome<f64> {
+        Ok((self.servers.len() as u64 * self.expected) as f64 - self.sum("heard")?)
+    }
+}
