@@ -35,6 +35,7 @@ struct Shared {
     heard: AtomicU64,
     expected: u64,
     out_of_order: AtomicU64,
+    last_ns: AtomicU64,
     latencies_ns: Mutex<Vec<u64>>,
     complete: Notify,
 }
@@ -62,6 +63,7 @@ impl Ear {
         Facts::default()
             .with("heard", shared.heard.load(Ordering::Acquire))
             .with("out_of_order", shared.out_of_order.load(Ordering::Acquire))
+            .with("last_ns", shared.last_ns.load(Ordering::Acquire))
             .with("p50_us", percentile_us(latencies_ns.clone(), 50))
             .with("p99_us", percentile_us(latencies_ns, 99))
     }
@@ -81,8 +83,10 @@ impl One {
             shared.out_of_order.fetch_add(1, Ordering::AcqRel);
         }
         self.next = number + 1;
+        let now = now();
+        shared.last_ns.fetch_max(now, Ordering::AcqRel);
         if stamp != UNSTAMPED {
-            let latency = now().saturating_sub(stamp);
+            let latency = now.saturating_sub(stamp);
             shared.latencies_ns.lock().unwrap_or_else(|error| error.into_inner()).push(latency);
         }
         if shared.heard.fetch_add(1, Ordering::AcqRel) + 1 == shared.expected {

@@ -23,7 +23,7 @@ use process::Facts;
 use run::{Outcome, Plan, Run, Section, Work};
 use table::{Figure, Goal, Table};
 
-const SECTIONS: [Section; 3] = [("audio", audio), ("pubsub", works::pubsub), ("node", works::node)];
+const SECTIONS: [Section; 3] = [("audio", audio), ("pubsub", |plan| works::pubsub(plan, 1)), ("node", works::node)];
 
 fn main() -> std::process::ExitCode {
     run::program("versus", child, |arguments| {

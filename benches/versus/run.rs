@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process::{Facts, Program, Usage};
+use crate::process::{Facts, Program, Usage, now};
 use crate::table::{Figure, Table};
 
 pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// How long what was sent has to arrive before it counts as lost.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is looked what has been used until then.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The program is its own child, once for every node.
 pub fn program(
@@ -133,33 +135,61 @@ impl Work {
         }
         let mut client = Program::start("client", &facts.with("addresses", addresses.join(",")))?;
         client.wait("ready")?;
-        let before = usage(&mut client, &mut servers)?;
-        let began = Instant::now();
-        client.say("go")?;
-        let report = client.wait("end")?;
-        let heard = servers.iter_mut().map(|server| done(server, self.expected));
-        let heard = heard.collect::<Outcome<Vec<Facts>>>()?;
-        let seconds = began.elapsed().as_secs_f64();
-        let cpu_us = usage(&mut client, &mut servers)? - before;
-        Ok(Run { client: report, servers: heard, seconds, cpu_us, end: client.usage()?, expected: self.expected })
+        let mut nodes = Nodes { client, servers };
+        let before = nodes.used()?.cpu_us;
+        let began = now();
+        nodes.client.say("go")?;
+        let report = nodes.client.wait("end")?;
+        let (servers, used) = nodes.done(self.expected)?;
+        let last = servers.iter().map(|server| server.count("last_ns")).collect::<Outcome<Vec<u64>>>()?;
+        let last = last.into_iter().max().unwrap_or_default();
+        let cpu_us = used.iter().find(|used| used.at_ns >= last).map_or(0.0, |used| used.cpu_us - before);
+        let seconds = Duration::from_nanos(last.saturating_sub(began)).as_secs_f64();
+        Ok(Run { client: report, servers, seconds, cpu_us, end: nodes.client.usage()?, expected: self.expected })
     }
 }
 
-/// What a server has heard, complete or not.
-fn done(server: &mut Program, expected: u64) -> Outcome<Facts> {
-    if let Ok(facts) = server.wait_within("done", ARRIVES_WITHIN) {
-        return Ok(facts);
-    }
-    server.say("stop")?;
-    let facts = server.wait("done")?;
-    eprintln!("incomplete: {} of {expected} heard", facts.count("heard")?);
-    Ok(facts)
+/// The CPU time of all processes of a run until then.
+struct Used {
+    at_ns: u64,
+    cpu_us: f64,
 }
 
-/// The CPU time of all of them.
-fn usage(client: &mut Program, servers: &mut [Program]) -> Outcome<f64> {
-    let servers = servers.iter_mut().map(|server| server.usage().map(|usage| usage.cpu_us));
-    Ok(client.usage()?.cpu_us + servers.sum::<Outcome<f64>>()?)
+/// The processes of a run.
+struct Nodes {
+    client: Program,
+    servers: Vec<Program>,
+}
+
+impl Nodes {
+    /// What the servers have heard, complete or not, and what was used meanwhile, to the end: to wait for what is lost
+    /// is no part of the work.
+    fn done(&mut self, expected: u64) -> Outcome<(Vec<Facts>, Vec<Used>)> {
+        let (mut heard, mut used) = (Vec::new(), Vec::new());
+        for at in 0..self.servers.len() {
+            let deadline = Instant::now() + ARRIVES_WITHIN;
+            heard.push(loop {
+                if let Ok(facts) = self.servers[at].wait_within("done", LOOK_EVERY) {
+                    break facts;
+                }
+                if Instant::now() >= deadline {
+                    self.servers[at].say("stop")?;
+                    let facts = self.servers[at].wait("done")?;
+                    eprintln!("incomplete: {} of {expected} heard", facts.count("heard")?);
+                    break facts;
+                }
+                used.push(self.used()?);
+            });
+        }
+        used.push(self.used()?);
+        Ok((heard, used))
+    }
+
+    fn used(&mut self) -> Outcome<Used> {
+        let at_ns = now();
+        let servers = self.servers.iter_mut().map(|server| server.usage().map(|usage| usage.cpu_us));
+        Ok(Used { at_ns, cpu_us: self.client.usage()?.cpu_us + servers.sum::<Outcome<f64>>()? })
+    }
 }
 
 impl Run {

@@ -69,7 +69,7 @@ impl Table {
             println!("| {what} | {figure} | {} |{cells} {} |", number(ours), goal.text());
             let ratio = others.first().map_or(f64::NAN, |other| other.ratio);
             if !goal.is_met(ours, ratio) {
-                let found = if ratio.is_finite() { format!("{ratio:.2}") } else { number(ours) };
+                let found = number(if ratio.is_finite() { ratio } else { ours });
                 self.misses.push(format!("{what}, {figure}: {found}, wanted {}", goal.text()));
             }
         }
@@ -102,7 +102,8 @@ impl Other {
     fn cells(&self) -> String {
         let value = number(self.value);
         if self.ratio.is_finite() {
-            format!(" {value} | {:.2} | {:.2} … {:.2} |", self.ratio, self.least, self.greatest)
+            let (least, greatest) = (number(self.least), number(self.greatest));
+            format!(" {value} | {} | {least} … {greatest} |", number(self.ratio))
         } else {
             format!(" {value} |  |  |")
         }
@@ -131,6 +132,7 @@ fn median(values: &[f64]) -> f64 {
 fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
+        tiny if tiny < 0.1 => format!("{value:.3}"),
         small if small < 10.0 => format!("{value:.2}"),
         medium if medium < 1000.0 => format!("{value:.1}"),
         _ => format!("{value:.0}"),

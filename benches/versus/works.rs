@@ -4,9 +4,10 @@ use crate::process::Facts;
 use crate::run::{Outcome, Plan, Run, Work};
 use crate::table::{Figure, Goal};
 
-pub fn pubsub(plan: &Plan) -> Vec<Work> {
+/// `times` is for longer runs.
+pub fn pubsub(plan: &Plan, times: u64) -> Vec<Work> {
     let publish = |bytes: u64, messages: u64, servers: usize| {
-        let messages = messages / plan.shorter;
+        let messages = messages * times / plan.shorter;
         let facts = Facts::default().with("work", "publish").with("calls", 0);
         let what = match servers {
             1 => format!("messages of {bytes} B"),
