@@ -183,6 +183,8 @@ impl Desk {
         let busy = Busy::begin(&self.task);
         self.platform.enter(&mut || work(at_work));
         drop(busy);
+        // Whatever the drive loop has come for until now is due now.
+        self.is_wanted.store(false, Ordering::SeqCst);
         let (is_due, has_news) = (at_work.is_due(self), at_work.take_news());
         drop(driver);
         if has_news {

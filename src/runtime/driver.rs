@@ -111,12 +111,14 @@ impl Driver {
 
     /// Whether the drive loop must not sleep.
     pub(super) fn is_due(&self, desk: &Desk) -> bool {
-        let is_timer_late = || match (desk.next_deadline(), &self.timer) {
-            (Some(deadline), Some((set, _))) => deadline < *set,
+        let is_timer_due = || match (desk.next_deadline(), &self.timer) {
+            // It is set too late, or its time has come.
+            (Some(deadline), Some((set, _))) => deadline < *set || desk.platform_now() >= *set,
             (deadline, None) => deadline.is_some(),
             (None, Some(_)) => false,
         };
-        self.is_stopped || self.net.is_due() || desk.has_outputs() || !self.calls.0.is_empty() || is_timer_late()
+        let are_calls_due = || !self.calls.0.is_empty() || self.calls.0.is_closed() && !self.are_calls_closed;
+        self.is_stopped || self.net.is_due() || desk.has_outputs() || are_calls_due() || is_timer_due()
     }
 
     /// Whether the events' reader is to be woken, which whoever asks then does.
@@ -163,11 +165,11 @@ impl Driver {
             return false;
         };
         // A timer that is too early is kept: waking once for nothing costs less than setting it anew each time.
-        let (_, timer) = match &mut self.timer {
+        let (set, timer) = match &mut self.timer {
             Some(timer) if timer.0 <= deadline => timer,
             timer => timer.insert((deadline, desk.sleep_until(deadline))),
         };
-        if timer.as_mut().poll(cx).is_pending() {
+        if desk.platform_now() < *set && timer.as_mut().poll(cx).is_pending() {
             return false;
         }
         self.timer = None;
