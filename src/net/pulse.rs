@@ -12,7 +12,7 @@ pub(super) const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// The same in a mesh where nothing happens. What happens then ends the rest.
 const REST_EVERY: Duration = Duration::from_secs(5);
 /// Beats after the last happening: gossip tells of a message with three, and forgets it with the fifth.
-const BEATS_BEFORE_REST: u32 = 10;
+const BEATS_BEFORE_REST: u32 = 5;
 
 /// A timer that is wound just after those of upstream, for the same time, and so finds them due when it is.
 pub(super) struct Pulse {
