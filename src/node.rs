@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
@@ -20,7 +21,7 @@ use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
 use crate::metrics::Metrics;
-use crate::runtime::{self, Call, Desk, EventQueue, Outside, Started};
+use crate::runtime::{self, Call, Desk, EventQueue, Outside, Place, Started};
 use crate::stats::{AudioStats, PeerInfo, Stats};
 
 /// How long dropping the last owner waits for the node's thread. Its goodbyes take at most 2 s.
@@ -58,7 +59,9 @@ pub struct EventReceiver {
 
 /// What a node and its handles share; the last to go stops the node.
 struct Owner {
-    calls: async_channel::Sender<Call>,
+    calls: async_channel::Sender<(Call, Place)>,
+    /// Of calls that wait, or have not reached the engine yet.
+    places: Arc<AtomicUsize>,
     /// Of a node that has started.
     desk: Option<Arc<Desk>>,
     events: Arc<EventQueue>,
@@ -79,6 +82,7 @@ fn prepare(config: &AviP2pConfig) -> Result<(Owner, Outside, Start), AviP2pError
     let metrics = Metrics::default();
     let owner = Owner {
         calls,
+        places: Arc::default(),
         desk: None,
         events: events.clone(),
         #[cfg(feature = "metrics")]
@@ -254,7 +258,7 @@ impl AviP2pHandle {
         let command = Command::SendAudio { stream: stream_id, data: Bytes::from(data) };
         match &self.owner.desk {
             // Calls that wait come first.
-            Some(desk) if self.owner.calls.is_empty() => desk.send_audio(command).await.map(|_| ()),
+            Some(desk) if self.owner.is_nobody_waiting() => desk.send_audio(command).await.map(|_| ()),
             _ => self.done(command).await,
         }
     }
@@ -386,11 +390,12 @@ impl AviP2pHandle {
         let call = Call { command, reply };
         let left = match &self.owner.desk {
             // Calls that wait come first.
-            Some(desk) if self.owner.calls.is_empty() => desk.call(call).await,
+            Some(desk) if self.owner.is_nobody_waiting() => desk.call(call).await,
             _ => Some(call),
         };
         if let Some(call) = left {
-            self.owner.calls.send(call).await.map_err(|_| AviP2pError::ChannelClosed)?;
+            let place = Place::take(&self.owner.places);
+            self.owner.calls.send((call, place)).await.map_err(|_| AviP2pError::ChannelClosed)?;
         }
         answer.await.map_err(|_| AviP2pError::ChannelClosed)?
     }
@@ -429,6 +434,10 @@ impl Drop for EventReceiver {
 }
 
 impl Owner {
+    fn is_nobody_waiting(&self) -> bool {
+        self.places.load(Ordering::SeqCst) == 0
+    }
+
     fn take_thread(&self) -> Option<Thread> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

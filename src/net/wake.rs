@@ -150,7 +150,7 @@ impl<K: Copy + Send + Sync + 'static> Entry<K> {
 
     /// The key has left the queue.
     pub(super) fn taken(&self) {
-        self.queued.store(false, Ordering::Release);
+        self.queued.swap(false, Ordering::AcqRel);
     }
 }
 

@@ -129,7 +129,13 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
         // Upstream winds its timers again without a poll of them, which alone sets their wakers: in a quiet mesh its
         // heartbeat would wait for whatever wakes it next. Nothing else but timers would ever wake it.
         self.pulse.poll(cx);
-        match self.upstream.poll(&mut Context::from_waker(Waker::noop())) {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let polled = match self.upstream.poll(cx) {
+            // What a beat has come to is told by the next poll alone.
+            Poll::Pending => self.upstream.poll(cx),
+            polled => polled,
+        };
+        match polled {
             Poll::Ready(event) => {
                 self.pulse.quicken();
                 Poll::Ready(event.map_out(Heard::Upstream))

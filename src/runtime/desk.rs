@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 
 use super::driver::Driver;
 use super::events::{CloseOnDrop, EventQueue};
-use super::{Call, Platform};
+use super::{Call, Place, Platform};
 use crate::config::AviP2pConfig;
 use crate::engine::{Command, CommandId, Engine, Input, Output, Reply, Time};
 use crate::error::AviP2pError;
@@ -25,6 +25,8 @@ use crate::net::{Net, Task, Tasks};
 
 /// Calls that are answered at once, before the caller lets the other tasks of its executor have a turn.
 const CALLS_IN_A_ROW: u64 = 32;
+/// Times that the drive loop finds a caller at work before callers stand back until it has had its turn.
+const REFUSALS: u32 = 8;
 /// Frames that follow each other this closely are taken to the network by the node's thread, many at a time: that costs
 /// less than a write each, and the caller goes on meanwhile.
 const IN_A_RUSH: Duration = Duration::from_micros(20);
@@ -34,8 +36,10 @@ pub(crate) struct Desk {
     state: Mutex<State>,
     /// `None` before the start and after the end.
     driver: Mutex<Option<Driver>>,
-    /// The drive loop has found a caller at work.
+    /// The drive loop has found a caller at work,
     is_wanted: AtomicBool,
+    /// so often since it last was at work itself.
+    refusals: AtomicU32,
     task: Arc<Task>,
     connections: Arc<Tasks>,
     events: Arc<EventQueue>,
@@ -83,7 +87,7 @@ impl Desk {
     pub(super) async fn open(
         config: &AviP2pConfig,
         platform: Arc<dyn Platform>,
-        calls: async_channel::Receiver<Call>,
+        calls: async_channel::Receiver<(Call, Place)>,
         events: CloseOnDrop,
         metrics: &Metrics,
     ) -> Result<(Arc<Self>, PeerId), AviP2pError> {
@@ -110,8 +114,8 @@ impl Desk {
         let mut state = State { engine: engine(), outputs, next_command, last_frame, is_closed };
         state.drain();
         let (state, driver) = (Mutex::new(state), Mutex::new(None));
-        let (is_wanted, calls) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self { state, driver, is_wanted, task, connections, events, calls, platform, epoch }
+        let (is_wanted, refusals, calls) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU64::new(0));
+        Self { state, driver, is_wanted, refusals, task, connections, events, calls, platform, epoch }
     }
 
     // The callers' side.
@@ -157,6 +161,7 @@ impl Desk {
     }
 
     fn answer(&self, command: Command) -> Sent {
+        let _end = WakeOnPanic(&self.task);
         let mut state = self.lock();
         if state.is_closed {
             return Sent { reply: Err(AviP2pError::ChannelClosed), is_due: false, is_in_a_rush: false };
@@ -178,6 +183,10 @@ impl Desk {
     /// Has some of the node's work done on this thread. False, and nothing done, if somebody else is at work, or the
     /// node has ended.
     fn drive(&self, mut work: impl FnMut(&mut Driver)) -> bool {
+        if self.refusals.load(Ordering::Relaxed) > REFUSALS {
+            return false;
+        }
+        let _end = WakeOnPanic(&self.task);
         let Ok(mut driver) = self.driver.try_lock() else { return false };
         let Some(at_work) = driver.as_mut() else { return false };
         let busy = Busy::begin(&self.task);
@@ -187,6 +196,7 @@ impl Desk {
         self.is_wanted.store(false, Ordering::SeqCst);
         let (is_due, has_news) = (at_work.is_due(self), at_work.take_news());
         drop(driver);
+        fence(Ordering::SeqCst);
         if has_news {
             self.events.wake();
         }
@@ -205,8 +215,8 @@ impl Desk {
             Ok(driver) => driver,
             Err(TryLockError::WouldBlock) => {
                 // Readiness of sockets goes on arriving on this thread, and bytes go on moving.
-                self.connections.poll();
-                if self.connections.is_due() {
+                self.refusals.fetch_add(1, Ordering::Relaxed);
+                if self.connections.poll() && self.connections.is_due() {
                     cx.waker().wake_by_ref();
                 }
                 return Poll::Pending;
@@ -216,9 +226,14 @@ impl Desk {
                 return Poll::Ready(());
             }
         };
+        if self.state.is_poisoned() {
+            tracing::error!("a caller's thread panicked in the middle of a decision: the node ends");
+            return Poll::Ready(());
+        }
+        self.refusals.store(0, Ordering::Relaxed);
         let Some(at_work) = driver.as_mut() else { return Poll::Ready(()) };
         let busy = Busy::begin(&self.task);
-        at_work.poll(self, cx);
+        let has_more = at_work.poll(self, cx);
         drop(busy);
         let (is_due, has_news, is_stopped) = (at_work.is_due(self), at_work.take_news(), at_work.is_stopped());
         drop(driver);
@@ -228,7 +243,7 @@ impl Desk {
         if is_stopped {
             return Poll::Ready(());
         }
-        if is_due {
+        if is_due || has_more {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -241,6 +256,7 @@ impl Desk {
             return first;
         }
         self.is_wanted.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         // It may have been given back before that was seen.
         self.driver.try_lock()
     }
@@ -317,7 +333,7 @@ impl Desk {
     }
 }
 
-/// Somebody is at work, until this is dropped; if by a panic, the drive loop must see it.
+/// Somebody is at work, until this is dropped.
 struct Busy<'a>(&'a Task);
 
 impl<'a> Busy<'a> {
@@ -330,6 +346,14 @@ impl<'a> Busy<'a> {
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.end();
+    }
+}
+
+/// After a panic the drive loop ends the node. It is woken when what was locked after this is locked no more.
+struct WakeOnPanic<'a>(&'a Task);
+
+impl Drop for WakeOnPanic<'_> {
+    fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.wake();
         }

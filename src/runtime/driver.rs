@@ -10,7 +10,7 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
 use super::events::CloseOnDrop;
-use super::{Call, Desk};
+use super::{Call, Desk, Place};
 use crate::engine::{Command, CommandId, Input, Output, Reply};
 use crate::net::Net;
 
@@ -30,7 +30,7 @@ const WRITE_BYTES: usize = 4 * 1024;
 
 /// The calls that wait. Whoever waits for an answer that will not come is told so: dropping the channel's receiver
 /// alone would keep what is in it.
-struct Calls(Pin<Box<async_channel::Receiver<Call>>>);
+struct Calls(Pin<Box<async_channel::Receiver<(Call, Place)>>>);
 
 impl Drop for Calls {
     fn drop(&mut self) {
@@ -55,7 +55,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(net: Net, calls: async_channel::Receiver<Call>, events: CloseOnDrop) -> Self {
+    pub(super) fn new(net: Net, calls: async_channel::Receiver<(Call, Place)>, events: CloseOnDrop) -> Self {
         Self {
             outputs: VecDeque::new(),
             net,
@@ -69,16 +69,18 @@ impl Driver {
         }
     }
 
-    /// Does what there is to do. What is left then [is due](Self::is_due).
-    pub(super) fn poll(&mut self, desk: &Desk, cx: &mut Context<'_>) {
+    /// Does what there is to do. Returns whether it has left off before it found nothing more; besides, what comes
+    /// meanwhile [is due](Self::is_due).
+    pub(super) fn poll(&mut self, desk: &Desk, cx: &mut Context<'_>) -> bool {
         for _ in 0..TURNS {
             let called = self.take_outputs(desk) | self.poll_calls(desk, cx);
             let heard = self.poll_net(desk);
             let timed_out = self.poll_timer(desk, cx);
             if self.is_stopped || !(called || heard || timed_out) {
-                return;
+                return false;
             }
         }
+        true
     }
 
     /// Carries a caller's command out as far as it goes at once.
@@ -133,7 +135,10 @@ impl Driver {
                 return taken > 0;
             }
             match self.calls.0.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Call { command, reply })) => self.handle_command(desk, command, Some(reply)),
+                Poll::Ready(Some((Call { command, reply }, place))) => {
+                    self.handle_command(desk, command, Some(reply));
+                    drop(place);
+                }
                 Poll::Ready(None) => {
                     // The last owner is gone.
                     self.are_calls_closed = true;

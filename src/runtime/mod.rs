@@ -7,6 +7,7 @@ mod events;
 mod thread;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::channel::oneshot;
@@ -29,7 +30,7 @@ pub trait Platform: Send + Sync + 'static {
     /// Monotonic time since any fixed moment.
     fn now(&self) -> Duration;
 
-    /// Waits for that moment of [`Platform::now`].
+    /// Waits until [`Platform::now`] has reached that moment; never shorter.
     fn sleep_until(&self, moment: Duration) -> BoxFuture<'static, ()>;
 
     /// The network that the node listens on and dials over.
@@ -47,6 +48,22 @@ pub(crate) struct Call {
     pub(crate) reply: oneshot::Sender<Reply>,
 }
 
+/// A place among the calls that wait. As long as one is taken, no call overtakes them.
+pub(crate) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    pub(crate) fn take(taken: &Arc<AtomicUsize>) -> Self {
+        taken.fetch_add(1, Ordering::SeqCst);
+        Self(taken.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// What the application has of a node that runs.
 pub(crate) struct Started {
     pub(crate) local_peer_id: PeerId,
@@ -55,7 +72,7 @@ pub(crate) struct Started {
 
 /// What the drive loop has of the application.
 pub(crate) struct Outside {
-    pub(crate) calls: async_channel::Receiver<Call>,
+    pub(crate) calls: async_channel::Receiver<(Call, Place)>,
     pub(crate) events: Arc<EventQueue>,
     pub(crate) metrics: Metrics,
     pub(crate) started: oneshot::Sender<Result<Started, AviP2pError>>,
