@@ -8,7 +8,8 @@ mod memory;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake};
 use std::time::{Duration, Instant};
 
 use avi_p2p::transport::{self, Network};
@@ -65,11 +66,14 @@ async fn callers_on_many_threads_lose_nothing_and_keep_their_order() {
     hearer.node.shutdown().await.unwrap();
 }
 
-/// Memory in place of a network; `enter` panics when it is told to.
+/// What happens when a caller is about to do the node's work; once.
+type Inside = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+/// Memory in place of a network.
 struct ByHand {
     network: Memory,
     epoch: Instant,
-    is_broken: Arc<AtomicBool>,
+    inside: Inside,
 }
 
 impl Platform for ByHand {
@@ -87,15 +91,18 @@ impl Platform for ByHand {
     }
 
     fn enter(&self, work: &mut dyn FnMut()) {
-        assert!(!self.is_broken.load(Ordering::SeqCst), "as told");
+        let first = self.inside.lock().unwrap().take();
+        if let Some(first) = first {
+            first();
+        }
         work();
     }
 }
 
-/// A node whose task nobody polls any more, that task, and the switch that breaks it.
-async fn asleep() -> (AviP2p, BoxFuture<'static, ()>, Arc<AtomicBool>) {
-    let is_broken = Arc::new(AtomicBool::new(false));
-    let platform = ByHand { network: Memory::default(), epoch: Instant::now(), is_broken: is_broken.clone() };
+/// A node whose task nobody polls any more, that task, and what the next caller is to meet.
+async fn asleep() -> (AviP2p, BoxFuture<'static, ()>, Inside) {
+    let inside = Inside::default();
+    let platform = ByHand { network: Memory::default(), epoch: Instant::now(), inside: inside.clone() };
     let (give, take) = mpsc::channel();
     let starting = AviP2p::start_on(config(), platform, move |task| give.send(task).unwrap());
     let mut starting = Box::pin(starting);
@@ -106,7 +113,7 @@ async fn asleep() -> (AviP2p, BoxFuture<'static, ()>, Arc<AtomicBool>) {
     let (node, mut events) = started.unwrap();
     let first = futures::future::select(Box::pin(events.recv()), &mut task).await;
     assert!(matches!(first, futures::future::Either::Left((Some(AviEvent::Started { .. }), _))));
-    (node, task, is_broken)
+    (node, task, inside)
 }
 
 #[test]
@@ -127,14 +134,53 @@ fn a_node_whose_task_sleeps_answers_on_the_callers_thread() {
 #[test]
 fn a_panic_on_a_callers_thread_ends_the_node_and_leaves_nobody_waiting() {
     smol::block_on(async {
-        let (node, task, is_broken) = asleep().await;
+        let (node, task, inside) = asleep().await;
         let handle = node.handle();
-        is_broken.store(true, Ordering::SeqCst);
+        *inside.lock().unwrap() = Some(Box::new(|| panic!("as told")));
         let call = AssertUnwindSafe(|| handle.subscribe("lobby").now_or_never());
         assert!(catch_unwind(call).is_err(), "the caller hears of it");
-        is_broken.store(false, Ordering::SeqCst);
         let waiting = handle.subscribe("lobby");
         let (answer, ()) = futures::future::join(waiting, task).await;
         assert_eq!(answer, Err(AviP2pError::ChannelClosed));
+    });
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn calls_that_come_while_a_caller_is_at_work_are_all_answered() {
+    // As many as the node's task takes in one go, which is as many as may wait, and more that wait for a place.
+    const CALLS: usize = 300;
+    smol::block_on(async {
+        let (node, mut task, inside) = asleep().await;
+        let handle = node.handle();
+        let woken = Arc::new(Woken(AtomicBool::new(true)));
+        let waker = woken.clone().into();
+        let calls: Arc<Mutex<Vec<BoxFuture<'static, _>>>> = Arc::default();
+        let (queued, caller) = (calls.clone(), handle.clone());
+        *inside.lock().unwrap() = Some(Box::new(move || {
+            for _ in 0..CALLS {
+                let caller = caller.clone();
+                let mut call = async move { caller.stats().await }.boxed();
+                assert!(call.as_mut().now_or_never().is_none(), "somebody is at work");
+                queued.lock().unwrap().push(call);
+            }
+        }));
+        handle.subscribe("lobby").await.unwrap();
+
+        let mut calls = std::mem::take(&mut *calls.lock().unwrap());
+        assert_eq!(calls.len(), CALLS);
+        while woken.0.swap(false, Ordering::SeqCst) {
+            assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            calls.retain_mut(|call| call.as_mut().now_or_never().map(|stats| stats.expect("the node runs")).is_none());
+        }
+        assert!(calls.is_empty(), "{} are forgotten", calls.len());
     });
 }

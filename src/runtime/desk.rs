@@ -26,7 +26,7 @@ use crate::net::{Net, Task, Tasks};
 /// Calls that are answered at once, before the caller lets the other tasks of its executor have a turn.
 const CALLS_IN_A_ROW: u64 = 32;
 /// Times that the drive loop finds a caller at work before callers stand back until it has had its turn.
-const REFUSALS: u32 = 8;
+const REFUSALS: u32 = 64;
 /// Frames that follow each other this closely are taken to the network by the node's thread, many at a time: that costs
 /// less than a write each, and the caller goes on meanwhile.
 const IN_A_RUSH: Duration = Duration::from_micros(20);

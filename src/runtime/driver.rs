@@ -75,6 +75,9 @@ impl Driver {
         for _ in 0..TURNS {
             let called = self.take_outputs(desk) | self.poll_calls(desk, cx);
             let heard = self.poll_net(desk);
+            if heard && self.take_news() {
+                self.events.0.wake();
+            }
             let timed_out = self.poll_timer(desk, cx);
             if self.is_stopped || !(called || heard || timed_out) {
                 return false;
