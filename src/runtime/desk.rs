@@ -277,8 +277,10 @@ impl Desk {
         !outputs.is_empty()
     }
 
-    pub(super) fn has_outputs(&self) -> bool {
-        !self.lock().outputs.is_empty()
+    /// Whether there is something to carry out, or a panic to end the node for.
+    pub(super) fn is_due(&self) -> bool {
+        let state = self.lock();
+        state.is_closed || !state.outputs.is_empty()
     }
 
     /// Hands over a command, whose reply will be among the outputs.

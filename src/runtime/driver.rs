@@ -123,7 +123,7 @@ impl Driver {
             (None, Some(_)) => false,
         };
         let are_calls_due = || !self.calls.0.is_empty() || self.calls.0.is_closed() && !self.are_calls_closed;
-        self.is_stopped || self.net.is_due() || desk.has_outputs() || are_calls_due() || is_timer_due()
+        self.is_stopped || self.net.is_due() || desk.is_due() || are_calls_due() || is_timer_due()
     }
 
     /// Whether the events' reader is to be woken, which whoever asks then does.
