@@ -20,7 +20,8 @@ pub enum AviP2pError {
     #[error("peer {0} is not known here: wait for PeerDiscovered or PeerConnected, or check the id")]
     PeerNotFound(PeerId),
 
-    /// This peer cannot be called, and waiting alone changes nothing: it is this node itself, or is kept out.
+    /// This peer cannot be called: it is this node itself, or is kept out. Of these a ban alone ends by itself, after five
+    /// minutes.
     #[error("peer {peer_id} cannot be called: {reason}")]
     PeerRefused {
         /// Who.

@@ -39,8 +39,9 @@ pub struct AviP2p {
 
 /// Calls to a node. Cheap to clone, and usable from any thread and any executor.
 ///
-/// Every call returns once the node has carried it out. A call that is dropped before it has returned may have been
-/// carried out or not. Every call returns [`AviP2pError::ChannelClosed`] after the node has stopped.
+/// Every call returns once the node has carried it out. If the node's thread is idle, a call does the node's work on the
+/// calling thread, encryption and writes to sockets included; it never blocks on the network. A call that is dropped before
+/// it has returned may have been carried out or not. Every call returns [`AviP2pError::ChannelClosed`] after the node has stopped.
 #[derive(Clone)]
 pub struct AviP2pHandle {
     owner: Arc<Owner>,

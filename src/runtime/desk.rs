@@ -36,9 +36,9 @@ pub(crate) struct Desk {
     state: Mutex<State>,
     /// `None` before the start and after the end.
     driver: Mutex<Option<Driver>>,
-    /// The drive loop has found a caller at work,
+    /// Set by the drive loop when it finds a caller at work, who then wakes it.
     is_wanted: AtomicBool,
-    /// so often since it last was at work itself.
+    /// How often it has found one since it last was at work itself.
     refusals: AtomicU32,
     task: Arc<Task>,
     connections: Arc<Tasks>,

@@ -7,7 +7,7 @@ use crate::config::Limits;
 use crate::engine::{Lag, Mailbox};
 use crate::event::AviEvent;
 
-/// The mailbox as the drive loop and the receiver share it. Neither ever waits for the other.
+/// The mailbox as the driver, on whichever thread, and the receiver share it. Neither ever waits for the other.
 pub(crate) struct EventQueue {
     state: Mutex<EventState>,
 }

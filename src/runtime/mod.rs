@@ -36,7 +36,8 @@ pub trait Platform: Send + Sync + 'static {
     /// The network that the node listens on and dials over.
     fn network(&self) -> Network;
 
-    /// Does some of the node's work on the thread of whoever calls it, with what the network's sockets need there.
+    /// Does some of the node's work on the thread of whoever calls it, with what the network's sockets need there: calls
+    /// `work` once before it returns. With [`Network::Tcp`] it has to enter tokio's reactor.
     fn enter(&self, work: &mut dyn FnMut()) {
         work();
     }

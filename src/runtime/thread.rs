@@ -44,7 +44,7 @@ impl Platform for Thread {
 /// Starts the thread of a node, which ends with the task that `node` makes. `until_end` is dropped at its very end.
 ///
 /// libp2p's TCP and mDNS know only tokio's reactor, so a tokio runtime waits for readiness and deadlines on this thread.
-/// It runs the node and, of mDNS, a task an interface: nothing hops between threads.
+/// It runs the node's task and, of mDNS, a task an interface. Callers do the node's work on their own threads.
 pub(crate) fn start_thread<T, F>(
     node: impl FnOnce(Arc<dyn Platform>) -> F + Send + 'static,
     until_end: T,
