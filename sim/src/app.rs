@@ -87,13 +87,7 @@ pub fn topic(number: usize) -> String {
 }
 
 /// Runs a node and its application until [`Order::Leave`], or until its host loses power.
-pub async fn run(
-    setup: Setup,
-    platform: SimPlatform,
-    tasks: Tasks,
-    orders: UnboundedReceiver<Order>,
-    ledger: Shared,
-) {
+pub async fn run(setup: Setup, platform: SimPlatform, tasks: Tasks, orders: UnboundedReceiver<Order>, ledger: Shared) {
     let host = setup.host;
     let (node, events) = match AviP2p::start_on(setup.config.clone(), platform, |task| tasks.spawn(task)).await {
         Ok(started) => started,
