@@ -134,11 +134,17 @@ fn a_node_whose_task_sleeps_answers_on_the_callers_thread() {
 #[test]
 fn a_panic_on_a_callers_thread_ends_the_node_and_leaves_nobody_waiting() {
     smol::block_on(async {
-        let (node, task, inside) = asleep().await;
+        let (node, mut task, inside) = asleep().await;
         let handle = node.handle();
+        let woken = Arc::new(Woken(AtomicBool::new(true)));
+        let waker = woken.clone().into();
+        while woken.0.swap(false, Ordering::SeqCst) {
+            assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
         *inside.lock().unwrap() = Some(Box::new(|| panic!("as told")));
         let call = AssertUnwindSafe(|| handle.subscribe("lobby").now_or_never());
         assert!(catch_unwind(call).is_err(), "the caller hears of it");
+        assert!(woken.0.load(Ordering::SeqCst), "so does the node's task");
         let waiting = handle.subscribe("lobby");
         let (answer, ()) = futures::future::join(waiting, task).await;
         assert_eq!(answer, Err(AviP2pError::ChannelClosed));

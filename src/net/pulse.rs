@@ -48,9 +48,14 @@ impl Pulse {
         let is_due = std::mem::take(&mut self.is_due);
         if is_due {
             self.quiet_beats = self.quiet_beats.saturating_add(1);
-            self.timer.reset(if self.is_resting() { REST_EVERY } else { BEAT_EVERY });
+            let pause = self.pause();
+            self.timer.reset(pause);
         }
         is_due
+    }
+
+    fn pause(&self) -> Duration {
+        if self.is_resting() { REST_EVERY } else { BEAT_EVERY }
     }
 
     fn is_resting(&self) -> bool {
@@ -76,10 +81,10 @@ mod tests {
             beat(&mut pulse);
         }
         for _ in 1..BEATS_BEFORE_REST {
-            assert!(!pulse.is_resting());
+            assert_eq!(pulse.pause(), BEAT_EVERY);
             beat(&mut pulse);
         }
-        assert!(pulse.is_resting());
+        assert_eq!(pulse.pause(), REST_EVERY);
         beat(&mut pulse);
         assert!(pulse.quicken());
         assert!(!pulse.quicken());

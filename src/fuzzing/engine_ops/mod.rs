@@ -186,22 +186,3 @@ fn any_options(script: &mut Script) -> StreamOptions {
     let on_congestion = if flags & 4 == 4 { OnCongestion::Refuse } else { OnCongestion::DropOldest };
     StreamOptions { media, label, on_congestion }
 }
-
-#[cfg(test)]
-#[test]
-fn dump_tmp() {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/engine_ops");
-    let mut names: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    names.sort();
-    for path in names {
-        println!("## {}", path.file_name().unwrap().to_str().unwrap());
-        for (at, output) in run(&std::fs::read(&path).unwrap(), false) {
-            use crate::engine::Output;
-            match output {
-                Output::Event(event) => println!("  {at:?} {event:?}"),
-                Output::Reply { result: Err(e), .. } => println!("  {at:?} ERR {e}"),
-                _ => {}
-            }
-        }
-    }
-}
