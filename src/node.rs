@@ -11,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use futures::channel::oneshot;
-#[cfg(feature = "unstable")]
 use futures::future::BoxFuture;
 
 use crate::config::AviP2pConfig;
@@ -21,7 +20,7 @@ use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
 use crate::metrics::Metrics;
-use crate::runtime::{self, Call, Desk, EventQueue, Outside, Place, Started};
+use crate::runtime::{self, Call, Desk, EventQueue, Outside, Place, Platform, Started, Tokio};
 use crate::stats::{AudioStats, PeerInfo, Stats};
 
 /// How long dropping the last owner waits for the node's thread. Its goodbyes take at most 2 s.
@@ -29,8 +28,9 @@ const JOIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// A running node.
 ///
-/// It runs on a thread of its own and needs nothing of the caller's runtime. It stops with [`AviP2p::shutdown`], or
-/// when the last of it and its handles is dropped.
+/// It runs on a thread of its own, and those who call it do some of its work on theirs; it needs nothing of the caller's
+/// runtime, unless it [is started on one](Self::start_on_tokio). It stops with [`AviP2p::shutdown`], or when the last of
+/// it and its handles is dropped.
 #[derive(Debug)]
 pub struct AviP2p {
     handle: AviP2pHandle,
@@ -68,7 +68,7 @@ struct Owner {
     events: Arc<EventQueue>,
     #[cfg(feature = "metrics")]
     metrics: Metrics,
-    thread: Mutex<Option<Thread>>,
+    end: Mutex<Option<End>>,
 }
 
 /// Resolves when the node listens, or cannot.
@@ -88,16 +88,23 @@ fn prepare(config: &AviP2pConfig) -> Result<(Owner, Outside, Start), AviP2pError
         events: events.clone(),
         #[cfg(feature = "metrics")]
         metrics: metrics.clone(),
-        thread: Mutex::new(None),
+        end: Mutex::new(None),
     };
     Ok((owner, Outside { calls: inbox, events, metrics, started }, start))
 }
 
+/// What tells that a node has ended.
+struct End {
+    ended: oneshot::Receiver<()>,
+    /// `None` of one that is a task.
+    thread: Option<Thread>,
+}
+
+/// A node's own.
 struct Thread {
     join: JoinHandle<()>,
-    /// Both end when the thread does, for those who wait in a task and those who cannot.
-    ended: oneshot::Receiver<()>,
-    ended_blocking: mpsc::Receiver<()>,
+    /// For those who cannot wait in a task.
+    ended: mpsc::Receiver<()>,
 }
 
 impl AviP2p {
@@ -113,8 +120,26 @@ impl AviP2p {
         let (ending_blocking, ended_blocking) = mpsc::channel();
         let join = runtime::start_thread(|platform| runtime::run(config, platform, outside), (ending, ending_blocking));
         let join = join.map_err(|error| AviP2pError::Io(format!("cannot start the node's thread: {error}")))?;
-        owner.thread = Mutex::new(Some(Thread { join, ended, ended_blocking }));
+        let thread = Some(Thread { join, ended: ended_blocking });
+        owner.end = Mutex::new(Some(End { ended, thread }));
         Self::when_started(owner, start).await
+    }
+
+    /// Starts a node as a task of the tokio runtime that this is called in, which needs its I/O and time drivers
+    /// (`enable_all`; `#[tokio::main]` has them).
+    ///
+    /// What arrives then changes no thread on its way to the application: audio is there sooner, by a thread's wake-up
+    /// a frame, which is most of its time on an idle machine. In exchange, whoever blocks the runtime's threads
+    /// blocks the node: it misses its peers' pings, and they part with it. And a node that lives when the runtime ends,
+    /// ends without its goodbyes. With `enable_mdns` mDNS has a small thread of its own.
+    ///
+    /// # Errors
+    /// As [`AviP2p::start`]; [`AviP2pError::Io`] outside of a tokio runtime.
+    pub async fn start_on_tokio(config: AviP2pConfig) -> Result<(Self, EventReceiver), AviP2pError> {
+        let outside = || AviP2pError::Io("start_on_tokio was not called in a tokio runtime".to_owned());
+        let platform = Tokio::here().ok_or_else(outside)?;
+        let spawn = platform.spawner();
+        Self::start_as_task(config, platform, spawn).await
     }
 
     /// Starts a node on another executor, clock and network: `spawn` runs its task to the end.
@@ -124,11 +149,24 @@ impl AviP2p {
     #[cfg(feature = "unstable")]
     pub async fn start_on(
         config: AviP2pConfig,
-        platform: impl runtime::Platform,
+        platform: impl Platform,
         spawn: impl FnOnce(BoxFuture<'static, ()>),
     ) -> Result<(Self, EventReceiver), AviP2pError> {
-        let (owner, outside, start) = prepare(&config)?;
-        spawn(Box::pin(runtime::run(config, Arc::new(platform), outside)));
+        Self::start_as_task(config, platform, spawn).await
+    }
+
+    async fn start_as_task(
+        config: AviP2pConfig,
+        platform: impl Platform,
+        spawn: impl FnOnce(BoxFuture<'static, ()>),
+    ) -> Result<(Self, EventReceiver), AviP2pError> {
+        let (mut owner, outside, start) = prepare(&config)?;
+        let (ending, ended) = oneshot::channel();
+        spawn(Box::pin(async move {
+            let _ending: oneshot::Sender<()> = ending;
+            runtime::run(config, Arc::new(platform), outside).await;
+        }));
+        owner.end = Mutex::new(Some(End { ended, thread: None }));
         Self::when_started(owner, start).await
     }
 
@@ -158,13 +196,13 @@ impl AviP2p {
     /// [`AviP2pError::ChannelClosed`] if the node has stopped already.
     pub async fn shutdown(self) -> Result<(), AviP2pError> {
         self.handle.call(Command::Shutdown).await?;
-        let thread = self.handle.owner.take_thread();
-        if let Some(Thread { join, ended, .. }) = thread {
-            // It is never sent: the thread's end drops the sender.
-            let _ = ended.await;
-            join.join().map_err(|_| AviP2pError::Io("the node's thread panicked".to_owned()))?;
+        let Some(End { ended, thread }) = self.handle.owner.take_end() else { return Ok(()) };
+        // It is never sent: the node's end drops the sender.
+        let _ = ended.await;
+        match thread.map(|thread| thread.join.join()) {
+            Some(Err(_)) => Err(AviP2pError::Io("the node's thread panicked".to_owned())),
+            Some(Ok(())) | None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -439,16 +477,16 @@ impl Owner {
         self.places.load(Ordering::SeqCst) == 0
     }
 
-    fn take_thread(&self) -> Option<Thread> {
-        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn take_end(&self) -> Option<End> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         self.calls.close();
-        let Some(Thread { join, ended_blocking, .. }) = self.take_thread() else { return };
-        match ended_blocking.recv_timeout(JOIN_WITHIN) {
+        let Some(Thread { join, ended }) = self.take_end().and_then(|end| end.thread) else { return };
+        match ended.recv_timeout(JOIN_WITHIN) {
             Err(mpsc::RecvTimeoutError::Timeout) => tracing::warn!("the node's thread did not end in time"),
             _ => {
                 let _ = join.join();

@@ -3,34 +3,67 @@
 
 mod common;
 
-use avi_p2p::{AviP2p, AviP2pConfig};
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pError, EventReceiver};
+use tokio::runtime::{Builder, Runtime};
+
+type Starting = Pin<Box<dyn Future<Output = Result<(AviP2p, EventReceiver), AviP2pError>>>>;
+type Start = fn(AviP2pConfig) -> Starting;
 
 fn count(folder: &str) -> usize {
     std::fs::read_dir(folder).expect("procfs can be read").count()
 }
 
+/// Everything that holds threads or descriptors: mDNS, two ends of a connection, a wildcard listener.
+async fn cycle(start: Start, is_shut_down: bool) {
+    let (first, mut events) = start(AviP2pConfig::default()).await.unwrap();
+    let Some(AviEvent::Started { listen_addresses, .. }) = events.recv().await else { panic!() };
+    let near = listen_addresses.into_iter().filter(|address| address.contains("127.0.0.1")).collect();
+    let config = AviP2pConfig { bootstrap_peers: near, ..common::config() };
+    let (second, mut events) = start(config).await.unwrap();
+    while !matches!(events.recv().await, Some(AviEvent::PeerConnected { .. })) {}
+    if is_shut_down {
+        first.shutdown().await.unwrap();
+        second.shutdown().await.unwrap();
+    }
+}
+
 #[test]
 fn a_hundred_starts_and_stops_leave_no_thread_and_no_descriptor_behind() {
     let cycle = |n: usize| {
-        smol::block_on(async {
-            // Everything that holds threads or descriptors: mDNS, two ends of a connection, a wildcard listener.
-            let (first, mut events) = AviP2p::start(AviP2pConfig::default()).await.unwrap();
-            let Some(avi_p2p::AviEvent::Started { listen_addresses, .. }) = events.recv().await else { panic!() };
-            let near = listen_addresses.into_iter().filter(|address| address.contains("127.0.0.1")).collect();
-            let config = AviP2pConfig { bootstrap_peers: near, ..common::config() };
-            let (second, mut events) = AviP2p::start(config).await.unwrap();
-            while !matches!(events.recv().await, Some(avi_p2p::AviEvent::PeerConnected { .. })) {}
-            // Either way of stopping.
-            if n.is_multiple_of(2) {
-                first.shutdown().await.unwrap();
-                second.shutdown().await.unwrap();
-            }
-        });
+        // Either way of stopping.
+        smol::block_on(cycle(|config| Box::pin(AviP2p::start(config)), n.is_multiple_of(2)));
     };
     // What is made once per process, as the timer's thread, is made by the first ones.
     (0..3).for_each(cycle);
     let before = (count("/proc/self/task"), count("/proc/self/fd"));
     (0..100).for_each(cycle);
+    let after = (count("/proc/self/task"), count("/proc/self/fd"));
+    assert_eq!(after, before, "(threads, descriptors)");
+
+    on_tokio(&Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+    on_tokio(&Builder::new_current_thread().enable_all().build().unwrap());
+}
+
+/// There also no task.
+fn on_tokio(runtime: &Runtime) {
+    let cycle = |n: usize| {
+        runtime.block_on(async {
+            let tasks = runtime.metrics().num_alive_tasks();
+            cycle(|config| Box::pin(AviP2p::start_on_tokio(config)), n.is_multiple_of(2)).await;
+            // Nodes that are dropped say their goodbyes as long as the runtime runs. Nothing tells of their end.
+            let deadline = Instant::now() + common::WITHIN;
+            while runtime.metrics().num_alive_tasks() > tasks {
+                assert!(Instant::now() < deadline, "a task lives on");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    };
+    (0..3).for_each(cycle);
+    let before = (count("/proc/self/task"), count("/proc/self/fd"));
+    (0..20).for_each(cycle);
     let after = (count("/proc/self/task"), count("/proc/self/fd"));
     assert_eq!(after, before, "(threads, descriptors)");
 }

@@ -4,8 +4,8 @@
 //! cargo bench --bench versus [-- [audio] [pubsub] [node] [--quick] [--rounds N]]
 //! ```
 //!
-//! The runs of both sides alternate. Each row has the median of each side, and the median of the ratios of the runs
-//! that stood next to each other, with the least and the greatest of them. `BENCHMARKS.md` says more.
+//! The runs of the sides take turns. Each row has the median of each side, and the median of the ratios of the runs of
+//! the same round, with the least and the greatest of them. `BENCHMARKS.md` says more.
 
 mod ear;
 mod ours;
@@ -27,13 +27,14 @@ const SECTIONS: [Section; 3] = [("audio", audio), ("pubsub", |plan| works::pubsu
 
 fn main() -> std::process::ExitCode {
     run::program("versus", child, |arguments| {
-        Plan::parse(arguments, &SECTIONS)?.run(&SECTIONS, &["ours", "plain"], Table::new(&["plain"]))
+        Plan::parse(arguments, &SECTIONS)?.run(&SECTIONS, Table::new("plain", &["ours", "ours-on-tokio"]))
     })
 }
 
 fn child(role: &str, facts: Facts) -> Outcome {
     match facts.text("side")? {
-        "ours" => work::child::<Ours>(role, facts),
+        "ours" => work::child::<Ours<false>>(role, facts),
+        "ours-on-tokio" => work::child::<Ours<true>>(role, facts),
         _ => work::child::<Plain>(role, facts),
     }
 }

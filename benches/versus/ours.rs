@@ -1,4 +1,4 @@
-//! A node of this library, as an application uses it: through its public API alone, on tokio.
+//! A node of this library, as an application uses it: through its public API alone, from tokio.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::ear::{Ear, Many};
 use crate::run::Outcome;
 use crate::side::{Call, MAX_CALLS, RETRY, Side, TOPIC};
 
-pub struct Ours {
+/// With a thread of its own, or as a task of the application's runtime.
+pub struct Ours<const ON_TOKIO: bool> {
     /// Its end would end the node.
     _node: AviP2p,
     handle: AviP2pHandle,
@@ -22,7 +23,7 @@ pub struct Ours {
     address: String,
 }
 
-impl Ours {
+impl<const ON_TOKIO: bool> Ours<ON_TOKIO> {
     async fn start(bootstrap_peers: Vec<String>) -> Outcome<Self> {
         let config = AviP2pConfig {
             listen_ips: vec![Ipv4Addr::LOCALHOST.into()],
@@ -35,7 +36,10 @@ impl Ours {
             limits: Limits { peer_queue_messages: 4096, ..Limits::default() },
             ..AviP2pConfig::default()
         };
-        let (node, mut events) = AviP2p::start(config).await?;
+        let (node, mut events) = match ON_TOKIO {
+            true => AviP2p::start_on_tokio(config).await?,
+            false => AviP2p::start(config).await?,
+        };
         let address = loop {
             match events.recv().await.ok_or("the node has stopped")? {
                 AviEvent::Started { listen_addresses, .. } => {
@@ -53,7 +57,7 @@ impl Ours {
     }
 }
 
-impl Side for Ours {
+impl<const ON_TOKIO: bool> Side for Ours<ON_TOKIO> {
     type Call = OurCall;
 
     async fn serve(ear: Ear, echo: bool) -> Outcome<Self> {

@@ -89,12 +89,12 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Compares all sides, the first of which is ours.
-    pub fn run(&self, sections: &[Section], sides: &[&str], mut table: Table) -> Outcome {
+    /// Compares the sides of the table.
+    pub fn run(&self, sections: &[Section], mut table: Table) -> Outcome {
         let began = Instant::now();
         for (section, works) in sections {
             if self.sections.is_empty() || self.sections.iter().any(|wanted| wanted == section) {
-                works(self).iter().try_for_each(|work| self.compare(work, sides, &mut table))?;
+                works(self).iter().try_for_each(|work| self.compare(work, &mut table))?;
             }
         }
         println!("\n{} rounds, {:.0} s", self.rounds, began.elapsed().as_secs_f64());
@@ -102,18 +102,19 @@ impl Plan {
         Ok(())
     }
 
-    fn compare(&self, work: &Work, sides: &[&str], table: &mut Table) -> Outcome {
+    fn compare(&self, work: &Work, table: &mut Table) -> Outcome {
+        let sides = table.sides.clone();
         let mut runs = vec![Vec::new(); sides.len()];
         for round in 0..self.rounds {
             // Who comes first has no advantage.
             for at in 0..sides.len() {
                 let at = (round + at) % sides.len();
-                let run = work.run(sides[at]).map_err(|error| format!("{}, {}: {error}", work.what, sides[at]))?;
+                let run = work.run(&sides[at]).map_err(|error| format!("{}, {}: {error}", work.what, sides[at]))?;
                 runs[at].push((work.figures)(&run)?);
             }
         }
-        if let Some((ours, others)) = runs.split_first() {
-            table.add(&work.what, ours, others);
+        if let Some((first, others)) = runs.split_first() {
+            table.add(&work.what, first, others);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 /// A figure's name, its value, what is wanted of its ratio.
 pub type Figure = (&'static str, f64, Goal);
 
-/// What is wanted of ours, relative to the other.
+/// What is wanted of ours, relative to another.
 #[derive(Clone, Copy)]
 pub enum Goal {
     None,
@@ -43,34 +43,42 @@ impl Goal {
 
 /// Rows as they come.
 pub struct Table {
-    /// With several others, only what is wanted of ours alone counts.
-    has_ratio_goals: bool,
+    /// The first is what the others are relative to. Ours are those whose names say so.
+    pub sides: Vec<String>,
     misses: Vec<String>,
 }
 
+fn is_ours(side: &str) -> bool {
+    side.starts_with("ours")
+}
+
 impl Table {
-    pub fn new(others: &[&str]) -> Self {
+    pub fn new(first: &str, others: &[&str]) -> Self {
         let (names, lines): (Vec<_>, Vec<_>) =
             others.iter().map(|other| (format!(" {other} | ratio | least … greatest |"), "---:|---:|---:|")).unzip();
-        println!("| work | figure | ours |{} goal |", names.concat());
+        println!("| work | figure | {first} |{} goal |", names.concat());
         println!("|---|---|---:|{}---:|", lines.concat());
-        Self { has_ratio_goals: others.len() == 1, misses: Vec::new() }
+        let sides = std::iter::once(first).chain(others.iter().copied()).map(str::to_owned).collect();
+        Self { sides, misses: Vec::new() }
     }
 
-    /// Adds the rows of a work, from the runs of ours and of each other.
-    pub fn add(&mut self, what: &str, ours: &[Vec<Figure>], others: &[Vec<Vec<Figure>>]) {
-        for (at, &(figure, _, goal)) in ours.first().into_iter().flatten().enumerate() {
+    /// Adds the rows of a work, from the runs of the first side and of each other.
+    pub fn add(&mut self, what: &str, first: &[Vec<Figure>], others: &[Vec<Vec<Figure>>]) {
+        for (at, &(figure, _, goal)) in first.first().into_iter().flatten().enumerate() {
             let values = |runs: &[Vec<Figure>]| runs.iter().map(|run| run[at].1).collect::<Vec<f64>>();
-            let ours = values(ours);
-            let others: Vec<Other> = others.iter().map(|runs| Other::new(&ours, &values(runs), goal)).collect();
-            let ours = middle(&ours, goal);
-            let goal = if self.has_ratio_goals { goal } else { goal.of_ours() };
+            let first = values(first);
+            let others: Vec<Other> = others.iter().map(|runs| Other::new(&first, &values(runs), goal)).collect();
+            let first = middle(&first, goal);
+            // What is relative to ours is nothing that we can reach.
+            let goal = if is_ours(&self.sides[0]) { goal.of_ours() } else { goal };
             let cells: String = others.iter().map(Other::cells).collect();
-            println!("| {what} | {figure} | {} |{cells} {} |", number(ours), goal.text());
-            let ratio = others.first().map_or(f64::NAN, |other| other.ratio);
-            if !goal.is_met(ours, ratio) {
-                let found = number(if ratio.is_finite() { ratio } else { ours });
-                self.misses.push(format!("{what}, {figure}: {found}, wanted {}", goal.text()));
+            println!("| {what} | {figure} | {} |{cells} {} |", number(first), goal.text());
+            let found = std::iter::once((first, f64::NAN)).chain(others.iter().map(|other| (other.value, other.ratio)));
+            for (side, (value, ratio)) in self.sides.iter().zip(found).filter(|(side, _)| is_ours(side)) {
+                if !goal.is_met(value, ratio) {
+                    let found = number(if ratio.is_finite() { ratio } else { value });
+                    self.misses.push(format!("{side}, {what}, {figure}: {found}, wanted {}", goal.text()));
+                }
             }
         }
     }
@@ -80,7 +88,7 @@ impl Table {
     }
 }
 
-/// One figure of another side, and ours relative to it.
+/// One figure of another side, and its ratio to the first.
 struct Other {
     value: f64,
     /// Not a number where none makes sense.
@@ -90,13 +98,13 @@ struct Other {
 }
 
 impl Other {
-    fn new(ours: &[f64], theirs: &[f64], goal: Goal) -> Self {
-        let mut ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+    fn new(first: &[f64], others: &[f64], goal: Goal) -> Self {
+        let mut ratios: Vec<f64> = first.iter().zip(others).map(|(first, other)| other / first).collect();
         ratios.sort_by(f64::total_cmp);
         let bound = |ratio: Option<&f64>| ratio.copied().unwrap_or(f64::NAN);
         let (least, greatest) = (bound(ratios.first()), bound(ratios.last()));
         let ratio = if matches!(goal, Goal::Zero) { f64::NAN } else { median(&ratios) };
-        Self { value: middle(theirs, goal), ratio, least, greatest }
+        Self { value: middle(others, goal), ratio, least, greatest }
     }
 
     fn cells(&self) -> String {

@@ -1,12 +1,15 @@
 //! Who is near? mDNS that announces only what the configuration allows, and believes only what can be true.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use futures::channel::oneshot;
 use futures_timer::Delay;
 use libp2p_core::transport::{ListenerId, PortUse};
 use libp2p_core::{Endpoint, Multiaddr};
@@ -17,8 +20,10 @@ use libp2p_swarm::{
     ConnectionDenied, ConnectionId, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::{Builder, EnterGuard, Handle};
 
 use crate::config::Limits;
+use crate::error::AviP2pError;
 use crate::net::interfaces::Addresses;
 use crate::net::records::{Records, Verdict};
 use crate::net::translate;
@@ -48,6 +53,8 @@ pub(super) enum Event {
 /// the node listens. Here it remembers nothing: what it hears is judged, and kept within bounds.
 pub(super) struct Mdns {
     local: PeerId,
+    /// `None` if that of the thread ends with the node.
+    reactor: Option<Reactor>,
     /// `None` if it could not be made.
     upstream: Option<mdns::tokio::Behaviour>,
     addresses: Addresses,
@@ -61,10 +68,11 @@ pub(super) struct Mdns {
 }
 
 impl Mdns {
-    /// Must be called on a thread with a tokio reactor.
-    pub(super) fn new(local: PeerId, limits: &Limits, addresses: Addresses) -> Self {
+    /// Without a reactor, must be called on a thread that has one.
+    pub(super) fn new(local: PeerId, limits: &Limits, addresses: Addresses, reactor: Option<Reactor>) -> Self {
         let mut new = Self {
             local,
+            reactor,
             upstream: None,
             addresses,
             read_at: Instant::now(),
@@ -110,6 +118,7 @@ impl Mdns {
                 old.on_swarm_event(FromSwarm::ExpiredListenAddr(expired));
             }
         }
+        let _reactor = self.reactor.as_ref().map(Reactor::enter);
         let mut upstream = mdns::tokio::Behaviour::new(mdns::Config::default(), self.local)?;
         for (addr, listener_id) in &self.announced {
             let new = NewListenAddr { listener_id: *listener_id, addr };
@@ -166,6 +175,42 @@ impl Mdns {
 
     fn report_expired(&mut self, expired: Vec<(PeerId, Vec<SocketAddr>)>) {
         self.events.extend(expired.into_iter().map(|(peer, addresses)| Event::Expired { peer, addresses }));
+    }
+}
+
+/// A thread for upstream's tasks, which nothing else ends: they end with this.
+pub(super) struct Reactor {
+    handle: Handle,
+    /// Its end ends the thread.
+    owner: Option<oneshot::Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reactor {
+    pub(super) fn start() -> Result<Self, AviP2pError> {
+        let failed = |error| AviP2pError::Io(format!("cannot start the thread of mDNS: {error}"));
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
+        let handle = runtime.handle().clone();
+        let (owner, ended) = oneshot::channel();
+        let run = move || {
+            let _ = runtime.block_on(ended);
+        };
+        let thread = std::thread::Builder::new().name("avi-p2p-mdns".to_owned()).spawn(run).map_err(failed)?;
+        Ok(Self { handle, owner: Some(owner), thread: Some(thread) })
+    }
+
+    fn enter(&self) -> EnterGuard<'_> {
+        self.handle.enter()
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        self.owner = None;
+        if let Some(thread) = self.thread.take() {
+            // It only drops what it has. A panic there has been told already.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -245,7 +290,10 @@ impl NetworkBehaviour for Mdns {
                 self.on_tick();
                 continue;
             }
-            match self.upstream.as_mut().map(|upstream| upstream.poll(cx)) {
+            let reactor = self.reactor.as_ref().map(Reactor::enter);
+            let polled = self.upstream.as_mut().map(|upstream| upstream.poll(cx));
+            drop(reactor);
+            match polled {
                 Some(Poll::Ready(ToSwarm::GenerateEvent(mdns::Event::Discovered(heard)))) => {
                     self.on_heard(Instant::now(), heard);
                 }
@@ -267,7 +315,8 @@ mod tests {
 
     fn mdns(allowed: Interfaces) -> Mdns {
         // None of these is up and has mDNS, so that no socket is needed.
-        Mdns::new(PeerId::random(), &Limits::default(), addresses(allowed, &["fd00::7/64 eth0", "fd01::7/64 tun0"]))
+        let addresses = addresses(allowed, &["fd00::7/64 eth0", "fd01::7/64 tun0"]);
+        Mdns::new(PeerId::random(), &Limits::default(), addresses, None)
     }
 
     fn run(test: impl Future<Output = ()>) {

@@ -55,6 +55,7 @@ pub(crate) use self::wake::Task;
 use crate::engine::{ConnectionId, DialFailure, DialId, NetAction, NetEvent, PublishId};
 use crate::event::DiscoverySource;
 use crate::id::{PeerId, StreamId, Topic};
+use crate::transport::Network;
 
 /// Sources that are looked at in a row without an event: a task that wakes itself must not keep the reactor waiting.
 const ROUNDS: usize = 16;
@@ -86,6 +87,13 @@ pub(crate) struct Net {
     events: VecDeque<NetEvent>,
     local: PeerId,
     bounds: Bounds,
+}
+
+/// What a node's network is built on.
+pub(crate) struct Around {
+    pub(crate) network: Network,
+    /// Whether the tokio reactor of this thread goes on when the node has ended.
+    pub(crate) reactor_outlives_node: bool,
 }
 
 /// What the room itself holds peers to.

@@ -24,14 +24,14 @@ use crate::net::connections::Connections;
 use crate::net::interfaces::Watch;
 use crate::net::listeners::{Followed, probe};
 use crate::net::liveness::Liveness;
-use crate::net::mdns::Mdns;
+use crate::net::mdns::{Mdns, Reactor};
 use crate::net::mesh::Mesh;
 use crate::net::metrics::Recorder;
 use crate::net::neighbours::Neighbours;
 use crate::net::substreams::Substreams;
 use crate::net::tasks::Tasks;
 use crate::net::wake::{Flag, Task};
-use crate::net::{Bounds, Net, identity, translate, transport};
+use crate::net::{Around, Bounds, Net, identity, translate, transport};
 use crate::transport::Network;
 
 /// TCP has bound when it begins to wait, and only wants to know its interfaces.
@@ -45,19 +45,21 @@ impl Net {
     ///
     /// # Errors
     /// [`AviP2pError::InvalidConfig`] for `bootstrap_peers` and `identity`, [`AviP2pError::Identity`],
-    /// [`AviP2pError::ListenFailed`].
+    /// [`AviP2pError::ListenFailed`], [`AviP2pError::Io`] if the system refuses a thread.
     pub(crate) async fn start(
         config: &AviP2pConfig,
-        network: Network,
+        around: Around,
         metrics: &Metrics,
         task: Arc<Task>,
     ) -> Result<Self, AviP2pError> {
+        let Around { network, reactor_outlives_node } = around;
         translate::check_bootstrap_peers(config)?;
         let key = identity::keypair(&config.identity)?;
         let local = key.public().to_peer_id();
         let (watch, early) = watch(config, &network, task.clone())?;
         let mdns = watch.as_ref().filter(|_| config.enable_mdns);
-        let mdns = mdns.map(|watch| Mdns::new(local, &config.limits, watch.addresses.clone()));
+        let reactor = mdns.filter(|_| reactor_outlives_node).map(|_| Reactor::start()).transpose()?;
+        let mdns = mdns.map(|watch| Mdns::new(local, &config.limits, watch.addresses.clone(), reactor));
         let transport = transport::build(config, &network, &key)?;
         let behaviour = Behaviour::new(config, &key, mdns, metrics)?;
         let tasks = Tasks::new(task.clone());

@@ -44,7 +44,8 @@ impl World {
     }
 
     async fn add(&mut self, config: &AviP2pConfig, network: &Network) -> Result<(), AviP2pError> {
-        let mut net = Net::start(config, network.clone(), &Metrics::default(), Arc::default()).await?;
+        let around = Around { network: network.clone(), reactor_outlives_node: false };
+        let mut net = Net::start(config, around, &Metrics::default(), Arc::default()).await?;
         let mut engine = Engine::new(config, net.local_peer_id().clone(), [0; 32]);
         while let Some(output) = engine.poll_output() {
             if let Output::Net(admit @ NetAction::Admit { .. }) = output {

@@ -21,7 +21,7 @@ use crate::engine::{Command, CommandId, Engine, Input, Output, Reply, Time};
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 use crate::metrics::Metrics;
-use crate::net::{Net, Task, Tasks};
+use crate::net::{Around, Net, Task, Tasks};
 
 /// Calls that are answered at once, before the caller lets the other tasks of its executor have a turn.
 const CALLS_IN_A_ROW: u64 = 32;
@@ -94,7 +94,8 @@ impl Desk {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| AviP2pError::Io(format!("no randomness: {error}")))?;
         let task = Arc::new(Task::default());
-        let net = Net::start(config, platform.network(), metrics, task.clone()).await?;
+        let around = Around { network: platform.network(), reactor_outlives_node: platform.outlives_node() };
+        let net = Net::start(config, around, metrics, task.clone()).await?;
         let local = net.local_peer_id().clone();
         let engine = || Engine::new(config, local.clone(), seed);
         let desk = Self::new(platform, task, net.tasks().clone(), events.0.clone(), engine);

@@ -1,10 +1,10 @@
-//! What drives a node? Its thread, or whoever calls it while that sleeps: takes a call, a network event or a deadline to
-//! the engine, and carries its answers out.
+//! What drives a node? Its task, on a thread of its own or the application's, or whoever calls it while that sleeps:
+//! takes a call, a network event or a deadline to the engine, and carries its answers out.
 
 mod desk;
 mod driver;
 mod events;
-mod thread;
+mod tokio;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ use crate::transport::Network;
 pub(crate) use self::desk::Desk;
 use self::events::CloseOnDrop;
 pub(crate) use self::events::EventQueue;
-pub(crate) use self::thread::start_thread;
+pub(crate) use self::tokio::{Tokio, start_thread};
 
 /// What differs between production and simulation: the clock, the network.
 pub trait Platform: Send + Sync + 'static {
@@ -40,6 +40,11 @@ pub trait Platform: Send + Sync + 'static {
     /// `work` once before it returns. With [`Network::Tcp`] it has to enter tokio's reactor.
     fn enter(&self, work: &mut dyn FnMut()) {
         work();
+    }
+
+    /// With [`Network::Tcp`], whether tokio's reactor goes on when the node has ended.
+    fn outlives_node(&self) -> bool {
+        false
     }
 }
 

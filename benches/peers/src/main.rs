@@ -44,13 +44,13 @@ const IROH: &str = "iroh-gossip";
 
 fn main() -> std::process::ExitCode {
     run::program("peers", child, |arguments| {
-        Plan::parse(arguments, &SECTIONS)?.run(&SECTIONS, &["ours", ZENOH, IROH], Table::new(&[ZENOH, IROH]))
+        Plan::parse(arguments, &SECTIONS)?.run(&SECTIONS, Table::new("ours", &[ZENOH, IROH]))
     })
 }
 
 fn child(role: &str, facts: Facts) -> Outcome {
     match facts.text("side")? {
-        "ours" => work::child::<Ours>(role, facts),
+        "ours" => work::child::<Ours<false>>(role, facts),
         ZENOH => work::child::<OnZenoh>(role, facts),
         _ => work::child::<OnIroh>(role, facts),
     }

@@ -1,31 +1,45 @@
-//! Production: one thread a node, with tokio as the reactor of its sockets.
+//! Production: a thread of the node's own, or a task of the application's tokio runtime.
 
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::runtime::{Builder, Handle};
-use tokio::time::Instant;
 
 use super::Platform;
 use crate::transport::Network;
 
-/// The reactor and the clock of a node's thread.
-struct Thread {
+/// A tokio runtime: libp2p's TCP and mDNS know no other reactor.
+pub(crate) struct Tokio {
     reactor: Handle,
     epoch: Instant,
+    /// It is the application's.
+    outlives_node: bool,
 }
 
-impl Platform for Thread {
+impl Tokio {
+    /// The runtime that this is called in, if there is one.
+    pub(crate) fn here() -> Option<Self> {
+        Handle::try_current().ok().map(|reactor| Self { reactor, epoch: Instant::now(), outlives_node: true })
+    }
+
+    /// What runs a task on it.
+    pub(crate) fn spawner(&self) -> impl FnOnce(BoxFuture<'static, ()>) + use<> {
+        let reactor = self.reactor.clone();
+        move |task| drop(reactor.spawn(task))
+    }
+}
+
+impl Platform for Tokio {
     fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
 
     fn sleep_until(&self, moment: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::time::sleep_until(self.epoch + moment))
+        Box::pin(tokio::time::sleep_until((self.epoch + moment).into()))
     }
 
     fn network(&self) -> Network {
@@ -39,12 +53,16 @@ impl Platform for Thread {
         let work = tokio::task::unconstrained(async { work() });
         work.now_or_never().unwrap_or_default();
     }
+
+    fn outlives_node(&self) -> bool {
+        self.outlives_node
+    }
 }
 
 /// Starts the thread of a node, which ends with the task that `node` makes. `until_end` is dropped at its very end.
 ///
-/// libp2p's TCP and mDNS know only tokio's reactor, so a tokio runtime waits for readiness and deadlines on this thread.
-/// It runs the node's task and, of mDNS, a task an interface. Callers do the node's work on their own threads.
+/// A tokio runtime waits for readiness and deadlines on this thread. It runs the node's task and, of mDNS, a task an
+/// interface. Callers do the node's work on their own threads.
 pub(crate) fn start_thread<T, F>(
     node: impl FnOnce(Arc<dyn Platform>) -> F + Send + 'static,
     until_end: T,
@@ -56,7 +74,7 @@ where
     let reactor = Builder::new_current_thread().enable_io().enable_time().build()?;
     std::thread::Builder::new().name("avi-p2p".to_owned()).spawn(move || {
         let _until_end = until_end;
-        let platform = Arc::new(Thread { reactor: reactor.handle().clone(), epoch: Instant::now() });
-        reactor.block_on(node(platform));
+        let platform = Tokio { reactor: reactor.handle().clone(), epoch: Instant::now(), outlives_node: false };
+        reactor.block_on(node(Arc::new(platform)));
     })
 }
