@@ -13,13 +13,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pHandle, Interfaces};
+use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pHandle, EventReceiver, Interfaces};
 use smol::channel;
 use smol::future::FutureExt;
 
 const WITHIN: Duration = Duration::from_secs(40);
 /// What a child is to be, in its environment.
 const ROLE: &str = "AVI_NETNS_ROLE";
+/// Before the options of a node that is a task of tokio's.
+const ON_TOKIO: &str = "on-tokio";
 
 // The network.
 
@@ -199,7 +201,7 @@ struct Node {
 }
 
 impl Node {
-    /// Options as in [`configure`].
+    /// Options as in [`configure`], behind [`ON_TOKIO`] or not.
     fn run(host: &Namespace, options: &str) -> Self {
         let process = Process::run(host, &format!("node {options}"));
         let started = process.wait("started ");
@@ -259,7 +261,13 @@ fn what_runs_on_a_host() {
     let Ok(role) = std::env::var(ROLE) else { return };
     println!();
     match role.split_once(' ') {
-        Some(("node", options)) => smol::block_on(run_node(configure(options))),
+        Some(("node", options)) => match options.strip_prefix(ON_TOKIO) {
+            Some(options) => {
+                let runtime = tokio::runtime::Runtime::new().unwrap();
+                runtime.block_on(async { run_node(AviP2p::start_on_tokio(configure(options)).await.unwrap()).await });
+            }
+            None => smol::block_on(async { run_node(AviP2p::start(configure(options)).await.unwrap()).await }),
+        },
         _ => {
             let _port = UdpSocket::bind("0.0.0.0:5353").unwrap();
             println!("holds the port of mDNS");
@@ -287,8 +295,7 @@ fn configure(options: &str) -> AviP2pConfig {
     config
 }
 
-async fn run_node(config: AviP2pConfig) {
-    let (node, mut events) = AviP2p::start(config).await.unwrap();
+async fn run_node((node, mut events): (AviP2p, EventReceiver)) {
     let (lines, questions) = channel::unbounded();
     std::thread::spawn(move || {
         std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| lines.try_send(line))
@@ -351,7 +358,7 @@ fn hosts_on_a_local_network_find_each_other_and_one_that_comes_late() {
         }
     }
     let host = lan.host_at("192.0.2.4/24");
-    let late = Node::run(&host, "");
+    let late = Node::run(&host, ON_TOKIO);
     for node in &nodes {
         late.meets(node);
         node.meets(&late);
