@@ -206,8 +206,12 @@ impl Net {
         if !is_own && !is_accepted && self.mesh.is_too_often(*forwarder) {
             self.on_misbehaved(*forwarder);
         }
+        let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
         // It is false for a message that is too old to be forwarded.
-        let _ = self.swarm.behaviour_mut().gossipsub.upstream.report_message_validation_result(id, forwarder, verdict);
+        let _ = gossipsub.upstream.report_message_validation_result(id, forwarder, verdict);
+        if gossipsub.quicken_for_message() {
+            self.swarm_due.set();
+        }
         self.events.extend(event);
     }
 

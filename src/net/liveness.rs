@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::task::waker;
@@ -24,7 +24,10 @@ const PONG_TIMEOUT: Duration = PING_INTERVAL.saturating_add(PING_TIMEOUT);
 
 /// The connections that should hear pongs.
 pub(super) struct Liveness {
-    deadlines: BTreeMap<ConnectionId, Delay>,
+    deadlines: BTreeMap<ConnectionId, Instant>,
+    /// Until the deadline that was the first when it was set. Pongs move deadlines, not this: to set a timer costs more
+    /// than to find sometimes that it was early.
+    timer: Option<Delay>,
     due: Arc<Flag>,
     waker: Waker,
 }
@@ -32,15 +35,13 @@ pub(super) struct Liveness {
 impl Liveness {
     pub(super) fn new(task: Arc<Task>) -> Self {
         let due = Flag::new(task);
-        Self { deadlines: BTreeMap::new(), waker: waker(due.clone()), due }
+        Self { deadlines: BTreeMap::new(), timer: None, waker: waker(due.clone()), due }
     }
 
     /// The connection is new, or there was a pong.
     pub(super) fn heard(&mut self, connection: ConnectionId) {
-        let deadline = self.deadlines.entry(connection).or_insert_with(|| Delay::new(PONG_TIMEOUT));
-        deadline.reset(PONG_TIMEOUT);
-        // Only its poll sets the waker.
-        if deadline.poll_unpin(&mut Context::from_waker(&self.waker)).is_ready() {
+        self.deadlines.insert(connection, Instant::now() + PONG_TIMEOUT);
+        if self.timer.is_none() {
             self.due.set();
         }
     }
@@ -60,12 +61,18 @@ impl Liveness {
             return None;
         }
         let cx = &mut Context::from_waker(&self.waker);
-        let mut passed =
-            self.deadlines.iter_mut().filter_map(|(&id, deadline)| deadline.poll_unpin(cx).is_ready().then_some(id));
-        let silent = passed.next()?;
-        // There may be more.
-        self.due.set();
-        self.deadlines.remove(&silent);
-        Some(silent)
+        while self.timer.as_mut().is_none_or(|timer| timer.poll_unpin(cx).is_ready()) {
+            self.timer = None;
+            let (&connection, &deadline) = self.deadlines.iter().min_by_key(|(_, deadline)| **deadline)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.deadlines.remove(&connection);
+                // There may be more.
+                self.due.set();
+                return Some(connection);
+            }
+            self.timer = Some(Delay::new(left));
+        }
+        None
     }
 }

@@ -294,7 +294,7 @@ impl Net {
         let topic = TopicHash::from_raw(topic.as_str());
         let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
         let result = gossipsub.upstream.publish(topic, data);
-        if gossipsub.quicken() {
+        if gossipsub.quicken_for_message() {
             self.swarm_due.set();
         }
         let outcome = translate::publish_outcome(result);

@@ -1,4 +1,5 @@
-//! Does a peer keep its pub/sub substream? Upstream ends one that breaks the protocol, and waits in silence for the next.
+//! What does upstream not tell of pub/sub? That a peer has lost its substream, for which it waits in silence; and when the
+//! meshes may have changed. Its timers are wound here too.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::task::{Context, Poll, Waker};
@@ -54,9 +55,9 @@ impl<B> Watched<B> {
         Self { upstream, scored: BTreeSet::new(), pulse: Pulse::new(), restarts, given_up }
     }
 
-    /// Tells the heart that the application does something. Returns whether the behaviour is to be polled for that.
-    pub(super) fn quicken(&mut self) -> bool {
-        self.pulse.quicken()
+    /// Tells the heart of a message, the node's own or another's. Returns whether the behaviour is to be polled for that.
+    pub(super) fn quicken_for_message(&mut self) -> bool {
+        self.pulse.quicken_for_message()
     }
 }
 
@@ -291,9 +292,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_heartbeat_of_a_node_that_is_alone_goes_on() {
+    async fn the_heart_beats_for_a_message_though_nothing_else_wakes_it() {
         const BEATS: usize = 4;
         let mut watched = Watched::new(Heart { timer: Delay::new(BEAT_EVERY), beats: 0 });
+        watched.quicken_for_message();
         let mut told = 0;
         let beats = poll_fn(|cx| {
             while watched.poll(cx).is_ready() {
