@@ -58,7 +58,8 @@ pub struct AviP2pConfig {
     /// adds to it.
     pub allowed_peers: Option<Vec<PeerId>>,
     /// Who may not connect; at most 10,000. What they write is not delivered either, whoever forwards it. A peer that is
-    /// blocked stays out whether it is paired or allowed or not; in the configuration it may not be both. Default: nobody.
+    /// blocked stays out whether it is paired or allowed or not; a configuration that also lists it as one of these is
+    /// refused. Default: nobody.
     /// [`AviP2pHandle::block_peer`](crate::AviP2pHandle::block_peer) adds to it.
     pub blocked_peers: Vec<PeerId>,
     /// Devices that belong together, at most 64: dialled again for ever once it is known where they are, never parted

@@ -20,7 +20,7 @@
 //! # }
 //! ```
 //!
-//! - [`AviP2p`] is a node. It runs on a thread of its own; its futures work on any executor.
+//! - [`AviP2p`] is a node. It has a thread of its own, or is a task of tokio's; its futures work on any executor.
 //! - [`AviP2pHandle`] is for calls; every one returns a typed `Result`.
 //! - [`EventReceiver`] yields [`AviEvent`]s. Reading them slowly delays nobody.
 //! - [`AviP2pConfig`] says how a node is set up, [`Limits`] what it may use.

@@ -51,7 +51,8 @@ pub trait Listener: Send + Unpin + 'static {
 /// Which network a node runs on.
 #[derive(Clone)]
 pub enum Network {
-    /// The operating system's TCP, with mDNS. Needs a tokio reactor on the thread that runs the node's tasks.
+    /// The operating system's TCP, with mDNS. Needs a tokio reactor wherever the node's task is polled, and in
+    /// [`Platform::enter`](crate::Platform::enter).
     Tcp,
     /// Another one, whose [`Transport::neighbours`] stand for mDNS.
     Custom(Arc<dyn Transport>),

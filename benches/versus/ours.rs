@@ -9,6 +9,7 @@ use avi_p2p::{
 };
 
 use crate::ear::{Ear, Many};
+use crate::process::attend;
 use crate::run::Outcome;
 use crate::side::{Call, MAX_CALLS, RETRY, Side, TOPIC};
 
@@ -64,7 +65,7 @@ impl<const ON_TOKIO: bool> Side for Ours<ON_TOKIO> {
         let mut node = Self::start(Vec::new()).await?;
         node.handle.subscribe(TOPIC).await?;
         if let Some(events) = node.events.take() {
-            tokio::spawn(listen(node.handle.clone(), events, ear, echo));
+            attend(listen(node.handle.clone(), events, ear, echo));
         }
         Ok(node)
     }

@@ -1,4 +1,4 @@
-//! How are the two sides kept apart? Each node is a process of its own, which obeys lines and answers with lines.
+//! How are the nodes kept apart? Each is a process of its own, which obeys lines and answers with lines.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -79,23 +79,30 @@ impl Program {
 
     /// What the child says with this word.
     pub fn wait(&mut self, word: &str) -> Outcome<Facts> {
-        self.wait_within(word, WITHIN)
+        Ok(self.wait_within(word, WITHIN)?.ok_or_else(|| format!("no {word:?} of a child within {WITHIN:?}"))?)
     }
 
-    pub fn wait_within(&mut self, word: &str, within: Duration) -> Outcome<Facts> {
+    /// `None` if it has not said it until then.
+    pub fn wait_within(&mut self, word: &str, within: Duration) -> Outcome<Option<Facts>> {
         let deadline = Instant::now() + within;
         let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
         if let Some(line) =
             self.unread.iter().position(|line| first(line) == word).and_then(|at| self.unread.remove(at))
         {
-            return Ok(Facts::parse(line.split_whitespace()));
+            return Ok(Some(Facts::parse(line.split_whitespace())));
         }
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).map_err(|error| format!("no {word:?} of a child: {error}"))?;
+            let line = match self.lines.recv_timeout(left) {
+                Ok(line) => line,
+                Err(mpsc::RecvTimeoutError::Timeout) => return Ok(None),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(format!("a child ended before it said {word:?}").into());
+                }
+            };
             match first(&line).as_str() {
                 "failed" => return Err(line.into()),
-                said if said == word => return Ok(Facts::parse(line.split_whitespace())),
+                said if said == word => return Ok(Some(Facts::parse(line.split_whitespace()))),
                 _ => self.unread.push_back(line),
             }
         }
@@ -122,6 +129,15 @@ pub struct Usage {
     pub cpu_us: f64,
     pub rss_kib: f64,
     pub threads: f64,
+}
+
+/// Runs a task of a node. If it fails, so does the run.
+pub fn attend(task: impl Future<Output = Outcome> + Send + 'static) {
+    tokio::spawn(async {
+        if let Err(error) = task.await {
+            println!("failed {error}");
+        }
+    });
 }
 
 /// The lines of the parent, but for `usage`, which is answered at once. The process ends with them.

@@ -170,7 +170,7 @@ impl Nodes {
         for at in 0..self.servers.len() {
             let deadline = Instant::now() + ARRIVES_WITHIN;
             heard.push(loop {
-                if let Ok(facts) = self.servers[at].wait_within("done", LOOK_EVERY) {
+                if let Some(facts) = self.servers[at].wait_within("done", LOOK_EVERY)? {
                     break facts;
                 }
                 if Instant::now() >= deadline {

@@ -13,6 +13,7 @@ use iroh_gossip::proto::{HyparviewConfig, TopicId};
 use iroh_gossip::{ALPN, Gossip};
 
 use crate::ear::{Ear, One};
+use crate::process::attend;
 use crate::run::Outcome;
 use crate::side::{Side, TOPIC};
 
@@ -58,7 +59,7 @@ impl OnIroh {
         while events.neighbors().count() < addresses.len() {
             events.next().await.ok_or("the topic has ended")??;
         }
-        tokio::spawn(listen(events, ear.one()));
+        attend(listen(events, ear.one()));
         Ok(Self { _router: router, topic, address })
     }
 }

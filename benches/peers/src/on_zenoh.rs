@@ -11,6 +11,7 @@ use zenoh::sample::Sample;
 use zenoh::{Config, Session};
 
 use crate::ear::{Ear, One};
+use crate::process::attend;
 use crate::run::Outcome;
 use crate::side::{Side, TOPIC};
 
@@ -52,7 +53,7 @@ impl Side for OnZenoh {
     async fn serve(ear: Ear, _echo: bool) -> Outcome<Self> {
         let mut node = Self::start(&[]).await?;
         let subscriber = node.session.declare_subscriber(TOPIC).await?;
-        tokio::spawn(listen(subscriber, ear.one()));
+        attend(listen(subscriber, ear.one()));
         let present = format!("{PRESENT}/{}", node.session.zid());
         node._present = Some(node.session.liveliness().declare_token(present).await?);
         Ok(node)
