@@ -252,6 +252,9 @@ impl fmt::Debug for NetworkKey {
     }
 }
 
+/// The longest message that any node may allow.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $default:expr, $range:expr;)*) => {
         /// Bounds on memory and work that a peer or the application can cause. What exceeds one is a typed outcome:
@@ -277,12 +280,10 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Longest pub/sub message in bytes; 1 to 1 MiB, default 64 KiB. All nodes of a mesh must have the same. A peer's
-    /// longer one is refused and counted, and with the second the peer is kept out for five minutes. After one that is
-    /// longer by far, from some 85 KiB on with the default, this node instead reads no more pub/sub from that peer until
-    /// they connect anew. libp2p tells neither end; the peer has `PeerSlow` and `Congested` once its queue to this node is
-    /// full.
-    max_message_bytes: 64 * 1024, 1..=1024 * 1024;
+    /// Longest pub/sub message in bytes; 1 to 1 MiB, default 64 KiB. All nodes of a mesh must have the same: a peer's
+    /// longer one is refused and counted ([`Stats::messages_refused`](crate::Stats::messages_refused)), and with the
+    /// second the peer, its author or not, is kept out for five minutes.
+    max_message_bytes: 64 * 1024, 1..=MAX_MESSAGE_BYTES;
     /// Longest topic in bytes; 1 to 1,024, default 256.
     max_topic_bytes: 256, 1..=1024;
     /// Topics this node may subscribe to, and topics that are remembered per peer; 1 to 10,000, default 256.

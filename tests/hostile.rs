@@ -306,12 +306,12 @@ async fn gossip_that_is_malformed_oversize_or_forged_is_not_delivered() {
     }
     assert_eq!(victim.stat("messages_refused").await, 1, "the oversize payload");
 
-    // No RPC at all, or longer than any may be: its substream ends, at the length already.
-    let oversize = |length: u64| [uvarint(length), vec![0; 200_000]].concat();
+    // No RPC at all, or longer than any may be: its substream ends.
+    let oversize = |length: u64| [uvarint(length), vec![0; 1_200_000]].concat();
     let no_rpcs = [
         gossip::framed(vec![0xff; 300]),
         gossip::framed(vec![0x12, 0x7f, 0x0a]),
-        oversize(300_000),
+        oversize(1_200_000),
         oversize(1 << 31),
         oversize(1 << 63),
     ];

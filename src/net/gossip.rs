@@ -13,7 +13,7 @@ use libp2p_gossipsub::{
 };
 use libp2p_identity::{Keypair, PeerId};
 
-use crate::config::{AviP2pConfig, Limits};
+use crate::config::{AviP2pConfig, Limits, MAX_MESSAGE_BYTES};
 use crate::error::AviP2pError;
 use crate::metrics::Metrics;
 use crate::net::metrics::observe;
@@ -80,7 +80,9 @@ fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
     // go out as one, and the longest list of message ids.
     let subscriptions = limits.max_topics * (limits.max_topic_bytes + 16);
     let control = subscriptions.max(MAX_GOSSIP_IDS * GOSSIP_ID_BYTES + limits.max_topic_bytes) + 1024;
-    let message = limits.max_message_bytes + limits.max_topic_bytes + MESSAGE_OVERHEAD_BYTES;
+    // A message beyond this node's bound that is within another's is refused, and counted. Upstream's own bound ends all
+    // pub/sub of a connection, and tells nobody.
+    let message = MAX_MESSAGE_BYTES + limits.max_topic_bytes + MESSAGE_OVERHEAD_BYTES;
     let mut config = gossipsub::ConfigBuilder::default();
     config
         // v1.1 §StrictSign: who wrote a message is proven before anything else happens to it.

@@ -10,6 +10,7 @@ use libp2p_identity::Keypair;
 use libp2p_swarm::{Config, NetworkBehaviour};
 
 use super::*;
+use crate::config::MAX_MESSAGE_BYTES;
 use crate::event::AviEvent;
 use crate::stats::Stats;
 use crate::{AviP2p, AviP2pHandle, EventReceiver};
@@ -160,14 +161,19 @@ async fn who_signs_nothing_is_not_heard_and_thrown_out() {
 
 #[tokio::test]
 async fn who_sends_what_is_too_long_is_thrown_out_and_no_other_gets_it() {
+    sends_what_is_too_long(AviP2pConfig::default().limits.max_message_bytes + 1).await;
+    // As a node might that is set up otherwise.
+    sends_what_is_too_long(MAX_MESSAGE_BYTES).await;
+}
+
+async fn sends_what_is_too_long(bytes: usize) {
     let mut victim = Victim::start().await;
     victim.friend.subscribe("t").await.unwrap();
     let mut config = gossipsub::ConfigBuilder::default();
-    config.max_transmit_size(1024 * 1024);
+    config.max_transmit_size(2 * MAX_MESSAGE_BYTES);
     let authenticity = MessageAuthenticity::Signed(Keypair::generate_ed25519());
     let mut swarm = intruder(&victim.address, authenticity, config).await;
-    let too_long = vec![0; AviP2pConfig::default().limits.max_message_bytes + 1];
-    sends_until_it_is_thrown_out(&mut swarm, &victim.address, too_long).await;
+    sends_until_it_is_thrown_out(&mut swarm, &victim.address, vec![0; bytes]).await;
     victim.stats(|stats| stats.peers_banned == 1 && stats.messages_refused >= 2).await;
     victim.hears_its_friend().await;
     // What was forwarded would have come before the answer.
@@ -226,7 +232,7 @@ async fn sends_raw_until_it_is_thrown_out(address: &Multiaddr, bytes: Vec<u8>) {
 
 #[tokio::test]
 async fn who_sends_what_is_no_message_or_too_much_is_counted_and_thrown_out() {
-    let too_large = [&[0xff, 0xff, 0xff, 0x7f][..], &[0; 100_000]].concat();
+    let too_large = [&[0xff, 0xff, 0xff, 0x7f][..], &[0; 1_200_000]].concat();
     let malformed = vec![4, 0xff, 0xff, 0xff, 0xff];
     for bytes in [too_large, malformed] {
         let mut victim = Victim::start().await;
