@@ -28,8 +28,8 @@ const JOIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// A running node.
 ///
-/// It runs on a thread of its own, and those who call it do some of its work on theirs; it needs nothing of the caller's
-/// runtime, unless it [is started on one](Self::start_on_tokio). It stops with [`AviP2p::shutdown`], or when the last of
+/// It has a thread of its own, and those who call it do some of its work on theirs; or it is [a task](Self::start_on_tokio)
+/// of the application's tokio runtime. It stops with [`AviP2p::shutdown`], or when the last of
 /// it and its handles is dropped.
 #[derive(Debug)]
 pub struct AviP2p {
@@ -39,7 +39,7 @@ pub struct AviP2p {
 
 /// Calls to a node. Cheap to clone, and usable from any thread and any executor.
 ///
-/// Every call returns once the node has carried it out. If the node's thread is idle, a call does the node's work on the
+/// Every call returns once the node has carried it out. If the node is not at work just then, a call does the node's work on the
 /// calling thread, encryption and writes to sockets included; it never blocks on the network. A call that is dropped before
 /// it has returned may have been carried out or not. Every call returns [`AviP2pError::ChannelClosed`] after the node has stopped.
 #[derive(Clone)]
@@ -108,7 +108,7 @@ struct Thread {
 }
 
 impl AviP2p {
-    /// Starts a node. It listens when this returns.
+    /// Starts a node on a thread of its own. It listens when this returns.
     ///
     /// # Errors
     /// [`AviP2pError::InvalidConfig`] for a field out of range, [`AviP2pError::ListenFailed`] for a port that is taken
@@ -128,10 +128,10 @@ impl AviP2p {
     /// Starts a node as a task of the tokio runtime that this is called in, which needs its I/O and time drivers
     /// (`enable_all`; `#[tokio::main]` has them).
     ///
-    /// What arrives then changes no thread on its way to the application: audio is there sooner, by a thread's wake-up
-    /// a frame, which is most of its time on an idle machine. In exchange, whoever blocks the runtime's threads
-    /// blocks the node: it misses its peers' pings, and they part with it. And a node that lives when the runtime ends,
-    /// ends without its goodbyes. With `enable_mdns` mDNS has a small thread of its own.
+    /// What arrives then changes no thread on its way to the application, which is most of the time that a frame of audio
+    /// takes on an idle machine. In exchange, tasks that block the runtime's threads block the node too: after ten seconds
+    /// its peers take it for gone. When it is dropped, it says its goodbyes in its own time; when the runtime ends, none.
+    /// With `enable_mdns` there is a thread for mDNS.
     ///
     /// # Errors
     /// As [`AviP2p::start`]; [`AviP2pError::Io`] outside of a tokio runtime.
