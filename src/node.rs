@@ -29,8 +29,8 @@ const JOIN_WITHIN: Duration = Duration::from_secs(5);
 /// A running node.
 ///
 /// It has a thread of its own, and those who call it do some of its work on theirs; or it is [a task](Self::start_on_tokio)
-/// of the application's tokio runtime. It stops with [`AviP2p::shutdown`], or when the last of
-/// it and its handles is dropped.
+/// of the application's tokio runtime. It stops with [`AviP2p::shutdown`], or when the last of it and its handles is
+/// dropped.
 #[derive(Debug)]
 pub struct AviP2p {
     handle: AviP2pHandle,
@@ -95,6 +95,7 @@ fn prepare(config: &AviP2pConfig) -> Result<(Owner, Outside, Start), AviP2pError
 
 /// What tells that a node has ended.
 struct End {
+    /// Only a task says so; a thread drops the other end.
     ended: oneshot::Receiver<()>,
     /// `None` of one that is a task.
     thread: Option<Thread>,
@@ -129,9 +130,10 @@ impl AviP2p {
     /// (`enable_all`; `#[tokio::main]` has them).
     ///
     /// What arrives then changes no thread on its way to the application, which is most of the time that a frame of audio
-    /// takes on an idle machine. In exchange, tasks that block the runtime's threads block the node too: after ten seconds
-    /// its peers take it for gone. When it is dropped, it says its goodbyes in its own time; when the runtime ends, none.
-    /// With `enable_mdns` there is a thread for mDNS.
+    /// takes on an idle machine, if the events are read by a task (`tokio::spawn`), not in `block_on`. In exchange, a task
+    /// that blocks its thread may block the node too, be it the only one that does: after five to ten seconds peers take the
+    /// node for gone. When it is dropped, it says its goodbyes in its own time; when the runtime ends, none. With
+    /// `enable_mdns` there is a thread for mDNS. tokio's clock must not be paused.
     ///
     /// # Errors
     /// As [`AviP2p::start`]; [`AviP2pError::Io`] outside of a tokio runtime.
@@ -163,8 +165,9 @@ impl AviP2p {
         let (mut owner, outside, start) = prepare(&config)?;
         let (ending, ended) = oneshot::channel();
         spawn(Box::pin(async move {
-            let _ending: oneshot::Sender<()> = ending;
             runtime::run(config, Arc::new(platform), outside).await;
+            // Nobody has to wait for it.
+            let _ = ending.send(());
         }));
         owner.end = Mutex::new(Some(End { ended, thread: None }));
         Self::when_started(owner, start).await
@@ -197,10 +200,10 @@ impl AviP2p {
     pub async fn shutdown(self) -> Result<(), AviP2pError> {
         self.handle.call(Command::Shutdown).await?;
         let Some(End { ended, thread }) = self.handle.owner.take_end() else { return Ok(()) };
-        // It is never sent: the node's end drops the sender.
-        let _ = ended.await;
+        let ended = ended.await;
         match thread.map(|thread| thread.join.join()) {
             Some(Err(_)) => Err(AviP2pError::Io("the node's thread panicked".to_owned())),
+            None if ended.is_err() => Err(AviP2pError::Io("the node's task ended half-way".to_owned())),
             Some(Ok(())) | None => Ok(()),
         }
     }

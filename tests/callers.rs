@@ -22,7 +22,7 @@ use memory::Memory;
 const THREADS: u8 = 6;
 const MESSAGES: u32 = 120;
 
-/// From the smallest to one that a caller leaves to the node's thread.
+/// From the smallest to one that a caller leaves to the node's task.
 const BYTES: [usize; 4] = [8, 1024, 6000, 48 * 1024];
 
 fn speak(handle: &AviP2pHandle, thread: u8) {

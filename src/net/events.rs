@@ -16,6 +16,7 @@ use crate::event::DiscoverySource;
 use crate::id::PeerId;
 use crate::net::audio::{self, Negotiated};
 use crate::net::behaviour::{BehaviourEvent, PROTOCOL_VERSION, WALK_TIMEOUT};
+use crate::net::pulse::BEATS_AFTER_MESSAGE;
 use crate::net::watched::Heard;
 use crate::net::{Net, mdns, translate};
 
@@ -209,7 +210,7 @@ impl Net {
         let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
         // It is false for a message that is too old to be forwarded.
         let _ = gossipsub.upstream.report_message_validation_result(id, forwarder, verdict);
-        if gossipsub.quicken_for_message() {
+        if gossipsub.quicken_for(BEATS_AFTER_MESSAGE) {
             self.swarm_due.set();
         }
         self.events.extend(event);

@@ -17,7 +17,7 @@ use crate::config::{AviP2pConfig, Limits, MAX_MESSAGE_BYTES};
 use crate::error::AviP2pError;
 use crate::metrics::Metrics;
 use crate::net::metrics::observe;
-use crate::net::pulse::BEAT_EVERY;
+use crate::net::pulse::{BEAT_EVERY, BEATS_AFTER_LEAVING};
 use crate::net::watched::Watched;
 
 /// The message ids in one control message of gossipsub, and room for each: an author's 38 bytes, a sequence number's 8,
@@ -226,7 +226,9 @@ impl Watched<Upstream> {
         }
     }
 
+    /// Ends a subscription. The behaviour is to be polled then.
     pub(super) fn unsubscribe(&mut self, topic: &str) {
+        self.quicken_for(BEATS_AFTER_LEAVING);
         self.upstream.unsubscribe(&IdentTopic::new(topic));
     }
 

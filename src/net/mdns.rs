@@ -20,13 +20,13 @@ use libp2p_swarm::{
     ConnectionDenied, ConnectionId, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::runtime::{Builder, EnterGuard, Handle};
+use tokio::runtime::{Handle, Runtime};
 
 use crate::config::Limits;
 use crate::error::AviP2pError;
 use crate::net::interfaces::Addresses;
 use crate::net::records::{Records, Verdict};
-use crate::net::translate;
+use crate::net::{reactor, translate};
 
 const PORT: u16 = 5353;
 /// The most addresses that are looked at of those that come at once.
@@ -53,7 +53,7 @@ pub(super) enum Event {
 /// the node listens. Here it remembers nothing: what it hears is judged, and kept within bounds.
 pub(super) struct Mdns {
     local: PeerId,
-    /// `None` if that of the thread ends with the node.
+    /// `None` to use the reactor of whoever polls this, which ends with the node.
     reactor: Option<Reactor>,
     /// `None` if it could not be made.
     upstream: Option<mdns::tokio::Behaviour>,
@@ -68,7 +68,7 @@ pub(super) struct Mdns {
 }
 
 impl Mdns {
-    /// Without a reactor, must be called on a thread that has one.
+    /// Must be called where a reactor is, unless it brings one.
     pub(super) fn new(local: PeerId, limits: &Limits, addresses: Addresses, reactor: Option<Reactor>) -> Self {
         let mut new = Self {
             local,
@@ -86,6 +86,10 @@ impl Mdns {
         new
     }
 
+    fn reactor(&self) -> Option<Handle> {
+        self.reactor.as_ref().map(|reactor| reactor.handle.clone())
+    }
+
     /// The addresses of this machine have changed.
     pub(super) fn set_addresses(&mut self, addresses: Addresses) {
         (self.addresses, self.read_at) = (addresses, Instant::now());
@@ -95,6 +99,8 @@ impl Mdns {
     /// Sees whether mDNS works, and tells of a failure when it is a new one. Upstream tries an address once, and only
     /// logs its failure; so it is made anew when the failure has passed.
     fn check(&mut self) {
+        let reactor = self.reactor();
+        let _entered = reactor.as_ref().map(Handle::enter);
         let mut result = probe(self.addresses.of_mdns());
         if self.upstream.is_none() || self.failure.is_some() && result.is_ok() {
             let renewed = self.renew().map_err(|error| error.to_string());
@@ -118,7 +124,6 @@ impl Mdns {
                 old.on_swarm_event(FromSwarm::ExpiredListenAddr(expired));
             }
         }
-        let _reactor = self.reactor.as_ref().map(Reactor::enter);
         let mut upstream = mdns::tokio::Behaviour::new(mdns::Config::default(), self.local)?;
         for (addr, listener_id) in &self.announced {
             let new = NewListenAddr { listener_id: *listener_id, addr };
@@ -188,19 +193,13 @@ pub(super) struct Reactor {
 
 impl Reactor {
     pub(super) fn start() -> Result<Self, AviP2pError> {
-        let failed = |error| AviP2pError::Io(format!("cannot start the thread of mDNS: {error}"));
-        let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
-        let handle = runtime.handle().clone();
         let (owner, ended) = oneshot::channel();
-        let run = move || {
+        let run = move |runtime: Runtime| {
             let _ = runtime.block_on(ended);
         };
-        let thread = std::thread::Builder::new().name("avi-p2p-mdns".to_owned()).spawn(run).map_err(failed)?;
+        let failed = |error| AviP2pError::Io(format!("cannot start the thread of mDNS: {error}"));
+        let (handle, thread) = reactor::start("avi-p2p-mdns", run).map_err(failed)?;
         Ok(Self { handle, owner: Some(owner), thread: Some(thread) })
-    }
-
-    fn enter(&self) -> EnterGuard<'_> {
-        self.handle.enter()
     }
 }
 
@@ -281,6 +280,8 @@ impl NetworkBehaviour for Mdns {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        let reactor = self.reactor();
+        let _entered = reactor.as_ref().map(Handle::enter);
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(ToSwarm::GenerateEvent(event));
@@ -290,10 +291,7 @@ impl NetworkBehaviour for Mdns {
                 self.on_tick();
                 continue;
             }
-            let reactor = self.reactor.as_ref().map(Reactor::enter);
-            let polled = self.upstream.as_mut().map(|upstream| upstream.poll(cx));
-            drop(reactor);
-            match polled {
+            match self.upstream.as_mut().map(|upstream| upstream.poll(cx)) {
                 Some(Poll::Ready(ToSwarm::GenerateEvent(mdns::Event::Discovered(heard)))) => {
                     self.on_heard(Instant::now(), heard);
                 }

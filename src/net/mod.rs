@@ -16,6 +16,7 @@ mod metrics;
 mod muxer;
 mod neighbours;
 mod pulse;
+pub(crate) mod reactor;
 mod records;
 mod routing;
 mod start;
@@ -48,6 +49,7 @@ use self::liveness::Liveness;
 use self::mesh::Mesh;
 use self::metrics::Recorder;
 use self::neighbours::Neighbours;
+use self::pulse::BEATS_AFTER_MESSAGE;
 use self::substreams::Substreams;
 pub(crate) use self::tasks::Tasks;
 use self::wake::Flag;
@@ -294,7 +296,7 @@ impl Net {
         let topic = TopicHash::from_raw(topic.as_str());
         let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
         let result = gossipsub.upstream.publish(topic, data);
-        if gossipsub.quicken_for_message() {
+        if gossipsub.quicken_for(BEATS_AFTER_MESSAGE) {
             self.swarm_due.set();
         }
         let outcome = translate::publish_outcome(result);

@@ -1,5 +1,5 @@
-//! When does GossipSub's heart beat? Every second while anything happens. In a quiet mesh, where a beat has nothing to do,
-//! it wakes nobody: it beats when something else does, as the pings do that every peer sends.
+//! When does GossipSub's heart beat? Every second while anything happens. In a quiet mesh, where a beat has little to do,
+//! it wakes nobody: it beats when something else does, as the pongs do that every peer sends.
 
 use std::task::Context;
 use std::time::{Duration, Instant};
@@ -12,7 +12,9 @@ pub(super) const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Beats after anything that happens: the first mends the meshes, the next hears what others say to that.
 const BEATS_AFTER_ALL: u32 = 2;
 /// Beats after a message: gossip tells of it with three, and forgets it with the fifth.
-const BEATS_AFTER_MESSAGE: u32 = 5;
+pub(super) const BEATS_AFTER_MESSAGE: u32 = 5;
+/// Beats after a topic was left: upstream counts by them when it may be joined again, which is after ten seconds.
+pub(super) const BEATS_AFTER_LEAVING: u32 = 12;
 
 /// A timer that is wound just after those of upstream, for the same time, and so finds them due when it is.
 pub(super) struct Pulse {
@@ -28,18 +30,13 @@ impl Pulse {
         Self { timer: Delay::new(BEAT_EVERY), beaten_at: Instant::now(), is_due: false, beats: BEATS_AFTER_ALL }
     }
 
-    /// Something has happened that a beat may have to do with. Returns whether that ends a rest: the pulse is to be
-    /// polled then.
-    pub(super) fn quicken(&mut self) -> bool {
-        self.beat_at_least(BEATS_AFTER_ALL)
+    /// Something has happened that a beat may have to do with.
+    pub(super) fn quicken(&mut self) {
+        self.quicken_for(BEATS_AFTER_ALL);
     }
 
-    /// The same for a message.
-    pub(super) fn quicken_for_message(&mut self) -> bool {
-        self.beat_at_least(BEATS_AFTER_MESSAGE)
-    }
-
-    fn beat_at_least(&mut self, beats: u32) -> bool {
+    /// The same for something that takes so many beats. Returns whether that ends a rest: the pulse is to be polled then.
+    pub(super) fn quicken_for(&mut self, beats: u32) -> bool {
         let is_resting = self.is_resting();
         self.beats = self.beats.max(beats);
         if is_resting {
@@ -76,6 +73,8 @@ impl Pulse {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
 
     /// Beats until it rests.
@@ -93,12 +92,26 @@ mod tests {
     #[test]
     fn a_heart_rests_when_nothing_has_happened_for_a_while_until_something_does() {
         let mut pulse = Pulse::new();
-        assert!(!pulse.quicken());
+        pulse.quicken();
         assert_eq!(beats(&mut pulse), BEATS_AFTER_ALL);
-        assert!(pulse.quicken_for_message());
-        assert!(!pulse.quicken(), "it does not rest any more");
+        assert!(pulse.quicken_for(BEATS_AFTER_MESSAGE), "it is to be polled");
+        assert!(!pulse.quicken_for(BEATS_AFTER_ALL), "it does not rest any more");
         assert_eq!(beats(&mut pulse), BEATS_AFTER_MESSAGE, "whatever else happens");
-        assert!(pulse.quicken());
+        pulse.quicken();
         assert_eq!(beats(&mut pulse), BEATS_AFTER_ALL);
+    }
+
+    #[test]
+    fn a_heart_that_rests_beats_with_whatever_polls_it_once_a_second_at_most() {
+        let mut pulse = Pulse::new();
+        beats(&mut pulse);
+        let cx = &mut Context::from_waker(Waker::noop());
+        pulse.poll(cx);
+        assert!(!pulse.beat());
+        pulse.beaten_at -= BEAT_EVERY;
+        pulse.poll(cx);
+        assert!(pulse.beat());
+        pulse.poll(cx);
+        assert!(!pulse.beat());
     }
 }

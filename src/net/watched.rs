@@ -55,9 +55,9 @@ impl<B> Watched<B> {
         Self { upstream, scored: BTreeSet::new(), pulse: Pulse::new(), restarts, given_up }
     }
 
-    /// Tells the heart of a message, the node's own or another's. Returns whether the behaviour is to be polled for that.
-    pub(super) fn quicken_for_message(&mut self) -> bool {
-        self.pulse.quicken_for_message()
+    /// Tells the heart of what takes so many beats. Returns whether the behaviour is to be polled for that.
+    pub(super) fn quicken_for(&mut self, beats: u32) -> bool {
+        self.pulse.quicken_for(beats)
     }
 }
 
@@ -243,7 +243,7 @@ mod tests {
     use libp2p_swarm::dummy;
 
     use super::*;
-    use crate::net::pulse::BEAT_EVERY;
+    use crate::net::pulse::{BEAT_EVERY, BEATS_AFTER_MESSAGE};
 
     /// Winds its timer as upstream does.
     struct Heart {
@@ -295,7 +295,7 @@ mod tests {
     async fn the_heart_beats_for_a_message_though_nothing_else_wakes_it() {
         const BEATS: usize = 4;
         let mut watched = Watched::new(Heart { timer: Delay::new(BEAT_EVERY), beats: 0 });
-        watched.quicken_for_message();
+        watched.quicken_for(BEATS_AFTER_MESSAGE);
         let mut told = 0;
         let beats = poll_fn(|cx| {
             while watched.poll(cx).is_ready() {

@@ -1,4 +1,4 @@
-//! Who may have the node? Its thread and its callers, one at a time.
+//! Who may have the node? Its task and its callers, one at a time.
 //!
 //! Two locks, so that nobody ever waits for long: the engine's is held for one input, the driver's for as long as there
 //! is something to do. A caller takes the second only if nobody has it, and then does the node's work itself, down to
@@ -27,11 +27,11 @@ use crate::net::{Around, Net, Task, Tasks};
 const CALLS_IN_A_ROW: u64 = 32;
 /// Times that the drive loop finds a caller at work before callers stand back until it has had its turn.
 const REFUSALS: u32 = 64;
-/// Frames that follow each other this closely are taken to the network by the node's thread, many at a time: that costs
+/// Frames that follow each other this closely are taken to the network by the node's task, many at a time: that costs
 /// less than a write each, and the caller goes on meanwhile.
 const IN_A_RUSH: Duration = Duration::from_micros(20);
 
-/// A node, as its thread and its callers share it.
+/// A node, as its task and its callers share it.
 pub(crate) struct Desk {
     state: Mutex<State>,
     /// `None` before the start and after the end.

@@ -22,8 +22,8 @@ const TURNS: usize = 4;
 /// more than the events do.
 const NEWS_WITHIN: Duration = Duration::from_micros(200);
 
-/// What a caller writes itself. More is left to the node's thread, which encrypts it while the caller goes on: that
-/// saves more than it costs to wake a thread.
+/// What a caller writes itself. More is left to the node's task, which encrypts it on another thread while the
+/// caller goes on: that saves more than it costs to wake one.
 const HEAVY_BYTES: usize = 32 * 1024;
 /// A write costs as much as to encrypt this.
 const WRITE_BYTES: usize = 4 * 1024;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Handle, Runtime};
 
 use super::Platform;
+use crate::net::reactor;
 use crate::transport::Network;
 
 /// A tokio runtime: libp2p's TCP and mDNS know no other reactor.
@@ -61,8 +62,7 @@ impl Platform for Tokio {
 
 /// Starts the thread of a node, which ends with the task that `node` makes. `until_end` is dropped at its very end.
 ///
-/// A tokio runtime waits for readiness and deadlines on this thread. It runs the node's task and, of mDNS, a task an
-/// interface. Callers do the node's work on their own threads.
+/// It runs the node's task and, of mDNS, a task an interface. Callers do the node's work on their own threads.
 pub(crate) fn start_thread<T, F>(
     node: impl FnOnce(Arc<dyn Platform>) -> F + Send + 'static,
     until_end: T,
@@ -71,10 +71,11 @@ where
     T: Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let reactor = Builder::new_current_thread().enable_io().enable_time().build()?;
-    std::thread::Builder::new().name("avi-p2p".to_owned()).spawn(move || {
-        let _until_end = until_end;
-        let platform = Tokio { reactor: reactor.handle().clone(), epoch: Instant::now(), outlives_node: false };
-        reactor.block_on(node(Arc::new(platform)));
-    })
+    let run = move |runtime: Runtime| {
+        let platform = Tokio { reactor: runtime.handle().clone(), epoch: Instant::now(), outlives_node: false };
+        runtime.block_on(node(Arc::new(platform)));
+        drop(runtime);
+        drop(until_end);
+    };
+    reactor::start("avi-p2p", run).map(|(_, thread)| thread)
 }
