@@ -25,6 +25,8 @@ const NEWS_WITHIN: Duration = Duration::from_micros(200);
 /// What a caller writes itself. More is left to the node's task, which encrypts it on another thread while the
 /// caller goes on: that saves more than it costs to wake one.
 const HEAVY_BYTES: usize = 32 * 1024;
+/// The most that is left in a row, before the caller moves it all: a queue that grows costs more than it saves.
+const MAX_LEFT_BYTES: usize = 8 * HEAVY_BYTES;
 /// A write costs as much as to encrypt this.
 const WRITE_BYTES: usize = 4 * 1024;
 
@@ -52,6 +54,8 @@ pub(super) struct Driver {
     news_since: Option<Duration>,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
     is_stopped: bool,
+    /// Bytes that callers have left to the node's task since it last ran.
+    left_bytes: usize,
 }
 
 impl Driver {
@@ -66,12 +70,14 @@ impl Driver {
             news_since: None,
             timer: None,
             is_stopped: false,
+            left_bytes: 0,
         }
     }
 
     /// Does what there is to do. Returns whether it has left off before it found nothing more; besides, what comes
     /// meanwhile [is due](Self::is_due).
     pub(super) fn poll(&mut self, desk: &Desk, cx: &mut Context<'_>) -> bool {
+        self.left_bytes = 0;
         for _ in 0..TURNS {
             let called = self.take_outputs(desk) | self.poll_calls(desk, cx);
             let heard = self.poll_net(desk);
@@ -89,10 +95,12 @@ impl Driver {
     /// Carries a caller's command out as far as it goes at once.
     pub(super) fn call(&mut self, desk: &Desk, call: Call) {
         let bytes = if let Command::Publish { data, .. } = &call.command { data.len() } else { 0 };
-        let is_heavy = self.net.connection_count() * (bytes + WRITE_BYTES) > HEAVY_BYTES;
+        let cost = self.net.connection_count() * (bytes + WRITE_BYTES);
         self.handle_command(desk, call.command, Some(call.reply));
         self.settle(desk);
-        if !is_heavy {
+        self.left_bytes += cost;
+        if cost <= HEAVY_BYTES || self.left_bytes > MAX_LEFT_BYTES {
+            self.left_bytes = 0;
             self.net.move_bytes();
         }
     }
