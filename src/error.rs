@@ -50,11 +50,11 @@ pub enum AviP2pError {
     #[error("not subscribed to topic {0:?}")]
     NotSubscribed(String),
 
-    /// The node has been shut down.
-    #[error("the node has been shut down: start another")]
+    /// The node has stopped: it was shut down, or the runtime that it was a task of has ended.
+    #[error("the node has stopped: start another")]
     ChannelClosed,
 
-    /// The operating system refused something; the text says what and why.
+    /// The operating system, or a runtime, refused something; the text says what and why.
     #[error("I/O error: {0}")]
     Io(String),
 

@@ -136,9 +136,10 @@ impl AviP2p {
     /// `enable_mdns` there is a thread for mDNS. tokio's clock must not be paused.
     ///
     /// # Errors
-    /// As [`AviP2p::start`]; [`AviP2pError::Io`] outside of a tokio runtime.
+    /// As [`AviP2p::start`]; [`AviP2pError::Io`] outside of a tokio runtime, or in one without drivers, of which tokio's
+    /// own panic message tells.
     pub async fn start_on_tokio(config: AviP2pConfig) -> Result<(Self, EventReceiver), AviP2pError> {
-        let outside = || AviP2pError::Io("start_on_tokio was not called in a tokio runtime".to_owned());
+        let outside = || AviP2pError::Io("start_on_tokio needs a tokio runtime around it: or call start".to_owned());
         let platform = Tokio::here().ok_or_else(outside)?;
         let spawn = platform.spawner();
         Self::start_as_task(config, platform, spawn).await
@@ -175,7 +176,9 @@ impl AviP2p {
 
     async fn when_started(mut owner: Owner, start: Start) -> Result<(Self, EventReceiver), AviP2pError> {
         let queue = owner.events.clone();
-        let started = start.await.map_err(|_| AviP2pError::Io("the node's task ended at once".to_owned()))??;
+        let started = start.await.map_err(|_| {
+            AviP2pError::Io("the node's task ended at once: has its runtime drivers (enable_all)?".to_owned())
+        })??;
         let Started { local_peer_id, desk } = started;
         owner.desk = Some(desk);
         let handle = AviP2pHandle { owner: Arc::new(owner) };
@@ -193,7 +196,8 @@ impl AviP2p {
     }
 
     /// Says goodbye to peers and streams, frees the port and ends the thread. Takes at most about 2 s, and only that
-    /// long if a peer does not answer. Events that are not read yet stay readable.
+    /// long if a peer does not answer; a runtime that the node is a task of must run for that. Events that are not read
+    /// yet stay readable.
     ///
     /// # Errors
     /// [`AviP2pError::ChannelClosed`] if the node has stopped already.

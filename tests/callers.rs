@@ -136,11 +136,7 @@ fn a_panic_on_a_callers_thread_ends_the_node_and_leaves_nobody_waiting() {
     smol::block_on(async {
         let (node, mut task, inside) = asleep().await;
         let handle = node.handle();
-        let woken = Arc::new(Woken(AtomicBool::new(true)));
-        let waker = woken.clone().into();
-        while woken.0.swap(false, Ordering::SeqCst) {
-            assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        }
+        let woken = settled(&mut task);
         *inside.lock().unwrap() = Some(Box::new(|| panic!("as told")));
         let call = AssertUnwindSafe(|| handle.subscribe("lobby").now_or_never());
         assert!(catch_unwind(call).is_err(), "the caller hears of it");
@@ -151,7 +147,16 @@ fn a_panic_on_a_callers_thread_ends_the_node_and_leaves_nobody_waiting() {
     });
 }
 
-#[derive(Default)]
+/// Polls a node's task until it sleeps. Returns whether it is woken from then on.
+fn settled(task: &mut BoxFuture<'static, ()>) -> Arc<Woken> {
+    let woken = Arc::new(Woken(AtomicBool::new(true)));
+    let waker = woken.clone().into();
+    while woken.0.swap(false, Ordering::SeqCst) {
+        assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    woken
+}
+
 struct Woken(AtomicBool);
 
 impl Wake for Woken {
@@ -167,7 +172,7 @@ fn calls_that_come_while_a_caller_is_at_work_are_all_answered() {
     smol::block_on(async {
         let (node, mut task, inside) = asleep().await;
         let handle = node.handle();
-        let woken = Arc::new(Woken(AtomicBool::new(true)));
+        let woken = settled(&mut task);
         let waker = woken.clone().into();
         let calls: Arc<Mutex<Vec<BoxFuture<'static, _>>>> = Arc::default();
         let (queued, caller) = (calls.clone(), handle.clone());
