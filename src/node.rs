@@ -39,9 +39,10 @@ pub struct AviP2p {
 
 /// Calls to a node. Cheap to clone, and usable from any thread and any executor.
 ///
-/// Every call returns once the node has carried it out. If the node is not at work just then, a call does the node's work on the
-/// calling thread, encryption and writes to sockets included; it never blocks on the network. A call that is dropped before
-/// it has returned may have been carried out or not. Every call returns [`AviP2pError::ChannelClosed`] after the node has stopped.
+/// Every call returns once the node has carried it out. If the node is not at work just then, a call does the node's work
+/// on the calling thread, encryption and writes to sockets included; it never blocks on the network. A call that is dropped
+/// before it has returned may have been carried out or not. Every call returns [`AviP2pError::ChannelClosed`] after the
+/// node has stopped.
 #[derive(Clone)]
 pub struct AviP2pHandle {
     owner: Arc<Owner>,
@@ -129,11 +130,11 @@ impl AviP2p {
     /// Starts a node as a task of the tokio runtime that this is called in, which needs its I/O and time drivers
     /// (`enable_all`; `#[tokio::main]` has them).
     ///
-    /// What arrives then changes no thread on its way to the application, which is most of the time that a frame of audio
-    /// takes on an idle machine, if the events are read by a task (`tokio::spawn`), not in `block_on`. In exchange, a task
-    /// that blocks its thread may block the node too, be it the only one that does: after five to ten seconds peers take the
-    /// node for gone. When it is dropped, it says its goodbyes in its own time; when the runtime ends, none. With
-    /// `enable_mdns` there is a thread for mDNS. tokio's clock must not be paused.
+    /// What arrives then changes no thread on its way to a task (`tokio::spawn`) that reads the events, which on an idle
+    /// machine takes a good part of the time that a frame of audio needs. In exchange, one task that blocks its thread can be
+    /// enough to stop the node: after five to ten seconds peers take it for gone. When it is dropped, it says its goodbyes in
+    /// its own time; when the runtime ends, none. With `enable_mdns` there is a thread for mDNS. tokio's clock must not be
+    /// paused.
     ///
     /// # Errors
     /// As [`AviP2p::start`]; [`AviP2pError::Io`] outside of a tokio runtime, or in one without drivers, of which tokio's
