@@ -130,11 +130,11 @@ impl AviP2p {
     /// Starts a node as a task of the tokio runtime that this is called in, which needs its I/O and time drivers
     /// (`enable_all`; `#[tokio::main]` has them).
     ///
-    /// What arrives then changes no thread on its way to a task (`tokio::spawn`) that reads the events, which on an idle
-    /// machine takes a good part of the time that a frame of audio needs. In exchange, one task that blocks its thread can be
-    /// enough to stop the node: after five to ten seconds peers take it for gone. When it is dropped, it says its goodbyes in
-    /// its own time; when the runtime ends, none. With `enable_mdns` there is a thread for mDNS. tokio's clock must not be
-    /// paused.
+    /// What arrives then changes no thread on its way to a task (`tokio::spawn`) that reads the events, which on an
+    /// idle machine takes a good part of the time that a frame of audio needs. In exchange, one task that blocks its
+    /// thread can be enough to stop the node: after five to ten seconds peers take it for gone. When it is dropped, it
+    /// says its goodbyes in its own time; when the runtime ends, none. With `enable_mdns` there is a thread for mDNS.
+    /// tokio's clock must not be paused.
     ///
     /// # Errors
     /// As [`AviP2p::start`]; [`AviP2pError::Io`] outside of a tokio runtime, or in one without drivers, of which tokio's
