@@ -28,9 +28,9 @@ const JOIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// A running node.
 ///
-/// It has a thread of its own, and those who call it do some of its work on theirs; or it is [a task](Self::start_on_tokio)
-/// of the application's tokio runtime. It stops with [`AviP2p::shutdown`], or when the last of it and its handles is
-/// dropped.
+/// It has a thread of its own, and those who call it do some of its work on theirs; or it is
+/// [a task](Self::start_on_tokio) of the application's tokio runtime. It stops with [`AviP2p::shutdown`], or when the
+/// last of it and its handles is dropped.
 #[derive(Debug)]
 pub struct AviP2p {
     handle: AviP2pHandle,
@@ -39,10 +39,10 @@ pub struct AviP2p {
 
 /// Calls to a node. Cheap to clone, and usable from any thread and any executor.
 ///
-/// Every call returns once the node has carried it out. If the node is not at work just then, a call does the node's work
-/// on the calling thread, encryption and writes to sockets included; it never blocks on the network. A call that is dropped
-/// before it has returned may have been carried out or not. Every call returns [`AviP2pError::ChannelClosed`] after the
-/// node has stopped.
+/// Every call returns once the node has carried it out. If the node is not at work just then, a call does the node's
+/// work on the calling thread, encryption and writes to sockets included; it never blocks on the network. A call that is
+/// dropped before it has returned may have been carried out or not. Every call returns [`AviP2pError::ChannelClosed`]
+/// after the node has stopped.
 #[derive(Clone)]
 pub struct AviP2pHandle {
     owner: Arc<Owner>,

@@ -59,7 +59,7 @@ pub struct Admission {
     pub(super) max_pending: usize,
     pub(super) max_pending_per_ip: usize,
     /// Peers that the application waits for: the last places are theirs.
-    pub(super) awaited: BTreeSet<PeerId>,
+    pub(super) wanted: BTreeSet<PeerId>,
     pub(super) lists: Arc<Lists>,
 }
 
@@ -90,7 +90,7 @@ impl Admission {
 
     /// Places that others may not take.
     fn reserved_from(&self, peer: &PeerId) -> usize {
-        if self.awaited.contains(peer) { 0 } else { self.awaited.len() }
+        if self.wanted.contains(peer) { 0 } else { self.wanted.len() }
     }
 
     /// After a handshake, which has proven who the peer is. Of it there are `connections` already.

@@ -416,7 +416,7 @@ impl Engine {
     fn advance(&mut self, now: Time) {
         if let Phase::Running = self.phase {
             let streams = &self.streams;
-            self.peers.release_wanted(|peer| streams.awaits(peer));
+            self.peers.release_wanted(|peer| streams.waits_for(peer));
             if let Some(admission) = self.peers.take_admission() {
                 self.out.net(NetAction::Admit { admission });
             }

@@ -92,7 +92,7 @@ impl Peers {
             max_peers: self.max_peers,
             max_pending: self.limits.pending_inbound,
             max_pending_per_ip: self.limits.pending_inbound_per_ip,
-            awaited: self.wanted.keys().cloned().collect(),
+            wanted: self.wanted.keys().cloned().collect(),
             lists: self.access.lists(),
         })
     }

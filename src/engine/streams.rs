@@ -75,7 +75,7 @@ impl Streams {
     }
 
     /// Whether a stream waits for a connection to that peer.
-    pub(crate) fn awaits(&self, peer: &PeerId) -> bool {
+    pub(crate) fn waits_for(&self, peer: &PeerId) -> bool {
         self.of_peer(peer, Phase::Reaching) > 0
     }
 
