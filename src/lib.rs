@@ -27,67 +27,37 @@
 //!
 //! # Features
 //!
-//! - `runtime` (default): the node. Without it the crate is its pure core alone: the `engine`, `audio` and `wire`
-//!   modules, with neither libp2p nor a runtime in their tree.
 //! - `metrics`: `AviP2pHandle::metrics`, the figures of the node and of libp2p as Prometheus text.
 //! - `unstable`: opens the pure core and the platform seam to simulators, fuzzers and benchmarks. Exempt from semver.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
-#![cfg_attr(not(feature = "runtime"), allow(rustdoc::broken_intra_doc_links))]
 
-pub mod config;
-mod error;
-mod event;
-mod id;
-mod media;
-#[cfg(feature = "runtime")]
 mod metrics;
-mod stats;
-
-// What only `unstable` opens has callers there alone.
-#[cfg(any(feature = "unstable", not(feature = "runtime")))]
-pub mod audio;
-#[cfg(not(any(feature = "unstable", not(feature = "runtime"))))]
-#[allow(dead_code, unused_imports)]
-mod audio;
-#[cfg(any(feature = "unstable", not(feature = "runtime")))]
-pub mod engine;
-#[cfg(not(any(feature = "unstable", not(feature = "runtime"))))]
-#[allow(dead_code, unused_imports)]
-mod engine;
-#[cfg(any(feature = "unstable", not(feature = "runtime")))]
-pub mod wire;
-#[cfg(not(any(feature = "unstable", not(feature = "runtime"))))]
-#[allow(dead_code, unused_imports)]
-mod wire;
-
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
-
-#[cfg(feature = "runtime")]
 mod net;
-#[cfg(feature = "runtime")]
 mod node;
-#[cfg(feature = "runtime")]
 mod runtime;
-#[cfg(all(feature = "runtime", feature = "unstable"))]
+#[cfg(feature = "unstable")]
 pub mod transport;
-#[cfg(all(feature = "runtime", not(feature = "unstable")))]
+#[cfg(not(feature = "unstable"))]
 #[allow(dead_code)]
 mod transport;
+
+pub use avi_p2p_proto::config;
+#[cfg(not(feature = "unstable"))]
+use avi_p2p_proto::engine;
+#[cfg(feature = "unstable")]
+pub use avi_p2p_proto::{audio, engine, wire};
+use avi_p2p_proto::{error, event, id, media, stats};
 
 pub use config::{AviP2pConfig, Identity, Interfaces, Limits, NetworkKey};
 pub use error::{AviP2pError, StreamCloseReason};
 pub use event::{AviEvent, DiscoverySource};
 pub use id::{PeerId, StreamId};
 pub use media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media, OnCongestion, StreamOptions};
-pub use stats::{AudioStats, PeerDirection, PeerInfo, RemoteAudioReport, Stats};
-
-#[cfg(feature = "runtime")]
 pub use node::{AviP2p, AviP2pHandle, EventReceiver};
-#[cfg(all(feature = "runtime", feature = "unstable"))]
+#[cfg(feature = "unstable")]
 pub use runtime::Platform;
+pub use stats::{AudioStats, PeerDirection, PeerInfo, RemoteAudioReport, Stats};
 
 /// Events and the ids in them, under the path that they had in AVI 0.1.
 pub mod events {
@@ -97,11 +67,11 @@ pub mod events {
 }
 
 /// Compiles the README's programs.
-#[cfg(all(doctest, feature = "runtime"))]
+#[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
 /// Compiles the page on private meshes.
-#[cfg(all(doctest, feature = "runtime"))]
+#[cfg(doctest)]
 #[doc = include_str!("../docs/private-mesh.md")]
 struct PrivateMesh;

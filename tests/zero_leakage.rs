@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Default features, then with the seams open to simulators, then with metrics: none may show libp2p.
-#[cfg(feature = "runtime")]
 #[test]
 fn no_libp2p_type_is_reachable_from_the_public_api() {
     for features in ["", "unstable", "metrics"] {

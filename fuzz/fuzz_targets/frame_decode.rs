@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| avi_p2p::fuzzing::frame_decode(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| avi_p2p_fuzz::frame_decode(data));

@@ -27,6 +27,7 @@ pub(super) fn keypair(identity: &Identity) -> Result<Keypair, AviP2pError> {
         Identity::Bytes(secret) => Keypair::ed25519_from_bytes(*secret)
             .map_err(|_| invalid("identity", "Bytes(..)".to_owned(), "the secret of an Ed25519 key".to_owned())),
         Identity::File(path) => from_file(path).map_err(|reason| AviP2pError::Identity { path: path.clone(), reason }),
+        other => Err(invalid("identity", format!("{other:?}"), "Generated, Bytes or File".to_owned())),
     }
 }
 

@@ -15,10 +15,10 @@ macro_rules! stats {
             $($(#[doc = $help])+ pub $name: u64,)*
         }
 
-        #[cfg(feature = "metrics")]
         impl Stats {
             /// Name, help and kind of every figure.
-            pub(crate) fn figures(&self) -> Vec<Figure> {
+            #[doc(hidden)]
+            pub fn figures(&self) -> Vec<Figure> {
                 vec![$(Figure {
                     name: stringify!($name),
                     help: concat!($($help),+).trim(),
@@ -31,18 +31,18 @@ macro_rules! stats {
 }
 
 /// A figure as a metric.
-#[cfg(feature = "metrics")]
-pub(crate) struct Figure {
-    pub(crate) name: &'static str,
-    pub(crate) help: &'static str,
-    pub(crate) kind: Kind,
-    pub(crate) value: u64,
+#[doc(hidden)]
+pub struct Figure {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub kind: Kind,
+    pub value: u64,
 }
 
 /// Whether a figure only rises.
-#[cfg(feature = "metrics")]
 #[allow(non_camel_case_types)] // As the table below has them.
-pub(crate) enum Kind {
+#[doc(hidden)]
+pub enum Kind {
     counter,
     gauge,
 }

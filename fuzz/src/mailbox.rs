@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use avi_p2p_proto::config::Limits;
+use avi_p2p_proto::engine::{Lag, Mailbox};
+use avi_p2p_proto::error::StreamCloseReason;
+use avi_p2p_proto::event::{AviEvent, DiscoverySource};
+use avi_p2p_proto::id::{PeerId, StreamId};
+
 use super::script::Script;
-use crate::config::Limits;
-use crate::engine::{Lag, Mailbox};
-use crate::error::StreamCloseReason;
-use crate::event::{AviEvent, DiscoverySource};
-use crate::id::{PeerId, StreamId};
 
 /// Any events, read at any time: both bounds of each class and the accounts of `Lagged` hold.
 pub fn mailbox(data: &[u8]) {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::error::StreamCloseReason;
 use crate::id::{PeerId, StreamId};
 
-/// An event of a node, from [`EventReceiver::recv`](crate::EventReceiver::recv).
+/// An event of a node, from `EventReceiver::recv`.
 ///
 /// Lifecycle events are kept until they are read, up to a bound; what no longer holds is taken back, so that a call that
 /// was offered and withdrawn unread, or a peer that came and went, is never heard of. `Message`, `PublishExpired`,
-/// `AudioData` and `AudioGap` are bounded by [`Limits`](crate::Limits): the oldest go first, and `Lagged` says how many.
+/// `AudioData` and `AudioGap` are bounded by [`Limits`](crate::config::Limits): the oldest go first, and `Lagged` says how many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AviEvent {
@@ -85,7 +85,7 @@ pub enum AviEvent {
         data: Vec<u8>,
     },
     /// A peer asks for an audio stream: accept it, or reject it.
-    /// [`audio_stats`](crate::AviP2pHandle::audio_stats) has the media and label that it gave.
+    /// `AviP2pHandle::audio_stats` has the media and label that it gave.
     AudioStreamRequested {
         /// Who asks.
         from: PeerId,

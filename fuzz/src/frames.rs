@@ -1,10 +1,10 @@
 //! Does the code of frames hold for any bytes? Against an own reading of the byte-layout table in `wire/mod.rs`.
 
+use avi_p2p_proto::media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media};
+use avi_p2p_proto::wire::{Code, Decoder, Frame, MAX_REASON_BYTES, Open, Report, WireError};
 use bytes::{Bytes, BytesMut};
 
 use super::script::Script;
-use crate::media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media};
-use crate::wire::{Code, Decoder, Frame, MAX_REASON_BYTES, Open, Report, WireError};
 
 /// Limits at both sides of every length of a varint, and the one of the default configuration.
 const LIMITS: [usize; 8] = [1, 2, 22, 127, 128, 300, 16_384, 65_557];

@@ -5,14 +5,14 @@ mod world;
 
 use std::time::Duration;
 
+use avi_p2p_proto::config::{AviP2pConfig, Limits};
+use avi_p2p_proto::engine::Command;
+use avi_p2p_proto::id::{PeerId, StreamId};
+use avi_p2p_proto::media::{Media, OnCongestion, StreamOptions};
 use bytes::Bytes;
+use world::World;
 
 use super::script::Script;
-use crate::config::{AviP2pConfig, Limits};
-use crate::engine::Command;
-use crate::id::{PeerId, StreamId};
-use crate::media::{Media, OnCongestion, StreamOptions};
-use world::World;
 
 /// A wait goes through every deadline on its way, of which there are some hundreds in an hour.
 const MAX_WAIT: Duration = Duration::from_secs(3600);

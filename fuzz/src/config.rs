@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use avi_p2p_proto::config::{AviP2pConfig, Interfaces, Limits, NetworkKey};
+use avi_p2p_proto::error::AviP2pError;
+use avi_p2p_proto::id::PeerId;
+use avi_p2p_proto::media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media, OnCongestion, StreamOptions};
+
 use super::script::Script;
-use crate::config::{AviP2pConfig, Interfaces, Limits, NetworkKey};
-use crate::error::AviP2pError;
-use crate::id::PeerId;
-use crate::media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media, OnCongestion, StreamOptions};
 
 /// The longest error about a text of any length.
 const MAX_ERROR_BYTES: usize = 2048;

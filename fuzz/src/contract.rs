@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::AviP2pConfig;
-use crate::engine::{
+use avi_p2p_proto::config::AviP2pConfig;
+use avi_p2p_proto::engine::{
     Answer, Command, CommandId, ConnectionId, DialId, Direction, Input, NetAction, NetEvent, Output, PublishId,
     PublishOutcome, Reply, SubstreamId,
 };
-use crate::event::AviEvent;
-use crate::id::{PeerId, StreamId};
+use avi_p2p_proto::event::AviEvent;
+use avi_p2p_proto::id::{PeerId, StreamId};
 
 #[derive(Debug, Default)]
 pub(crate) struct Contract {

@@ -6,6 +6,8 @@ mod audio_recv;
 mod audio_send;
 mod config;
 mod contract;
+#[cfg(test)]
+mod corpus;
 mod engine_ops;
 mod frames;
 mod mailbox;

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use avi_p2p_proto::audio::{Congested, SendQueue};
+use avi_p2p_proto::engine::Time;
+use avi_p2p_proto::media::OnCongestion;
+use avi_p2p_proto::wire::{DATA_OVERHEAD_BYTES, Decoder, Frame};
 use bytes::{Bytes, BytesMut};
 
 use super::script::Script;
-use crate::audio::{Congested, SendQueue};
-use crate::engine::Time;
-use crate::media::OnCongestion;
-use crate::wire::{DATA_OVERHEAD_BYTES, Decoder, Frame};
 
 /// Any frames and batches at any times: order, counters and both bounds hold.
 pub fn audio_send(data: &[u8]) {

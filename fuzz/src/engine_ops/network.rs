@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
+use avi_p2p_proto::engine::{
+    ConnectionId, DialFailure, DialId, Direction, NetAction, NetEvent, PublishId, PublishOutcome, Refusal, SubstreamId,
+};
+use avi_p2p_proto::event::DiscoverySource;
+use avi_p2p_proto::id::PeerId;
+use avi_p2p_proto::wire::{Code, Frame, Open};
 use bytes::Bytes;
 
 use super::super::frames::{any_frame, encoded};
 use super::super::script::Script;
 use super::world::World;
 use super::{address, any_peer, any_stream, any_topic, peer};
-use crate::engine::{
-    ConnectionId, DialFailure, DialId, Direction, NetAction, NetEvent, PublishId, PublishOutcome, Refusal, SubstreamId,
-};
-use crate::event::DiscoverySource;
-use crate::id::PeerId;
-use crate::wire::{Code, Frame, Open};
 
 /// What there is, as far as the engine was told.
 #[derive(Default)]

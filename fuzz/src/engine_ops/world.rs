@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use avi_p2p_proto::config::AviP2pConfig;
+use avi_p2p_proto::engine::{Answer, Command, CommandId, Engine, Input, NetAction, NetEvent, Output, Time};
+use avi_p2p_proto::event::AviEvent;
+use avi_p2p_proto::id::StreamId;
+
 use super::super::contract::Contract;
 use super::network::Network;
 use super::peer;
-use crate::config::AviP2pConfig;
-use crate::engine::{Command, CommandId, Engine, Input, NetAction, NetEvent, Output, Time};
-use crate::event::AviEvent;
-use crate::id::StreamId;
 
 /// What came out, and when.
 pub(super) type Trace = Vec<(Time, Output)>;
@@ -142,7 +143,7 @@ impl World {
                     self.asked.push_back(action);
                 }
                 Output::Event(AviEvent::AudioStreamRequested { stream_id, .. }) => self.streams.push(stream_id),
-                Output::Reply { result: Ok(crate::engine::Answer::Stream(stream)), .. } => self.streams.push(stream),
+                Output::Reply { result: Ok(Answer::Stream(stream)), .. } => self.streams.push(stream),
                 _ => {}
             }
         }

@@ -13,11 +13,12 @@ use crate::error::AviP2pError;
 /// [`AviP2pError::InvalidPeerId`] for text that cannot be one. Parse with [`FromStr`] to check early.
 ///
 /// ```
+/// # use avi_p2p_proto::id as avi_p2p;
 /// use avi_p2p::PeerId;
 /// let peer: PeerId = "12D3KooWQBoWyBSuWzdNvy2eGLGaMcFKTZMMuELqR5DAnmPDr7oV".parse()?;
 /// assert_eq!(peer.as_str(), peer.to_string());
 /// assert!("not a peer".parse::<PeerId>().is_err());
-/// # Ok::<(), avi_p2p::AviP2pError>(())
+/// # Ok::<(), avi_p2p_proto::error::AviP2pError>(())
 /// ```
 #[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PeerId(Arc<str>);
@@ -77,7 +78,7 @@ impl fmt::Display for StreamId {
     }
 }
 
-/// A pub/sub topic: text of 1 to [`max_topic_bytes`](crate::Limits::max_topic_bytes) bytes, without control
+/// A pub/sub topic: text of 1 to [`max_topic_bytes`](crate::config::Limits::max_topic_bytes) bytes, without control
 /// characters.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Topic(Arc<str>);

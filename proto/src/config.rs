@@ -11,9 +11,10 @@ use std::time::Duration;
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 
-/// How a node is set up. Every field is honoured and checked by [`AviP2p::start`](crate::AviP2p::start).
+/// How a node is set up. Every field is honoured and checked by `AviP2p::start`.
 ///
 /// ```
+/// # use avi_p2p_proto::config as avi_p2p;
 /// use avi_p2p::AviP2pConfig;
 /// let config = AviP2pConfig {
 ///     node_name: "kitchen".to_string(),
@@ -31,7 +32,7 @@ pub struct AviP2pConfig {
     pub listen_port: u16,
     /// Nodes to stay connected to, as `/ip4/198.51.100.1/tcp/9000` or `/ip6/2001:db8::1/tcp/9000`, each with or without
     /// `/p2p/<peer id>` at its end, which then must answer there. IP addresses only, no names. At most 64. They are
-    /// dialled again for ever. What [`AviEvent::Started`](crate::AviEvent::Started) lists as `listen_addresses` of one
+    /// dialled again for ever. What [`AviEvent::Started`](crate::event::AviEvent::Started) lists as `listen_addresses` of one
     /// node may stand here at another. Default: none.
     pub bootstrap_peers: Vec<String>,
     /// Whether to find nodes on the local network by mDNS. Default true.
@@ -54,13 +55,13 @@ pub struct AviP2pConfig {
     /// The key of a private mesh: whoever has another one, or none, cannot talk to this node. Default: none.
     pub network_key: Option<NetworkKey>,
     /// Who may connect, besides `paired_peers`; at most 10,000. `None`, the default: everyone who is not blocked.
-    /// `Some` of an empty list: nobody but those paired. [`AviP2pHandle::allow_peer`](crate::AviP2pHandle::allow_peer)
+    /// `Some` of an empty list: nobody but those paired. `AviP2pHandle::allow_peer`
     /// adds to it.
     pub allowed_peers: Option<Vec<PeerId>>,
     /// Who may not connect; at most 10,000. What they write is not delivered either, whoever forwards it. A peer that is
     /// blocked stays out whether it is paired or allowed or not; a configuration that also lists it as one of these is
     /// refused. Default: nobody.
-    /// [`AviP2pHandle::block_peer`](crate::AviP2pHandle::block_peer) adds to it.
+    /// `AviP2pHandle::block_peer` adds to it.
     pub blocked_peers: Vec<PeerId>,
     /// Devices that belong together, at most 64: dialled again for ever once it is known where they are, never parted
     /// with to make room, and given every message at once, whatever GossipSub's mesh looks like. They may connect whether
@@ -173,8 +174,8 @@ impl Interfaces {
     }
 
     /// The names that fit none of these interfaces.
-    #[cfg(feature = "runtime")]
-    pub(crate) fn unmatched(&self, interfaces: &BTreeSet<&str>) -> Vec<&str> {
+    #[doc(hidden)]
+    pub fn unmatched(&self, interfaces: &BTreeSet<&str>) -> Vec<&str> {
         let (Self::Only(patterns) | Self::Except(patterns)) = self else { return Vec::new() };
         let fits_none = |pattern: &&str| !interfaces.iter().any(|name| is_named(pattern, name));
         patterns.iter().map(String::as_str).filter(fits_none).collect()
@@ -200,10 +201,11 @@ const MAX_PAIRED_PEERS: usize = 64;
 /// are.
 ///
 /// ```
+/// # use avi_p2p_proto::config as avi_p2p;
 /// use avi_p2p::NetworkKey;
 /// let key: NetworkKey = "00".repeat(32).parse()?;
 /// assert_eq!(key, NetworkKey::from_bytes([0; 32]));
-/// # Ok::<(), avi_p2p::AviP2pError>(())
+/// # Ok::<(), avi_p2p_proto::error::AviP2pError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct NetworkKey([u8; 32]);
@@ -253,12 +255,13 @@ impl fmt::Debug for NetworkKey {
 }
 
 /// The longest message that any node may allow.
-pub(crate) const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+#[doc(hidden)]
+pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $default:expr, $range:expr;)*) => {
         /// Bounds on memory and work that a peer or the application can cause. What exceeds one is a typed outcome:
-        /// an error, an event, or a counter in [`Stats`](crate::Stats).
+        /// an error, an event, or a counter in [`Stats`](crate::stats::Stats).
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Limits {
             $($(#[$doc])* pub $name: usize,)*
@@ -281,7 +284,7 @@ macro_rules! limits {
 
 limits! {
     /// Longest pub/sub message in bytes; 1 to 1 MiB, default 64 KiB. All nodes of a mesh must have the same: a peer's
-    /// longer one is refused and counted ([`Stats::messages_refused`](crate::Stats::messages_refused)), and with the
+    /// longer one is refused and counted ([`Stats::messages_refused`](crate::stats::Stats::messages_refused)), and with the
     /// second the peer, its author or not, is kept out for five minutes.
     max_message_bytes: 64 * 1024, 1..=MAX_MESSAGE_BYTES;
     /// Longest topic in bytes; 1 to 1,024, default 256.
@@ -406,7 +409,8 @@ impl AviP2pConfig {
     }
 }
 
-pub(crate) fn invalid(field: impl Into<String>, value: String, expected: String) -> AviP2pError {
+#[doc(hidden)]
+pub fn invalid(field: impl Into<String>, value: String, expected: String) -> AviP2pError {
     AviP2pError::InvalidConfig { field: field.into(), value, expected }
 }
 
@@ -492,7 +496,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "runtime")]
     fn names_that_fit_no_interface_are_told() {
         let names = || ["lo", "wlan1", "eth*", "docker*"].map(str::to_owned).to_vec();
         let here = BTreeSet::from(["lo", "eth0", "wlan0"]);

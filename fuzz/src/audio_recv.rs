@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use avi_p2p_proto::audio::{AudioReceiver, OutOfOrder};
+use avi_p2p_proto::engine::Time;
+
 use super::script::Script;
-use crate::audio::{AudioReceiver, OutOfOrder};
-use crate::engine::Time;
 
 /// RFC 3550's estimate never exceeds the greatest difference, which is an hour here.
 const MAX_JITTER_US: u64 = 3_600_000_000;

@@ -34,6 +34,7 @@ pub enum OnCongestion {
 /// How to open an audio stream.
 ///
 /// ```
+/// # use avi_p2p_proto::media as avi_p2p;
 /// use avi_p2p::{Media, StreamOptions};
 /// let options = StreamOptions {
 ///     media: Some(Media { codec: "opus".into(), sample_rate_hz: 48_000, channels: 1, frame_duration_us: 20_000 }),

@@ -1,0 +1,25 @@
+//! The pure core of `avi-p2p`: what a node decides, how audio is queued and how it looks as bytes.
+//!
+//! Nothing here has a clock, randomness, I/O, threads or tasks. Time comes in as a value, randomness as a seed, the
+//! network as data. [`engine`] says how it is driven. Applications use the crate `avi-p2p`, which does that with libp2p.
+//! This crate is exempt from semver, but for the types that `avi-p2p` re-exports.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod audio;
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod media;
+pub mod stats;
+pub mod wire;
+
+// The bodies of the fuzz targets, which name this crate from outside. The engine's tests use their model of a driver,
+// and replay their corpora.
+#[cfg(test)]
+extern crate self as avi_p2p_proto;
+#[cfg(test)]
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzzing;
