@@ -1,6 +1,6 @@
 //! How does the network of a node start? Key, swarm, listeners.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -9,29 +9,24 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::task::waker;
 use futures_timer::Delay;
 use libp2p_core::transport::ListenerId;
-use libp2p_swarm::{Config, Swarm, SwarmEvent};
+use libp2p_swarm::{Config, SwarmEvent};
 
 use crate::config::{AviP2pConfig, Interfaces};
 use crate::engine::NetEvent;
 use crate::error::AviP2pError;
 use crate::event::DiscoverySource;
 use crate::metrics::Metrics;
-use crate::net::behaviour::{self, Behaviour};
+use crate::net::audio::Audio;
 use crate::net::connections::Connections;
-use crate::net::interfaces::Watch;
-use crate::net::listeners::{Followed, probe};
-use crate::net::liveness::Liveness;
-use crate::net::mdns::{Mdns, Reactor};
-use crate::net::mesh::Mesh;
-use crate::net::metrics::Recorder;
-use crate::net::neighbours::Neighbours;
-use crate::net::substreams::Substreams;
+use crate::net::discovery::{Discovery, Mdns, MdnsReactor};
+use crate::net::listening::{Listening, Watch, bind, probe};
+use crate::net::pubsub::PubSub;
+use crate::net::swarm::{Behaviour, Recorder, Swarm, build_transport, keypair};
 use crate::net::tasks::Tasks;
-use crate::net::wake::{Flag, Task};
-use crate::net::{Around, Bounds, Net, identity, translate, transport};
+use crate::net::wake::Task;
+use crate::net::{Around, Net, translate};
 use crate::transport::Network;
 
 /// TCP has bound when it begins to wait, and only wants to know its interfaces.
@@ -54,66 +49,38 @@ impl Net {
     ) -> Result<Self, AviP2pError> {
         let Around { network, reactor_outlives_node } = around;
         translate::check_bootstrap_peers(config)?;
-        let key = identity::keypair(&config.identity)?;
+        let key = keypair(&config.identity)?;
         let local = key.public().to_peer_id();
         let (watch, early) = watch(config, &network, task.clone())?;
         let mdns = watch.as_ref().filter(|_| config.enable_mdns);
-        let reactor = mdns.filter(|_| reactor_outlives_node).map(|_| Reactor::start()).transpose()?;
+        let reactor = mdns.filter(|_| reactor_outlives_node).map(|_| MdnsReactor::start()).transpose()?;
         let mdns = mdns.map(|watch| Mdns::new(local, &config.limits, watch.addresses.clone(), reactor));
-        let transport = transport::build(config, &network, &key)?;
+        let transport = build_transport(config, &network, &key)?;
         let behaviour = Behaviour::new(config, &key, mdns, metrics)?;
         let tasks = Tasks::new(task.clone());
-        let swarm = Swarm::new(transport, behaviour, local, Config::with_executor(tasks.spawner()));
-        let mut net = Self::around(swarm, tasks, config, &network, Recorder::new(metrics), watch, task);
+        let swarm = libp2p_swarm::Swarm::new(transport, behaviour, local, Config::with_executor(tasks.spawner()));
+        let follows = watch.is_some() && config.interfaces != Interfaces::All;
+        let mut net = Self {
+            swarm: Swarm::new(swarm, task.clone()),
+            swarm_first: true,
+            tasks,
+            connections: Connections::new(task.clone()),
+            listening: Listening::new(config, watch, follows),
+            discovery: Discovery::new(config, local, &network, task.clone()),
+            pubsub: PubSub::new(config, local),
+            audio: Audio::new(config, task.clone()),
+            recorder: Recorder::new(metrics),
+            events: VecDeque::new(),
+            local: translate::peer_id(&local),
+            task,
+        };
         let listeners = net.listen(config, &network)?;
         let wait = if matches!(network, Network::Tcp) { TCP_WAIT } else { BIND_WAIT };
         net.settle(listeners, wait).await?;
-        net.report_listening();
+        net.listening.report(&net.swarm.inner, &mut net.events);
         net.events.rotate_right(1);
         net.events.extend(early);
         Ok(net)
-    }
-
-    fn around(
-        swarm: Swarm<Behaviour>,
-        tasks: Arc<Tasks>,
-        config: &AviP2pConfig,
-        network: &Network,
-        recorder: Recorder,
-        watch: Option<Watch>,
-        task: Arc<Task>,
-    ) -> Self {
-        let swarm_due = Flag::new(task.clone());
-        let follows = watch.is_some() && config.interfaces != Interfaces::All;
-        Self {
-            local: translate::peer_id(swarm.local_peer_id()),
-            swarm,
-            swarm_waker: waker(swarm_due.clone()),
-            swarm_due,
-            swarm_first: true,
-            tasks,
-            substreams: Substreams::new(task.clone()),
-            liveness: Liveness::new(task.clone()),
-            mesh: Mesh::default(),
-            recorder,
-            paired: config.paired_peers.iter().filter_map(translate::libp2p_peer_id).collect(),
-            neighbours: Neighbours::new(network, config.enable_mdns, task.clone()),
-            watch,
-            followed: follows.then(|| Followed::new(config)),
-            task,
-            connections: Connections::default(),
-            dials: BTreeMap::new(),
-            opening: BTreeMap::new(),
-            walk_found: Default::default(),
-            listening: None,
-            events: Default::default(),
-            bounds: Bounds {
-                message_bytes: config.limits.max_message_bytes,
-                topics: config.limits.max_topics,
-                topic_bytes: config.limits.max_topic_bytes,
-                audio_substreams: behaviour::max_audio_substreams(config),
-            },
-        }
     }
 
     fn listen(
@@ -124,22 +91,25 @@ impl Net {
         let mut ips = config.listen_ips.clone();
         ips.sort_unstable();
         ips.dedup();
-        ips.retain(|ip| self.followed.is_none() || !ip.is_unspecified());
+        ips.retain(|ip| !self.listening.follows() || !ip.is_unspecified());
         let sockets: Vec<_> = ips.into_iter().map(|ip| SocketAddr::new(ip, config.listen_port)).collect();
         if matches!(network, Network::Tcp) {
             sockets.iter().try_for_each(|&socket| probe(socket).map_err(|error| failed(socket, &error)))?;
         }
         let mut listeners = Vec::new();
         for socket in sockets {
-            let listener = self.bind(socket).map_err(|error| failed(socket, &error))?;
+            let listener = bind(&mut self.swarm.inner, socket).map_err(|error| failed(socket, &error))?;
             listeners.push((listener, socket));
         }
         // An address that has just come, and is still being checked for duplicates, can be bound a moment later.
         let is_final = |error: &io::Error| error.kind() != io::ErrorKind::AddrNotAvailable;
-        if let Some((socket, error)) = self.follow_or_retry().iter().find(|(_, error)| is_final(error)) {
+        if let Some((socket, error)) =
+            self.listening.follow_or_retry(&mut self.swarm.inner).iter().find(|(_, error)| is_final(error))
+        {
             return Err(failed(*socket, error));
         }
-        listeners.extend(self.followed.as_ref().and_then(Followed::first));
+        listeners.extend(self.listening.first());
+        self.swarm.set_due();
         Ok(listeners)
     }
 
@@ -148,7 +118,7 @@ impl Net {
         let mut timeout = Delay::new(wait);
         poll_fn(|cx| {
             self.task.register(cx);
-            while let Poll::Ready(event) = self.poll_swarm() {
+            while let Poll::Ready(event) = self.swarm.poll() {
                 match &event {
                     SwarmEvent::NewListenAddr { listener_id, .. } => waiting.retain(|(id, _)| id != listener_id),
                     SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
@@ -172,18 +142,6 @@ impl Net {
             })
         })
         .await
-    }
-
-    /// Tells the engine where the node listens, if that is news.
-    pub(super) fn report_listening(&mut self) {
-        let mut addresses: Vec<_> = self.swarm.listeners().map(translate::text).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        if self.listening.as_ref() != Some(&addresses) {
-            tracing::info!(?addresses, "listening");
-            self.listening = Some(addresses.clone());
-            self.events.push_back(NetEvent::Listening { addresses });
-        }
     }
 }
 

@@ -1,12 +1,20 @@
+use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p_core::Multiaddr;
 
 use super::*;
 use crate::config::{AviP2pConfig, Identity, NetworkKey};
-use crate::engine::{Direction, Engine, Output, PublishOutcome, Refusal, SubstreamId};
+use crate::engine::{
+    ConnectionId, DialFailure, Direction, Engine, Output, PublishId, PublishOutcome, Refusal, SubstreamId,
+};
 use crate::error::AviP2pError;
+use crate::id::{StreamId, Topic};
 use crate::metrics::Metrics;
 use crate::transport::{self, Network};
 
@@ -267,7 +275,7 @@ fn an_audio_substream_carries_bytes_both_ways_until_both_ends_finish() {
         world.says(0, NetEvent::Finished { substream: here }).await;
         let (again, _) = world.open(connection).await;
         assert_eq!(again, SubstreamId(here.0 + 1));
-        assert_eq!(world.nets[0].substreams.count(connection), 1);
+        assert_eq!(world.nets[0].audio.count(connection), 1);
     });
 }
 
@@ -474,7 +482,7 @@ fn a_connection_to_a_peer_that_reads_no_more_ends_all_the_same() {
         let peer = world.nets[1].local.clone();
         world.nets[0].act(NetAction::Disconnect { connection });
         let ended = world.says(0, NetEvent::Disconnected { connection, peer });
-        tokio::time::timeout(muxer::CLOSE_TIMEOUT * 2, ended).await.unwrap();
+        tokio::time::timeout(connections::CLOSE_TIMEOUT * 2, ended).await.unwrap();
     });
 }
 

@@ -6,23 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use libp2p_core::Multiaddr;
 use libp2p_core::multiaddr::Protocol;
-use libp2p_core::upgrade::NegotiationError;
-use libp2p_gossipsub::PublishError;
-use libp2p_swarm::{ConnectionDenied, DialError};
 
 use crate::config::{AviP2pConfig, invalid};
-use crate::engine::{DialFailure, PublishOutcome, Refusal};
 use crate::error::AviP2pError;
 use crate::id::PeerId;
-use crate::net::transport;
 
 /// The longest address that is passed on. A longer one is no plain IP address and port.
 const MAX_ADDRESS_BYTES: usize = 128;
 /// The most addresses of one peer that one hint may name.
 const MAX_HINTS: usize = 32;
 const MAX_NAME_BYTES: usize = 64;
-const MAX_REASON_BYTES: usize = 512;
-const OTHER_KEY: &str = "another network_key";
 
 pub(super) fn peer_id(peer: &libp2p_identity::PeerId) -> PeerId {
     PeerId::new(&peer.to_base58())
@@ -108,55 +101,9 @@ pub(super) fn name(agent: &str) -> String {
     cut(agent.chars().filter(|c| !c.is_control()).collect(), MAX_NAME_BYTES)
 }
 
-fn cut(mut text: String, max_bytes: usize) -> String {
+pub(super) fn cut(mut text: String, max_bytes: usize) -> String {
     text.truncate(text.floor_char_boundary(max_bytes));
     text
-}
-
-/// Why the connection policy refused a connection. No other behaviour that the engine hears of refuses any.
-pub(super) fn refusal(denied: &ConnectionDenied) -> Refusal {
-    denied.downcast_ref().copied().unwrap_or(Refusal::MaxPeers)
-}
-
-/// Why a dial failed.
-pub(super) fn dial_failure(error: &DialError) -> DialFailure {
-    let reason = match error {
-        DialError::Denied { cause } => return DialFailure::Refused(refusal(cause)),
-        // The swarm takes this node's own addresses out of a dial; there was at least one address.
-        DialError::LocalPeerId { .. } | DialError::NoAddresses => return DialFailure::Myself,
-        DialError::WrongPeerId { obtained, address } => {
-            return DialFailure::WrongPeer { address: text(address), obtained: peer_id(obtained) };
-        }
-        DialError::Aborted => "given up".to_owned(),
-        DialError::DialPeerConditionFalse(_) => "connected already".to_owned(),
-        DialError::Transport(errors) => {
-            let texts = errors.iter().map(|(address, error)| match errors.len() {
-                1 => dial_error(error),
-                _ => format!("{}: {}", text(address), dial_error(error)),
-            });
-            texts.collect::<Vec<_>>().join("; ")
-        }
-    };
-    DialFailure::Unreachable(cut(reason, MAX_REASON_BYTES))
-}
-
-/// Somebody who hangs up in the middle, keeps silent or talks nonsense may have a reason that the socket does not know.
-fn dial_error(error: &(dyn Error + 'static)) -> String {
-    let cause = root_cause(error);
-    let text = cause.to_lowercase();
-    let is_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    // With another network_key either end waits for the rest of what the noise seems to announce.
-    if is_any(&["timeout has been reached"]) {
-        let within = transport::HANDSHAKE_TIMEOUT;
-        return format!("no handshake within {within:?}; it may be out of reach, no node of AVI, or have {OTHER_KEY}");
-    }
-    if is_any(&["reset", "broken pipe", "eof", "end of file"]) {
-        return format!("{cause}: closed in the handshake; it may be full, no node of AVI, or have {OTHER_KEY}");
-    }
-    if causes(error).any(|cause| cause.is::<NegotiationError>() || cause.is::<libp2p_noise::Error>()) {
-        return format!("{cause}: nonsense in the handshake; it may be no node of AVI, or have {OTHER_KEY}");
-    }
-    cause
 }
 
 /// The innermost error, which for a socket is what the operating system said.
@@ -165,26 +112,12 @@ pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
 }
 
 /// The error, its cause, and so on.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(super) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
         // An io::Error that wraps another error names that one's source as its own.
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         wrapped.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source())
     })
-}
-
-/// What became of a message.
-pub(super) fn publish_outcome<T>(result: Result<T, PublishError>) -> PublishOutcome {
-    match result {
-        Ok(_) => PublishOutcome::Sent,
-        Err(PublishError::NoPeersSubscribedToTopic) => PublishOutcome::NoSubscribers,
-        Err(PublishError::AllQueuesFull(_)) => PublishOutcome::Congested,
-        Err(PublishError::MessageTooLarge) => PublishOutcome::Refused("the message is too large"),
-        // Nothing is sent then; and nothing can be: the number of a message rises with each.
-        Err(PublishError::Duplicate) => PublishOutcome::Refused("the message has been sent before"),
-        Err(PublishError::SigningError(_)) => PublishOutcome::Refused("the message cannot be signed"),
-        Err(PublishError::TransformFailed(_)) => PublishOutcome::Refused("the message cannot be encoded"),
-    }
 }
 
 #[cfg(test)]

@@ -70,6 +70,6 @@ fn an_address_of_an_interface_that_is_denied_makes_the_start_fail_unless_the_net
         let mut world = World::default();
         world.add(&config, &in_memory()).await.unwrap();
         assert_eq!(listening(&mut world, 0).await.len(), 1);
-        assert!(world.nets[0].watch.is_none() && world.nets[0].followed.is_none());
+        assert!(!world.nets[0].listening.watches() && !world.nets[0].listening.follows());
     });
 }

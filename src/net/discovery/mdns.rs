@@ -24,8 +24,8 @@ use tokio::runtime::{Handle, Runtime};
 
 use crate::config::Limits;
 use crate::error::AviP2pError;
-use crate::net::interfaces::Addresses;
-use crate::net::records::{Records, Verdict};
+use crate::net::discovery::records::{Records, Verdict};
+use crate::net::listening::Addresses;
 use crate::net::{reactor, translate};
 
 const PORT: u16 = 5353;
@@ -38,7 +38,7 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// What mDNS has to say.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(in crate::net) enum Event {
     /// A peer says that it is there.
     Found { peer: PeerId, addresses: Vec<SocketAddr> },
     /// Nobody has said so again for a while.
@@ -51,7 +51,7 @@ pub(super) enum Event {
 
 /// Upstream remembers addresses for as long as their sender likes, passes them to every dial, and announces wherever
 /// the node listens. Here it remembers nothing: what it hears is judged, and kept within bounds.
-pub(super) struct Mdns {
+pub(in crate::net) struct Mdns {
     local: PeerId,
     /// `None` to use the reactor of whoever polls this, which ends with the node.
     reactor: Option<Reactor>,
@@ -69,7 +69,7 @@ pub(super) struct Mdns {
 
 impl Mdns {
     /// Must be called where a reactor is, unless it brings one.
-    pub(super) fn new(local: PeerId, limits: &Limits, addresses: Addresses, reactor: Option<Reactor>) -> Self {
+    pub(in crate::net) fn new(local: PeerId, limits: &Limits, addresses: Addresses, reactor: Option<Reactor>) -> Self {
         let mut new = Self {
             local,
             reactor,
@@ -91,7 +91,7 @@ impl Mdns {
     }
 
     /// The addresses of this machine have changed.
-    pub(super) fn set_addresses(&mut self, addresses: Addresses) {
+    pub(in crate::net) fn set_addresses(&mut self, addresses: Addresses) {
         (self.addresses, self.read_at) = (addresses, Instant::now());
         self.check();
     }
@@ -184,7 +184,7 @@ impl Mdns {
 }
 
 /// A thread for upstream's tasks, which nothing else ends: they end with this.
-pub(super) struct Reactor {
+pub(in crate::net) struct Reactor {
     handle: Handle,
     /// Its end ends the thread.
     owner: Option<oneshot::Sender<Infallible>>,
@@ -192,7 +192,7 @@ pub(super) struct Reactor {
 }
 
 impl Reactor {
-    pub(super) fn start() -> Result<Self, AviP2pError> {
+    pub(in crate::net) fn start() -> Result<Self, AviP2pError> {
         let (owner, ended) = oneshot::channel();
         let run = move |runtime: Runtime| {
             let _ = runtime.block_on(ended);
@@ -309,7 +309,7 @@ mod tests {
 
     use super::*;
     use crate::config::Interfaces;
-    use crate::net::interfaces::tests::addresses;
+    use crate::net::listening::test_addresses as addresses;
 
     fn mdns(allowed: Interfaces) -> Mdns {
         // None of these is up and has mDNS, so that no socket is needed.

@@ -6,6 +6,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+#[cfg(feature = "metrics")]
+use libp2p_gossipsub::MetricsConfig;
 use libp2p_gossipsub::{
     self as gossipsub, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId,
     PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams, TopicSubscriptionFilter, ValidationMode,
@@ -16,9 +18,8 @@ use libp2p_identity::{Keypair, PeerId};
 use crate::config::{AviP2pConfig, Limits, MAX_MESSAGE_BYTES};
 use crate::error::AviP2pError;
 use crate::metrics::Metrics;
-use crate::net::metrics::observe;
-use crate::net::pulse::{BEAT_EVERY, BEATS_AFTER_LEAVING};
-use crate::net::watched::Watched;
+use crate::net::pubsub::pulse::{BEAT_EVERY, BEATS_AFTER_LEAVING};
+use crate::net::pubsub::watched::Watched;
 
 /// The message ids in one control message of gossipsub, and room for each: an author's 38 bytes, a sequence number's 8,
 /// their framing, and somewhat longer ones.
@@ -29,6 +30,9 @@ const GOSSIP_ID_BYTES: usize = 64;
 const READ_AHEAD_BYTES: usize = 16 * 1024;
 /// Author, sequence number, signature and framing of a message.
 const MESSAGE_OVERHEAD_BYTES: usize = 512;
+/// Topics of others that have a label of their own in libp2p's metrics; the rest are not told apart.
+#[cfg(feature = "metrics")]
+const MAX_FOREIGN_TOPICS: usize = 16;
 
 /// Below this, messages of a peer are not read any more, and the engine ends its connections.
 pub(super) const GRAYLIST: f64 = -60.0;
@@ -39,10 +43,10 @@ const DECAY_TO_ZERO: f64 = 0.1;
 const MAX_GOOD_SCORE: f64 = 10.0;
 
 /// Upstream's behaviour, with filter and transform.
-pub(super) type Upstream = gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<ShortTopics>>;
+pub(in crate::net) type Upstream = gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<ShortTopics>>;
 
 /// Forgets topics that are longer than any node may use: they would be remembered per peer.
-pub(super) struct ShortTopics {
+pub(in crate::net) struct ShortTopics {
     max_topic_bytes: usize,
 }
 
@@ -53,7 +57,7 @@ impl TopicSubscriptionFilter for ShortTopics {
 }
 
 /// Pub/sub as a node speaks it.
-pub(super) fn behaviour(
+pub(in crate::net) fn behaviour(
     config: &AviP2pConfig,
     key: &Keypair,
     metrics: &Metrics,
@@ -73,6 +77,25 @@ pub(super) fn behaviour(
     let mut upstream = observe(upstream, metrics, limits);
     upstream.with_peer_score(score(limits), thresholds()).map_err(failed)?;
     Ok(Watched::new(upstream))
+}
+
+/// Has pub/sub record what it does, with a bounded number of labels.
+#[cfg(feature = "metrics")]
+fn observe(upstream: Upstream, metrics: &Metrics, limits: &Limits) -> Upstream {
+    let mut config = MetricsConfig {
+        max_topics: limits.max_topics,
+        max_never_subscribed_topics: MAX_FOREIGN_TOPICS,
+        ..MetricsConfig::default()
+    };
+    config.buckets_using_scoring_thresholds(&thresholds());
+    let mut registry = metrics.registry();
+    let libp2p = registry.sub_registry_with_prefix("libp2p");
+    upstream.with_metrics(libp2p.sub_registry_with_prefix("gossipsub"), config)
+}
+
+#[cfg(not(feature = "metrics"))]
+fn observe(upstream: Upstream, _: &Metrics, _: &Limits) -> Upstream {
+    upstream
 }
 
 fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
@@ -233,7 +256,7 @@ impl Watched<Upstream> {
     }
 
     /// The neighbours in the meshes of all topics.
-    pub(super) fn mesh(&self) -> impl Iterator<Item = PeerId> {
+    pub(in crate::net) fn mesh(&self) -> impl Iterator<Item = PeerId> {
         self.upstream.all_mesh_peers().copied()
     }
 

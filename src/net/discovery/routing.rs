@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use libp2p_core::transport::PortUse;
 use libp2p_core::{Endpoint, Multiaddr};
@@ -17,8 +18,8 @@ use libp2p_swarm::{
 
 use thiserror::Error;
 
-use crate::net::behaviour::WALK_TIMEOUT;
-
+/// How long a walk may take.
+pub(super) const WALK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Peers in one of the 256 buckets, for which upstream takes the memory at once. The table holds connected peers alone,
 /// and answers with 20.
 const BUCKET_PEERS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
@@ -33,7 +34,7 @@ struct NotOrdered;
 /// Upstream's Kademlia dials whomever it wants to ask, and asks everyone by itself whenever somebody new comes. Here it
 /// asks those who are connected, on the engine's order, and reports the others: whether to dial them is the engine's
 /// decision.
-pub(super) struct Routing {
+pub(in crate::net) struct Routing {
     kad: kad::Behaviour<MemoryStore>,
     walk: Option<QueryId>,
     /// The dial that the engine has just ordered.
@@ -42,7 +43,7 @@ pub(super) struct Routing {
 }
 
 impl Routing {
-    pub(super) fn new(local: PeerId) -> Self {
+    pub(in crate::net) fn new(local: PeerId) -> Self {
         let mut config = kad::Config::new(StreamProtocol::new("/avi/kad/1.0.0"));
         config
             .set_query_timeout(WALK_TIMEOUT)
@@ -63,7 +64,7 @@ impl Routing {
     }
 
     /// The next dial with this id is the engine's.
-    pub(super) fn expect_dial(&mut self, connection: ConnectionId) {
+    pub(in crate::net) fn expect_dial(&mut self, connection: ConnectionId) {
         self.engine_dial = Some(connection);
     }
 

@@ -15,7 +15,7 @@ use libp2p_swarm::{
     SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 
-use crate::net::pulse::Pulse;
+use crate::net::pubsub::pulse::Pulse;
 
 /// Substreams that a peer may open for pub/sub on one connection. A peer that keeps the protocol needs one; after five,
 /// upstream would ignore it for as long as the connection lasts.
@@ -25,7 +25,7 @@ const MAX_REQUESTS: u32 = 5;
 
 /// What a peer says, or what it does.
 #[derive(Debug)]
-pub(super) enum Heard<T> {
+pub(in crate::net) enum Heard<T> {
     /// For upstream, or of it.
     Upstream(T),
     /// It opened another substream, since the last one was ended.
@@ -40,7 +40,7 @@ pub(super) enum Heard<T> {
 }
 
 /// Upstream's behaviour, an eye on its substreams, and a hand on its timers.
-pub(super) struct Watched<B> {
+pub(in crate::net) struct Watched<B> {
     pub(super) upstream: B,
     /// Topics whose messages are scored.
     pub(super) scored: BTreeSet<TopicHash>,
@@ -149,7 +149,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
 
 /// What a connection tells.
 #[derive(Debug)]
-pub(super) enum FromHandler<T> {
+pub(in crate::net) enum FromHandler<T> {
     Upstream(T),
     Restarted {
         is_too_often: bool,
@@ -159,7 +159,7 @@ pub(super) enum FromHandler<T> {
 }
 
 /// Upstream's part of a connection, and a count of its substreams.
-pub(super) struct Handler<H> {
+pub(in crate::net) struct Handler<H> {
     upstream: H,
     substreams: u32,
     /// Of those, how many have been told.
@@ -243,7 +243,7 @@ mod tests {
     use libp2p_swarm::dummy;
 
     use super::*;
-    use crate::net::pulse::{BEAT_EVERY, BEATS_AFTER_MESSAGE};
+    use crate::net::pubsub::pulse::{BEAT_EVERY, BEATS_AFTER_MESSAGE};
 
     /// Winds its timer as upstream does.
     struct Heart {

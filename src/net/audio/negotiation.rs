@@ -22,7 +22,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What became of a substream's negotiation.
 #[derive(Debug)]
-pub(super) enum Negotiated {
+pub(in crate::net) enum Negotiated {
     /// The peer opened it.
     Inbound(Stream),
     /// This node asked for it.
@@ -31,21 +31,21 @@ pub(super) enum Negotiated {
 
 /// A negotiated substream and where it is.
 #[derive(Debug)]
-pub(super) struct Event {
+pub(in crate::net) struct Event {
     pub(super) peer: PeerId,
     pub(super) connection: ConnectionId,
     pub(super) negotiated: Negotiated,
 }
 
 /// Passes requests to connections, and substreams back.
-pub(super) struct Behaviour {
+pub(in crate::net) struct Behaviour {
     max_waiting: usize,
     queue: VecDeque<ToSwarm<Event, StreamId>>,
 }
 
 impl Behaviour {
     /// With a bound on negotiated substreams that wait in a connection.
-    pub(super) fn new(max_waiting: usize) -> Self {
+    pub(in crate::net) fn new(max_waiting: usize) -> Self {
         Self { max_waiting, queue: VecDeque::new() }
     }
 
@@ -102,7 +102,7 @@ impl NetworkBehaviour for Behaviour {
 }
 
 /// The part of a connection that negotiates audio substreams.
-pub(super) struct Handler {
+pub(in crate::net) struct Handler {
     max_waiting: usize,
     negotiated: VecDeque<Negotiated>,
     requests: VecDeque<StreamId>,

@@ -18,7 +18,7 @@ use crate::net::translate;
 
 /// Knows every connection, and carries out the connection policy. Until there is one, it refuses everything.
 #[derive(Default)]
-pub(super) struct Gate {
+pub(in crate::net) struct Gate {
     admission: Option<Admission>,
     peers: BTreeMap<PeerId, usize>,
     pending_inbound: BTreeMap<ConnectionId, Option<IpAddr>>,
@@ -26,12 +26,12 @@ pub(super) struct Gate {
 
 impl Gate {
     /// The policy from now on.
-    pub(super) fn admit(&mut self, admission: Admission) {
+    pub(in crate::net) fn admit(&mut self, admission: Admission) {
         self.admission = Some(admission);
     }
 
     /// Refuses everything from now on.
-    pub(super) fn close(&mut self) {
+    pub(in crate::net) fn close(&mut self) {
         self.admission = None;
     }
 

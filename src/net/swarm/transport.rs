@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use futures::future::{self, BoxFuture, Ready};
 use futures::io::{AsyncRead, AsyncWrite};
@@ -23,19 +22,16 @@ use libp2p_yamux as yamux;
 
 use crate::config::{AviP2pConfig, NetworkKey};
 use crate::error::AviP2pError;
-use crate::net::behaviour::max_substreams;
-use crate::net::muxer::Bounded;
+use crate::net::audio::max_substreams;
+use crate::net::connections::{Bounded, HANDSHAKE_TIMEOUT};
 use crate::net::translate;
 use crate::transport::{BoxByteStream, Listener, Network, Transport};
-
-/// From the first byte to the last of a handshake; a peer that takes longer is no peer.
-pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What stands before the network key in the Noise prologue.
 const NETWORK_KEY_PROLOGUE: &[u8] = b"/avi/network-key/1\0";
 
 /// The network of a node, secured; with a network key, private.
-pub(super) fn build(
+pub(in crate::net) fn build(
     config: &AviP2pConfig,
     network: &Network,
     key: &Keypair,

@@ -56,7 +56,7 @@ impl Address {
 
 /// The addresses of this machine, as they were when they were read, and what of them the configuration allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Addresses {
+pub(in crate::net) struct Addresses {
     allowed: Interfaces,
     all: Vec<Address>,
 }
@@ -69,7 +69,7 @@ impl Addresses {
     }
 
     /// Reads them again. Returns whether they are others.
-    pub(super) fn refresh(&mut self) -> bool {
+    pub(in crate::net) fn refresh(&mut self) -> bool {
         match Self::read(self.allowed.clone()) {
             Ok(now) => std::mem::replace(&mut self.all, now.all) != self.all,
             Err(error) => {
@@ -80,7 +80,7 @@ impl Addresses {
     }
 
     /// Says which names of the configuration fit no interface: they may be wrong.
-    pub(super) fn warn_of_unmatched(&self) {
+    pub(in crate::net) fn warn_of_unmatched(&self) {
         let names = self.all.iter().map(|address| address.interface.as_str()).collect();
         for name in self.allowed.unmatched(&names) {
             tracing::warn!(name, interfaces = ?names, "no interface of this name has an address now: check `interfaces`");
@@ -99,18 +99,18 @@ impl Addresses {
     }
 
     /// The addresses on which mDNS should work.
-    pub(super) fn of_mdns(&self) -> impl Iterator<Item = IpAddr> {
+    pub(in crate::net) fn of_mdns(&self) -> impl Iterator<Item = IpAddr> {
         let near = self.used().filter(|address| address.is_up && address.ip.is_ipv4());
         near.map(|address| address.ip).filter(|ip| !ip.is_loopback())
     }
 
     /// Whether this is an address of an interface that is used.
-    pub(super) fn is_used(&self, ip: IpAddr) -> bool {
+    pub(in crate::net) fn is_used(&self, ip: IpAddr) -> bool {
         self.allowed == Interfaces::All || self.used().any(|address| address.ip == ip)
     }
 
     /// Whether a node there would be a neighbour: it is reached without a router, through an interface that is used.
-    pub(super) fn is_on_link(&self, ip: IpAddr) -> bool {
+    pub(in crate::net) fn is_on_link(&self, ip: IpAddr) -> bool {
         let is_plain = !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast() && !is_bound_to_link(ip);
         is_plain && self.used().any(|address| address.is_up && address.has_in_subnet(ip))
     }
@@ -119,7 +119,7 @@ impl Addresses {
     ///
     /// # Errors
     /// [`AviP2pError::InvalidConfig`] with the first entry of an interface that is not allowed.
-    pub(super) fn check_listen_ips(&self, config: &AviP2pConfig) -> Result<(), AviP2pError> {
+    pub(in crate::net) fn check_listen_ips(&self, config: &AviP2pConfig) -> Result<(), AviP2pError> {
         for (index, &ip) in config.listen_ips.iter().enumerate() {
             // The whole of 127.0.0.0/8 is this machine's.
             let is_of = |address: &&Address| address.ip == ip || ip.is_loopback() && address.has_in_subnet(ip);
@@ -140,8 +140,8 @@ fn is_bound_to_link(ip: IpAddr) -> bool {
 }
 
 /// The addresses of this machine, followed.
-pub(super) struct Watch {
-    pub(super) addresses: Addresses,
+pub(in crate::net) struct Watch {
+    pub(in crate::net) addresses: Addresses,
     /// `None` when it has failed.
     watcher: Option<IfWatcher>,
     retry: Option<Delay>,
@@ -152,7 +152,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Must be called on a thread with a tokio reactor.
-    pub(super) fn new(allowed: Interfaces, task: Arc<Task>) -> io::Result<Self> {
+    pub(in crate::net) fn new(allowed: Interfaces, task: Arc<Task>) -> io::Result<Self> {
         let due = Flag::new(task);
         Ok(Self {
             addresses: Addresses::read(allowed)?,
@@ -204,7 +204,7 @@ impl Watch {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::net) mod tests {
     use super::*;
 
     /// Addresses as `ip/prefix interface`, or `ip/prefix interface down`.

@@ -9,21 +9,21 @@ use futures_timer::Delay;
 use libp2p_core::muxing::{StreamMuxer, StreamMuxerEvent};
 
 /// How long a peer may take to receive what is under way when its connection is closed.
-pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(in crate::net) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Substreams that a peer opens before it is the turn of other connections.
 const INBOUND_IN_TURN: usize = 4;
 
 /// Bounds how long a connection takes to close: without it, one to a peer that has stopped reading is never reported
 /// as closed. And how many of a peer's substreams are taken in a turn, which would last as long as it opens some.
-pub(super) struct Bounded<M> {
+pub(in crate::net) struct Bounded<M> {
     muxer: M,
     timeout: Option<Delay>,
     inbound_in_turn: usize,
 }
 
 impl<M> Bounded<M> {
-    pub(super) fn new(muxer: M) -> Self {
+    pub(in crate::net) fn new(muxer: M) -> Self {
         Self { muxer, timeout: None, inbound_in_turn: 0 }
     }
 }

@@ -10,15 +10,15 @@ use crate::net::translate;
 
 /// A connection that is established.
 #[derive(Clone)]
-pub(super) struct Connection {
-    pub(super) id: ConnectionId,
-    pub(super) in_swarm: LibConnectionId,
-    pub(super) peer: libp2p_identity::PeerId,
+pub(in crate::net) struct Connection {
+    pub(in crate::net) id: ConnectionId,
+    pub(in crate::net) in_swarm: LibConnectionId,
+    pub(in crate::net) peer: libp2p_identity::PeerId,
 }
 
 /// All that are established.
 #[derive(Default)]
-pub(super) struct Connections {
+pub(super) struct Table {
     by_id: BTreeMap<ConnectionId, Connection>,
     in_swarm: BTreeMap<LibConnectionId, ConnectionId>,
     /// The peers' ids as text, which is costly to make, and how many connections use it.
@@ -26,7 +26,7 @@ pub(super) struct Connections {
     last_id: u64,
 }
 
-impl Connections {
+impl Table {
     pub(super) fn add(&mut self, in_swarm: LibConnectionId, peer: libp2p_identity::PeerId) -> ConnectionId {
         self.last_id += 1;
         let id = ConnectionId(self.last_id);

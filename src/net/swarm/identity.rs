@@ -21,7 +21,7 @@ const DAMAGED: &str = "damaged, or no Ed25519 key in libp2p's encoding: restore 
 ///
 /// # Errors
 /// [`AviP2pError::Identity`] for a file that cannot be used or made.
-pub(super) fn keypair(identity: &Identity) -> Result<Keypair, AviP2pError> {
+pub(in crate::net) fn keypair(identity: &Identity) -> Result<Keypair, AviP2pError> {
     match identity {
         Identity::Generated => Ok(Keypair::generate_ed25519()),
         Identity::Bytes(secret) => Keypair::ed25519_from_bytes(*secret)

@@ -11,18 +11,24 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::task::waker;
 use futures_timer::Delay;
+use libp2p_ping as ping;
 
 use crate::engine::ConnectionId;
 use crate::net::wake::{Flag, Task};
 
 /// From a pong to the next ping.
-pub(super) const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a pong may take.
-pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// A timer that is seen so late has waited for this node, which then cannot know what others have done meanwhile.
 const STALL: Duration = Duration::from_millis(500);
 /// From a pong to the next, at most.
 const PONG_TIMEOUT: Duration = PING_INTERVAL.saturating_add(PING_TIMEOUT);
+
+/// The protocol that makes a peer speak.
+pub(in crate::net) fn behaviour() -> ping::Behaviour {
+    ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT))
+}
 
 /// The connections that should hear pongs.
 pub(super) struct Liveness {

@@ -1,0 +1,150 @@
+//! How is audio carried? Its substreams: who opens them, how many there may be, and what they read and write.
+
+mod negotiation;
+mod substreams;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use self::negotiation::Negotiated;
+pub(super) use self::negotiation::{Behaviour, Event};
+use self::substreams::Substreams;
+use crate::config::AviP2pConfig;
+use crate::engine::{ConnectionId, NetEvent, SubstreamId};
+use crate::id::StreamId;
+use crate::net::connections::Connections;
+use crate::net::wake::Task;
+
+/// Yamux ends a connection that has more substreams than it allows. 4,096 is the most that its window accounting takes.
+const MAX_YAMUX_STREAMS: usize = 4096;
+/// What all protocols but audio may use of them: Kademlia 64, identify 20, pub/sub and ping a few.
+const OTHER_STREAMS: usize = 128;
+
+/// The most audio substreams on a connection, per direction.
+pub(super) fn max_audio_substreams(config: &AviP2pConfig) -> usize {
+    (2 * config.max_audio_streams + 16).min((MAX_YAMUX_STREAMS - OTHER_STREAMS) / 2)
+}
+
+/// The most substreams on a connection. A peer can fill the 256 KiB window of each before any protocol reads from it:
+/// with the multiplexer's default of 512, that is 128 MiB a peer.
+pub(super) fn max_substreams(config: &AviP2pConfig) -> usize {
+    2 * max_audio_substreams(config) + OTHER_STREAMS
+}
+
+/// The audio substreams of a node.
+pub(super) struct Audio {
+    substreams: Substreams,
+    /// Substreams that are being negotiated.
+    opening: BTreeMap<StreamId, ConnectionId>,
+    /// On a connection, per direction.
+    max_substreams: usize,
+}
+
+impl Audio {
+    /// Wakes `task` when a substream is ready.
+    pub(super) fn new(config: &AviP2pConfig, task: Arc<Task>) -> Self {
+        Self {
+            substreams: Substreams::new(task),
+            opening: BTreeMap::new(),
+            max_substreams: max_audio_substreams(config),
+        }
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.substreams.is_due()
+    }
+
+    /// Gives one ready substream its turn. False when none is ready.
+    pub(super) fn poll(&mut self, events: &mut VecDeque<NetEvent>) -> bool {
+        self.substreams.poll(events)
+    }
+
+    /// The substreams of a connection that are open.
+    #[cfg(test)]
+    pub(super) fn count(&self, connection: ConnectionId) -> usize {
+        self.substreams.count(connection)
+    }
+
+    pub(super) fn open(
+        &mut self,
+        stream: StreamId,
+        connection: ConnectionId,
+        connections: &Connections,
+        behaviour: &mut Behaviour,
+        events: &mut VecDeque<NetEvent>,
+    ) {
+        // A stalled connection negotiates nothing.
+        let opening = self.opening.values().filter(|other| **other == connection).count();
+        let failed = match connections.by_id(connection) {
+            None => "the connection has ended",
+            Some(_) if opening >= self.max_substreams => "the connection opens too many substreams already",
+            Some(_) if self.substreams.count(connection) >= 2 * self.max_substreams => {
+                "the connection has too many substreams"
+            }
+            Some(connection) => {
+                self.opening.insert(stream, connection.id);
+                return behaviour.open(connection.peer, connection.in_swarm, stream);
+            }
+        };
+        events.push_back(NetEvent::SubstreamFailed { stream, reason: failed.to_owned() });
+    }
+
+    pub(super) fn write(&mut self, substream: SubstreamId, bytes: Bytes, events: &mut VecDeque<NetEvent>) {
+        self.substreams.write(substream, bytes, events);
+    }
+
+    pub(super) fn finish(&mut self, substream: SubstreamId) {
+        self.substreams.finish(substream);
+    }
+
+    /// Drops a substream, and what it has said that the engine has not heard yet.
+    pub(super) fn reset(&mut self, substream: SubstreamId, events: &mut VecDeque<NetEvent>) {
+        self.substreams.reset(substream);
+        events.retain(|event| substream_of(event) != Some(substream));
+    }
+
+    /// The connection has ended.
+    pub(super) fn on_disconnected(&mut self, connection: ConnectionId) {
+        self.substreams.drop_connection(connection);
+        self.opening.retain(|_, other| *other != connection);
+    }
+
+    pub(super) fn on_event(&mut self, event: Event, connections: &Connections, events: &mut VecDeque<NetEvent>) {
+        // A connection that has ended has no substreams, and the engine expects no answer.
+        let Some(connection) = connections.in_swarm(event.connection) else { return };
+        match event.negotiated {
+            Negotiated::Inbound(_) if self.substreams.count(connection) >= self.max_substreams => {
+                tracing::debug!(peer = %event.peer, "too many audio substreams: reset");
+            }
+            Negotiated::Inbound(io) => {
+                let substream = self.substreams.add(connection, io);
+                let peer = connections.name(&event.peer);
+                events.push_back(NetEvent::SubstreamOffered { substream, peer, connection });
+            }
+            Negotiated::Outbound(stream, Ok(io)) => {
+                self.opening.remove(&stream);
+                let substream = self.substreams.add(connection, io);
+                events.push_back(NetEvent::SubstreamOpened { stream, substream });
+            }
+            Negotiated::Outbound(stream, Err(reason)) => {
+                self.opening.remove(&stream);
+                events.push_back(NetEvent::SubstreamFailed { stream, reason });
+            }
+        }
+    }
+}
+
+/// The substream that an event is about.
+fn substream_of(event: &NetEvent) -> Option<SubstreamId> {
+    match event {
+        NetEvent::SubstreamOpened { substream, .. }
+        | NetEvent::SubstreamOffered { substream, .. }
+        | NetEvent::Received { substream, .. }
+        | NetEvent::Writable { substream }
+        | NetEvent::Finished { substream }
+        | NetEvent::Broken { substream, .. } => Some(*substream),
+        _ => None,
+    }
+}

@@ -1,0 +1,41 @@
+//! Who does a connected peer say that it is?
+
+use libp2p_identify as identify;
+use libp2p_identity::Keypair;
+
+use crate::config::AviP2pConfig;
+use crate::engine::NetEvent;
+use crate::net::connections::table::Table;
+use crate::net::translate;
+
+/// What makes a libp2p node a node of this kind.
+const PROTOCOL_VERSION: &str = "/avi/1.0.0";
+
+pub(in crate::net) fn behaviour(config: &AviP2pConfig, key: &Keypair) -> identify::Behaviour {
+    let config = identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
+        .with_agent_version(config.node_name.clone())
+        .with_push_listen_addr_updates(true)
+        // The engine remembers addresses.
+        .with_cache_size(0);
+    identify::Behaviour::new(config)
+}
+
+/// What an event of identify means to the engine.
+pub(super) fn event(event: identify::Event, table: &Table) -> Option<NetEvent> {
+    match event {
+        identify::Event::Received { peer_id, info, .. } if info.protocol_version != PROTOCOL_VERSION => {
+            tracing::debug!(peer = %peer_id, version = info.protocol_version, "not a node of AVI");
+            Some(NetEvent::Foreign { peer: table.name(&peer_id) })
+        }
+        identify::Event::Received { peer_id, info, .. } => Some(NetEvent::Identified {
+            peer: table.name(&peer_id),
+            name: translate::name(&info.agent_version),
+            addresses: translate::hints(&info.listen_addrs),
+        }),
+        identify::Event::Error { peer_id, error, .. } => {
+            tracing::debug!(peer = %peer_id, %error, "not identified");
+            None
+        }
+        identify::Event::Sent { .. } | identify::Event::Pushed { .. } => None,
+    }
+}

@@ -1,0 +1,213 @@
+//! Which connections does a node make and have, and how do they end?
+
+mod failure;
+mod gate;
+mod identify;
+mod liveness;
+mod muxer;
+mod table;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use libp2p_core::{ConnectedPoint, Multiaddr};
+use libp2p_identify::Event as IdentifyEvent;
+use libp2p_identity::PeerId as LibPeerId;
+use libp2p_ping as ping;
+use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p_swarm::{ConnectionId as LibConnectionId, DialError, ListenError, NetworkBehaviour, Swarm};
+
+pub(super) use self::failure::HANDSHAKE_TIMEOUT;
+pub(super) use self::gate::Gate;
+pub(super) use self::identify::behaviour as identify_behaviour;
+use self::liveness::Liveness;
+pub(super) use self::liveness::behaviour as ping_behaviour;
+pub(super) use self::muxer::Bounded;
+#[cfg(test)]
+pub(super) use self::muxer::CLOSE_TIMEOUT;
+pub(super) use self::table::Connection;
+use self::table::Table;
+use crate::engine::{ConnectionId, DialFailure, DialId, Direction, NetEvent};
+use crate::id::PeerId;
+use crate::net::translate;
+use crate::net::wake::Task;
+
+/// The connections of a node, and its dials.
+pub(super) struct Connections {
+    table: Table,
+    dials: BTreeMap<LibConnectionId, (DialId, Option<LibPeerId>)>,
+    liveness: Liveness,
+}
+
+impl Connections {
+    pub(super) fn new(task: Arc<Task>) -> Self {
+        Self { table: Table::default(), dials: BTreeMap::new(), liveness: Liveness::new(task) }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.table.count()
+    }
+
+    pub(super) fn by_id(&self, id: ConnectionId) -> Option<&Connection> {
+        self.table.by_id(id)
+    }
+
+    pub(super) fn in_swarm(&self, in_swarm: LibConnectionId) -> Option<ConnectionId> {
+        self.table.in_swarm(in_swarm)
+    }
+
+    /// Everyone who is connected.
+    pub(super) fn peers(&self) -> impl Iterator<Item = LibPeerId> {
+        self.table.peers()
+    }
+
+    /// A peer's id as AVI knows it.
+    pub(super) fn name(&self, peer: &LibPeerId) -> PeerId {
+        self.table.name(peer)
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.liveness.is_due()
+    }
+
+    /// A connection that is silent for too long; each once.
+    pub(super) fn poll_silent(&mut self) -> Option<ConnectionId> {
+        self.liveness.poll_silent()
+    }
+
+    // What the engine wants.
+
+    pub(super) fn dial<B: NetworkBehaviour>(
+        &mut self,
+        dial: DialId,
+        opts: DialOpts,
+        swarm: &mut Swarm<B>,
+        events: &mut VecDeque<NetEvent>,
+    ) {
+        let (connection, peer) = (opts.connection_id(), opts.get_peer_id());
+        match swarm.dial(opts) {
+            Ok(()) => drop(self.dials.insert(connection, (dial, peer))),
+            Err(error) => {
+                let failure = failure::dial_failure(&error);
+                events.push_back(NetEvent::DialFailed { dial, failure });
+            }
+        }
+    }
+
+    pub(super) fn disconnect<B: NetworkBehaviour>(&self, connection: ConnectionId, swarm: &mut Swarm<B>) {
+        if let Some(connection) = self.table.by_id(connection) {
+            swarm.close_connection(connection.in_swarm);
+        }
+    }
+
+    pub(super) fn disconnect_all<B: NetworkBehaviour>(&self, swarm: &mut Swarm<B>) {
+        let dialled = self.dials.values().filter_map(|&(_, peer)| peer);
+        for peer in self.table.peers().chain(dialled) {
+            // An error says that there is no connection, only a dial; that ends too.
+            let _ = swarm.disconnect_peer_id(peer);
+        }
+    }
+
+    // What the swarm says.
+
+    /// False for a connection that nobody has asked for.
+    pub(super) fn on_established(
+        &mut self,
+        in_swarm: LibConnectionId,
+        peer: LibPeerId,
+        endpoint: &ConnectedPoint,
+        events: &mut VecDeque<NetEvent>,
+    ) -> bool {
+        let direction = match endpoint {
+            ConnectedPoint::Dialer { .. } => match self.dials.remove(&in_swarm) {
+                Some((dial, _)) => Direction::Outbound(dial),
+                None => return false,
+            },
+            ConnectedPoint::Listener { .. } => Direction::Inbound,
+        };
+        let connection = self.table.add(in_swarm, peer);
+        self.liveness.heard(connection);
+        let peer = self.table.name(&peer);
+        let address = translate::text(endpoint.get_remote_address());
+        tracing::debug!(%peer, address, ?direction, "connected");
+        events.push_back(NetEvent::Connected { connection, peer, address, direction });
+        true
+    }
+
+    /// Returns the connection that has ended.
+    pub(super) fn on_closed(
+        &mut self,
+        in_swarm: LibConnectionId,
+        cause: Option<&libp2p_swarm::ConnectionError>,
+        events: &mut VecDeque<NetEvent>,
+    ) -> Option<Connection> {
+        let connection = self.table.remove(in_swarm)?;
+        let peer = translate::peer_id(&connection.peer);
+        tracing::debug!(%peer, ?cause, "disconnected");
+        self.liveness.forget(connection.id);
+        events.push_back(NetEvent::Disconnected { connection: connection.id, peer });
+        Some(connection)
+    }
+
+    pub(super) fn on_dial_error(
+        &mut self,
+        in_swarm: LibConnectionId,
+        error: &DialError,
+        events: &mut VecDeque<NetEvent>,
+    ) {
+        let failure = failure::dial_failure(error);
+        tracing::debug!(?failure, "dial failed");
+        // No dial but the engine's gets this far.
+        if let Some((dial, _)) = self.dials.remove(&in_swarm) {
+            events.push_back(NetEvent::DialFailed { dial, failure });
+        }
+    }
+
+    pub(super) fn on_inbound_error(&self, address: &Multiaddr, error: &ListenError, events: &mut VecDeque<NetEvent>) {
+        tracing::debug!(%address, %error, "inbound connection failed");
+        events.push_back(match error {
+            ListenError::Denied { cause } => NetEvent::InboundRefused(failure::refusal(cause)),
+            _ => NetEvent::InboundFailed,
+        });
+    }
+
+    pub(super) fn on_identify(&self, event: IdentifyEvent, events: &mut VecDeque<NetEvent>) {
+        events.extend(identify::event(event, &self.table));
+    }
+
+    pub(super) fn on_ping(&mut self, event: ping::Event, events: &mut VecDeque<NetEvent>) {
+        let Some(connection) = self.table.in_swarm(event.connection) else { return };
+        match event.result {
+            Ok(rtt) => {
+                self.liveness.heard(connection);
+                events.push_back(NetEvent::Pong { peer: self.table.name(&event.peer), rtt });
+            }
+            // Nobody would notice when it is gone; and every node of AVI answers.
+            Err(ping::Failure::Unsupported) => {
+                tracing::debug!(peer = %event.peer, "without pings, not a node of AVI");
+                events.push_back(NetEvent::Foreign { peer: self.table.name(&event.peer) });
+            }
+            // Silence is what counts.
+            Err(error) => tracing::debug!(peer = %event.peer, %error, "ping failed"),
+        }
+    }
+}
+
+/// How to dial, or why that cannot be.
+pub(super) fn dial_opts(peer: Option<&PeerId>, addresses: &[String]) -> Result<DialOpts, DialFailure> {
+    let failed = |reason: &str| DialFailure::Unreachable(reason.to_owned());
+    let mut usable: Vec<Multiaddr> = addresses.iter().filter_map(|text| translate::parse_dialable(text)).collect();
+    if usable.is_empty() {
+        return Err(failed("no usable address"));
+    }
+    // From a new port always: two nodes that dial each other from their listening ports make one TCP connection with
+    // two diallers, whose handshake fails.
+    Ok(match peer {
+        Some(peer) => DialOpts::peer_id(translate::libp2p_peer_id(peer).ok_or_else(|| failed("not a peer id"))?)
+            .condition(PeerCondition::Always)
+            .allocate_new_port()
+            .addresses(usable)
+            .build(),
+        None => DialOpts::unknown_peer_id().address(usable.swap_remove(0)).allocate_new_port().build(),
+    })
+}

@@ -1,0 +1,126 @@
+//! Where does a node listen, while the addresses of its machine come and go?
+
+mod interfaces;
+mod listeners;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+
+use libp2p_core::Multiaddr;
+use libp2p_core::transport::ListenerId;
+use libp2p_swarm::{NetworkBehaviour, Swarm};
+
+#[cfg(test)]
+pub(super) use self::interfaces::tests::addresses as test_addresses;
+pub(super) use self::interfaces::{Addresses, Watch};
+use self::listeners::Followed;
+pub(super) use self::listeners::{bind, probe};
+use crate::config::AviP2pConfig;
+use crate::engine::NetEvent;
+use crate::net::translate;
+
+/// The listeners of a node.
+pub(super) struct Listening {
+    /// Of the operating system's network, if anything depends on it.
+    watch: Option<Watch>,
+    /// If not all interfaces are used.
+    followed: Option<Followed>,
+    /// What the engine knows; `None` before the start is complete.
+    told: Option<Vec<String>>,
+}
+
+impl Listening {
+    /// With `follows`, the listeners on wildcards come and go with the interfaces that are used.
+    pub(super) fn new(config: &AviP2pConfig, watch: Option<Watch>, follows: bool) -> Self {
+        Self { watch, followed: follows.then(|| Followed::new(config)), told: None }
+    }
+
+    pub(super) fn follows(&self) -> bool {
+        self.followed.is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn watches(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::is_due)
+    }
+
+    /// The addresses of this machine, if it is time to look at them.
+    pub(super) fn poll_due(&mut self) -> Option<&Addresses> {
+        let watch = self.watch.as_mut()?;
+        watch.poll_due().then_some(&watch.addresses)
+    }
+
+    /// The first listener that stands for a wildcard and has no port yet.
+    pub(super) fn first(&self) -> Option<(ListenerId, SocketAddr)> {
+        self.followed.as_ref().and_then(Followed::first)
+    }
+
+    /// Listens on the addresses that the wildcards stand for, and on no others. Returns what failed, and will be tried
+    /// again.
+    pub(super) fn follow_or_retry<B: NetworkBehaviour>(
+        &mut self,
+        swarm: &mut Swarm<B>,
+    ) -> Vec<(SocketAddr, io::Error)> {
+        let (Some(watch), Some(followed)) = (&mut self.watch, &mut self.followed) else { return Vec::new() };
+        let failures = followed.follow(&watch.addresses, swarm);
+        for (socket, error) in &failures {
+            match error.kind() {
+                // While the system checks that nobody else has the address.
+                io::ErrorKind::AddrNotAvailable => tracing::debug!(%socket, %error, "cannot listen there yet"),
+                _ => tracing::warn!(%socket, %error, "cannot listen there"),
+            }
+        }
+        if !failures.is_empty() {
+            watch.retry();
+        }
+        failures
+    }
+
+    // What the swarm says.
+
+    pub(super) fn on_bound<B: NetworkBehaviour>(
+        &mut self,
+        listener: ListenerId,
+        address: &Multiaddr,
+        swarm: &mut Swarm<B>,
+    ) {
+        let socket = translate::parts(address).map(|(socket, _)| socket);
+        if let (Some(followed), Some(socket)) = (&mut self.followed, socket)
+            && followed.learn_port(listener, socket.port())
+        {
+            self.follow_or_retry(swarm);
+        }
+    }
+
+    pub(super) fn on_unbound(&mut self, listener: ListenerId) {
+        if let Some(followed) = &mut self.followed
+            && followed.forget(listener)
+        {
+            self.watch.iter_mut().for_each(|watch| watch.retry());
+        }
+    }
+
+    /// Tells the engine where the node listens, if that is news.
+    pub(super) fn report<B: NetworkBehaviour>(&mut self, swarm: &Swarm<B>, events: &mut VecDeque<NetEvent>) {
+        let mut addresses: Vec<_> = swarm.listeners().map(translate::text).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        if self.told.as_ref() != Some(&addresses) {
+            tracing::info!(?addresses, "listening");
+            self.told = Some(addresses.clone());
+            events.push_back(NetEvent::Listening { addresses });
+        }
+    }
+
+    /// The same, once the start is complete.
+    pub(super) fn report_change<B: NetworkBehaviour>(&mut self, swarm: &Swarm<B>, events: &mut VecDeque<NetEvent>) {
+        if self.told.is_some() {
+            self.report(swarm, events);
+        }
+    }
+}

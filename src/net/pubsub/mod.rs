@@ -1,0 +1,202 @@
+//! How do messages get from node to node? GossipSub, within the node's bounds, and an eye on who breaks its rules.
+
+mod gossip;
+mod mesh;
+mod pulse;
+mod watched;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use libp2p_gossipsub::{self as gossipsub, MessageAcceptance, PublishError, TopicHash};
+use libp2p_identity::PeerId as LibPeerId;
+
+use self::gossip::Upstream;
+pub(super) use self::gossip::behaviour;
+use self::mesh::Mesh;
+use self::pulse::BEATS_AFTER_MESSAGE;
+pub(super) use self::watched::Heard;
+use self::watched::Watched;
+use crate::config::AviP2pConfig;
+use crate::engine::{NetEvent, PublishId, PublishOutcome};
+use crate::id::Topic;
+use crate::net::connections::Connections;
+use crate::net::translate;
+
+/// GossipSub as part of the node's behaviour.
+pub(super) type Behaviour = Watched<Upstream>;
+
+/// The pub/sub of a node.
+pub(super) struct PubSub {
+    local: LibPeerId,
+    mesh: Mesh,
+    paired: BTreeSet<LibPeerId>,
+    max_message_bytes: usize,
+    max_topics: usize,
+    max_topic_bytes: usize,
+}
+
+impl PubSub {
+    pub(super) fn new(config: &AviP2pConfig, local: LibPeerId) -> Self {
+        Self {
+            local,
+            mesh: Mesh::default(),
+            paired: config.paired_peers.iter().filter_map(translate::libp2p_peer_id).collect(),
+            max_message_bytes: config.limits.max_message_bytes,
+            max_topics: config.limits.max_topics,
+            max_topic_bytes: config.limits.max_topic_bytes,
+        }
+    }
+
+    // What the engine wants.
+
+    pub(super) fn subscribe(&self, topic: &Topic, behaviour: &mut Behaviour) {
+        behaviour.subscribe(topic.as_str(), self.max_topics);
+    }
+
+    pub(super) fn unsubscribe(&self, topic: &Topic, behaviour: &mut Behaviour) {
+        behaviour.unsubscribe(topic.as_str());
+    }
+
+    /// Gives a message to the connections' own queues. Returns whether the swarm is to be polled for that.
+    pub(super) fn publish(
+        &self,
+        publish: PublishId,
+        topic: &Topic,
+        data: Bytes,
+        behaviour: &mut Behaviour,
+        events: &mut VecDeque<NetEvent>,
+    ) -> bool {
+        let result = behaviour.upstream.publish(TopicHash::from_raw(topic.as_str()), data);
+        let is_due = behaviour.quicken_for(BEATS_AFTER_MESSAGE);
+        events.push_back(NetEvent::Published { publish, outcome: publish_outcome(result) });
+        is_due
+    }
+
+    // What the swarm says.
+
+    pub(super) fn on_connected(&self, peer: &LibPeerId, behaviour: &mut Behaviour) {
+        if self.paired.contains(peer) {
+            // Only while it is connected: upstream would dial it, and dials are the engine's.
+            behaviour.upstream.add_explicit_peer(peer);
+        }
+    }
+
+    /// The peer has no connection any more.
+    pub(super) fn on_gone(&mut self, peer: &LibPeerId, behaviour: &mut Behaviour) {
+        behaviour.upstream.remove_explicit_peer(peer);
+        self.mesh.forget(peer);
+    }
+
+    /// Returns whether the swarm is to be polled.
+    pub(super) fn on_event(
+        &mut self,
+        event: Heard<gossipsub::Event>,
+        behaviour: &mut Behaviour,
+        connections: &Connections,
+        events: &mut VecDeque<NetEvent>,
+    ) -> bool {
+        match event {
+            Heard::Upstream(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+                let forwarder = &propagation_source;
+                return self.on_message(forwarder, &message_id, message, behaviour, connections, events);
+            }
+            Heard::Upstream(event) => events.extend(neighbour_event(event, connections)),
+            Heard::Beat => self.look_at_mesh(behaviour, connections, events),
+            // What the peer sent on the last substream broke the protocol.
+            Heard::Restarted { peer, is_too_often: true } => self.on_misbehaved(peer, connections, events),
+            Heard::Restarted { is_too_often: false, .. } => events.push_back(NetEvent::MessageRefused),
+        }
+        false
+    }
+
+    fn on_misbehaved(&mut self, peer: LibPeerId, connections: &Connections, events: &mut VecDeque<NetEvent>) {
+        if self.mesh.is_news(peer) {
+            events.push_back(NetEvent::Misbehaved { peer: connections.name(&peer) });
+        }
+    }
+
+    /// Tells who is in the meshes, if that is news, and who is not listened to any more.
+    fn look_at_mesh(&mut self, behaviour: &Behaviour, connections: &Connections, events: &mut VecDeque<NetEvent>) {
+        for peer in connections.peers().filter(|peer| behaviour.is_graylisted(peer)) {
+            self.on_misbehaved(peer, connections, events);
+        }
+        if let Some(peers) = self.mesh.look(behaviour.mesh().collect()) {
+            let peers = peers.iter().map(|peer| connections.name(peer)).collect();
+            events.push_back(NetEvent::MeshChanged { peers });
+        }
+    }
+
+    /// Lets a message go on to others, or not: those who forward what is beyond the bounds are ended as its author is.
+    fn on_message(
+        &mut self,
+        forwarder: &LibPeerId,
+        id: &gossipsub::MessageId,
+        message: gossipsub::Message,
+        behaviour: &mut Behaviour,
+        connections: &Connections,
+        events: &mut VecDeque<NetEvent>,
+    ) -> bool {
+        // A neighbour's echo of what this node wrote before it was restarted is nobody's fault.
+        let is_own = message.source == Some(self.local);
+        let event = (!is_own).then(|| self.message(message, connections));
+        let is_accepted = matches!(event, Some(NetEvent::Message { .. }));
+        // Never a rejection: it would fall on whoever forwards another message under the same id, which is its author's
+        // to choose.
+        let verdict = if is_accepted { MessageAcceptance::Accept } else { MessageAcceptance::Ignore };
+        if !is_own && !is_accepted && self.mesh.is_too_often(*forwarder) {
+            self.on_misbehaved(*forwarder, connections, events);
+        }
+        // It is false for a message that is too old to be forwarded.
+        let _ = behaviour.upstream.report_message_validation_result(id, forwarder, verdict);
+        events.extend(event);
+        behaviour.quicken_for(BEATS_AFTER_MESSAGE)
+    }
+
+    fn message(&self, message: gossipsub::Message, connections: &Connections) -> NetEvent {
+        let fits = message.data.len() <= self.max_message_bytes && message.topic.as_str().len() <= self.max_topic_bytes;
+        match message.source {
+            Some(author) if fits => NetEvent::Message {
+                from: connections.name(&author),
+                topic: message.topic.into_string(),
+                data: Bytes::from(message.data),
+            },
+            _ => NetEvent::MessageRefused,
+        }
+    }
+}
+
+/// What GossipSub says of a neighbour.
+fn neighbour_event(event: gossipsub::Event, connections: &Connections) -> Option<NetEvent> {
+    Some(match event {
+        gossipsub::Event::Subscribed { peer_id, topic } => {
+            NetEvent::PeerSubscribed { peer: connections.name(&peer_id), topic: topic.into_string() }
+        }
+        gossipsub::Event::Unsubscribed { peer_id, topic } => {
+            NetEvent::PeerUnsubscribed { peer: connections.name(&peer_id), topic: topic.into_string() }
+        }
+        gossipsub::Event::SlowPeer { peer_id, failed_messages } => {
+            let dropped = failed_messages.priority + failed_messages.non_priority;
+            NetEvent::SlowPeer { peer: connections.name(&peer_id), dropped: dropped as u64 }
+        }
+        gossipsub::Event::GossipsubNotSupported { peer_id } => {
+            tracing::debug!(peer = %peer_id, "a peer without pub/sub");
+            return None;
+        }
+        gossipsub::Event::Message { .. } => return None,
+    })
+}
+
+/// What became of a message.
+fn publish_outcome<T>(result: Result<T, PublishError>) -> PublishOutcome {
+    match result {
+        Ok(_) => PublishOutcome::Sent,
+        Err(PublishError::NoPeersSubscribedToTopic) => PublishOutcome::NoSubscribers,
+        Err(PublishError::AllQueuesFull(_)) => PublishOutcome::Congested,
+        Err(PublishError::MessageTooLarge) => PublishOutcome::Refused("the message is too large"),
+        // Nothing is sent then; and nothing can be: the number of a message rises with each.
+        Err(PublishError::Duplicate) => PublishOutcome::Refused("the message has been sent before"),
+        Err(PublishError::SigningError(_)) => PublishOutcome::Refused("the message cannot be signed"),
+        Err(PublishError::TransformFailed(_)) => PublishOutcome::Refused("the message cannot be encoded"),
+    }
+}

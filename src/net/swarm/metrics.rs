@@ -1,0 +1,43 @@
+//! What do libp2p's own metrics hear of?
+
+#[cfg(feature = "metrics")]
+use libp2p_metrics::Recorder as _;
+use libp2p_swarm::SwarmEvent;
+
+use crate::metrics::Metrics;
+#[cfg(feature = "metrics")]
+use crate::net::pubsub::Heard;
+use crate::net::swarm::behaviour::BehaviourEvent;
+
+/// Passes events on to libp2p's metrics. Does nothing without the feature `metrics`.
+pub(in crate::net) struct Recorder {
+    #[cfg(feature = "metrics")]
+    metrics: libp2p_metrics::Metrics,
+}
+
+impl Recorder {
+    #[cfg(feature = "metrics")]
+    pub(in crate::net) fn new(metrics: &Metrics) -> Self {
+        Self { metrics: libp2p_metrics::Metrics::new(&mut metrics.registry()) }
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    pub(in crate::net) fn new(_: &Metrics) -> Self {
+        Self {}
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(in crate::net) fn record(&self, event: &SwarmEvent<BehaviourEvent>) {
+        self.metrics.record(event);
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Gossipsub(Heard::Upstream(event))) => self.metrics.record(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.metrics.record(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Routing(event)) => self.metrics.record(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.metrics.record(event),
+            _ => {}
+        }
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    pub(in crate::net) fn record(&self, _: &SwarmEvent<BehaviourEvent>) {}
+}

@@ -1,0 +1,62 @@
+//! What is libp2p's swarm made of, and when is it polled?
+
+mod behaviour;
+mod identity;
+mod metrics;
+mod transport;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use futures::Stream as _;
+use futures::task::waker;
+use libp2p_swarm::SwarmEvent;
+
+pub(super) use self::behaviour::{Behaviour, BehaviourEvent};
+pub(super) use self::identity::keypair;
+pub(super) use self::metrics::Recorder;
+pub(super) use self::transport::build as build_transport;
+use crate::net::wake::{Flag, Task};
+
+/// A swarm that is polled only when something has woken it: a poll costs more than a small frame.
+pub(super) struct Swarm {
+    pub(super) inner: libp2p_swarm::Swarm<Behaviour>,
+    due: Arc<Flag>,
+    waker: Waker,
+}
+
+impl Swarm {
+    pub(super) fn new(inner: libp2p_swarm::Swarm<Behaviour>, task: Arc<Task>) -> Self {
+        let due = Flag::new(task);
+        Self { inner, waker: waker(due.clone()), due }
+    }
+
+    pub(super) fn behaviour_mut(&mut self) -> &mut Behaviour {
+        self.inner.behaviour_mut()
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.due.is_set()
+    }
+
+    /// Something was done to it that only a poll carries out.
+    pub(super) fn set_due(&self) {
+        self.due.set();
+    }
+
+    pub(super) fn poll(&mut self) -> Poll<SwarmEvent<BehaviourEvent>> {
+        if !self.due.take() {
+            return Poll::Pending;
+        }
+        let cx = &mut Context::from_waker(&self.waker);
+        match Pin::new(&mut self.inner).poll_next(cx) {
+            Poll::Ready(Some(event)) => {
+                self.due.set();
+                Poll::Ready(event)
+            }
+            // A swarm never ends.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
