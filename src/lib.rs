@@ -29,7 +29,7 @@
 //!
 //! - `metrics`: `AviP2pHandle::metrics`, the figures of the node and of libp2p as Prometheus text.
 //! - `unstable`: opens the pure core and the platform seam to simulators, fuzzers and benchmarks. Exempt from semver.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 mod metrics;
@@ -41,6 +41,7 @@ pub mod transport;
 #[cfg(not(feature = "unstable"))]
 #[allow(dead_code)]
 mod transport;
+mod wake;
 
 pub use avi_p2p_proto::config;
 #[cfg(not(feature = "unstable"))]

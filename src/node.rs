@@ -2,11 +2,8 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
@@ -14,17 +11,14 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
 use crate::config::AviP2pConfig;
-use crate::engine::{Answer, Command};
+use crate::engine::{Command, CommandId};
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
 use crate::metrics::Metrics;
-use crate::runtime::{self, Call, Desk, EventQueue, Outside, Place, Platform, Started, Tokio};
+use crate::runtime::{EventQueue, Platform, Shared, Smol, Tokio};
 use crate::stats::{AudioStats, PeerInfo, Stats};
-
-/// How long dropping the last owner waits for the node's thread. Its goodbyes take at most 2 s.
-const JOIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// A running node.
 ///
@@ -61,53 +55,15 @@ pub struct EventReceiver {
 
 /// What a node and its handles share; the last to go stops the node.
 struct Owner {
-    calls: async_channel::Sender<(Call, Place)>,
-    /// Of calls that wait, or have not reached the engine yet.
-    places: Arc<AtomicUsize>,
-    /// Of a node that has started.
-    desk: Option<Arc<Desk>>,
+    shared: Arc<Shared>,
     events: Arc<EventQueue>,
     #[cfg(feature = "metrics")]
     metrics: Metrics,
-    end: Mutex<Option<End>>,
+    ended: Mutex<Option<Ended>>,
 }
 
-/// Resolves when the node listens, or cannot.
-type Start = oneshot::Receiver<Result<Started, AviP2pError>>;
-
-/// Both ends of what connects a node with its owners.
-fn prepare(config: &AviP2pConfig) -> Result<(Owner, Outside, Start), AviP2pError> {
-    config.validate()?;
-    let (calls, inbox) = async_channel::bounded(config.limits.pending_commands);
-    let events = Arc::new(EventQueue::new(&config.limits));
-    let (started, start) = oneshot::channel();
-    let metrics = Metrics::default();
-    let owner = Owner {
-        calls,
-        places: Arc::default(),
-        desk: None,
-        events: events.clone(),
-        #[cfg(feature = "metrics")]
-        metrics: metrics.clone(),
-        end: Mutex::new(None),
-    };
-    Ok((owner, Outside { calls: inbox, events, metrics, started }, start))
-}
-
-/// What tells that a node has ended.
-struct End {
-    /// Only a task says so; a thread drops the other end.
-    ended: oneshot::Receiver<()>,
-    /// `None` of one that is a task.
-    thread: Option<Thread>,
-}
-
-/// A node's own.
-struct Thread {
-    join: JoinHandle<()>,
-    /// For those who cannot wait in a task.
-    ended: mpsc::Receiver<()>,
-}
+/// Resolves when the node has ended; to an error if its task was dropped before that.
+type Ended = oneshot::Receiver<()>;
 
 impl AviP2p {
     /// Starts a node on a thread of its own. It listens when this returns.
@@ -117,14 +73,11 @@ impl AviP2p {
     /// or an address that is not this machine's, [`AviP2pError::Identity`] for a key file that cannot be used,
     /// [`AviP2pError::Io`] if the system refuses a thread or randomness.
     pub async fn start(config: AviP2pConfig) -> Result<(Self, EventReceiver), AviP2pError> {
-        let (mut owner, outside, start) = prepare(&config)?;
-        let (ending, ended) = oneshot::channel();
-        let (ending_blocking, ended_blocking) = mpsc::channel();
-        let join = runtime::start_thread(|platform| runtime::run(config, platform, outside), (ending, ending_blocking));
-        let join = join.map_err(|error| AviP2pError::Io(format!("cannot start the node's thread: {error}")))?;
-        let thread = Some(Thread { join, ended: ended_blocking });
-        owner.end = Mutex::new(Some(End { ended, thread }));
-        Self::when_started(owner, start).await
+        config.validate()?;
+        let failed = |error| AviP2pError::Io(format!("cannot start the node's thread: {error}"));
+        let platform = Smol::new().map_err(failed)?;
+        let spawn = platform.spawner();
+        Self::start_with(config, platform, |task| spawn(task).map_err(failed)).await
     }
 
     /// Starts a node as a task of the tokio runtime that this is called in, which needs its I/O and time drivers
@@ -143,7 +96,7 @@ impl AviP2p {
         let outside = || AviP2pError::Io("start_on_tokio needs a tokio runtime around it: or call start".to_owned());
         let platform = Tokio::here().ok_or_else(outside)?;
         let spawn = platform.spawner();
-        Self::start_as_task(config, platform, spawn).await
+        Self::start_with(config, platform, |task| Ok(spawn(task))).await
     }
 
     /// Starts a node on another executor, clock and network: `spawn` runs its task to the end.
@@ -156,34 +109,37 @@ impl AviP2p {
         platform: impl Platform,
         spawn: impl FnOnce(BoxFuture<'static, ()>),
     ) -> Result<(Self, EventReceiver), AviP2pError> {
-        Self::start_as_task(config, platform, spawn).await
+        Self::start_with(config, platform, |task| Ok(spawn(task))).await
     }
 
-    async fn start_as_task(
+    async fn start_with(
         config: AviP2pConfig,
         platform: impl Platform,
-        spawn: impl FnOnce(BoxFuture<'static, ()>),
+        spawn: impl FnOnce(BoxFuture<'static, ()>) -> Result<(), AviP2pError>,
     ) -> Result<(Self, EventReceiver), AviP2pError> {
-        let (mut owner, outside, start) = prepare(&config)?;
+        config.validate()?;
+        let events = Arc::new(EventQueue::new(&config.limits));
+        let shared = Shared::new(Arc::new(platform), events.clone());
+        let metrics = Metrics::default();
         let (ending, ended) = oneshot::channel();
+        let owner = Owner {
+            shared: shared.clone(),
+            events: events.clone(),
+            #[cfg(feature = "metrics")]
+            metrics: metrics.clone(),
+            ended: Mutex::new(Some(ended)),
+        };
+        let (started, start) = oneshot::channel();
         spawn(Box::pin(async move {
-            runtime::run(config, Arc::new(platform), outside).await;
+            shared.run(config, &metrics, started).await;
+            drop(shared);
             // Nobody has to wait for it.
             let _ = ending.send(());
-        }));
-        owner.end = Mutex::new(Some(End { ended, thread: None }));
-        Self::when_started(owner, start).await
-    }
-
-    async fn when_started(mut owner: Owner, start: Start) -> Result<(Self, EventReceiver), AviP2pError> {
-        let queue = owner.events.clone();
-        let started = start.await.map_err(|_| {
-            AviP2pError::Io("the node's task ended at once: has its runtime drivers (enable_all)?".to_owned())
-        })??;
-        let Started { local_peer_id, desk } = started;
-        owner.desk = Some(desk);
+        }))?;
+        let ended_at_once = "the node's task ended at once: has its runtime drivers (enable_all)?";
+        let local_peer_id = start.await.map_err(|_| AviP2pError::Io(ended_at_once.to_owned()))??;
         let handle = AviP2pHandle { owner: Arc::new(owner) };
-        Ok((Self { handle, local_peer_id }, EventReceiver { queue }))
+        Ok((Self { handle, local_peer_id }, EventReceiver { queue: events }))
     }
 
     /// A handle for calls.
@@ -203,13 +159,16 @@ impl AviP2p {
     /// # Errors
     /// [`AviP2pError::ChannelClosed`] if the node has stopped already.
     pub async fn shutdown(self) -> Result<(), AviP2pError> {
-        self.handle.call(Command::Shutdown).await?;
-        let Some(End { ended, thread }) = self.handle.owner.take_end() else { return Ok(()) };
-        let ended = ended.await;
-        match thread.map(|thread| thread.join.join()) {
-            Some(Err(_)) => Err(AviP2pError::Io("the node's thread panicked".to_owned())),
-            None if ended.is_err() => Err(AviP2pError::Io("the node's task ended half-way".to_owned())),
-            Some(Ok(())) | None => Ok(()),
+        let owner = &self.handle.owner;
+        let asked = self.handle.done(|id| Command::Shutdown { id }).await;
+        if let Some(panic) = owner.shared.panic() {
+            return Err(AviP2pError::Panicked(panic.to_owned()));
+        }
+        asked?;
+        let ended = owner.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match ended {
+            Some(ended) => ended.await.map_err(|_| AviP2pError::Io("the node's task ended half-way".to_owned())),
+            None => Ok(()),
         }
     }
 }
@@ -221,7 +180,7 @@ impl AviP2pHandle {
     /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`AlreadySubscribed`](AviP2pError::AlreadySubscribed),
     /// [`LimitReached`](AviP2pError::LimitReached) beyond `limits.max_topics`.
     pub async fn subscribe(&self, topic: &str) -> Result<(), AviP2pError> {
-        self.done(Command::Subscribe { topic: topic.to_owned() }).await
+        self.done(|id| Command::Subscribe { id, topic: topic.to_owned() }).await
     }
 
     /// Ends a subscription.
@@ -229,7 +188,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`NotSubscribed`](AviP2pError::NotSubscribed).
     pub async fn unsubscribe(&self, topic: &str) -> Result<(), AviP2pError> {
-        self.done(Command::Unsubscribe { topic: topic.to_owned() }).await
+        self.done(|id| Command::Unsubscribe { id, topic: topic.to_owned() }).await
     }
 
     /// Sends a message to every subscriber of a topic, this node excepted. It need not be subscribed itself. The payload
@@ -243,7 +202,7 @@ impl AviP2pHandle {
     /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`PayloadTooLarge`](AviP2pError::PayloadTooLarge),
     /// [`Congested`](AviP2pError::Congested), [`LimitReached`](AviP2pError::LimitReached) if too much is held already.
     pub async fn publish(&self, topic: &str, data: Vec<u8>) -> Result<(), AviP2pError> {
-        self.done(Command::Publish { topic: topic.to_owned(), data: data.into() }).await
+        self.done(|id| Command::Publish { id, topic: topic.to_owned(), data: data.into() }).await
     }
 
     /// Asks a peer for an audio stream. Its answer comes as [`AviEvent::AudioStreamAccepted`] or
@@ -272,10 +231,7 @@ impl AviP2pHandle {
     /// As [`request_audio_stream`](Self::request_audio_stream); [`InvalidConfig`](AviP2pError::InvalidConfig) for
     /// options out of range.
     pub async fn request_stream_with(&self, peer: PeerId, options: StreamOptions) -> Result<StreamId, AviP2pError> {
-        match self.call(Command::RequestStream { peer, options }).await? {
-            Answer::Stream(stream) => Ok(stream),
-            other => Err(unexpected(&other)),
-        }
+        self.owner.shared.call(|id| Command::RequestStream { id, peer, options }).await
     }
 
     /// Agrees to a stream that a peer asked for. Audio may flow in both directions at once.
@@ -283,7 +239,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`StreamNotFound`](AviP2pError::StreamNotFound); [`StreamState`](AviP2pError::StreamState) if it is not offered.
     pub async fn accept_audio_stream(&self, stream_id: StreamId) -> Result<(), AviP2pError> {
-        self.done(Command::AcceptStream { stream: stream_id }).await
+        self.done(|id| Command::AcceptStream { id, stream: stream_id }).await
     }
 
     /// Declines a stream that a peer asked for. The reason reaches the other end, cut to 256 bytes.
@@ -291,7 +247,7 @@ impl AviP2pHandle {
     /// # Errors
     /// As [`accept_audio_stream`](Self::accept_audio_stream).
     pub async fn reject_audio_stream(&self, stream_id: StreamId, reason: &str) -> Result<(), AviP2pError> {
-        self.done(Command::RejectStream { stream: stream_id, reason: reason.to_owned() }).await
+        self.done(|id| Command::RejectStream { id, stream: stream_id, reason: reason.to_owned() }).await
     }
 
     /// Sends a frame of audio. If the path is congested, the oldest frames that wait are dropped, or this one is
@@ -302,12 +258,7 @@ impl AviP2pHandle {
     /// [`EmptyPayload`](AviP2pError::EmptyPayload), [`PayloadTooLarge`](AviP2pError::PayloadTooLarge),
     /// [`Congested`](AviP2pError::Congested).
     pub async fn send_audio(&self, stream_id: StreamId, data: Vec<u8>) -> Result<(), AviP2pError> {
-        let command = Command::SendAudio { stream: stream_id, data: Bytes::from(data) };
-        match &self.owner.desk {
-            // Calls that wait come first.
-            Some(desk) if self.owner.is_nobody_waiting() => desk.send_audio(command).await.map(|_| ()),
-            _ => self.done(command).await,
-        }
+        self.done(|id| Command::SendAudio { id, stream: stream_id, data: Bytes::from(data) }).await
     }
 
     /// Ends a stream, requested, offered or open. Audio that waits is still sent.
@@ -315,7 +266,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`StreamNotFound`](AviP2pError::StreamNotFound).
     pub async fn close_audio_stream(&self, stream_id: StreamId) -> Result<(), AviP2pError> {
-        self.done(Command::CloseStream { stream: stream_id }).await
+        self.done(|id| Command::CloseStream { id, stream: stream_id }).await
     }
 
     /// The peers that are connected now, in order of their ids.
@@ -323,7 +274,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`ChannelClosed`](AviP2pError::ChannelClosed).
     pub async fn connected_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
-        self.peers(Command::ConnectedPeers).await
+        self.owner.shared.ask(|engine, _| engine.connected_peers()).await
     }
 
     /// Looks for peers through the peers that are known. Returns the ones it heard of when the search has ended;
@@ -333,7 +284,7 @@ impl AviP2pHandle {
     /// [`Disabled`](AviP2pError::Disabled) without `enable_kad`; [`NetworkError`](AviP2pError::NetworkError) or
     /// [`Timeout`](AviP2pError::Timeout) if no peer answers.
     pub async fn discover_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
-        self.peers(Command::DiscoverPeers).await
+        self.owner.shared.call(|id| Command::DiscoverPeers { id }).await
     }
 
     /// Adds a peer to [`allowed_peers`](crate::AviP2pConfig::allowed_peers).
@@ -342,7 +293,7 @@ impl AviP2pHandle {
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId); [`Disabled`](AviP2pError::Disabled) if the configuration has no
     /// such list, and everyone may connect; [`LimitReached`](AviP2pError::LimitReached) beyond 10,000.
     pub async fn allow_peer(&self, peer: &PeerId) -> Result<(), AviP2pError> {
-        self.done(Command::SetAllowed { peer: peer.clone(), is_allowed: true }).await
+        self.done(|id| Command::SetAllowed { id, peer: peer.clone(), is_allowed: true }).await
     }
 
     /// Takes a peer from [`allowed_peers`](crate::AviP2pConfig::allowed_peers), and ends its connection. One of
@@ -351,7 +302,7 @@ impl AviP2pHandle {
     /// # Errors
     /// As [`allow_peer`](Self::allow_peer).
     pub async fn disallow_peer(&self, peer: &PeerId) -> Result<(), AviP2pError> {
-        self.done(Command::SetAllowed { peer: peer.clone(), is_allowed: false }).await
+        self.done(|id| Command::SetAllowed { id, peer: peer.clone(), is_allowed: false }).await
     }
 
     /// Adds a peer to [`blocked_peers`](crate::AviP2pConfig::blocked_peers), ends its connection, and delivers nothing
@@ -360,7 +311,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId), [`LimitReached`](AviP2pError::LimitReached) beyond 10,000.
     pub async fn block_peer(&self, peer: &PeerId) -> Result<(), AviP2pError> {
-        self.done(Command::SetBlocked { peer: peer.clone(), is_blocked: true }).await
+        self.done(|id| Command::SetBlocked { id, peer: peer.clone(), is_blocked: true }).await
     }
 
     /// Takes a peer from [`blocked_peers`](crate::AviP2pConfig::blocked_peers).
@@ -368,7 +319,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId).
     pub async fn unblock_peer(&self, peer: &PeerId) -> Result<(), AviP2pError> {
-        self.done(Command::SetBlocked { peer: peer.clone(), is_blocked: false }).await
+        self.done(|id| Command::SetBlocked { id, peer: peer.clone(), is_blocked: false }).await
     }
 
     /// What is known about a peer.
@@ -376,10 +327,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId), [`PeerNotFound`](AviP2pError::PeerNotFound).
     pub async fn peer_info(&self, peer: &PeerId) -> Result<PeerInfo, AviP2pError> {
-        match self.call(Command::PeerInfo { peer: peer.clone() }).await? {
-            Answer::PeerInfo(info) => Ok(*info),
-            other => Err(unexpected(&other)),
-        }
+        self.owner.shared.ask(|engine, now| engine.peer_info(now, peer)).await
     }
 
     /// The node's counters.
@@ -387,10 +335,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`ChannelClosed`](AviP2pError::ChannelClosed).
     pub async fn stats(&self) -> Result<Stats, AviP2pError> {
-        let mut stats = match self.call(Command::Stats).await? {
-            Answer::Stats(stats) => *stats,
-            other => return Err(unexpected(&other)),
-        };
+        let mut stats = self.owner.shared.ask(|engine, _| engine.stats()).await?;
         let dropped = self.owner.events.dropped();
         stats.events_dropped_messages = dropped.messages;
         stats.events_dropped_audio_frames = dropped.audio_frames;
@@ -415,42 +360,12 @@ impl AviP2pHandle {
     /// # Errors
     /// [`StreamNotFound`](AviP2pError::StreamNotFound).
     pub async fn audio_stats(&self, stream_id: StreamId) -> Result<AudioStats, AviP2pError> {
-        match self.call(Command::AudioStats { stream: stream_id }).await? {
-            Answer::AudioStats(stats) => Ok(*stats),
-            other => Err(unexpected(&other)),
-        }
+        self.owner.shared.ask(|engine, _| engine.audio_stats(stream_id)).await
     }
 
-    async fn peers(&self, command: Command) -> Result<Vec<PeerId>, AviP2pError> {
-        match self.call(command).await? {
-            Answer::Peers(peers) => Ok(peers),
-            other => Err(unexpected(&other)),
-        }
+    async fn done(&self, command: impl FnOnce(CommandId) -> Command) -> Result<(), AviP2pError> {
+        self.owner.shared.call(command).await
     }
-
-    async fn done(&self, command: Command) -> Result<(), AviP2pError> {
-        self.call(command).await.map(|_| ())
-    }
-
-    async fn call(&self, command: Command) -> Result<Answer, AviP2pError> {
-        let (reply, answer) = oneshot::channel();
-        let call = Call { command, reply };
-        let left = match &self.owner.desk {
-            // Calls that wait come first.
-            Some(desk) if self.owner.is_nobody_waiting() => desk.call(call).await,
-            _ => Some(call),
-        };
-        if let Some(call) = left {
-            let place = Place::take(&self.owner.places);
-            self.owner.calls.send((call, place)).await.map_err(|_| AviP2pError::ChannelClosed)?;
-        }
-        answer.await.map_err(|_| AviP2pError::ChannelClosed)?
-    }
-}
-
-/// Each command has one kind of answer; another one is a bug of this library.
-fn unexpected(answer: &Answer) -> AviP2pError {
-    AviP2pError::NetworkError(format!("unexpected answer: {answer:?}"))
 }
 
 impl EventReceiver {
@@ -480,26 +395,9 @@ impl Drop for EventReceiver {
     }
 }
 
-impl Owner {
-    fn is_nobody_waiting(&self) -> bool {
-        self.places.load(Ordering::SeqCst) == 0
-    }
-
-    fn take_end(&self) -> Option<End> {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.calls.close();
-        let Some(Thread { join, ended }) = self.take_end().and_then(|end| end.thread) else { return };
-        match ended.recv_timeout(JOIN_WITHIN) {
-            Err(mpsc::RecvTimeoutError::Timeout) => tracing::warn!("the node's thread did not end in time"),
-            _ => {
-                let _ = join.join();
-            }
-        }
+        self.shared.abandon();
     }
 }
 

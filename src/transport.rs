@@ -51,9 +51,12 @@ pub trait Listener: Send + Unpin + 'static {
 /// Which network a node runs on.
 #[derive(Clone)]
 pub enum Network {
-    /// The operating system's TCP, with mDNS. Needs a tokio reactor wherever the node's task is polled, and in
+    /// The operating system's TCP on tokio, with mDNS. Needs a tokio reactor wherever the node's task is polled, and in
     /// [`Platform::enter`](crate::Platform::enter).
     Tcp,
+    /// The operating system's TCP by a transport of its own, with mDNS. If the transport listens on a wildcard, the node
+    /// tells the addresses of this machine in its place.
+    System(Arc<dyn Transport>),
     /// Another one, whose [`Transport::neighbours`] stand for mDNS.
     Custom(Arc<dyn Transport>),
 }
@@ -62,6 +65,7 @@ impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tcp => "Tcp",
+            Self::System(_) => "System(..)",
             Self::Custom(_) => "Custom(..)",
         })
     }

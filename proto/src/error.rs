@@ -54,6 +54,11 @@ pub enum AviP2pError {
     #[error("the node has stopped: start another")]
     ChannelClosed,
 
+    /// The node has ended because its code, or that of a library below it, panicked; the text is the panic's. Start
+    /// another node, and report it.
+    #[error("the node has panicked: {0}; start another, and report this")]
+    Panicked(String),
+
     /// The operating system, or a runtime, refused something; the text says what and why.
     #[error("I/O error: {0}")]
     Io(String),

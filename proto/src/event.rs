@@ -126,6 +126,12 @@ pub enum AviEvent {
         /// Why.
         reason: StreamCloseReason,
     },
+    /// The node has ended because its code, or that of a library below it, panicked. The last event of such a node; every
+    /// call returns [`ChannelClosed`](crate::AviP2pError::ChannelClosed) from now on. Start another node, and report it.
+    NodeFailed {
+        /// The panic's text.
+        reason: String,
+    },
     /// The application reads too slowly: since the last event, this much was dropped.
     Lagged {
         /// `Message` and `PublishExpired` events.

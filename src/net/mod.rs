@@ -5,14 +5,12 @@ mod connections;
 mod discovery;
 mod listening;
 mod pubsub;
-pub(crate) mod reactor;
+mod reactor;
 mod start;
 mod swarm;
-mod tasks;
 #[cfg(test)]
 mod tests;
 mod translate;
-mod wake;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,12 +23,11 @@ use self::connections::Connections;
 use self::discovery::Discovery;
 use self::listening::Listening;
 use self::pubsub::PubSub;
+use self::reactor::Reactor;
 use self::swarm::{BehaviourEvent, Recorder, Swarm};
-pub(crate) use self::tasks::Tasks;
-pub(crate) use self::wake::Task;
 use crate::engine::{DialId, NetAction, NetEvent};
 use crate::id::PeerId;
-use crate::transport::Network;
+use crate::wake::Wake;
 
 /// Sources that are looked at in a row without an event: a task that wakes itself must not keep the reactor waiting.
 const ROUNDS: usize = 16;
@@ -39,8 +36,7 @@ const ROUNDS: usize = 16;
 pub(crate) struct Net {
     swarm: Swarm,
     swarm_first: bool,
-    tasks: Arc<Tasks>,
-    task: Arc<Task>,
+    wake: Arc<Wake>,
     connections: Connections,
     listening: Listening,
     discovery: Discovery,
@@ -49,28 +45,14 @@ pub(crate) struct Net {
     recorder: Recorder,
     events: VecDeque<NetEvent>,
     local: PeerId,
-}
-
-/// What a node's network is built on.
-pub(crate) struct Around {
-    pub(crate) network: Network,
-    /// Whether the tokio reactor of this thread goes on when the node has ended.
-    pub(crate) reactor_outlives_node: bool,
+    /// Of mDNS and the watch of the interfaces. Dropped last.
+    _reactor: Option<Reactor>,
 }
 
 impl Net {
     /// This node's id.
     pub(crate) fn local_peer_id(&self) -> &PeerId {
         &self.local
-    }
-
-    pub(crate) fn connection_count(&self) -> usize {
-        self.connections.count()
-    }
-
-    /// The tasks of its connections.
-    pub(crate) fn tasks(&self) -> &Arc<Tasks> {
-        &self.tasks
     }
 
     /// What happened next. Fair between the swarm and the substreams. If there is nothing, more may be
@@ -87,13 +69,12 @@ impl Net {
             if self.discovery.poll(&self.connections, &mut self.events) || self.turn_listening() {
                 continue;
             }
-            let has_moved = self.tasks.poll();
             self.swarm_first = !self.swarm_first;
             let has_more = match self.swarm_first {
                 true => self.turn_swarm() || self.audio.poll(&mut self.events),
                 false => self.audio.poll(&mut self.events) || self.turn_swarm(),
             };
-            if !has_moved && !has_more && self.events.is_empty() {
+            if !has_more && self.events.is_empty() {
                 return None;
             }
         }
@@ -105,16 +86,10 @@ impl Net {
         self.events.pop_front()
     }
 
-    /// Lets connections write what was given to them.
-    pub(crate) fn move_bytes(&mut self) {
-        self.tasks.poll();
-    }
-
     /// Whether [`next_event`](Self::next_event) is to be called before the task sleeps.
     pub(crate) fn is_due(&self) -> bool {
         !self.events.is_empty()
             || self.swarm.is_due()
-            || self.tasks.is_due()
             || self.audio.is_due()
             || self.connections.is_due()
             || self.discovery.is_due()

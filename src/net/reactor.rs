@@ -1,24 +1,54 @@
-//! Where does tokio run that no application has brought? On a thread that is started with it.
+//! Where does tokio run for mDNS and for the watch of the interfaces, which know no other reactor? On a thread of its own.
 
-use std::io;
-use std::thread::JoinHandle;
+use std::convert::Infallible;
+use std::thread::{Builder, JoinHandle};
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use futures::channel::oneshot;
+use tokio::runtime::{self, Handle, Runtime};
 
-/// Starts a thread that gets a tokio runtime of one thread.
-pub(crate) fn start(name: &str, run: impl FnOnce(Runtime) + Send + 'static) -> io::Result<(Handle, JoinHandle<()>)> {
-    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    let handle = runtime.handle().clone();
-    let mut waiting = Waiting(Some(runtime));
-    let run = move || {
-        if let Some(runtime) = waiting.0.take() {
-            run(runtime);
-        }
-    };
-    Ok((handle, std::thread::Builder::new().name(name.to_owned()).spawn(run)?))
+use crate::error::AviP2pError;
+
+/// A thread that runs tokio until this is dropped, and with it the tasks that libp2p's mDNS never ends.
+pub(super) struct Reactor {
+    handle: Handle,
+    /// When it is dropped, the thread ends.
+    owner: Option<oneshot::Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
 }
 
-/// A runtime without a thread. Without one it ends where nobody may wait for its end.
+impl Reactor {
+    /// # Errors
+    /// [`AviP2pError::Io`] if the system refuses a thread or a reactor.
+    pub(super) fn start() -> Result<Self, AviP2pError> {
+        let failed = |error| AviP2pError::Io(format!("cannot start the thread of mDNS: {error}"));
+        let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
+        let (handle, mut waiting) = (runtime.handle().clone(), Waiting(Some(runtime)));
+        let (owner, ended) = oneshot::channel();
+        let run = move || {
+            if let Some(runtime) = waiting.0.take() {
+                let _ = runtime.block_on(ended);
+            }
+        };
+        let thread = Builder::new().name("avi-p2p-mdns".to_owned()).spawn(run).map_err(failed)?;
+        Ok(Self { handle, owner: Some(owner), thread: Some(thread) })
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        self.owner = None;
+        if let Some(thread) = self.thread.take() {
+            // It only drops what it has. A panic there has been told already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A runtime whose thread has not started yet. If it never does, the runtime ends where nobody may wait for its end.
 struct Waiting(Option<Runtime>);
 
 impl Drop for Waiting {

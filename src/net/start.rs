@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use futures_timer::Delay;
 use libp2p_core::transport::ListenerId;
 use libp2p_swarm::{Config, SwarmEvent};
@@ -20,14 +21,14 @@ use crate::event::DiscoverySource;
 use crate::metrics::Metrics;
 use crate::net::audio::Audio;
 use crate::net::connections::Connections;
-use crate::net::discovery::{Discovery, Mdns, MdnsReactor};
-use crate::net::listening::{Listening, Watch, bind, probe};
+use crate::net::discovery::{Discovery, Mdns};
+use crate::net::listening::{Here, Listening, Watch, bind, probe};
 use crate::net::pubsub::PubSub;
 use crate::net::swarm::{Behaviour, Recorder, Swarm, build_transport, keypair};
-use crate::net::tasks::Tasks;
-use crate::net::wake::Task;
-use crate::net::{Around, Net, translate};
+use crate::net::reactor::Reactor;
+use crate::net::{Net, translate};
 use crate::transport::Network;
+use crate::wake::Wake;
 
 /// TCP has bound when it begins to wait, and only wants to know its interfaces.
 const TCP_WAIT: Duration = Duration::from_secs(1);
@@ -35,47 +36,53 @@ const TCP_WAIT: Duration = Duration::from_secs(1);
 const BIND_WAIT: Duration = Duration::from_secs(10);
 
 impl Net {
-    /// Listens on every `listen_ips` × `listen_port`, and resolves when every listener has an address. `task` is who
-    /// drives it then. Must run, for [`Network::Tcp`], on a thread with a tokio reactor.
+    /// Listens on every `listen_ips` × `listen_port`, and resolves when every listener has an address. `spawn` takes the
+    /// tasks of connections, and `wake` is told when [`next_event`](Self::next_event) is to be called. Must run, for
+    /// [`Network::Tcp`], on a thread with a tokio reactor.
     ///
     /// # Errors
     /// [`AviP2pError::InvalidConfig`] for `bootstrap_peers` and `identity`, [`AviP2pError::Identity`],
     /// [`AviP2pError::ListenFailed`], [`AviP2pError::Io`] if the system refuses a thread.
     pub(crate) async fn start(
         config: &AviP2pConfig,
-        around: Around,
+        network: &Network,
         metrics: &Metrics,
-        task: Arc<Task>,
+        wake: Arc<Wake>,
+        spawn: impl Fn(BoxFuture<'static, ()>) + Send + 'static,
     ) -> Result<Self, AviP2pError> {
-        let Around { network, reactor_outlives_node } = around;
         translate::check_bootstrap_peers(config)?;
         let key = keypair(&config.identity)?;
         let local = key.public().to_peer_id();
-        let (watch, early) = watch(config, &network, task.clone())?;
-        let mdns = watch.as_ref().filter(|_| config.enable_mdns);
-        let reactor = mdns.filter(|_| reactor_outlives_node).map(|_| MdnsReactor::start()).transpose()?;
-        let mdns = mdns.map(|watch| Mdns::new(local, &config.limits, watch.addresses.clone(), reactor));
-        let transport = build_transport(config, &network, &key)?;
+        let reactor = needs_watch(config, network).then(Reactor::start).transpose()?;
+        let (watch, early) = match &reactor {
+            Some(reactor) => watch(config, reactor, wake.clone())?,
+            None => (None, None),
+        };
+        let mdns = reactor.as_ref().zip(watch.as_ref()).filter(|_| config.enable_mdns);
+        let mdns = mdns.map(|(reactor, watch)| {
+            Mdns::new(local, &config.limits, watch.addresses.clone(), reactor.handle().clone())
+        });
+        let here = watch.as_ref().map(|watch| Here::new(watch.addresses.clone()));
+        let transport = build_transport(config, network, &key, here.clone())?;
         let behaviour = Behaviour::new(config, &key, mdns, metrics)?;
-        let tasks = Tasks::new(task.clone());
-        let swarm = libp2p_swarm::Swarm::new(transport, behaviour, local, Config::with_executor(tasks.spawner()));
+        let swarm = libp2p_swarm::Swarm::new(transport, behaviour, local, Config::with_executor(spawn));
         let follows = watch.is_some() && config.interfaces != Interfaces::All;
         let mut net = Self {
-            swarm: Swarm::new(swarm, task.clone()),
+            swarm: Swarm::new(swarm, wake.clone()),
             swarm_first: true,
-            tasks,
-            connections: Connections::new(task.clone()),
-            listening: Listening::new(config, watch, follows),
-            discovery: Discovery::new(config, local, &network, task.clone()),
+            connections: Connections::new(wake.clone()),
+            listening: Listening::new(config, watch, here, follows),
+            discovery: Discovery::new(config, local, network, wake.clone()),
             pubsub: PubSub::new(config, local),
-            audio: Audio::new(config, task.clone()),
+            audio: Audio::new(config, wake.clone()),
             recorder: Recorder::new(metrics),
             events: VecDeque::new(),
             local: translate::peer_id(&local),
-            task,
+            wake,
+            _reactor: reactor,
         };
-        let listeners = net.listen(config, &network)?;
-        let wait = if matches!(network, Network::Tcp) { TCP_WAIT } else { BIND_WAIT };
+        let listeners = net.listen(config, network)?;
+        let wait = if matches!(network, Network::Tcp | Network::System(_)) { TCP_WAIT } else { BIND_WAIT };
         net.settle(listeners, wait).await?;
         net.listening.report(&net.swarm.inner, &mut net.events);
         net.events.rotate_right(1);
@@ -117,7 +124,7 @@ impl Net {
     async fn settle(&mut self, mut waiting: Vec<(ListenerId, SocketAddr)>, wait: Duration) -> Result<(), AviP2pError> {
         let mut timeout = Delay::new(wait);
         poll_fn(|cx| {
-            self.task.register(cx);
+            self.wake.attend(cx.waker());
             while let Poll::Ready(event) = self.swarm.poll() {
                 match &event {
                     SwarmEvent::NewListenAddr { listener_id, .. } => waiting.retain(|(id, _)| id != listener_id),
@@ -133,6 +140,9 @@ impl Net {
             if waiting.is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            if !self.wake.rest(|| self.swarm.is_due()) {
+                cx.waker().wake_by_ref();
+            }
             timeout.poll_unpin(cx).map(|()| match waiting.first() {
                 Some(&(_, socket)) if wait == BIND_WAIT => {
                     Err(failed(socket, &io::Error::other(format!("not bound within {BIND_WAIT:?}"))))
@@ -145,17 +155,25 @@ impl Net {
     }
 }
 
-/// Follows the interfaces, if anything depends on them. Without them a node that uses all has no mDNS.
+/// Whether anything depends on the addresses of this machine.
+fn needs_watch(config: &AviP2pConfig, network: &Network) -> bool {
+    let has_wildcard = config.listen_ips.iter().any(IpAddr::is_unspecified);
+    let follows = config.enable_mdns || config.interfaces != Interfaces::All;
+    match network {
+        // libp2p's TCP knows by itself what a wildcard stands for.
+        Network::Tcp => follows,
+        Network::System(_) => follows || has_wildcard,
+        Network::Custom(_) => false,
+    }
+}
+
+/// Follows the addresses of this machine. If that fails, a node that uses all interfaces has no mDNS.
 fn watch(
     config: &AviP2pConfig,
-    network: &Network,
-    task: Arc<Task>,
+    reactor: &Reactor,
+    wake: Arc<Wake>,
 ) -> Result<(Option<Watch>, Option<NetEvent>), AviP2pError> {
-    let uses_all = config.interfaces == Interfaces::All;
-    if !matches!(network, Network::Tcp) || uses_all && !config.enable_mdns {
-        return Ok((None, None));
-    }
-    match Watch::new(config.interfaces.clone(), task) {
+    match Watch::new(config.interfaces.clone(), reactor.handle().clone(), wake) {
         Ok(watch) => {
             watch.addresses.check_listen_ips(config)?;
             watch.addresses.warn_of_unmatched();
@@ -164,8 +182,11 @@ fn watch(
         Err(error) => {
             let reason = format!("cannot follow the network interfaces: {error}");
             tracing::warn!(reason);
-            match uses_all {
-                true => Ok((None, Some(NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason }))),
+            match config.interfaces == Interfaces::All {
+                true if config.enable_mdns => {
+                    Ok((None, Some(NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason })))
+                }
+                true => Ok((None, None)),
                 false => Err(AviP2pError::NetworkError(reason)),
             }
         }

@@ -1,13 +1,13 @@
 //! Who reads the events? The application, at its own pace: neither it nor the node ever waits for the other.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::config::Limits;
 use crate::engine::{Lag, Mailbox};
 use crate::event::AviEvent;
 
-/// The mailbox as the driver, on whichever thread, and the receiver share it. Neither ever waits for the other.
+/// The mailbox, as whoever uses the node and the receiver share it. Neither ever waits for the other.
 pub(crate) struct EventQueue {
     state: Mutex<EventState>,
 }
@@ -15,20 +15,28 @@ pub(crate) struct EventQueue {
 struct EventState {
     mailbox: Mailbox,
     receiver: Option<Waker>,
+    /// What comes after all others: a full mailbox must not drop it.
+    last: Option<AviEvent>,
     is_closed: bool,
     is_abandoned: bool,
+}
+
+impl EventState {
+    fn pop(&mut self) -> Option<AviEvent> {
+        self.mailbox.pop().or_else(|| self.last.take())
+    }
 }
 
 impl EventQueue {
     pub(crate) fn new(limits: &Limits) -> Self {
         let mailbox = Mailbox::new(limits);
-        Self { state: Mutex::new(EventState { mailbox, receiver: None, is_closed: false, is_abandoned: false }) }
+        Self { state: Mutex::new(EventState { mailbox, receiver: None, last: None, is_closed: false, is_abandoned: false }) }
     }
 
     /// The next event; `None` once the node has stopped and every event is read.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<AviEvent>> {
         let mut state = self.lock();
-        match state.mailbox.pop() {
+        match state.pop() {
             Some(event) => Poll::Ready(Some(event)),
             None if state.is_closed => Poll::Ready(None),
             None => {
@@ -39,7 +47,7 @@ impl EventQueue {
     }
 
     pub(crate) fn pop(&self) -> Option<AviEvent> {
-        self.lock().mailbox.pop()
+        self.lock().pop()
     }
 
     pub(crate) fn dropped(&self) -> Lag {
@@ -50,7 +58,7 @@ impl EventQueue {
     pub(crate) fn abandon(&self) {
         let mut state = self.lock();
         state.is_abandoned = true;
-        while state.mailbox.pop().is_some() {}
+        while state.pop().is_some() {}
     }
 
     pub(super) fn push(&self, event: AviEvent) {
@@ -68,9 +76,11 @@ impl EventQueue {
         receiver.into_iter().for_each(Waker::wake);
     }
 
-    fn close(&self) {
+    /// No more events come after `last`.
+    pub(super) fn close(&self, last: Option<AviEvent>) {
         let mut state = self.lock();
         state.is_closed = true;
+        state.last = last.filter(|_| !state.is_abandoned);
         let receiver = state.receiver.take();
         drop(state);
         receiver.into_iter().for_each(Waker::wake);
@@ -79,14 +89,5 @@ impl EventQueue {
     fn lock(&self) -> MutexGuard<'_, EventState> {
         // Nothing under the lock can panic half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Closes the queue, also when the drive loop is dropped in the middle.
-pub(super) struct CloseOnDrop(pub(super) Arc<EventQueue>);
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        self.0.close();
     }
 }

@@ -68,7 +68,7 @@ fn class(event: &AviEvent) -> Class {
         AviEvent::Message { data, .. } | AviEvent::PublishExpired { data, .. } => Class::Message(data.len()),
         AviEvent::AudioData { data, .. } => Class::Audio(data.len()),
         AviEvent::AudioGap { .. } => Class::Audio(0),
-        AviEvent::Started { .. } => Class::Lifecycle(Subject::Node),
+        AviEvent::Started { .. } | AviEvent::NodeFailed { .. } => Class::Lifecycle(Subject::Node),
         AviEvent::ListenAddressesChanged { .. } => Class::Lifecycle(Subject::ListenAddresses),
         AviEvent::PeerDiscovered { peer_id } => Class::Lifecycle(Subject::Discovered(peer_id.clone())),
         AviEvent::PeerConnected { peer_id, .. } | AviEvent::PeerDisconnected { peer_id } => {

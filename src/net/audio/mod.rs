@@ -1,6 +1,7 @@
 //! How is audio carried? Its substreams: who opens them, how many there may be, and what they read and write.
 
 mod negotiation;
+mod ready;
 mod substreams;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,7 +16,7 @@ use crate::config::AviP2pConfig;
 use crate::engine::{ConnectionId, NetEvent, SubstreamId};
 use crate::id::StreamId;
 use crate::net::connections::Connections;
-use crate::net::wake::Task;
+use crate::wake::Wake;
 
 /// Yamux ends a connection that has more substreams than it allows. 4,096 is the most that its window accounting takes.
 const MAX_YAMUX_STREAMS: usize = 4096;
@@ -43,10 +44,10 @@ pub(super) struct Audio {
 }
 
 impl Audio {
-    /// Wakes `task` when a substream is ready.
-    pub(super) fn new(config: &AviP2pConfig, task: Arc<Task>) -> Self {
+    /// Calls `wake` when a substream is ready.
+    pub(super) fn new(config: &AviP2pConfig, wake: Arc<Wake>) -> Self {
         Self {
-            substreams: Substreams::new(task),
+            substreams: Substreams::new(wake),
             opening: BTreeMap::new(),
             max_substreams: max_audio_substreams(config),
         }

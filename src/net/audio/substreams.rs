@@ -11,7 +11,8 @@ use futures::io::{AsyncRead, AsyncWrite};
 use libp2p_swarm::Stream;
 
 use crate::engine::{ConnectionId, NetEvent, SubstreamId};
-use crate::net::wake::{Entry, ReadyQueue, Task};
+use crate::net::audio::ready::{Entry, ReadyQueue};
+use crate::wake::Wake;
 
 /// The most that one turn of a substream reads.
 const READ_BYTES: usize = 64 * 1024;
@@ -20,7 +21,7 @@ const READ_BYTES: usize = 64 * 1024;
 pub(super) struct Substreams {
     open: BTreeMap<SubstreamId, Substream>,
     by_connection: BTreeSet<(ConnectionId, SubstreamId)>,
-    ready: Arc<ReadyQueue<SubstreamId>>,
+    ready: Arc<ReadyQueue>,
     /// Shared by all reads: zeroed once, and what is read leaves it as a copy of just its size. So a small frame never
     /// keeps a large buffer alive in a queue.
     scratch: Box<[u8]>,
@@ -28,12 +29,12 @@ pub(super) struct Substreams {
 }
 
 impl Substreams {
-    /// Wakes `parent` when a substream is ready.
-    pub(super) fn new(parent: Arc<Task>) -> Self {
+    /// Calls `wake` when a substream is ready.
+    pub(super) fn new(wake: Arc<Wake>) -> Self {
         Self {
             open: BTreeMap::new(),
             by_connection: BTreeSet::new(),
-            ready: ReadyQueue::new(parent, Task::wake),
+            ready: ReadyQueue::new(wake),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
             last_id: 0,
         }
@@ -138,7 +139,7 @@ enum Turn {
 struct Substream {
     connection: ConnectionId,
     io: Stream,
-    entry: Arc<Entry<SubstreamId>>,
+    entry: Arc<Entry>,
     waker: Waker,
     writing: Bytes,
     unflushed: bool,
@@ -149,7 +150,7 @@ struct Substream {
 }
 
 impl Substream {
-    fn new(connection: ConnectionId, io: Stream, entry: Arc<Entry<SubstreamId>>, waker: Waker) -> Self {
+    fn new(connection: ConnectionId, io: Stream, entry: Arc<Entry>, waker: Waker) -> Self {
         Self {
             connection,
             io,

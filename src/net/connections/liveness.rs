@@ -9,12 +9,11 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use futures::task::waker;
 use futures_timer::Delay;
 use libp2p_ping as ping;
 
 use crate::engine::ConnectionId;
-use crate::net::wake::{Flag, Task};
+use crate::wake::{Flag, Wake};
 
 /// From a pong to the next ping.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -41,9 +40,9 @@ pub(super) struct Liveness {
 }
 
 impl Liveness {
-    pub(super) fn new(task: Arc<Task>) -> Self {
-        let due = Flag::new(task);
-        Self { deadlines: BTreeMap::new(), timer: None, waker: waker(due.clone()), due }
+    pub(super) fn new(wake: Arc<Wake>) -> Self {
+        let due = Flag::new(wake);
+        Self { deadlines: BTreeMap::new(), timer: None, waker: Waker::from(due.clone()), due }
     }
 
     /// The connection is new, or there was a pong.

@@ -30,7 +30,7 @@ use self::table::Table;
 use crate::engine::{ConnectionId, DialFailure, DialId, Direction, NetEvent};
 use crate::id::PeerId;
 use crate::net::translate;
-use crate::net::wake::Task;
+use crate::wake::Wake;
 
 /// The connections of a node, and its dials.
 pub(super) struct Connections {
@@ -40,12 +40,8 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(task: Arc<Task>) -> Self {
-        Self { table: Table::default(), dials: BTreeMap::new(), liveness: Liveness::new(task) }
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.table.count()
+    pub(super) fn new(wake: Arc<Wake>) -> Self {
+        Self { table: Table::default(), dials: BTreeMap::new(), liveness: Liveness::new(wake) }
     }
 
     pub(super) fn by_id(&self, id: ConnectionId) -> Option<&Connection> {

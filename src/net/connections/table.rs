@@ -55,10 +55,6 @@ impl Table {
         self.in_swarm.get(&in_swarm).copied()
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.by_id.len()
-    }
-
     /// Everyone who is connected.
     pub(super) fn peers(&self) -> impl Iterator<Item = libp2p_identity::PeerId> {
         self.peers.keys().copied()

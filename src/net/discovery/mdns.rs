@@ -1,15 +1,12 @@
 //! Who is near? mDNS that announces only what the configuration allows, and believes only what can be true.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use futures::channel::oneshot;
 use futures_timer::Delay;
 use libp2p_core::transport::{ListenerId, PortUse};
 use libp2p_core::{Endpoint, Multiaddr};
@@ -20,13 +17,12 @@ use libp2p_swarm::{
     ConnectionDenied, ConnectionId, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 
 use crate::config::Limits;
-use crate::error::AviP2pError;
 use crate::net::discovery::records::{Records, Verdict};
 use crate::net::listening::Addresses;
-use crate::net::{reactor, translate};
+use crate::net::translate;
 
 const PORT: u16 = 5353;
 /// The most addresses that are looked at of those that come at once.
@@ -53,8 +49,8 @@ pub(in crate::net) enum Event {
 /// the node listens. Here it remembers nothing: what it hears is judged, and kept within bounds.
 pub(in crate::net) struct Mdns {
     local: PeerId,
-    /// `None` to use the reactor of whoever polls this, which ends with the node.
-    reactor: Option<Reactor>,
+    /// Where upstream's tasks run.
+    reactor: Handle,
     /// `None` if it could not be made.
     upstream: Option<mdns::tokio::Behaviour>,
     addresses: Addresses,
@@ -68,8 +64,7 @@ pub(in crate::net) struct Mdns {
 }
 
 impl Mdns {
-    /// Must be called where a reactor is, unless it brings one.
-    pub(in crate::net) fn new(local: PeerId, limits: &Limits, addresses: Addresses, reactor: Option<Reactor>) -> Self {
+    pub(in crate::net) fn new(local: PeerId, limits: &Limits, addresses: Addresses, reactor: Handle) -> Self {
         let mut new = Self {
             local,
             reactor,
@@ -86,10 +81,6 @@ impl Mdns {
         new
     }
 
-    fn reactor(&self) -> Option<Handle> {
-        self.reactor.as_ref().map(|reactor| reactor.handle.clone())
-    }
-
     /// The addresses of this machine have changed.
     pub(in crate::net) fn set_addresses(&mut self, addresses: Addresses) {
         (self.addresses, self.read_at) = (addresses, Instant::now());
@@ -99,8 +90,8 @@ impl Mdns {
     /// Sees whether mDNS works, and tells of a failure when it is a new one. Upstream tries an address once, and only
     /// logs its failure; so it is made anew when the failure has passed.
     fn check(&mut self) {
-        let reactor = self.reactor();
-        let _entered = reactor.as_ref().map(Handle::enter);
+        let reactor = self.reactor.clone();
+        let _entered = reactor.enter();
         let mut result = probe(self.addresses.of_mdns());
         if self.upstream.is_none() || self.failure.is_some() && result.is_ok() {
             let renewed = self.renew().map_err(|error| error.to_string());
@@ -183,36 +174,6 @@ impl Mdns {
     }
 }
 
-/// A thread for upstream's tasks, which nothing else ends: they end with this.
-pub(in crate::net) struct Reactor {
-    handle: Handle,
-    /// Its end ends the thread.
-    owner: Option<oneshot::Sender<Infallible>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Reactor {
-    pub(in crate::net) fn start() -> Result<Self, AviP2pError> {
-        let (owner, ended) = oneshot::channel();
-        let run = move |runtime: Runtime| {
-            let _ = runtime.block_on(ended);
-        };
-        let failed = |error| AviP2pError::Io(format!("cannot start the thread of mDNS: {error}"));
-        let (handle, thread) = reactor::start("avi-p2p-mdns", run).map_err(failed)?;
-        Ok(Self { handle, owner: Some(owner), thread: Some(thread) })
-    }
-}
-
-impl Drop for Reactor {
-    fn drop(&mut self) {
-        self.owner = None;
-        if let Some(thread) = self.thread.take() {
-            // It only drops what it has. A panic there has been told already.
-            let _ = thread.join();
-        }
-    }
-}
-
 /// Where a node could be dialled.
 fn neighbour(address: &Multiaddr) -> Option<SocketAddr> {
     translate::parts(&translate::dialable(address)?).map(|(socket, _)| socket)
@@ -280,8 +241,8 @@ impl NetworkBehaviour for Mdns {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        let reactor = self.reactor();
-        let _entered = reactor.as_ref().map(Handle::enter);
+        let reactor = self.reactor.clone();
+        let _entered = reactor.enter();
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(ToSwarm::GenerateEvent(event));
@@ -314,7 +275,7 @@ mod tests {
     fn mdns(allowed: Interfaces) -> Mdns {
         // None of these is up and has mDNS, so that no socket is needed.
         let addresses = addresses(allowed, &["fd00::7/64 eth0", "fd01::7/64 tun0"]);
-        Mdns::new(PeerId::random(), &Limits::default(), addresses, None)
+        Mdns::new(PeerId::random(), &Limits::default(), addresses, Handle::current())
     }
 
     fn run(test: impl Future<Output = ()>) {

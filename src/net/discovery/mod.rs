@@ -13,7 +13,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId as LibPeerId;
 use libp2p_kad::{self as kad, GetClosestPeersError, GetClosestPeersOk, QueryResult};
 
-pub(super) use self::mdns::{Event as MdnsEvent, Mdns, Reactor as MdnsReactor};
+pub(super) use self::mdns::{Event as MdnsEvent, Mdns};
 use self::neighbours::Neighbours;
 pub(super) use self::routing::Routing;
 use self::routing::WALK_TIMEOUT;
@@ -23,7 +23,7 @@ use crate::event::DiscoverySource;
 use crate::id::PeerId;
 use crate::net::connections::Connections;
 use crate::net::translate;
-use crate::net::wake::Task;
+use crate::wake::Wake;
 use crate::transport::Network;
 
 /// How a node hears of others.
@@ -35,8 +35,8 @@ pub(super) struct Discovery {
 }
 
 impl Discovery {
-    pub(super) fn new(config: &AviP2pConfig, local: LibPeerId, network: &Network, task: Arc<Task>) -> Self {
-        let neighbours = Neighbours::new(network, config.enable_mdns, task);
+    pub(super) fn new(config: &AviP2pConfig, local: LibPeerId, network: &Network, wake: Arc<Wake>) -> Self {
+        let neighbours = Neighbours::new(network, config.enable_mdns, wake);
         Self { local, neighbours, found: BTreeSet::new() }
     }
 

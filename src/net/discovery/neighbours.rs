@@ -6,10 +6,9 @@ use std::task::{Context, Poll, Waker};
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use futures::task::waker;
 
 use crate::id::PeerId;
-use crate::net::wake::{Flag, Task};
+use crate::wake::{Flag, Wake};
 use crate::transport::Network;
 
 /// The hints of a pluggable network, polled only when there may be one.
@@ -21,13 +20,13 @@ pub(super) struct Neighbours {
 
 impl Neighbours {
     /// None for a network of the operating system, where mDNS has the word.
-    pub(super) fn new(network: &Network, is_enabled: bool, task: Arc<Task>) -> Self {
+    pub(super) fn new(network: &Network, is_enabled: bool, wake: Arc<Wake>) -> Self {
         let hints = match network {
             Network::Custom(transport) if is_enabled => transport.neighbours(),
             _ => stream::pending().boxed(),
         };
-        let due = Flag::new(task);
-        Self { hints, waker: waker(due.clone()), due }
+        let due = Flag::new(wake);
+        Self { hints, waker: Waker::from(due.clone()), due }
     }
 
     pub(super) fn is_due(&self) -> bool {

@@ -7,14 +7,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::task::waker;
 use futures_timer::Delay;
 use if_addrs::{IfAddr, Interface};
 use if_watch::tokio::IfWatcher;
+use tokio::runtime::Handle;
 
 use crate::config::{AviP2pConfig, Interfaces, invalid};
 use crate::error::AviP2pError;
-use crate::net::wake::{Flag, Task};
+use crate::wake::{Flag, Wake};
 
 /// First wait before an address that could not be listened on is tried again. It doubles with every failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -144,6 +144,8 @@ pub(in crate::net) struct Watch {
     pub(in crate::net) addresses: Addresses,
     /// `None` when it has failed.
     watcher: Option<IfWatcher>,
+    /// Of the watcher.
+    reactor: Handle,
     retry: Option<Delay>,
     next_retry: Duration,
     due: Arc<Flag>,
@@ -151,15 +153,18 @@ pub(in crate::net) struct Watch {
 }
 
 impl Watch {
-    /// Must be called on a thread with a tokio reactor.
-    pub(in crate::net) fn new(allowed: Interfaces, task: Arc<Task>) -> io::Result<Self> {
-        let due = Flag::new(task);
+    pub(in crate::net) fn new(allowed: Interfaces, reactor: Handle, wake: Arc<Wake>) -> io::Result<Self> {
+        let due = Flag::new(wake);
+        let entered = reactor.enter();
+        let watcher = Some(IfWatcher::new()?);
+        drop(entered);
         Ok(Self {
             addresses: Addresses::read(allowed)?,
-            watcher: Some(IfWatcher::new()?),
+            watcher,
+            reactor,
             retry: None,
             next_retry: FIRST_RETRY,
-            waker: waker(due.clone()),
+            waker: Waker::from(due.clone()),
             due,
         })
     }
@@ -173,6 +178,7 @@ impl Watch {
         if !self.due.take() {
             return false;
         }
+        let _entered = self.reactor.enter();
         let cx = &mut Context::from_waker(&self.waker);
         let mut has_news = false;
         while let Some(watcher) = &mut self.watcher

@@ -1,5 +1,6 @@
 //! Where does a node listen, while the addresses of its machine come and go?
 
+mod here;
 mod interfaces;
 mod listeners;
 
@@ -13,6 +14,7 @@ use libp2p_swarm::{NetworkBehaviour, Swarm};
 
 #[cfg(test)]
 pub(super) use self::interfaces::tests::addresses as test_addresses;
+pub(super) use self::here::Here;
 pub(super) use self::interfaces::{Addresses, Watch};
 use self::listeners::Followed;
 pub(super) use self::listeners::{bind, probe};
@@ -24,6 +26,8 @@ use crate::net::translate;
 pub(super) struct Listening {
     /// Of the operating system's network, if anything depends on it.
     watch: Option<Watch>,
+    /// What the transport tells in place of a wildcard.
+    here: Option<Here>,
     /// If not all interfaces are used.
     followed: Option<Followed>,
     /// What the engine knows; `None` before the start is complete.
@@ -32,8 +36,8 @@ pub(super) struct Listening {
 
 impl Listening {
     /// With `follows`, the listeners on wildcards come and go with the interfaces that are used.
-    pub(super) fn new(config: &AviP2pConfig, watch: Option<Watch>, follows: bool) -> Self {
-        Self { watch, followed: follows.then(|| Followed::new(config)), told: None }
+    pub(super) fn new(config: &AviP2pConfig, watch: Option<Watch>, here: Option<Here>, follows: bool) -> Self {
+        Self { watch, here, followed: follows.then(|| Followed::new(config)), told: None }
     }
 
     pub(super) fn follows(&self) -> bool {
@@ -52,7 +56,11 @@ impl Listening {
     /// The addresses of this machine, if it is time to look at them.
     pub(super) fn poll_due(&mut self) -> Option<&Addresses> {
         let watch = self.watch.as_mut()?;
-        watch.poll_due().then_some(&watch.addresses)
+        if !watch.poll_due() {
+            return None;
+        }
+        self.here.iter().for_each(|here| here.set(watch.addresses.clone()));
+        Some(&watch.addresses)
     }
 
     /// The first listener that stands for a wildcard and has no port yet.

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures::Stream as _;
-use futures::task::waker;
 use libp2p_swarm::SwarmEvent;
 
 pub(super) use self::behaviour::{Behaviour, BehaviourEvent};
 pub(super) use self::identity::keypair;
 pub(super) use self::metrics::Recorder;
 pub(super) use self::transport::build as build_transport;
-use crate::net::wake::{Flag, Task};
+use crate::wake::{Flag, Wake};
 
 /// A swarm that is polled only when something has woken it: a poll costs more than a small frame.
 pub(super) struct Swarm {
@@ -27,9 +26,9 @@ pub(super) struct Swarm {
 }
 
 impl Swarm {
-    pub(super) fn new(inner: libp2p_swarm::Swarm<Behaviour>, task: Arc<Task>) -> Self {
-        let due = Flag::new(task);
-        Self { inner, waker: waker(due.clone()), due }
+    pub(super) fn new(inner: libp2p_swarm::Swarm<Behaviour>, wake: Arc<Wake>) -> Self {
+        let due = Flag::new(wake);
+        Self { inner, waker: Waker::from(due.clone()), due }
     }
 
     pub(super) fn behaviour_mut(&mut self) -> &mut Behaviour {

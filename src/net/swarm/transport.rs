@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -24,6 +24,7 @@ use crate::config::{AviP2pConfig, NetworkKey};
 use crate::error::AviP2pError;
 use crate::net::audio::max_substreams;
 use crate::net::connections::{Bounded, HANDSHAKE_TIMEOUT};
+use crate::net::listening::Here;
 use crate::net::translate;
 use crate::transport::{BoxByteStream, Listener, Network, Transport};
 
@@ -35,6 +36,7 @@ pub(in crate::net) fn build(
     config: &AviP2pConfig,
     network: &Network,
     key: &Keypair,
+    here: Option<Here>,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, AviP2pError> {
     let network_key = config.network_key;
     let noise = handshake(key, network_key)?;
@@ -45,7 +47,8 @@ pub(in crate::net) fn build(
             let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
             keep_private(tcp, network_key, noise, yamux)
         }
-        Network::Custom(transport) => keep_private(Custom::new(transport.clone()), network_key, noise, yamux),
+        Network::System(transport) => keep_private(Custom::new(transport.clone(), here), network_key, noise, yamux),
+        Network::Custom(transport) => keep_private(Custom::new(transport.clone(), None), network_key, noise, yamux),
     })
 }
 
@@ -103,6 +106,8 @@ where
 /// A pluggable network as libp2p wants it.
 struct Custom {
     transport: Arc<dyn Transport>,
+    /// What a wildcard stands for; `None` if it is told as it is.
+    here: Option<Here>,
     /// Polled in turn: the one that had something goes to the back.
     listeners: Vec<(ListenerId, State)>,
 }
@@ -110,31 +115,65 @@ struct Custom {
 /// Binding → Bound.
 enum State {
     Binding(BoxFuture<'static, io::Result<Box<dyn Listener>>>),
-    Bound(Box<dyn Listener>),
+    Bound(Bound),
+}
+
+/// A listener, and the addresses that have been told of it.
+struct Bound {
+    listener: Box<dyn Listener>,
+    told: Vec<IpAddr>,
 }
 
 type Event = TransportEvent<Ready<io::Result<BoxByteStream>>, io::Error>;
 
 impl Custom {
-    fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { transport, listeners: Vec::new() }
+    fn new(transport: Arc<dyn Transport>, here: Option<Here>) -> Self {
+        Self { transport, here, listeners: Vec::new() }
+    }
+}
+
+impl Bound {
+    /// The next address to tell, or to take back.
+    fn news(&mut self, id: ListenerId, here: Option<&Here>) -> Option<Event> {
+        let local = self.listener.local_addr();
+        let address = |ip| translate::address(SocketAddr::new(ip, local.port()));
+        let now = match here.filter(|_| local.ip().is_unspecified()) {
+            Some(here) => here.behind(local.ip()),
+            None => vec![local.ip()],
+        };
+        if let Some(gone) = self.told.iter().position(|ip| !now.contains(ip)) {
+            let listen_addr = address(self.told.remove(gone));
+            return Some(TransportEvent::AddressExpired { listener_id: id, listen_addr });
+        }
+        let new = now.into_iter().find(|ip| !self.told.contains(ip))?;
+        self.told.push(new);
+        Some(TransportEvent::NewAddress { listener_id: id, listen_addr: address(new) })
+    }
+
+    fn poll(&mut self, id: ListenerId, here: Option<&Here>, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
+        if let Some(news) = self.news(id, here) {
+            return Poll::Ready(Ok(news));
+        }
+        let (stream, remote) = ready!(self.listener.poll_accept(cx))?;
+        Poll::Ready(Ok(TransportEvent::Incoming {
+            listener_id: id,
+            upgrade: future::ready(Ok(stream)),
+            local_addr: translate::address(self.listener.local_addr()),
+            send_back_addr: translate::address(remote),
+        }))
     }
 }
 
 /// What a listener has to say; after a [`TransportEvent::ListenerClosed`] it is to be dropped.
-fn poll_listener(id: ListenerId, state: &mut State, cx: &mut Context<'_>) -> Poll<Event> {
-    let event = match state {
-        State::Binding(binding) => ready!(binding.poll_unpin(cx)).map(|listener| {
-            let listen_addr = translate::address(listener.local_addr());
-            *state = State::Bound(listener);
-            TransportEvent::NewAddress { listener_id: id, listen_addr }
-        }),
-        State::Bound(listener) => ready!(listener.poll_accept(cx)).map(|(stream, remote)| TransportEvent::Incoming {
-            listener_id: id,
-            upgrade: future::ready(Ok(stream)),
-            local_addr: translate::address(listener.local_addr()),
-            send_back_addr: translate::address(remote),
-        }),
+fn poll_listener(id: ListenerId, state: &mut State, here: Option<&Here>, cx: &mut Context<'_>) -> Poll<Event> {
+    let event = loop {
+        match state {
+            State::Binding(binding) => match ready!(binding.poll_unpin(cx)) {
+                Ok(listener) => *state = State::Bound(Bound { listener, told: Vec::new() }),
+                Err(error) => break Err(error),
+            },
+            State::Bound(bound) => break ready!(bound.poll(id, here, cx)),
+        }
     };
     Poll::Ready(event.unwrap_or_else(|error| TransportEvent::ListenerClosed { listener_id: id, reason: Err(error) }))
 }
@@ -172,12 +211,13 @@ impl libp2p_core::Transport for Custom {
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
-        for index in 0..self.listeners.len() {
-            let (id, state) = &mut self.listeners[index];
-            if let Poll::Ready(event) = poll_listener(*id, state, cx) {
-                let listener = self.listeners.remove(index);
+        let Self { listeners, here, .. } = &mut *self;
+        for index in 0..listeners.len() {
+            let (id, state) = &mut listeners[index];
+            if let Poll::Ready(event) = poll_listener(*id, state, here.as_ref(), cx) {
+                let listener = listeners.remove(index);
                 if !matches!(event, TransportEvent::ListenerClosed { .. }) {
-                    self.listeners.push(listener);
+                    listeners.push(listener);
                 }
                 return Poll::Ready(event);
             }

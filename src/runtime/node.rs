@@ -1,0 +1,494 @@
+//! Who may use the node, and what is done with it? One value behind one lock, which its task and its callers take.
+//!
+//! Whoever has the lock feeds the engine, carries its outputs out, and lets go. Nobody holds it for long: the task for
+//! [`BATCH`] inputs or [`BATCH_WITHIN`], a caller for one input and for the [`CALLER_BYTES`] that it writes.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+
+use super::events::EventQueue;
+use super::tasks::Tasks;
+use super::Platform;
+use crate::config::AviP2pConfig;
+use crate::engine::{Command, CommandId, Engine, Input, Output, Reply, Time};
+use crate::error::AviP2pError;
+use crate::event::AviEvent;
+use crate::id::{PeerId, StreamId};
+use crate::metrics::Metrics;
+use crate::net::Net;
+use crate::wake::Wake;
+
+/// Inputs that the node's task takes before it lets callers have the lock.
+const BATCH: usize = 64;
+/// How long it takes inputs at most before it lets them have it, and before it wakes the reader of events.
+const BATCH_WITHIN: Duration = Duration::from_micros(200);
+/// Batches before the task lets its executor have a turn, which learns there what sockets are ready.
+const BATCHES: usize = 4;
+
+/// What a caller writes itself. More than that it leaves to the node's task, which encrypts it on another thread while
+/// the caller goes on.
+const CALLER_BYTES: usize = 32 * 1024;
+/// Writing to a connection costs about as much as encrypting this.
+const WRITE_BYTES: usize = 4 * 1024;
+/// Frames that follow each other this closely are written by the node's task, many at a time: that costs less than a
+/// write each.
+const RUSH: Duration = Duration::from_micros(20);
+/// Calls in a row that a caller never had to wait for, before it lets other tasks of its executor have a turn.
+const CALLS_IN_A_ROW: u64 = 32;
+
+/// A node, as its task and its callers share it.
+pub(crate) struct Shared {
+    node: Mutex<State>,
+    wake: Arc<Wake>,
+    tasks: Arc<Tasks>,
+    events: Arc<EventQueue>,
+    platform: Arc<dyn Platform>,
+    /// Without a parent, so that what the node logs on a caller's thread is not told as the caller's.
+    span: tracing::Span,
+    /// Nobody can call any more.
+    is_abandoned: AtomicBool,
+    /// The panic that has ended the node.
+    panic: OnceLock<String>,
+    calls: AtomicU64,
+}
+
+/// Starting → Running → Ended.
+enum State {
+    Starting,
+    Running(Box<Node>),
+    Ended,
+}
+
+/// The engine, what carries its outputs out, and who waits for what.
+struct Node {
+    engine: Engine,
+    /// The platform's time when the engine's began.
+    epoch: Duration,
+    platform: Arc<dyn Platform>,
+    net: Net,
+    callers: Callers,
+    last_command: u64,
+    last_frame: Option<Time>,
+    events: Arc<EventQueue>,
+    has_news: bool,
+    timer: Option<(Duration, BoxFuture<'static, ()>)>,
+    is_stopped: bool,
+}
+
+/// What a caller gets from its turn.
+enum Answered<T> {
+    Now(Result<T, AviP2pError>),
+    Later(oneshot::Receiver<Result<T, AviP2pError>>),
+}
+
+/// Those who wait for a reply, by the type of it.
+#[derive(Default)]
+pub(crate) struct Callers {
+    done: Waiting<()>,
+    stream: Waiting<StreamId>,
+    peers: Waiting<Vec<PeerId>>,
+}
+
+/// Replies of one type.
+pub(crate) struct Waiting<T> {
+    /// The reply to the command that was just given.
+    at_once: Option<(CommandId<T>, Result<T, AviP2pError>)>,
+    later: BTreeMap<CommandId<T>, oneshot::Sender<Result<T, AviP2pError>>>,
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { at_once: None, later: BTreeMap::new() }
+    }
+}
+
+impl<T> Waiting<T> {
+    fn reply(&mut self, id: CommandId<T>, result: Result<T, AviP2pError>) {
+        match self.later.remove(&id) {
+            // A caller who gave up does not want to know.
+            Some(caller) => drop(caller.send(result)),
+            None => self.at_once = Some((id, result)),
+        }
+    }
+
+    fn answer(&mut self, id: CommandId<T>) -> Answered<T> {
+        match self.at_once.take() {
+            Some((answered, result)) if answered == id => Answered::Now(result),
+            _ => {
+                let (caller, answer) = oneshot::channel();
+                self.later.insert(id, caller);
+                Answered::Later(answer)
+            }
+        }
+    }
+}
+
+/// The type of a command's reply.
+pub(crate) trait Answer: Sized {
+    fn waiting(callers: &mut Callers) -> &mut Waiting<Self>;
+}
+
+impl Answer for () {
+    fn waiting(callers: &mut Callers) -> &mut Waiting<Self> {
+        &mut callers.done
+    }
+}
+
+impl Answer for StreamId {
+    fn waiting(callers: &mut Callers) -> &mut Waiting<Self> {
+        &mut callers.stream
+    }
+}
+
+impl Answer for Vec<PeerId> {
+    fn waiting(callers: &mut Callers) -> &mut Waiting<Self> {
+        &mut callers.peers
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(platform: Arc<dyn Platform>, events: Arc<EventQueue>) -> Arc<Self> {
+        let wake = Arc::<Wake>::default();
+        Arc::new(Self {
+            node: Mutex::new(State::Starting),
+            tasks: Tasks::new(wake.clone()),
+            wake,
+            events,
+            platform,
+            span: tracing::info_span!(parent: None, "avi_p2p"),
+            is_abandoned: AtomicBool::new(false),
+            panic: OnceLock::new(),
+            calls: AtomicU64::new(0),
+        })
+    }
+
+    // The callers' side.
+
+    /// Gives the node a command, and waits for the reply.
+    pub(crate) async fn call<T: Answer>(
+        &self,
+        command: impl FnOnce(CommandId<T>) -> Command,
+    ) -> Result<T, AviP2pError> {
+        let answered = self.turn(|node, tasks| {
+            let id = node.command_id();
+            node.command(command(id), tasks);
+            T::waiting(&mut node.callers).answer(id)
+        })?;
+        match answered {
+            Answered::Now(result) => {
+                self.yield_sometimes().await;
+                result
+            }
+            Answered::Later(answer) => answer.await.map_err(|_| AviP2pError::ChannelClosed)?,
+        }
+    }
+
+    /// Asks the engine something.
+    pub(crate) async fn ask<T>(
+        &self,
+        question: impl FnOnce(&Engine, Time) -> Result<T, AviP2pError>,
+    ) -> Result<T, AviP2pError> {
+        let answer = match self.running(&mut self.node.lock()) {
+            Some(node) => question(&node.engine, node.now()),
+            None => Err(AviP2pError::ChannelClosed),
+        };
+        self.yield_sometimes().await;
+        answer
+    }
+
+    /// Nobody can call any more: the node is to end. Takes no lock, since it may be called from anywhere.
+    pub(crate) fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::SeqCst);
+        self.wake.wake();
+    }
+
+    /// The panic that has ended the node.
+    pub(crate) fn panic(&self) -> Option<&str> {
+        self.panic.get().map(String::as_str)
+    }
+
+    /// Lets a caller use the node, and has what it has woken done.
+    fn turn<T>(&self, input: impl FnOnce(&mut Node, &Tasks) -> T) -> Result<T, AviP2pError> {
+        let mut state = self.node.lock();
+        let Some(node) = self.running(&mut state) else { return Err(AviP2pError::ChannelClosed) };
+        let turn = self.wake.begin();
+        let output = self.guard(|| input(node, &self.tasks));
+        self.tasks.leave_woken();
+        let must_wake = self.wake.end(turn, || output.is_err() || node.is_due() || self.tasks.is_due());
+        let has_news = std::mem::take(&mut node.has_news);
+        drop(state);
+        if has_news {
+            self.events.wake();
+        }
+        if must_wake {
+            self.wake.wake_task();
+        }
+        output.map_err(|Panicked| AviP2pError::ChannelClosed)
+    }
+
+    /// The node, unless it has not started, has ended, or has panicked and waits for its task to end it.
+    fn running<'a>(&self, state: &'a mut State) -> Option<&'a mut Node> {
+        match state {
+            State::Running(node) if self.panic.get().is_none() => Some(node),
+            _ => None,
+        }
+    }
+
+    /// A caller that never has to wait lets other tasks of its executor have a turn nevertheless.
+    async fn yield_sometimes(&self) {
+        if !(self.calls.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(CALLS_IN_A_ROW) {
+            return;
+        }
+        let mut has_yielded = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut has_yielded, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    // The task's side.
+
+    /// Starts the node, and drives it until it has stopped.
+    pub(crate) async fn run(
+        &self,
+        config: AviP2pConfig,
+        metrics: &Metrics,
+        started: oneshot::Sender<Result<PeerId, AviP2pError>>,
+    ) {
+        let closing = CloseOnDrop(self);
+        let node = match Node::start(&config, self, metrics).await {
+            Ok(node) => node,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        let local_peer_id = node.net.local_peer_id().clone();
+        *self.node.lock() = State::Running(Box::new(node));
+        // If nobody waits for the start any more, the node is abandoned, and sees that.
+        let _ = started.send(Ok(local_peer_id));
+        poll_fn(|cx| self.poll(cx)).await;
+        drop(closing);
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.wake.attend(cx.waker());
+        for _ in 0..BATCHES {
+            let moved = self.guard(|| self.tasks.run());
+            let mut state = self.node.lock();
+            let Some(node) = self.running(&mut state) else { return Poll::Ready(()) };
+            let is_abandoned = self.is_abandoned.swap(false, Ordering::SeqCst);
+            let work = || node.work(cx, is_abandoned, &self.tasks);
+            let Ok(has_more) = moved.and_then(|_| self.guard(work)) else { return Poll::Ready(()) };
+            let is_due = || node.is_due() || self.tasks.is_due() || self.is_abandoned.load(Ordering::SeqCst);
+            let may_sleep = !has_more && self.wake.rest(is_due);
+            let (has_news, is_stopped) = (std::mem::take(&mut node.has_news), node.is_stopped);
+            drop(state);
+            if has_news {
+                self.events.wake();
+            }
+            if is_stopped {
+                return Poll::Ready(());
+            }
+            if may_sleep {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Ends the node, with everything it has.
+    fn close(&self) {
+        let state = std::mem::replace(&mut *self.node.lock(), State::Ended);
+        // What has panicked may panic again when it is dropped.
+        let _ = self.guard(|| self.tasks.close());
+        let _ = self.guard(|| drop(state));
+        let last = self.panic.get().map(|reason| AviEvent::NodeFailed { reason: reason.clone() });
+        self.events.close(last);
+    }
+
+    /// Runs a piece of the node's work. A panic ends here, and is told.
+    fn guard<T>(&self, work: impl FnOnce() -> T) -> Result<T, Panicked> {
+        let (mut work, mut output) = (Some(work), None);
+        let mut run = || output = work.take().map(|work| work());
+        let run = || self.span.in_scope(|| self.platform.enter(&mut run));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+            let reason = panic_text(panic.as_ref());
+            tracing::error!(reason, "a panic ends the node");
+            let _ = self.panic.set(reason);
+            return Err(Panicked);
+        }
+        output.ok_or(Panicked)
+    }
+}
+
+/// A piece of the node's work has panicked.
+#[derive(Clone, Copy, Debug)]
+struct Panicked;
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
+/// Ends a node with its task, also when the task is dropped before it has finished.
+struct CloseOnDrop<'a>(&'a Shared);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Node {
+    async fn start(config: &AviP2pConfig, shared: &Shared, metrics: &Metrics) -> Result<Self, AviP2pError> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| AviP2pError::Io(format!("no randomness: {error}")))?;
+        let platform = shared.platform.clone();
+        let tasks = shared.tasks.clone();
+        let spawn = move |task| tasks.spawn(task);
+        let net = Net::start(config, &platform.network(), metrics, shared.wake.clone(), spawn).await?;
+        Ok(Self {
+            epoch: platform.now(),
+            engine: Engine::new(config, net.local_peer_id().clone(), seed),
+            platform,
+            net,
+            callers: Callers::default(),
+            last_command: 0,
+            last_frame: None,
+            events: shared.events.clone(),
+            has_news: false,
+            timer: None,
+            is_stopped: false,
+        })
+    }
+
+    /// Whether there is something to do for the node's task.
+    fn is_due(&self) -> bool {
+        let is_timer_due = match (self.next_deadline(), &self.timer) {
+            // It is set too late, or its time has come.
+            (Some(deadline), Some((set, _))) => deadline < *set || self.platform.now() >= *set,
+            (deadline, None) => deadline.is_some(),
+            (None, Some(_)) => false,
+        };
+        self.is_stopped || self.net.is_due() || is_timer_due
+    }
+
+    /// Carries a command out as far as it goes at once: down to the sockets, if that is little.
+    fn command(&mut self, command: Command, tasks: &Tasks) {
+        let bytes = match &command {
+            Command::Publish { data, .. } | Command::SendAudio { data, .. } => data.len(),
+            _ => 0,
+        };
+        let is_in_rush = matches!(command, Command::SendAudio { .. }) && self.is_in_rush();
+        tasks.begin_caller();
+        self.handle(Input::Command(command));
+        self.settle();
+        let woken = tasks.end_caller();
+        if !is_in_rush && woken * (bytes + WRITE_BYTES) <= CALLER_BYTES {
+            tasks.run_woken();
+        }
+    }
+
+    /// Whether the last frame was sent a moment ago.
+    fn is_in_rush(&mut self) -> bool {
+        let now = self.now();
+        self.last_frame.replace(now).is_some_and(|last| now - last < RUSH)
+    }
+
+    /// Does what there is to do, up to a bound. Returns whether there may be more.
+    fn work(&mut self, cx: &mut Context<'_>, is_abandoned: bool, tasks: &Tasks) -> bool {
+        if is_abandoned {
+            let id = self.command_id();
+            self.command(Command::Shutdown { id }, tasks);
+        }
+        let began = self.platform.now();
+        for _ in 0..BATCH {
+            match self.net.next_event() {
+                Some(event) => self.handle(Input::Net(event)),
+                None => return self.poll_timer(cx),
+            }
+            if self.platform.now() >= began.saturating_add(BATCH_WITHIN) {
+                break;
+            }
+        }
+        self.settle();
+        self.poll_timer(cx);
+        true
+    }
+
+    /// Handles what the network answers to the engine's actions. Afterwards nothing is queued.
+    fn settle(&mut self) {
+        while let Some(event) = self.net.queued_event() {
+            self.handle(Input::Net(event));
+        }
+    }
+
+    /// Does what is due, and sets the timer for what is due next. Returns whether anything was due.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = self.next_deadline() else {
+            self.timer = None;
+            return false;
+        };
+        // A timer that is too early is kept: waking once for nothing costs less than setting it anew each time.
+        let (set, timer) = match &mut self.timer {
+            Some(timer) if timer.0 <= deadline => timer,
+            timer => timer.insert((deadline, self.platform.sleep_until(deadline))),
+        };
+        if self.platform.now() < *set && timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.timer = None;
+        self.engine.handle_timeout(self.now());
+        self.carry_out();
+        self.settle();
+        true
+    }
+
+    /// The platform's time by which the engine wants to be called.
+    fn next_deadline(&self) -> Option<Duration> {
+        self.engine.next_deadline().map(|deadline| self.epoch.saturating_add(deadline.0))
+    }
+
+    fn now(&self) -> Time {
+        Time(self.platform.now().saturating_sub(self.epoch))
+    }
+
+    fn command_id<T>(&mut self) -> CommandId<T> {
+        self.last_command += 1;
+        CommandId::new(self.last_command)
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.engine.handle(self.now(), input);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Reply(Reply::Done { id, result }) => self.callers.done.reply(id, result),
+                Output::Reply(Reply::Stream { id, result }) => self.callers.stream.reply(id, result),
+                Output::Reply(Reply::Peers { id, result }) => self.callers.peers.reply(id, result),
+                Output::Event(event) => {
+                    self.events.push(event);
+                    self.has_news = true;
+                }
+                Output::Net(action) => self.net.act(action),
+                Output::Stopped => self.is_stopped = true,
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! TCP as a [`Transport`], on the reactor of the node's thread.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::io::{AsyncRead, AsyncWrite, IoSlice};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::reactor::{Reactor, Watched};
+use crate::transport::{BoxByteStream, Listener, Transport};
+
+/// Connections that the system holds until they are accepted; it may hold fewer.
+const BACKLOG: i32 = 1024;
+/// How long a listener waits after the system had no descriptor or memory for a connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The operating system's TCP.
+pub(super) struct Tcp {
+    reactor: Arc<Reactor>,
+}
+
+impl Tcp {
+    pub(super) fn new(reactor: Arc<Reactor>) -> Self {
+        Self { reactor }
+    }
+}
+
+impl Transport for Tcp {
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        let reactor = self.reactor.clone();
+        async move { Ok(Box::new(Accepting::bind(reactor, address)?) as Box<dyn Listener>) }.boxed()
+    }
+
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxByteStream>> {
+        let reactor = self.reactor.clone();
+        async move {
+            let socket = socket(address)?;
+            match socket.connect(&address.into()) {
+                Err(error) if !is_under_way(&error) => return Err(error),
+                _ => {}
+            }
+            let stream = Stream(Watched::new(reactor, TcpStream::from(socket))?);
+            stream.0.writable().await;
+            match stream.0.socket().take_error()? {
+                Some(error) => Err(error),
+                None => Ok(Box::pin(stream) as BoxByteStream),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket)
+}
+
+/// A connection is being made.
+fn is_under_way(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let is_in_progress = error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error());
+    #[cfg(not(unix))]
+    let is_in_progress = false;
+    is_in_progress || error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// A listening socket.
+struct Accepting {
+    listener: Watched<TcpListener>,
+    address: SocketAddr,
+    reactor: Arc<Reactor>,
+    pause: Option<BoxFuture<'static, ()>>,
+}
+
+impl Accepting {
+    fn bind(reactor: Arc<Reactor>, address: SocketAddr) -> io::Result<Self> {
+        let socket = socket(address)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        // A port whose last connections are still being forgotten can be used again.
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr()?;
+        Ok(Self { listener: Watched::new(reactor.clone(), listener)?, address, reactor, pause: None })
+    }
+}
+
+impl Listener for Accepting {
+    fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxByteStream, SocketAddr)>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                std::task::ready!(pause.poll_unpin(cx));
+                self.pause = None;
+            }
+            let accepted = std::task::ready!(self.listener.poll_read(cx, TcpListener::accept));
+            match accepted.and_then(|(stream, remote)| Ok((Stream::accepted(&self.reactor, stream)?, remote))) {
+                Ok((stream, remote)) => return Poll::Ready(Ok((Box::pin(stream), remote))),
+                // The peer has gone already.
+                Err(error) if is_of_peer(&error) => tracing::debug!(%error, "a connection was not accepted"),
+                Err(error) => {
+                    tracing::warn!(%error, address = %self.address, "no connection can be accepted now");
+                    self.pause = Some(self.reactor.clone().sleep_until(Instant::now() + PAUSE).boxed());
+                }
+            }
+        }
+    }
+}
+
+fn is_of_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected, PermissionDenied};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | InvalidInput | NotConnected | PermissionDenied)
+}
+
+/// A connection.
+struct Stream(Watched<TcpStream>);
+
+impl Stream {
+    fn accepted(reactor: &Arc<Reactor>, stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(Self(Watched::new(reactor.clone(), stream)?))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_read(cx, |mut socket| socket.read(buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, |mut socket| socket.write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, |mut socket| socket.write_vectored(bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.0.socket().shutdown(Shutdown::Write) {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
