@@ -7,7 +7,7 @@
 //!
 //! The runs of the sides take turns. Each row has the median of each side, and the median of the ratios of the runs of
 //! the same round, with the least and the greatest of them. Sides are `plain`, `ours`, `ours-on-tokio`, with `--before`
-//! also `before` and `before-on-tokio`. `BENCHMARKS.md` says more.
+//! also `before` and `before-on-tokio`, and, only if they are chosen, those of `ways.rs`. `BENCHMARKS.md` says more.
 
 mod ear;
 mod ours;
@@ -27,10 +27,10 @@ use process::Facts;
 use run::{Outcome, Plan, Run, Section, Work};
 use sides::Sides;
 use table::{Figure, Goal};
-use ways::OnTokio;
+use ways::{OnTokio, SmolAsyncIo, SmolTokio};
 
 const SECTIONS: [Section; 3] = [("audio", audio), ("pubsub", |plan| works::pubsub(plan, 1)), ("node", works::node)];
-const SIDES: Sides = Sides { usual: &["plain", "ours", "ours-on-tokio"], further: &[] };
+const SIDES: Sides = Sides { usual: &["plain", "ours", "ours-on-tokio"], further: &["smol-tokio", "smol-async-io"] };
 
 fn main() -> std::process::ExitCode {
     run::program("versus", child, |arguments| Plan::parse(arguments, &SECTIONS, &SIDES)?.run(&SECTIONS))
@@ -41,6 +41,8 @@ fn child(role: &str, facts: Facts) -> Outcome {
         "plain" => work::child::<Plain>(role, facts),
         "ours" => work::child::<Ours<Own>>(role, facts),
         "ours-on-tokio" => work::child::<Ours<OnTokio>>(role, facts),
+        "smol-tokio" => work::child::<Ours<SmolTokio>>(role, facts),
+        "smol-async-io" => work::child::<Ours<SmolAsyncIo>>(role, facts),
         other => Err(format!("no side {other:?}").into()),
     }
 }
