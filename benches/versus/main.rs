@@ -1,11 +1,13 @@
 //! Side by side: nodes of this library and plain programs on libp2p, in processes of their own over loopback.
 //!
 //! ```text
-//! cargo bench --bench versus [-- [audio] [pubsub] [node] [--quick] [--rounds N]]
+//! cargo bench --bench versus [-- [audio] [pubsub] [node] [--only WORK] [--quick] [--rounds N]
+//!     [--sides A,B] [--relative-to A] [--before EXECUTABLE]]
 //! ```
 //!
 //! The runs of the sides take turns. Each row has the median of each side, and the median of the ratios of the runs of
-//! the same round, with the least and the greatest of them. `BENCHMARKS.md` says more.
+//! the same round, with the least and the greatest of them. Sides are `plain`, `ours`, `ours-on-tokio`, with `--before`
+//! also `before` and `before-on-tokio`, and, only if they are chosen, those of `ways.rs`. `BENCHMARKS.md` says more.
 
 mod ear;
 mod ours;
@@ -13,29 +15,35 @@ mod plain;
 mod process;
 mod run;
 mod side;
+mod sides;
 mod table;
+mod ways;
 mod work;
 mod works;
 
-use ours::Ours;
+use ours::{Ours, Own};
 use plain::Plain;
 use process::Facts;
 use run::{Outcome, Plan, Run, Section, Work};
-use table::{Figure, Goal, Table};
+use sides::Sides;
+use table::{Figure, Goal};
+use ways::{OnTokio, SmolAsyncIo, SmolTokio};
 
 const SECTIONS: [Section; 3] = [("audio", audio), ("pubsub", |plan| works::pubsub(plan, 1)), ("node", works::node)];
+const SIDES: Sides = Sides { usual: &["plain", "ours", "ours-on-tokio"], further: &["smol-tokio", "smol-async-io"] };
 
 fn main() -> std::process::ExitCode {
-    run::program("versus", child, |arguments| {
-        Plan::parse(arguments, &SECTIONS)?.run(&SECTIONS, Table::new("plain", &["ours", "ours-on-tokio"]))
-    })
+    run::program("versus", child, |arguments| Plan::parse(arguments, &SECTIONS, &SIDES)?.run(&SECTIONS))
 }
 
 fn child(role: &str, facts: Facts) -> Outcome {
     match facts.text("side")? {
-        "ours" => work::child::<Ours<false>>(role, facts),
-        "ours-on-tokio" => work::child::<Ours<true>>(role, facts),
-        _ => work::child::<Plain>(role, facts),
+        "plain" => work::child::<Plain>(role, facts),
+        "ours" => work::child::<Ours<Own>>(role, facts),
+        "ours-on-tokio" => work::child::<Ours<OnTokio>>(role, facts),
+        "smol-tokio" => work::child::<Ours<SmolTokio>>(role, facts),
+        "smol-async-io" => work::child::<Ours<SmolAsyncIo>>(role, facts),
+        other => Err(format!("no side {other:?}").into()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A node of this library, as an application uses it: through its public API alone, from tokio.
 
+use std::marker::PhantomData;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -13,8 +14,22 @@ use crate::process::attend;
 use crate::run::Outcome;
 use crate::side::{Call, MAX_CALLS, RETRY, Side, TOPIC};
 
-/// With a thread of its own, or as a task of the application's runtime.
-pub struct Ours<const ON_TOKIO: bool> {
+/// How the node gets its thread and its sockets.
+pub trait Way: Send + Sync + 'static {
+    fn start(config: AviP2pConfig) -> impl Future<Output = Outcome<(AviP2p, EventReceiver)>> + Send;
+}
+
+/// The node has a thread of its own: what the library does unless told otherwise.
+pub enum Own {}
+
+impl Way for Own {
+    async fn start(config: AviP2pConfig) -> Outcome<(AviP2p, EventReceiver)> {
+        Ok(AviP2p::start(config).await?)
+    }
+}
+
+pub struct Ours<W> {
+    way: PhantomData<W>,
     /// Its end would end the node.
     _node: AviP2p,
     handle: AviP2pHandle,
@@ -24,7 +39,7 @@ pub struct Ours<const ON_TOKIO: bool> {
     address: String,
 }
 
-impl<const ON_TOKIO: bool> Ours<ON_TOKIO> {
+impl<W: Way> Ours<W> {
     async fn start(bootstrap_peers: Vec<String>) -> Outcome<Self> {
         let config = AviP2pConfig {
             listen_ips: vec![Ipv4Addr::LOCALHOST.into()],
@@ -37,10 +52,7 @@ impl<const ON_TOKIO: bool> Ours<ON_TOKIO> {
             limits: Limits { peer_queue_messages: 4096, ..Limits::default() },
             ..AviP2pConfig::default()
         };
-        let (node, mut events) = match ON_TOKIO {
-            true => AviP2p::start_on_tokio(config).await?,
-            false => AviP2p::start(config).await?,
-        };
+        let (node, mut events) = W::start(config).await?;
         let address = loop {
             match events.recv().await.ok_or("the node has stopped")? {
                 AviEvent::Started { listen_addresses, .. } => {
@@ -50,7 +62,7 @@ impl<const ON_TOKIO: bool> Ours<ON_TOKIO> {
             }
         };
         let handle = node.handle();
-        Ok(Self { _node: node, handle, events: Some(events), peers: Vec::new(), address })
+        Ok(Self { way: PhantomData, _node: node, handle, events: Some(events), peers: Vec::new(), address })
     }
 
     fn events(&mut self) -> Outcome<&mut EventReceiver> {
@@ -58,7 +70,7 @@ impl<const ON_TOKIO: bool> Ours<ON_TOKIO> {
     }
 }
 
-impl<const ON_TOKIO: bool> Side for Ours<ON_TOKIO> {
+impl<W: Way> Side for Ours<W> {
     type Call = OurCall;
 
     async fn serve(ear: Ear, echo: bool) -> Outcome<Self> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -60,13 +61,14 @@ pub struct Program {
 }
 
 impl Program {
-    pub fn start(role: &str, facts: &Facts) -> Outcome<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+    pub fn start(executable: &Path, role: &str, facts: &Facts) -> Outcome<Self> {
+        let mut child = Command::new(executable)
             .args(["--child", role])
             .args(facts.to_string().split_whitespace())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .spawn()?;
+            .spawn()
+            .map_err(|error| format!("{}: {error}", executable.display()))?;
         let (sender, lines) = mpsc::channel();
         let output = BufReader::new(child.stdout.take().ok_or("the child has no output")?);
         std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));

@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use crate::process::{Facts, Program, Usage, now};
+use crate::sides::{self, Choice, Chosen, Sides};
 use crate::table::{Figure, Table};
 
 pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+const OPTIONS: &str = "--only WORK, --quick, --rounds N";
 /// How long what was sent has to arrive before it counts as lost.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 /// How often it is looked what has been used until then.
@@ -35,9 +37,13 @@ pub fn program(
     }
 }
 
-/// Which works, how often, how long.
+/// Which works of which sides, how often, how long.
 pub struct Plan {
     sections: Vec<String>,
+    /// Parts of the names of works.
+    only: Vec<String>,
+    /// The others are relative to the first.
+    sides: Vec<Chosen>,
     rounds: usize,
     /// Quick runs are this many times shorter.
     pub shorter: u64,
@@ -67,49 +73,64 @@ pub struct Run {
 }
 
 impl Plan {
-    pub fn parse(arguments: &[String], sections: &[Section]) -> Outcome<Self> {
-        let mut plan = Self { sections: Vec::new(), rounds: 7, shorter: 1 };
+    pub fn parse(arguments: &[String], sections: &[Section], sides: &Sides) -> Outcome<Self> {
+        let mut plan = Self { sections: Vec::new(), only: Vec::new(), sides: Vec::new(), rounds: 7, shorter: 1 };
+        let mut choice = Choice::default();
         let mut arguments = arguments.iter().map(String::as_str);
         let mut rounds = None;
         while let Some(argument) = arguments.next() {
             match argument {
                 "--quick" => (plan.rounds, plan.shorter) = (3, 4),
+                "--only" => plan.only.push(arguments.next().ok_or("--only WORK")?.to_owned()),
                 "--rounds" => rounds = Some(arguments.next().ok_or("--rounds N")?.parse()?),
                 // From cargo.
                 "--bench" => {}
                 section if sections.iter().any(|(name, _)| *name == section) => plan.sections.push(section.to_owned()),
+                option if choice.parse(option, &mut arguments)? => {}
                 other => {
                     let names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
                     let names = names.join(", ");
-                    return Err(format!("unknown argument {other}: {names}, --quick, --rounds N").into());
+                    return Err(format!("unknown argument {other}: {names}, {OPTIONS}, {}", sides::OPTIONS).into());
                 }
             }
         }
         plan.rounds = rounds.unwrap_or(plan.rounds).max(1);
+        plan.sides = choice.of(sides)?;
         Ok(plan)
     }
 
-    /// Compares the sides of the table.
-    pub fn run(&self, sections: &[Section], mut table: Table) -> Outcome {
+    /// Compares the sides.
+    pub fn run(&self, sections: &[Section]) -> Outcome {
         let began = Instant::now();
-        for (section, works) in sections {
-            if self.sections.is_empty() || self.sections.iter().any(|wanted| wanted == section) {
-                works(self).iter().try_for_each(|work| self.compare(work, &mut table))?;
-            }
-        }
+        let works = self.works(sections)?;
+        let mut table = Table::new(&self.sides);
+        works.iter().try_for_each(|work| self.compare(work, &mut table))?;
         println!("\n{} rounds, {:.0} s", self.rounds, began.elapsed().as_secs_f64());
         table.print_misses();
         Ok(())
     }
 
+    fn works(&self, sections: &[Section]) -> Outcome<Vec<Work>> {
+        let wanted = |section: &str| self.sections.is_empty() || self.sections.iter().any(|wanted| wanted == section);
+        let works = sections.iter().filter(|(section, _)| wanted(section)).flat_map(|(_, works)| works(self));
+        let works: Vec<Work> = works.collect();
+        let names: Vec<&str> = works.iter().map(|work| work.what.as_str()).collect();
+        if let Some(part) = self.only.iter().find(|part| !names.iter().any(|name| name.contains(part.as_str()))) {
+            return Err(format!("no work with {part:?} in its name among: {}", names.join("; ")).into());
+        }
+        let is_wanted = |work: &Work| self.only.is_empty() || self.only.iter().any(|part| work.what.contains(part));
+        Ok(works.into_iter().filter(is_wanted).collect())
+    }
+
     fn compare(&self, work: &Work, table: &mut Table) -> Outcome {
-        let sides = table.sides.clone();
+        let sides = &self.sides;
         let mut runs = vec![Vec::new(); sides.len()];
         for round in 0..self.rounds {
             // Who comes first has no advantage.
             for at in 0..sides.len() {
                 let at = (round + at) % sides.len();
-                let run = work.run(&sides[at]).map_err(|error| format!("{}, {}: {error}", work.what, sides[at]))?;
+                let run =
+                    work.run(&sides[at]).map_err(|error| format!("{}, {}: {error}", work.what, sides[at].name))?;
                 runs[at].push((work.figures)(&run)?);
             }
         }
@@ -125,16 +146,17 @@ impl Work {
         Self { what: what.to_owned(), facts, servers: 1, expected, figures }
     }
 
-    fn run(&self, side: &str) -> Outcome<Run> {
-        let facts = self.facts.clone().with("side", side).with("expected", self.expected);
+    fn run(&self, side: &Chosen) -> Outcome<Run> {
+        let executable = &side.executable;
+        let facts = self.facts.clone().with("side", side.side).with("expected", self.expected);
         let mut servers = Vec::new();
         let mut addresses = Vec::new();
         for _ in 0..self.servers {
-            let mut server = Program::start("server", &facts)?;
+            let mut server = Program::start(executable, "server", &facts)?;
             addresses.push(server.wait("ready")?.text("address")?.to_owned());
             servers.push(server);
         }
-        let mut client = Program::start("client", &facts.with("addresses", addresses.join(",")))?;
+        let mut client = Program::start(executable, "client", &facts.with("addresses", addresses.join(",")))?;
         client.wait("ready")?;
         let mut nodes = Nodes { client, servers };
         let before = nodes.used()?.cpu_us;

@@ -1,5 +1,10 @@
 //! How do sides compare? Medians, and ratios of runs of the same round.
 
+use crate::sides::{Chosen, is_ours};
+
+/// What there are goals relative to: the plain program.
+const PLAIN: &str = "plain";
+
 /// A figure's name, its value, what is wanted of its ratio.
 pub type Figure = (&'static str, f64, Goal);
 
@@ -43,22 +48,21 @@ impl Goal {
 
 /// Rows as they come.
 pub struct Table {
-    /// The first is what the others are relative to. Ours are those whose names say so.
-    pub sides: Vec<String>,
+    /// The first is what the others are relative to.
+    sides: Vec<String>,
     misses: Vec<String>,
 }
 
-fn is_ours(side: &str) -> bool {
-    side.starts_with("ours")
-}
-
 impl Table {
-    pub fn new(first: &str, others: &[&str]) -> Self {
-        let (names, lines): (Vec<_>, Vec<_>) =
-            others.iter().map(|other| (format!(" {other} | ratio | least … greatest |"), "---:|---:|---:|")).unzip();
-        println!("| work | figure | {first} |{} goal |", names.concat());
+    pub fn new(sides: &[Chosen]) -> Self {
+        let sides: Vec<String> = sides.iter().map(|side| side.name.clone()).collect();
+        let (names, lines): (Vec<_>, Vec<_>) = sides
+            .iter()
+            .skip(1)
+            .map(|other| (format!(" {other} | ratio | least … greatest |"), "---:|---:|---:|"))
+            .unzip();
+        println!("| work | figure | {} |{} goal |", sides[0], names.concat());
         println!("|---|---|---:|{}---:|", lines.concat());
-        let sides = std::iter::once(first).chain(others.iter().copied()).map(str::to_owned).collect();
         Self { sides, misses: Vec::new() }
     }
 
@@ -69,8 +73,7 @@ impl Table {
             let first = values(first);
             let others: Vec<Other> = others.iter().map(|runs| Other::new(&first, &values(runs), goal)).collect();
             let first = middle(&first, goal);
-            // What is relative to ours is nothing that we can reach.
-            let goal = if is_ours(&self.sides[0]) { goal.of_ours() } else { goal };
+            let goal = if self.sides[0] == PLAIN { goal } else { goal.of_ours() };
             let cells: String = others.iter().map(Other::cells).collect();
             println!("| {what} | {figure} | {} |{cells} {} |", number(first), goal.text());
             let found = std::iter::once((first, f64::NAN)).chain(others.iter().map(|other| (other.value, other.ratio)));

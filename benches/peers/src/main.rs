@@ -1,7 +1,8 @@
 //! Other libraries: nodes of this library, of zenoh and of iroh-gossip, in processes of their own over loopback.
 //!
 //! ```text
-//! cargo run --release --manifest-path benches/peers/Cargo.toml [-- [pubsub] [node] [--quick] [--rounds N]]
+//! cargo run --release --manifest-path benches/peers/Cargo.toml [-- [pubsub] [node] [--only WORK] [--quick] [--rounds N]
+//!     [--sides A,B] [--relative-to A] [--before EXECUTABLE]]
 //! ```
 //!
 //! The processes, works and table are those of `benches/versus`; the runs of the three sides take turns.
@@ -19,6 +20,8 @@ mod process;
 mod run;
 #[path = "../../versus/side.rs"]
 mod side;
+#[path = "../../versus/sides.rs"]
+mod sides;
 #[path = "../../versus/table.rs"]
 mod table;
 #[path = "../../versus/work.rs"]
@@ -30,27 +33,26 @@ use std::convert::Infallible;
 
 use on_iroh::OnIroh;
 use on_zenoh::OnZenoh;
-use ours::Ours;
+use ours::{Ours, Own};
 use process::Facts;
 use run::{Outcome, Plan, Section};
 use side::Call;
-use table::Table;
+use sides::Sides;
 
 const SECTIONS: [Section; 2] = [("pubsub", |plan| works::pubsub(plan, TIMES)), ("node", works::node)];
 /// The fastest of the three would be done with the messages of `benches/versus` in some milliseconds.
 const TIMES: u64 = 5;
 const ZENOH: &str = "zenoh";
 const IROH: &str = "iroh-gossip";
+const SIDES: Sides = Sides { usual: &["ours", ZENOH, IROH], further: &[] };
 
 fn main() -> std::process::ExitCode {
-    run::program("peers", child, |arguments| {
-        Plan::parse(arguments, &SECTIONS)?.run(&SECTIONS, Table::new("ours", &[ZENOH, IROH]))
-    })
+    run::program("peers", child, |arguments| Plan::parse(arguments, &SECTIONS, &SIDES)?.run(&SECTIONS))
 }
 
 fn child(role: &str, facts: Facts) -> Outcome {
     match facts.text("side")? {
-        "ours" => work::child::<Ours<false>>(role, facts),
+        "ours" => work::child::<Ours<Own>>(role, facts),
         ZENOH => work::child::<OnZenoh>(role, facts),
         _ => work::child::<OnIroh>(role, facts),
     }
