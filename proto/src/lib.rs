@@ -5,6 +5,9 @@
 //! This crate is exempt from semver, but for the types that `avi-p2p` re-exports.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+// `clippy.toml` lists what of std is not pure. Only tests may use it.
+#![cfg_attr(not(test), forbid(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types))]
+#![cfg_attr(test, allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod audio;
 pub mod config;

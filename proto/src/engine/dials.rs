@@ -121,10 +121,10 @@ impl Peers {
         }
     }
 
-    /// Wants no more whom the application waits for no more.
-    pub(crate) fn release_wanted(&mut self, is_waited_for: impl Fn(&PeerId) -> bool) {
+    /// Forgets the wanted peers that no stream waits for any more.
+    pub(crate) fn release_wanted(&mut self, is_awaited: impl Fn(&PeerId) -> bool) {
         let before = self.wanted.len();
-        self.wanted.retain(|id, _| is_waited_for(id));
+        self.wanted.retain(|id, _| is_awaited(id));
         self.is_admission_stale |= self.wanted.len() != before;
     }
 
