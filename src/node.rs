@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
@@ -14,13 +14,13 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
 use crate::config::AviP2pConfig;
-use crate::engine::{Answer, Command};
+use crate::engine::{Command, CommandId, Engine, Time};
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
 use crate::metrics::Metrics;
-use crate::runtime::{self, Call, Desk, EventQueue, Outside, Place, Platform, Started, Tokio};
+use crate::runtime::{self, Call, Caller, Desk, EventQueue, Outside, Place, Platform, ReplyTo, Started, Tokio};
 use crate::stats::{AudioStats, PeerInfo, Stats};
 
 /// How long dropping the last owner waits for the node's thread. Its goodbyes take at most 2 s.
@@ -64,6 +64,8 @@ struct Owner {
     calls: async_channel::Sender<(Call, Place)>,
     /// Of calls that wait, or have not reached the engine yet.
     places: Arc<AtomicUsize>,
+    /// The number of the last command.
+    last_command: AtomicU64,
     /// Of a node that has started.
     desk: Option<Arc<Desk>>,
     events: Arc<EventQueue>,
@@ -85,6 +87,7 @@ fn prepare(config: &AviP2pConfig) -> Result<(Owner, Outside, Start), AviP2pError
     let owner = Owner {
         calls,
         places: Arc::default(),
+        last_command: AtomicU64::default(),
         desk: None,
         events: events.clone(),
         #[cfg(feature = "metrics")]
@@ -203,7 +206,7 @@ impl AviP2p {
     /// # Errors
     /// [`AviP2pError::ChannelClosed`] if the node has stopped already.
     pub async fn shutdown(self) -> Result<(), AviP2pError> {
-        self.handle.call(Command::Shutdown).await?;
+        self.handle.done(|id| Command::Shutdown { id }).await?;
         let Some(End { ended, thread }) = self.handle.owner.take_end() else { return Ok(()) };
         let ended = ended.await;
         match thread.map(|thread| thread.join.join()) {
@@ -221,7 +224,7 @@ impl AviP2pHandle {
     /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`AlreadySubscribed`](AviP2pError::AlreadySubscribed),
     /// [`LimitReached`](AviP2pError::LimitReached) beyond `limits.max_topics`.
     pub async fn subscribe(&self, topic: &str) -> Result<(), AviP2pError> {
-        self.done(Command::Subscribe { topic: topic.to_owned() }).await
+        self.done(|id| Command::Subscribe { id, topic: topic.to_owned() }).await
     }
 
     /// Ends a subscription.
@@ -229,7 +232,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`NotSubscribed`](AviP2pError::NotSubscribed).
     pub async fn unsubscribe(&self, topic: &str) -> Result<(), AviP2pError> {
-        self.done(Command::Unsubscribe { topic: topic.to_owned() }).await
+        self.done(|id| Command::Unsubscribe { id, topic: topic.to_owned() }).await
     }
 
     /// Sends a message to every subscriber of a topic, this node excepted. It need not be subscribed itself. The payload
@@ -243,7 +246,7 @@ impl AviP2pHandle {
     /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`PayloadTooLarge`](AviP2pError::PayloadTooLarge),
     /// [`Congested`](AviP2pError::Congested), [`LimitReached`](AviP2pError::LimitReached) if too much is held already.
     pub async fn publish(&self, topic: &str, data: Vec<u8>) -> Result<(), AviP2pError> {
-        self.done(Command::Publish { topic: topic.to_owned(), data: data.into() }).await
+        self.done(|id| Command::Publish { id, topic: topic.to_owned(), data: data.into() }).await
     }
 
     /// Asks a peer for an audio stream. Its answer comes as [`AviEvent::AudioStreamAccepted`] or
@@ -272,10 +275,7 @@ impl AviP2pHandle {
     /// As [`request_audio_stream`](Self::request_audio_stream); [`InvalidConfig`](AviP2pError::InvalidConfig) for
     /// options out of range.
     pub async fn request_stream_with(&self, peer: PeerId, options: StreamOptions) -> Result<StreamId, AviP2pError> {
-        match self.call(Command::RequestStream { peer, options }).await? {
-            Answer::Stream(stream) => Ok(stream),
-            other => Err(unexpected(&other)),
-        }
+        self.call(|id| Command::RequestStream { id, peer, options }, Caller::Stream).await
     }
 
     /// Agrees to a stream that a peer asked for. Audio may flow in both directions at once.
@@ -283,7 +283,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`StreamNotFound`](AviP2pError::StreamNotFound); [`StreamState`](AviP2pError::StreamState) if it is not offered.
     pub async fn accept_audio_stream(&self, stream_id: StreamId) -> Result<(), AviP2pError> {
-        self.done(Command::AcceptStream { stream: stream_id }).await
+        self.done(|id| Command::AcceptStream { id, stream: stream_id }).await
     }
 
     /// Declines a stream that a peer asked for. The reason reaches the other end, cut to 256 bytes.
@@ -291,7 +291,7 @@ impl AviP2pHandle {
     /// # Errors
     /// As [`accept_audio_stream`](Self::accept_audio_stream).
     pub async fn reject_audio_stream(&self, stream_id: StreamId, reason: &str) -> Result<(), AviP2pError> {
-        self.done(Command::RejectStream { stream: stream_id, reason: reason.to_owned() }).await
+        self.done(|id| Command::RejectStream { id, stream: stream_id, reason: reason.to_owned() }).await
     }
 
     /// Sends a frame of audio. If the path is congested, the oldest frames that wait are dropped, or this one is
@@ -302,11 +302,13 @@ impl AviP2pHandle {
     /// [`EmptyPayload`](AviP2pError::EmptyPayload), [`PayloadTooLarge`](AviP2pError::PayloadTooLarge),
     /// [`Congested`](AviP2pError::Congested).
     pub async fn send_audio(&self, stream_id: StreamId, data: Vec<u8>) -> Result<(), AviP2pError> {
-        let command = Command::SendAudio { stream: stream_id, data: Bytes::from(data) };
+        let data = Bytes::from(data);
         match &self.owner.desk {
             // Calls that wait come first.
-            Some(desk) if self.owner.is_nobody_waiting() => desk.send_audio(command).await.map(|_| ()),
-            _ => self.done(command).await,
+            Some(desk) if self.owner.is_nobody_waiting() => {
+                desk.send_audio(self.owner.command_id(), stream_id, data).await
+            }
+            _ => self.done(|id| Command::SendAudio { id, stream: stream_id, data }).await,
         }
     }
 
@@ -315,7 +317,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`StreamNotFound`](AviP2pError::StreamNotFound).
     pub async fn close_audio_stream(&self, stream_id: StreamId) -> Result<(), AviP2pError> {
-        self.done(Command::CloseStream { stream: stream_id }).await
+        self.done(|id| Command::CloseStream { id, stream: stream_id }).await
     }
 
     /// The peers that are connected now, in order of their ids.
@@ -323,7 +325,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`ChannelClosed`](AviP2pError::ChannelClosed).
     pub async fn connected_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
-        self.peers(Command::ConnectedPeers).await
+        self.ask(|engine, _| engine.connected_peers()).await
     }
 
     /// Looks for peers through the peers that are known. Returns the ones it heard of when the search has ended;
@@ -333,7 +335,7 @@ impl AviP2pHandle {
     /// [`Disabled`](AviP2pError::Disabled) without `enable_kad`; [`NetworkError`](AviP2pError::NetworkError) or
     /// [`Timeout`](AviP2pError::Timeout) if no peer answers.
     pub async fn discover_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
-        self.peers(Command::DiscoverPeers).await
+        self.call(|id| Command::DiscoverPeers { id }, Caller::Peers).await
     }
 
     /// Adds a peer to [`allowed_peers`](crate::AviP2pConfig::allowed_peers).
@@ -342,7 +344,7 @@ impl AviP2pHandle {
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId); [`Disabled`](AviP2pError::Disabled) if the configuration has no
     /// such list, and everyone may connect; [`LimitReached`](AviP2pError::LimitReached) beyond 10,000.
     pub async fn allow_peer(&self, peer: &PeerId) -> Result<(), AviP2pError> {
-        self.done(Command::SetAllowed { peer: peer.clone(), is_allowed: true }).await
+        self.done(|id| Command::SetAllowed { id, peer: peer.clone(), is_allowed: true }).await
     }
 
     /// Takes a peer from [`allowed_peers`](crate::AviP2pConfig::allowed_peers), and ends its connection. One of
@@ -351,7 +353,7 @@ impl AviP2pHandle {
     /// # Errors
     /// As [`allow_peer`](Self::allow_peer).
     pub async fn disallow_peer(&self, peer: &PeerId) -> Result<(), AviP2pError> {
-        self.done(Command::SetAllowed { peer: peer.clone(), is_allowed: false }).await
+        self.done(|id| Command::SetAllowed { id, peer: peer.clone(), is_allowed: false }).await
     }
 
     /// Adds a peer to [`blocked_peers`](crate::AviP2pConfig::blocked_peers), ends its connection, and delivers nothing
@@ -360,7 +362,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId), [`LimitReached`](AviP2pError::LimitReached) beyond 10,000.
     pub async fn block_peer(&self, peer: &PeerId) -> Result<(), AviP2pError> {
-        self.done(Command::SetBlocked { peer: peer.clone(), is_blocked: true }).await
+        self.done(|id| Command::SetBlocked { id, peer: peer.clone(), is_blocked: true }).await
     }
 
     /// Takes a peer from [`blocked_peers`](crate::AviP2pConfig::blocked_peers).
@@ -368,7 +370,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId).
     pub async fn unblock_peer(&self, peer: &PeerId) -> Result<(), AviP2pError> {
-        self.done(Command::SetBlocked { peer: peer.clone(), is_blocked: false }).await
+        self.done(|id| Command::SetBlocked { id, peer: peer.clone(), is_blocked: false }).await
     }
 
     /// What is known about a peer.
@@ -376,10 +378,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId), [`PeerNotFound`](AviP2pError::PeerNotFound).
     pub async fn peer_info(&self, peer: &PeerId) -> Result<PeerInfo, AviP2pError> {
-        match self.call(Command::PeerInfo { peer: peer.clone() }).await? {
-            Answer::PeerInfo(info) => Ok(*info),
-            other => Err(unexpected(&other)),
-        }
+        self.ask(|engine, now| engine.peer_info(now, peer)).await
     }
 
     /// The node's counters.
@@ -387,10 +386,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`ChannelClosed`](AviP2pError::ChannelClosed).
     pub async fn stats(&self) -> Result<Stats, AviP2pError> {
-        let mut stats = match self.call(Command::Stats).await? {
-            Answer::Stats(stats) => *stats,
-            other => return Err(unexpected(&other)),
-        };
+        let mut stats = self.ask(|engine, _| engine.stats()).await?;
         let dropped = self.owner.events.dropped();
         stats.events_dropped_messages = dropped.messages;
         stats.events_dropped_audio_frames = dropped.audio_frames;
@@ -415,26 +411,28 @@ impl AviP2pHandle {
     /// # Errors
     /// [`StreamNotFound`](AviP2pError::StreamNotFound).
     pub async fn audio_stats(&self, stream_id: StreamId) -> Result<AudioStats, AviP2pError> {
-        match self.call(Command::AudioStats { stream: stream_id }).await? {
-            Answer::AudioStats(stats) => Ok(*stats),
-            other => Err(unexpected(&other)),
+        self.ask(|engine, _| engine.audio_stats(stream_id)).await
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(&Engine, Time) -> Result<T, AviP2pError>) -> Result<T, AviP2pError> {
+        match &self.owner.desk {
+            Some(desk) => desk.ask(question).await,
+            None => Err(AviP2pError::ChannelClosed),
         }
     }
 
-    async fn peers(&self, command: Command) -> Result<Vec<PeerId>, AviP2pError> {
-        match self.call(command).await? {
-            Answer::Peers(peers) => Ok(peers),
-            other => Err(unexpected(&other)),
-        }
+    async fn done(&self, command: impl FnOnce(CommandId) -> Command) -> Result<(), AviP2pError> {
+        self.call(command, Caller::Done).await
     }
 
-    async fn done(&self, command: Command) -> Result<(), AviP2pError> {
-        self.call(command).await.map(|_| ())
-    }
-
-    async fn call(&self, command: Command) -> Result<Answer, AviP2pError> {
-        let (reply, answer) = oneshot::channel();
-        let call = Call { command, reply };
+    async fn call<T>(
+        &self,
+        command: impl FnOnce(CommandId<T>) -> Command,
+        caller: impl FnOnce(CommandId<T>, ReplyTo<T>) -> Caller,
+    ) -> Result<T, AviP2pError> {
+        let id = self.owner.command_id();
+        let (reply_to, reply) = oneshot::channel();
+        let call = Call { command: command(id), caller: caller(id, reply_to) };
         let left = match &self.owner.desk {
             // Calls that wait come first.
             Some(desk) if self.owner.is_nobody_waiting() => desk.call(call).await,
@@ -444,13 +442,8 @@ impl AviP2pHandle {
             let place = Place::take(&self.owner.places);
             self.owner.calls.send((call, place)).await.map_err(|_| AviP2pError::ChannelClosed)?;
         }
-        answer.await.map_err(|_| AviP2pError::ChannelClosed)?
+        reply.await.map_err(|_| AviP2pError::ChannelClosed)?
     }
-}
-
-/// Each command has one kind of answer; another one is a bug of this library.
-fn unexpected(answer: &Answer) -> AviP2pError {
-    AviP2pError::NetworkError(format!("unexpected answer: {answer:?}"))
 }
 
 impl EventReceiver {
@@ -481,6 +474,10 @@ impl Drop for EventReceiver {
 }
 
 impl Owner {
+    fn command_id<T>(&self) -> CommandId<T> {
+        CommandId::new(self.last_command.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
     fn is_nobody_waiting(&self) -> bool {
         self.places.load(Ordering::SeqCst) == 0
     }

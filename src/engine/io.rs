@@ -6,15 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::admission::{Admission, Refusal};
-use crate::error::AviP2pError;
+use super::command::{Command, Reply};
 use crate::event::{AviEvent, DiscoverySource};
 use crate::id::{PeerId, StreamId, Topic};
-use crate::media::StreamOptions;
-use crate::stats::{AudioStats, PeerInfo, Stats};
-
-/// Correlates a command with its reply. The driver chooses it; it must not be in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommandId(pub u64);
 
 /// A connection, named by the network room. Never used again within a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,12 +30,7 @@ pub struct PublishId(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The application wants something; answered by exactly one [`Output::Reply`] with the same id.
-    Command {
-        /// Correlates the reply.
-        id: CommandId,
-        /// What it wants.
-        command: Command,
-    },
+    Command(Command),
     /// Something happened on the network.
     Net(NetEvent),
 }
@@ -50,123 +39,13 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// The answer to a command.
-    Reply {
-        /// The command.
-        id: CommandId,
-        /// Its result.
-        result: Reply,
-    },
+    Reply(Reply),
     /// Something the application should know.
     Event(AviEvent),
     /// Something the network should do.
     Net(NetAction),
     /// The shutdown is complete.
     Stopped,
-}
-
-/// What the application can want.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Receive messages of a topic.
-    Subscribe {
-        /// The topic, unchecked.
-        topic: String,
-    },
-    /// Stop receiving them.
-    Unsubscribe {
-        /// The topic, unchecked.
-        topic: String,
-    },
-    /// Send a message to a topic's subscribers.
-    Publish {
-        /// The topic, unchecked.
-        topic: String,
-        /// The payload.
-        data: Bytes,
-    },
-    /// Let a peer in, or do so no more, where `allowed_peers` says who may come.
-    SetAllowed {
-        /// The peer.
-        peer: PeerId,
-        /// Whether it may come.
-        is_allowed: bool,
-    },
-    /// Keep a peer out, or do so no more.
-    SetBlocked {
-        /// The peer.
-        peer: PeerId,
-        /// Whether it is kept out.
-        is_blocked: bool,
-    },
-    /// Ask a peer for an audio stream. It is dialled first if it is known and not connected.
-    RequestStream {
-        /// The peer.
-        peer: PeerId,
-        /// How.
-        options: StreamOptions,
-    },
-    /// Agree to a stream that a peer asked for.
-    AcceptStream {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// Decline a stream that a peer asked for.
-    RejectStream {
-        /// The stream.
-        stream: StreamId,
-        /// Why, for the other end.
-        reason: String,
-    },
-    /// Send a frame of audio.
-    SendAudio {
-        /// The stream.
-        stream: StreamId,
-        /// The frame.
-        data: Bytes,
-    },
-    /// End a stream.
-    CloseStream {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// Who is connected.
-    ConnectedPeers,
-    /// Look for peers through the peers that are known.
-    DiscoverPeers,
-    /// What is known about a peer.
-    PeerInfo {
-        /// The peer.
-        peer: PeerId,
-    },
-    /// The node's counters.
-    Stats,
-    /// A stream's figures.
-    AudioStats {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// Say goodbye to everyone and stop.
-    Shutdown,
-}
-
-/// The result of a command.
-pub type Reply = Result<Answer, AviP2pError>;
-
-/// What a command answers when it succeeds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It is done.
-    Done,
-    /// The new stream.
-    Stream(StreamId),
-    /// The peers.
-    Peers(Vec<PeerId>),
-    /// What is known about a peer.
-    PeerInfo(Box<PeerInfo>),
-    /// The node's counters.
-    Stats(Box<Stats>),
-    /// A stream's figures.
-    AudioStats(Box<AudioStats>),
 }
 
 /// Who dialled a connection.

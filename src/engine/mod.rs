@@ -7,12 +7,13 @@
 //! 2. Drain it: [`Engine::poll_output`] until `None`, after every `handle*`. Carry the outputs out in that order.
 //! 3. Ask for [`Engine::next_deadline`], and wait for that, a command or a network event.
 //!
-//! Every command gets exactly one reply. [`Output::Stopped`] is the last output, but for the replies to commands that
-//! come after it.
+//! Every command gets exactly one reply. Questions ([`Engine::stats`] and its like) are plain calls, at any time.
+//! [`Output::Stopped`] is the last output, but for the replies to commands that come after it.
 //!
 //! The same seed and the same inputs at the same times give the same outputs.
 
 mod admission;
+mod command;
 mod dials;
 mod io;
 mod keep;
@@ -33,9 +34,10 @@ use std::time::Duration;
 
 pub use crate::id::Topic;
 pub use admission::{Admission, Count, Refusal};
+pub use command::{Command, CommandId, Reply};
 pub use io::{
-    Answer, Command, CommandId, ConnectionId, DialFailure, DialId, Direction, Input, NetAction, NetEvent, Output,
-    PublishId, PublishOutcome, Reply, SubstreamId,
+    ConnectionId, DialFailure, DialId, Direction, Input, NetAction, NetEvent, Output, PublishId, PublishOutcome,
+    SubstreamId,
 };
 pub use mailbox::{Lag, Mailbox};
 pub use time::Time;
@@ -43,9 +45,9 @@ pub use time::Time;
 use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
-use crate::id::PeerId;
+use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
-use crate::stats::Stats;
+use crate::stats::{AudioStats, PeerInfo, Stats};
 use admission::Access;
 use outbox::Outbox;
 use peers::Peers;
@@ -116,7 +118,7 @@ impl Engine {
     /// Takes an input. Never fails: a peer's fault becomes an action or an event, a caller's a reply.
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
-            Input::Command { id, command } => self.handle_command(now, id, command),
+            Input::Command(command) => self.handle_command(now, command),
             Input::Net(_) if self.phase == Phase::Stopped => {}
             Input::Net(event) => self.handle_net(now, event),
         }
@@ -159,43 +161,92 @@ impl Engine {
         machines.into_iter().chain([phase]).flatten().min()
     }
 
-    fn handle_command(&mut self, now: Time, id: CommandId, command: Command) {
-        tracing::trace!(?id, ?command, "command");
+    // Questions: what only reads.
+
+    /// The peers that are connected, in order of their ids.
+    ///
+    /// # Errors
+    /// [`AviP2pError::ChannelClosed`] from [`Command::Shutdown`] on, as with the other questions.
+    pub fn connected_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
+        self.check_running()?;
+        Ok(self.peers.connected().cloned().collect())
+    }
+
+    /// What is known about a peer.
+    ///
+    /// # Errors
+    /// [`AviP2pError::InvalidPeerId`]; [`AviP2pError::PeerNotFound`].
+    pub fn peer_info(&self, now: Time, peer: &PeerId) -> Result<PeerInfo, AviP2pError> {
+        self.check_running()?;
+        peer.check()?;
+        let mut info = self.peers.info(now, peer).ok_or_else(|| AviP2pError::PeerNotFound(peer.clone()))?;
+        info.topics = self.topics.of_peer(peer);
+        Ok(info)
+    }
+
+    /// The node's counters.
+    ///
+    /// # Errors
+    /// [`AviP2pError::ChannelClosed`] alone.
+    pub fn stats(&self) -> Result<Stats, AviP2pError> {
+        self.check_running()?;
+        Ok(Stats {
+            peers_connected: self.peers.connected_count() as u64,
+            peers_known: self.peers.known() as u64,
+            mesh_peers: self.peers.mesh_count() as u64,
+            messages_held_now: self.topics.held() as u64,
+            streams_now: self.streams.count() as u64,
+            ..self.out.stats.clone()
+        })
+    }
+
+    /// A stream's figures.
+    ///
+    /// # Errors
+    /// [`AviP2pError::StreamNotFound`].
+    pub fn audio_stats(&self, stream: StreamId) -> Result<AudioStats, AviP2pError> {
+        self.check_running()?;
+        self.streams.audio_stats(stream)
+    }
+
+    fn check_running(&self) -> Result<(), AviP2pError> {
+        if self.phase == Phase::Running { Ok(()) } else { Err(AviP2pError::ChannelClosed) }
+    }
+
+    fn handle_command(&mut self, now: Time, command: Command) {
+        tracing::trace!(?command, "command");
         if self.phase != Phase::Running {
-            return self.out.reply(id, Err(AviP2pError::ChannelClosed));
+            return self.out.reply(command.refused(AviP2pError::ChannelClosed));
         }
         let out = &mut self.out;
-        let reply = match command {
-            Command::Subscribe { topic } => self.topics.subscribe(&topic, out),
-            Command::Unsubscribe { topic } => self.topics.unsubscribe(&topic, out),
-            Command::Publish { topic, data } => {
+        let (id, result) = match command {
+            Command::Subscribe { id, topic } => (id, self.topics.subscribe(&topic, out)),
+            Command::Unsubscribe { id, topic } => (id, self.topics.unsubscribe(&topic, out)),
+            Command::Publish { id, topic, data } => {
                 self.last_publish = Some(now);
                 return self.topics.publish(now, id, &topic, data, out);
             }
-            Command::RequestStream { peer, options } => {
-                peer.check().and_then(|()| self.request_stream(now, peer, options))
+            Command::RequestStream { id, peer, options } => {
+                let result = peer.check().and_then(|()| self.request_stream(now, peer, options));
+                return self.out.reply(Reply::Stream { id, result });
             }
-            Command::SetAllowed { peer, is_allowed } => {
-                self.set_access(&peer, |access, peer| access.set_allowed(peer, is_allowed))
+            Command::SetAllowed { id, peer, is_allowed } => {
+                (id, self.set_access(&peer, |access, peer| access.set_allowed(peer, is_allowed)))
             }
-            Command::SetBlocked { peer, is_blocked } => {
-                self.set_access(&peer, |access, peer| access.set_blocked(peer, is_blocked))
+            Command::SetBlocked { id, peer, is_blocked } => {
+                (id, self.set_access(&peer, |access, peer| access.set_blocked(peer, is_blocked)))
             }
-            Command::AcceptStream { stream } => self.streams.accept(now, stream, out),
-            Command::RejectStream { stream, reason } => self.streams.reject(now, stream, reason, out),
-            Command::SendAudio { stream, data } => self.streams.send(now, stream, data, out),
-            Command::CloseStream { stream } => self.streams.close(now, stream, out),
-            Command::ConnectedPeers => Ok(Answer::Peers(self.peers.connected().cloned().collect())),
-            Command::DiscoverPeers => return self.walks.discover(now, id, out),
-            Command::PeerInfo { peer } => self.peer_info(now, &peer),
-            Command::Stats => Ok(Answer::Stats(Box::new(self.stats()))),
-            Command::AudioStats { stream } => self.streams.audio_stats(stream),
-            Command::Shutdown => return self.begin_shutdown(now, id),
+            Command::AcceptStream { id, stream } => (id, self.streams.accept(now, stream, out)),
+            Command::RejectStream { id, stream, reason } => (id, self.streams.reject(now, stream, reason, out)),
+            Command::SendAudio { id, stream, data } => (id, self.streams.send(now, stream, data, out)),
+            Command::CloseStream { id, stream } => (id, self.streams.close(now, stream, out)),
+            Command::DiscoverPeers { id } => return self.walks.discover(now, id, out),
+            Command::Shutdown { id } => return self.begin_shutdown(now, id),
         };
-        self.out.reply(id, reply);
+        self.out.done(id, result);
     }
 
-    fn request_stream(&mut self, now: Time, peer: PeerId, options: StreamOptions) -> Reply {
+    fn request_stream(&mut self, now: Time, peer: PeerId, options: StreamOptions) -> Result<StreamId, AviP2pError> {
         if let Some(reason) = self.peers.objection(&peer) {
             return Err(AviP2pError::PeerRefused { peer_id: peer, reason });
         }
@@ -203,18 +254,18 @@ impl Engine {
         if connection.is_none() && !self.peers.can_be_reached(&peer) {
             return Err(AviP2pError::PeerNotFound(peer));
         }
-        let reply = self.streams.request(now, peer.clone(), connection, options, &mut self.out)?;
+        let stream = self.streams.request(now, peer.clone(), connection, options, &mut self.out)?;
         if connection.is_none() {
             self.peers.want(&peer);
         }
-        Ok(reply)
+        Ok(stream)
     }
 
     fn set_access(
         &mut self,
         peer: &PeerId,
         set: impl FnOnce(&mut Access, &PeerId) -> Result<(), AviP2pError>,
-    ) -> Reply {
+    ) -> Result<(), AviP2pError> {
         peer.check()?;
         let connections = self.peers.set_access(peer, set, &mut self.out)?;
         if !self.peers.admits(peer) {
@@ -224,7 +275,7 @@ impl Engine {
             self.out.stats.peers_refused += 1;
             self.out.net(NetAction::Disconnect { connection });
         }
-        Ok(Answer::Done)
+        Ok(())
     }
 
     fn handle_net(&mut self, now: Time, event: NetEvent) {
@@ -386,24 +437,6 @@ impl Engine {
         }
     }
 
-    fn peer_info(&self, now: Time, peer: &PeerId) -> Reply {
-        peer.check()?;
-        let mut info = self.peers.info(now, peer).ok_or_else(|| AviP2pError::PeerNotFound(peer.clone()))?;
-        info.topics = self.topics.of_peer(peer);
-        Ok(Answer::PeerInfo(Box::new(info)))
-    }
-
-    fn stats(&self) -> Stats {
-        Stats {
-            peers_connected: self.peers.connected_count() as u64,
-            peers_known: self.peers.known() as u64,
-            mesh_peers: self.peers.mesh_count() as u64,
-            messages_held_now: self.topics.held() as u64,
-            streams_now: self.streams.count() as u64,
-            ..self.out.stats.clone()
-        }
-    }
-
     fn begin_shutdown(&mut self, now: Time, shutdown: CommandId) {
         tracing::info!(peer = %self.local, "shutting down");
         self.walks.stop(&mut self.out);
@@ -440,7 +473,7 @@ impl Engine {
             && (self.peers.connected_count() == 0 || until <= now)
         {
             self.topics.abandon(&mut self.out);
-            self.out.reply(shutdown, Ok(Answer::Done));
+            self.out.done(shutdown, Ok(()));
             self.out.stopped();
             self.phase = Phase::Stopped;
         }

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::io::{CommandId, NetAction, Output, Reply};
+use super::command::{CommandId, Reply};
+use super::io::{NetAction, Output};
+use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::stats::Stats;
 
@@ -14,8 +16,12 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn reply(&mut self, id: CommandId, result: Reply) {
-        self.outputs.push_back(Output::Reply { id, result });
+    pub(crate) fn reply(&mut self, reply: Reply) {
+        self.outputs.push_back(Output::Reply(reply));
+    }
+
+    pub(crate) fn done(&mut self, id: CommandId, result: Result<(), AviP2pError>) {
+        self.reply(Reply::Done { id, result });
     }
 
     pub(crate) fn event(&mut self, event: AviEvent) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::io::{Answer, ConnectionId, NetAction, Reply, SubstreamId};
+use super::io::{ConnectionId, NetAction, SubstreamId};
 use super::outbox::Outbox;
 use super::stream::{Phase, Step, Stream};
 use super::time::{Time, TimerTable};
@@ -14,6 +14,7 @@ use crate::error::{AviP2pError, StreamCloseReason};
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::{OnCongestion, StreamOptions};
+use crate::stats::AudioStats;
 use crate::wire::{Code, Frame, Open};
 
 /// How long an opened substream may be silent before it says OPEN.
@@ -93,7 +94,7 @@ impl Streams {
         connection: Option<ConnectionId>,
         options: StreamOptions,
         out: &mut Outbox,
-    ) -> Reply {
+    ) -> Result<StreamId, AviP2pError> {
         options.validate()?;
         let max = self.config.max_audio_streams;
         if self.count() >= max {
@@ -109,26 +110,32 @@ impl Streams {
         if let Some(connection) = connection {
             out.net(NetAction::OpenSubstream { stream: id, connection });
         }
-        Ok(Answer::Stream(id))
+        Ok(id)
     }
 
-    pub(crate) fn accept(&mut self, now: Time, id: StreamId, out: &mut Outbox) -> Reply {
+    pub(crate) fn accept(&mut self, now: Time, id: StreamId, out: &mut Outbox) -> Result<(), AviP2pError> {
         let stream = self.offered(id, "accepted")?;
         stream.phase = Phase::Open;
         stream.queue_control(&Frame::Accept);
         stream.pump(now, out);
         self.timers.stop(&(id, Timer::Phase));
-        Ok(Answer::Done)
+        Ok(())
     }
 
-    pub(crate) fn reject(&mut self, now: Time, id: StreamId, reason: String, out: &mut Outbox) -> Reply {
+    pub(crate) fn reject(
+        &mut self,
+        now: Time,
+        id: StreamId,
+        reason: String,
+        out: &mut Outbox,
+    ) -> Result<(), AviP2pError> {
         self.offered(id, "rejected")?;
         let farewell = Frame::Reject { code: Code::Application, reason };
         self.say_goodbye(now, id, farewell, Some(StreamCloseReason::LocalClose), out);
-        Ok(Answer::Done)
+        Ok(())
     }
 
-    pub(crate) fn send(&mut self, now: Time, id: StreamId, data: Bytes, out: &mut Outbox) -> Reply {
+    pub(crate) fn send(&mut self, now: Time, id: StreamId, data: Bytes, out: &mut Outbox) -> Result<(), AviP2pError> {
         let max = self.config.limits.max_audio_frame_bytes;
         let stream = self.alive(id)?;
         // A lost stream is about to end; until that is told, it is as good as congested.
@@ -149,17 +156,18 @@ impl Streams {
         }
         out.stats.audio_frames_dropped += stream.send.dropped() - dropped;
         stream.pump(now, out);
-        Ok(Answer::Done)
+        Ok(())
     }
 
-    pub(crate) fn close(&mut self, now: Time, id: StreamId, out: &mut Outbox) -> Reply {
+    pub(crate) fn close(&mut self, now: Time, id: StreamId, out: &mut Outbox) -> Result<(), AviP2pError> {
         self.alive(id)?;
         self.end(now, id, Code::Application, StreamCloseReason::LocalClose, out);
-        Ok(Answer::Done)
+        Ok(())
     }
 
-    pub(crate) fn audio_stats(&mut self, id: StreamId) -> Reply {
-        Ok(Answer::AudioStats(Box::new(self.alive(id)?.audio_stats())))
+    pub(crate) fn audio_stats(&self, id: StreamId) -> Result<AudioStats, AviP2pError> {
+        let alive = self.streams.get(&id).filter(|stream| stream.is_alive());
+        alive.map(Stream::audio_stats).ok_or(AviP2pError::StreamNotFound(id))
     }
 
     pub(crate) fn close_all(&mut self, now: Time, out: &mut Outbox) {

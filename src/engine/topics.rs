@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::io::{Answer, CommandId, NetAction, PublishId, PublishOutcome, Reply};
+use super::command::CommandId;
+use super::io::{NetAction, PublishId, PublishOutcome};
 use super::outbox::Outbox;
 use super::time::Time;
 use crate::config::{AviP2pConfig, Limits};
@@ -78,7 +79,7 @@ impl Topics {
 
     // What the application wants.
 
-    pub(crate) fn subscribe(&mut self, topic: &str, out: &mut Outbox) -> Reply {
+    pub(crate) fn subscribe(&mut self, topic: &str, out: &mut Outbox) -> Result<(), AviP2pError> {
         let topic = Topic::new(topic, self.limits.max_topic_bytes)?;
         if self.subscribed.contains(&topic) {
             return Err(AviP2pError::AlreadySubscribed(topic.to_string()));
@@ -89,38 +90,32 @@ impl Topics {
         }
         self.subscribed.insert(topic.clone());
         out.net(NetAction::Subscribe { topic });
-        Ok(Answer::Done)
+        Ok(())
     }
 
-    pub(crate) fn unsubscribe(&mut self, topic: &str, out: &mut Outbox) -> Reply {
+    pub(crate) fn unsubscribe(&mut self, topic: &str, out: &mut Outbox) -> Result<(), AviP2pError> {
         let topic = Topic::new(topic, self.limits.max_topic_bytes)?;
         if !self.subscribed.remove(&topic) {
             return Err(AviP2pError::NotSubscribed(topic.to_string()));
         }
         out.net(NetAction::Unsubscribe { topic });
-        Ok(Answer::Done)
+        Ok(())
     }
 
     /// The reply comes when the network has taken the message, or when it is held.
     pub(crate) fn publish(&mut self, now: Time, id: CommandId, topic: &str, data: Bytes, out: &mut Outbox) {
-        let taken = self.check_publish(topic, &data).and_then(|topic| match self.subscribers.contains_key(&topic) {
-            true => {
-                self.hand_over(Origin::Command(id), topic, data, out);
-                Ok(None)
+        let held = match self.check_publish(topic, &data) {
+            Ok(topic) if self.subscribers.contains_key(&topic) => {
+                return self.hand_over(Origin::Command(id), topic, data, out);
             }
-            false => self.hold(now + self.publish_hold, topic, data).map(Some),
-        });
-        match taken {
-            Ok(None) => {}
-            Ok(Some(answer)) => {
-                out.stats.messages_held += 1;
-                out.reply(id, Ok(answer));
-            }
-            Err(error) => {
-                out.stats.publishes_refused += 1;
-                out.reply(id, Err(error));
-            }
+            Ok(topic) => self.hold(now + self.publish_hold, topic, data),
+            Err(error) => Err(error),
+        };
+        match held {
+            Ok(()) => out.stats.messages_held += 1,
+            Err(_) => out.stats.publishes_refused += 1,
         }
+        out.done(id, held);
     }
 
     // What the network says.
@@ -130,7 +125,7 @@ impl Topics {
         let result = match (outcome, origin) {
             (PublishOutcome::Sent, _) => {
                 out.stats.messages_published += 1;
-                Ok(Answer::Done)
+                Ok(())
             }
             (PublishOutcome::NoSubscribers, Origin::Command(_)) => {
                 let held = self.hold(now + self.publish_hold, topic.clone(), data.clone());
@@ -146,7 +141,7 @@ impl Topics {
         match (origin, result) {
             (Origin::Command(id), result) => {
                 out.stats.publishes_refused += u64::from(result.is_err());
-                out.reply(id, result);
+                out.done(id, result);
             }
             (Origin::Held { .. }, Ok(_)) => {}
             (Origin::Held { .. }, Err(_)) => expire(&topic, data, out),
@@ -215,7 +210,7 @@ impl Topics {
         self.expire_all(out);
         for Pending { origin, topic, data } in std::mem::take(&mut self.pending).into_values() {
             match origin {
-                Origin::Command(id) => out.reply(id, Err(AviP2pError::ChannelClosed)),
+                Origin::Command(id) => out.done(id, Err(AviP2pError::ChannelClosed)),
                 Origin::Held { .. } => expire(&topic, data, out),
             }
         }
@@ -240,7 +235,7 @@ impl Topics {
         self.pending.insert(publish, Pending { origin, topic, data });
     }
 
-    fn hold(&mut self, expires: Time, topic: Topic, data: Bytes) -> Reply {
+    fn hold(&mut self, expires: Time, topic: Topic, data: Bytes) -> Result<(), AviP2pError> {
         let Limits { held_messages, held_bytes, .. } = self.limits;
         if self.held.len() >= held_messages {
             return Err(AviP2pError::LimitReached { limit: "limits.held_messages", max: held_messages });
@@ -251,7 +246,7 @@ impl Topics {
         self.held_bytes += data.len();
         let at = self.held.partition_point(|held| held.expires <= expires);
         self.held.insert(at, Held { expires, topic, data });
-        Ok(Answer::Done)
+        Ok(())
     }
 
     fn release(&mut self, topic: &Topic, out: &mut Outbox) {

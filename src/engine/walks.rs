@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::io::{Answer, CommandId, NetAction};
+use super::command::{CommandId, Reply};
+use super::io::NetAction;
 use super::outbox::Outbox;
 use super::rng::Rng;
 use super::time::Time;
@@ -31,7 +32,7 @@ pub(crate) struct Walks {
     ended: Option<Time>,
     pause: Duration,
     /// Callers who wait for the walk's end.
-    waiting: Vec<CommandId>,
+    waiting: Vec<CommandId<Vec<PeerId>>>,
     count: u64,
     rng: Rng,
 }
@@ -56,13 +57,13 @@ impl Walks {
     }
 
     /// The application wants a walk; it is answered when one ends.
-    pub(crate) fn discover(&mut self, now: Time, id: CommandId, out: &mut Outbox) {
+    pub(crate) fn discover(&mut self, now: Time, id: CommandId<Vec<PeerId>>, out: &mut Outbox) {
         if !self.enabled {
-            return out.reply(id, Err(AviP2pError::Disabled("enable_kad")));
+            return out.reply(Reply::Peers { id, result: Err(AviP2pError::Disabled("enable_kad")) });
         }
         if self.waiting.len() >= self.max_waiting {
             let limit = AviP2pError::LimitReached { limit: "limits.pending_commands", max: self.max_waiting };
-            return out.reply(id, Err(limit));
+            return out.reply(Reply::Peers { id, result: Err(limit) });
         }
         self.waiting.push(id);
         if self.running.is_none() {
@@ -88,7 +89,7 @@ impl Walks {
         self.next = Some(self.next.map_or(regular, |asked| regular.min(asked.max(now + MIN_PAUSE))));
         self.pause = (self.pause * 2).min(MAX_PAUSE);
         for id in self.waiting.drain(..) {
-            out.reply(id, result.clone().map(Answer::Peers));
+            out.reply(Reply::Peers { id, result: result.clone() });
         }
     }
 
@@ -109,7 +110,9 @@ impl Walks {
         self.enabled = false;
         self.running = None;
         self.next = None;
-        self.waiting.drain(..).for_each(|id| out.reply(id, Err(AviP2pError::ChannelClosed)));
+        for id in self.waiting.drain(..) {
+            out.reply(Reply::Peers { id, result: Err(AviP2pError::ChannelClosed) });
+        }
     }
 
     fn begin(&mut self, now: Time, out: &mut Outbox) {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use super::driver::Driver;
@@ -19,7 +20,7 @@ use super::{Call, Place, Platform};
 use crate::config::AviP2pConfig;
 use crate::engine::{Command, CommandId, Engine, Input, Output, Reply, Time};
 use crate::error::AviP2pError;
-use crate::id::PeerId;
+use crate::id::{PeerId, StreamId};
 use crate::metrics::Metrics;
 use crate::net::{Around, Net, Task, Tasks};
 
@@ -54,18 +55,12 @@ pub(crate) struct Desk {
 struct State {
     engine: Engine,
     outputs: VecDeque<Output>,
-    next_command: u64,
     last_frame: Option<Time>,
     /// Nobody carries anything out any more.
     is_closed: bool,
 }
 
 impl State {
-    fn command_id(&mut self) -> CommandId {
-        self.next_command += 1;
-        CommandId(self.next_command)
-    }
-
     fn drain(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             self.outputs.push_back(output);
@@ -75,7 +70,7 @@ impl State {
 
 /// What became of a frame.
 struct Sent {
-    reply: Reply,
+    result: Result<(), AviP2pError>,
     /// Something is to be carried out.
     is_due: bool,
     /// It followed the last one closely.
@@ -111,8 +106,8 @@ impl Desk {
         engine: impl FnOnce() -> Engine,
     ) -> Self {
         let epoch = platform.now();
-        let (outputs, next_command, last_frame, is_closed) = (VecDeque::new(), 0, None, false);
-        let mut state = State { engine: engine(), outputs, next_command, last_frame, is_closed };
+        let (outputs, last_frame, is_closed) = (VecDeque::new(), None, false);
+        let mut state = State { engine: engine(), outputs, last_frame, is_closed };
         state.drain();
         let (state, driver) = (Mutex::new(state), Mutex::new(None));
         let (is_wanted, refusals, calls) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU64::new(0));
@@ -122,13 +117,27 @@ impl Desk {
     // The callers' side.
 
     /// Sends a frame of audio, here and now: what the engine says to it is known at once, and moves no deadline.
-    pub(crate) async fn send_audio(&self, command: Command) -> Reply {
-        let Sent { reply, is_due, is_in_a_rush } = self.answer(command);
+    pub(crate) async fn send_audio(&self, id: CommandId, stream: StreamId, data: Bytes) -> Result<(), AviP2pError> {
+        let Sent { result, is_due, is_in_a_rush } = self.answer(id, stream, data);
         if is_due && (is_in_a_rush || !self.drive(|driver| driver.flush(self))) {
             self.task.wake();
         }
         self.breathe().await;
-        reply
+        result
+    }
+
+    /// Asks the engine what it knows.
+    pub(crate) async fn ask<T>(
+        &self,
+        question: impl FnOnce(&Engine, Time) -> Result<T, AviP2pError>,
+    ) -> Result<T, AviP2pError> {
+        let answer = {
+            let _end = WakeOnPanic(&self.task);
+            let state = self.lock();
+            if state.is_closed { Err(AviP2pError::ChannelClosed) } else { question(&state.engine, self.now()) }
+        };
+        self.breathe().await;
+        answer
     }
 
     /// Does what a call asks for, if nobody is at work. Otherwise the call comes back.
@@ -161,24 +170,24 @@ impl Desk {
         .await;
     }
 
-    fn answer(&self, command: Command) -> Sent {
+    fn answer(&self, id: CommandId, stream: StreamId, data: Bytes) -> Sent {
         let _end = WakeOnPanic(&self.task);
         let mut state = self.lock();
         if state.is_closed {
-            return Sent { reply: Err(AviP2pError::ChannelClosed), is_due: false, is_in_a_rush: false };
+            return Sent { result: Err(AviP2pError::ChannelClosed), is_due: false, is_in_a_rush: false };
         }
-        let (command_id, now) = (state.command_id(), self.now());
+        let now = self.now();
         let last = state.last_frame.replace(now);
-        state.engine.handle(now, Input::Command { id: command_id, command });
-        let mut reply = Err(AviP2pError::ChannelClosed);
+        state.engine.handle(now, Input::Command(Command::SendAudio { id, stream, data }));
+        let mut sent = Err(AviP2pError::ChannelClosed);
         while let Some(output) = state.engine.poll_output() {
             match output {
-                Output::Reply { id, result } if id == command_id => reply = result,
+                Output::Reply(Reply::Done { id: of, result }) if of == id => sent = result,
                 output => state.outputs.push_back(output),
             }
         }
         let is_in_a_rush = last.is_some_and(|last| now.0.saturating_sub(last.0) < IN_A_RUSH);
-        Sent { reply, is_due: !state.outputs.is_empty(), is_in_a_rush }
+        Sent { result: sent, is_due: !state.outputs.is_empty(), is_in_a_rush }
     }
 
     /// Has some of the node's work done on this thread. False, and nothing done, if somebody else is at work, or the
@@ -284,16 +293,6 @@ impl Desk {
         state.is_closed || !state.outputs.is_empty()
     }
 
-    /// Hands over a command, whose reply will be among the outputs.
-    pub(super) fn command(&self, command: Command, outputs: &mut VecDeque<Output>) -> CommandId {
-        let mut state = self.lock();
-        let id = state.command_id();
-        state.engine.handle(self.now(), Input::Command { id, command });
-        state.drain();
-        std::mem::swap(&mut state.outputs, outputs);
-        id
-    }
-
     pub(super) fn handle(&self, input: Input, outputs: &mut VecDeque<Output>) {
         let mut state = self.lock();
         state.engine.handle(self.now(), input);
@@ -369,7 +368,6 @@ mod tests {
     use futures::future::pending;
 
     use super::*;
-    use crate::id::StreamId;
     use crate::transport::Network;
 
     /// Time stands still, and nothing runs.
@@ -398,22 +396,31 @@ mod tests {
         })
     }
 
-    fn frame() -> Command {
-        Command::SendAudio { stream: StreamId(1), data: bytes::Bytes::from_static(b"audio") }
+    fn send(desk: &Desk) -> Option<Result<(), AviP2pError>> {
+        desk.send_audio(CommandId::new(1), StreamId(1), Bytes::from_static(b"audio")).now_or_never()
     }
 
     #[test]
     fn a_call_is_answered_without_the_drive_loop_until_that_has_ended() {
         let desk = desk();
-        assert_eq!(desk.send_audio(frame()).now_or_never(), Some(Err(AviP2pError::StreamNotFound(StreamId(1)))));
+        assert_eq!(send(&desk), Some(Err(AviP2pError::StreamNotFound(StreamId(1)))));
         desk.close();
-        assert_eq!(desk.send_audio(frame()).now_or_never(), Some(Err(AviP2pError::ChannelClosed)));
+        assert_eq!(send(&desk), Some(Err(AviP2pError::ChannelClosed)));
+    }
+
+    #[test]
+    fn a_question_is_answered_until_the_drive_loop_has_ended() {
+        let desk = desk();
+        let ask = || desk.ask(|engine, _| engine.connected_peers()).now_or_never();
+        assert_eq!(ask(), Some(Ok(Vec::new())));
+        desk.close();
+        assert_eq!(ask(), Some(Err(AviP2pError::ChannelClosed)));
     }
 
     #[test]
     fn whoever_calls_without_pause_lets_other_tasks_have_a_turn() {
         let desk = desk();
-        let answered = (0..10 * CALLS_IN_A_ROW).filter(|_| desk.send_audio(frame()).now_or_never().is_some()).count();
+        let answered = (0..10 * CALLS_IN_A_ROW).filter(|_| send(&desk).is_some()).count();
         assert_eq!(answered as u64, 10 * (CALLS_IN_A_ROW - 1));
     }
 }

@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
-use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
 use super::events::CloseOnDrop;
-use super::{Call, Desk, Place};
+use super::{Call, Caller, Desk, Place, ReplyTo};
 use crate::engine::{Command, CommandId, Input, Output, Reply};
+use crate::id::{PeerId, StreamId};
 use crate::net::Net;
 
 /// Inputs of one kind that are taken in a row before the other kind has its turn.
@@ -30,6 +30,9 @@ const MAX_LEFT_BYTES: usize = 8 * HEAVY_BYTES;
 /// A write costs as much as to encrypt this.
 const WRITE_BYTES: usize = 4 * 1024;
 
+/// Of the one command that is nobody's call. The calls' begin at 1.
+const OWN_COMMAND: CommandId = CommandId::new(0);
+
 /// The calls that wait. Whoever waits for an answer that will not come is told so: dropping the channel's receiver
 /// alone would keep what is in it.
 struct Calls(Pin<Box<async_channel::Receiver<(Call, Place)>>>);
@@ -41,6 +44,33 @@ impl Drop for Calls {
     }
 }
 
+/// Who waits for which reply.
+#[derive(Default)]
+struct Callers {
+    done: BTreeMap<CommandId, ReplyTo<()>>,
+    streams: BTreeMap<CommandId<StreamId>, ReplyTo<StreamId>>,
+    peers: BTreeMap<CommandId<Vec<PeerId>>, ReplyTo<Vec<PeerId>>>,
+}
+
+impl Callers {
+    fn insert(&mut self, caller: Caller) {
+        match caller {
+            Caller::Done(id, reply_to) => drop(self.done.insert(id, reply_to)),
+            Caller::Stream(id, reply_to) => drop(self.streams.insert(id, reply_to)),
+            Caller::Peers(id, reply_to) => drop(self.peers.insert(id, reply_to)),
+        }
+    }
+
+    /// A caller who gave up does not want to know.
+    fn answer(&mut self, reply: Reply) {
+        match reply {
+            Reply::Done { id, result } => drop(self.done.remove(&id).map(|reply_to| reply_to.send(result))),
+            Reply::Stream { id, result } => drop(self.streams.remove(&id).map(|reply_to| reply_to.send(result))),
+            Reply::Peers { id, result } => drop(self.peers.remove(&id).map(|reply_to| reply_to.send(result))),
+        }
+    }
+}
+
 /// The network, and everyone who waits for something.
 pub(super) struct Driver {
     /// To be carried out; empty between inputs.
@@ -48,7 +78,7 @@ pub(super) struct Driver {
     net: Net,
     calls: Calls,
     are_calls_closed: bool,
-    callers: BTreeMap<CommandId, oneshot::Sender<Reply>>,
+    callers: Callers,
     events: CloseOnDrop,
     /// When the first event came of those whose reader has not been woken yet.
     news_since: Option<Duration>,
@@ -65,7 +95,7 @@ impl Driver {
             net,
             calls: Calls(Box::pin(calls)),
             are_calls_closed: false,
-            callers: BTreeMap::new(),
+            callers: Callers::default(),
             events,
             news_since: None,
             timer: None,
@@ -96,7 +126,7 @@ impl Driver {
     pub(super) fn call(&mut self, desk: &Desk, call: Call) {
         let bytes = if let Command::Publish { data, .. } = &call.command { data.len() } else { 0 };
         let cost = self.net.connection_count() * (bytes + WRITE_BYTES);
-        self.handle_command(desk, call.command, Some(call.reply));
+        self.handle_call(desk, call);
         self.settle(desk);
         self.left_bytes += cost;
         if cost <= HEAVY_BYTES || self.left_bytes > MAX_LEFT_BYTES {
@@ -146,14 +176,14 @@ impl Driver {
                 return taken > 0;
             }
             match self.calls.0.as_mut().poll_next(cx) {
-                Poll::Ready(Some((Call { command, reply }, place))) => {
-                    self.handle_command(desk, command, Some(reply));
+                Poll::Ready(Some((call, place))) => {
+                    self.handle_call(desk, call);
                     drop(place);
                 }
                 Poll::Ready(None) => {
                     // The last owner is gone.
                     self.are_calls_closed = true;
-                    self.handle_command(desk, Command::Shutdown, None);
+                    self.handle(desk, Input::Command(Command::Shutdown { id: OWN_COMMAND }));
                 }
                 Poll::Pending => return taken > 0,
             }
@@ -199,12 +229,9 @@ impl Driver {
         self.carry_out(desk);
     }
 
-    fn handle_command(&mut self, desk: &Desk, command: Command, reply: Option<oneshot::Sender<Reply>>) {
-        let id = desk.command(command, &mut self.outputs);
-        if let Some(reply) = reply {
-            self.callers.insert(id, reply);
-        }
-        self.carry_out(desk);
+    fn handle_call(&mut self, desk: &Desk, Call { command, caller }: Call) {
+        self.callers.insert(caller);
+        self.handle(desk, Input::Command(command));
     }
 
     /// Carries out what calls have come to that were answered at once. Whether there was any.
@@ -217,12 +244,7 @@ impl Driver {
     fn carry_out(&mut self, desk: &Desk) {
         while let Some(output) = self.outputs.pop_front() {
             match output {
-                Output::Reply { id, result } => {
-                    if let Some(caller) = self.callers.remove(&id) {
-                        // A caller who gave up does not want to know.
-                        let _ = caller.send(result);
-                    }
-                }
+                Output::Reply(reply) => self.callers.answer(reply),
                 Output::Event(event) => {
                     self.events.0.push(event);
                     // Once for many of them: a reader that is woken by the first falls asleep before the second.

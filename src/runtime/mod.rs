@@ -14,9 +14,9 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
 use crate::config::AviP2pConfig;
-use crate::engine::{Command, Reply};
+use crate::engine::{Command, CommandId};
 use crate::error::AviP2pError;
-use crate::id::PeerId;
+use crate::id::{PeerId, StreamId};
 use crate::metrics::Metrics;
 use crate::transport::Network;
 
@@ -51,7 +51,17 @@ pub trait Platform: Send + Sync + 'static {
 /// A command and who waits for its reply.
 pub(crate) struct Call {
     pub(crate) command: Command,
-    pub(crate) reply: oneshot::Sender<Reply>,
+    pub(crate) caller: Caller,
+}
+
+/// Takes the result of a command whose reply carries a `T`.
+pub(crate) type ReplyTo<T> = oneshot::Sender<Result<T, AviP2pError>>;
+
+/// Who waits for a reply: one variant for each of [`Reply`](crate::engine::Reply).
+pub(crate) enum Caller {
+    Done(CommandId, ReplyTo<()>),
+    Stream(CommandId<StreamId>, ReplyTo<StreamId>),
+    Peers(CommandId<Vec<PeerId>>, ReplyTo<Vec<PeerId>>),
 }
 
 /// A place among the calls that wait. As long as one is taken, no call overtakes them.

@@ -7,7 +7,7 @@ use super::super::contract::Contract;
 use super::network::Network;
 use super::peer;
 use crate::config::AviP2pConfig;
-use crate::engine::{Command, CommandId, Engine, Input, NetAction, NetEvent, Output, Time};
+use crate::engine::{Command, CommandId, Engine, Input, NetAction, NetEvent, Output, Reply, Time};
 use crate::event::AviEvent;
 use crate::id::StreamId;
 
@@ -58,9 +58,18 @@ impl World {
 
     // Inputs.
 
-    pub(super) fn command(&mut self, command: Command) {
+    /// The id of the next command.
+    pub(super) fn next_id<T>(&mut self) -> CommandId<T> {
         self.commands += 1;
-        self.handle(Input::Command { id: CommandId(self.commands), command });
+        CommandId::new(self.commands)
+    }
+
+    pub(super) fn command(&mut self, command: Command) {
+        self.handle(Input::Command(command));
+    }
+
+    pub(super) fn ask(&self, question: impl FnOnce(&Engine, Time)) {
+        question(&self.engine, self.now);
     }
 
     pub(super) fn net(&mut self, event: NetEvent) {
@@ -108,13 +117,14 @@ impl World {
     }
 
     pub(super) fn finish(mut self) -> Trace {
-        self.command(Command::Stats);
-        self.command(Command::Shutdown);
+        let id = self.next_id();
+        self.command(Command::Shutdown { id });
         self.wait(STOPPED_WITHIN);
         self.contract.assert_settled();
         assert_eq!(self.engine.next_deadline(), None, "a deadline after Stopped");
         // Too late: it is answered, and changes nothing.
-        self.command(Command::Subscribe { topic: "t0".to_owned() });
+        let id = self.next_id();
+        self.command(Command::Subscribe { id, topic: "t0".to_owned() });
         self.net(NetEvent::InboundFailed);
         self.time_out();
         self.contract.assert_settled();
@@ -142,9 +152,12 @@ impl World {
                     self.asked.push_back(action);
                 }
                 Output::Event(AviEvent::AudioStreamRequested { stream_id, .. }) => self.streams.push(stream_id),
-                Output::Reply { result: Ok(crate::engine::Answer::Stream(stream)), .. } => self.streams.push(stream),
+                Output::Reply(Reply::Stream { result: Ok(stream), .. }) => self.streams.push(stream),
                 _ => {}
             }
+        }
+        if let Ok(stats) = self.engine.stats() {
+            self.contract.on_stats(&stats);
         }
     }
 }
