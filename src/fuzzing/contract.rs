@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::AviP2pConfig;
 use crate::engine::{
-    Command, ConnectionId, DialId, Direction, Input, NetAction, NetEvent, Output, PublishId, PublishOutcome, Reply,
-    SubstreamId,
+    Command, ConnectionId, DialId, Direction, Engine, Input, NetAction, NetEvent, Output, PublishId, PublishOutcome,
+    Reply, SubstreamId, Time,
 };
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
@@ -95,6 +95,15 @@ impl Contract {
     /// The network may use ids twice.
     pub(crate) fn expect_reused_ids(&mut self) {
         self.has_honest_ids = false;
+    }
+
+    /// After an input has been drained: whatever follows from it has come out, and a second look at everything, which a
+    /// timeout takes, finds nothing more.
+    pub(crate) fn assert_nothing_is_missed(engine: &mut Engine, now: Time) {
+        if engine.next_deadline().is_none_or(|deadline| deadline > now) {
+            engine.handle_timeout(now);
+            assert_eq!(engine.poll_output(), None, "an early timeout does something, or the input has missed it");
+        }
     }
 
     /// The node has stopped: nobody waits for it any more.

@@ -266,6 +266,7 @@ impl Node {
         self.contract.on_input(&input);
         self.engine.handle(self.now, input);
         self.drain();
+        Contract::assert_nothing_is_missed(&mut self.engine, self.now);
     }
 
     fn drain(&mut self) {
