@@ -12,6 +12,8 @@ mod rig;
 use std::hint::black_box;
 use std::time::Instant;
 
+use avi_p2p::StreamId;
+use avi_p2p::engine::Command;
 use avi_p2p::wire::{Decoder, encode_data};
 use bytes::{Bytes, BytesMut};
 use divan::Bencher;
@@ -125,14 +127,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 // ---- engine ----
 
-/// A call for figures: the least that a command costs.
+/// One that is refused at once: the least that a command costs.
 #[divan::bench(args = PEERS)]
 fn command(bencher: Bencher, peers: usize) {
     let mut rig = Rig::new(peers);
     bencher.counter(ItemsCount::new(INPUTS)).bench_local(|| {
         for _ in 0..INPUTS {
-            let stream = rig.stream;
-            let input = rig.input(avi_p2p::engine::Command::AudioStats { stream });
+            let input = rig.input(|id| Command::AcceptStream { id, stream: StreamId(0) });
             rig.step(input, |output| drop(black_box(output)));
         }
     });

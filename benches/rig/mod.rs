@@ -2,7 +2,7 @@
 #![allow(dead_code)] // Not everybody who includes this needs all of it.
 
 use avi_p2p::engine::{
-    Answer, Command, CommandId, ConnectionId, Direction, Engine, Input, NetAction, NetEvent, Output, PublishOutcome,
+    Command, CommandId, ConnectionId, Direction, Engine, Input, NetAction, NetEvent, Output, PublishOutcome, Reply,
     SubstreamId, Time,
 };
 use avi_p2p::wire::{Frame, encode_data};
@@ -41,7 +41,7 @@ impl Rig {
             next_command: 0,
             next_sequence: 0,
         };
-        rig.command(Command::Subscribe { topic: TOPIC.to_owned() });
+        rig.command(|id| Command::Subscribe { id, topic: TOPIC.to_owned() });
         for n in 0..peers as u32 {
             rig.net(NetEvent::Connected {
                 connection: ConnectionId(n.into()),
@@ -57,11 +57,11 @@ impl Rig {
 
     fn call(&mut self) {
         let options = StreamOptions { on_congestion: OnCongestion::Refuse, ..StreamOptions::default() };
-        let outputs = self.command(Command::RequestStream { peer: peer(0), options });
+        let outputs = self.command(|id| Command::RequestStream { id, peer: peer(0), options });
         self.stream = outputs
             .into_iter()
             .find_map(|output| match output {
-                Output::Reply { result: Ok(Answer::Stream(stream)), .. } => Some(stream),
+                Output::Reply(Reply::Stream { result: Ok(stream), .. }) => Some(stream),
                 _ => None,
             })
             .expect("a connected peer can be asked");
@@ -73,7 +73,7 @@ impl Rig {
     }
 
     /// Carries a command out, for all that comes of it.
-    pub fn command(&mut self, command: Command) -> Vec<Output> {
+    pub fn command<T>(&mut self, command: impl FnOnce(CommandId<T>) -> Command) -> Vec<Output> {
         let input = self.input(command);
         let mut outputs = Vec::new();
         self.step(input, |output| outputs.push(output));
@@ -96,15 +96,15 @@ impl Rig {
     }
 
     /// A command as an input.
-    pub fn input(&mut self, command: Command) -> Input {
+    pub fn input<T>(&mut self, command: impl FnOnce(CommandId<T>) -> Command) -> Input {
         self.next_command += 1;
-        Input::Command { id: CommandId(self.next_command), command }
+        Input::Command(command(CommandId::new(self.next_command)))
     }
 
     /// The application sends a frame.
     pub fn send(&mut self, payload: Bytes) -> Input {
         let stream = self.stream;
-        self.input(Command::SendAudio { stream, data: payload })
+        self.input(|id| Command::SendAudio { id, stream, data: payload })
     }
 
     /// The application sends a frame, and the network has written it.
@@ -128,7 +128,7 @@ impl Rig {
 
     /// The application publishes, and the network has sent it.
     pub fn publish(&mut self, data: Bytes, mut carry_out: impl FnMut(Output)) {
-        let input = self.input(Command::Publish { topic: TOPIC.to_owned(), data });
+        let input = self.input(|id| Command::Publish { id, topic: TOPIC.to_owned(), data });
         let mut given = None;
         self.step(input, |output| match output {
             Output::Net(NetAction::Publish { publish, .. }) => given = Some(publish),

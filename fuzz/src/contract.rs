@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use avi_p2p_proto::config::AviP2pConfig;
 use avi_p2p_proto::engine::{
-    Answer, Command, CommandId, ConnectionId, DialId, Direction, Input, NetAction, NetEvent, Output, PublishId,
-    PublishOutcome, Reply, SubstreamId,
+    Command, ConnectionId, DialId, Direction, Engine, Input, NetAction, NetEvent, Output, PublishId, PublishOutcome,
+    Reply, SubstreamId, Time,
 };
 use avi_p2p_proto::event::AviEvent;
 use avi_p2p_proto::id::{PeerId, StreamId};
+use avi_p2p_proto::stats::Stats;
 
 #[derive(Debug, Default)]
 pub(crate) struct Contract {
@@ -19,8 +20,8 @@ pub(crate) struct Contract {
     concurrent_dials: usize,
     /// Whether the network uses an id for one thing only. If not, nothing is asked of what the engine does to it.
     has_honest_ids: bool,
-    /// Commands without a reply.
-    owed: BTreeMap<CommandId, Command>,
+    /// Commands without a reply, by their numbers.
+    owed: BTreeMap<u64, Command>,
     streams: BTreeMap<StreamId, Heard>,
     connected: BTreeSet<PeerId>,
     dials: BTreeSet<DialId>,
@@ -96,6 +97,15 @@ impl Contract {
         self.has_honest_ids = false;
     }
 
+    /// After an input has been drained: whatever follows from it has come out, and a second look at everything, which a
+    /// timeout takes, finds nothing more.
+    pub(crate) fn assert_nothing_is_missed(engine: &mut Engine, now: Time) {
+        if engine.next_deadline().is_none_or(|deadline| deadline > now) {
+            engine.handle_timeout(now);
+            assert_eq!(engine.poll_output(), None, "an early timeout does something, or the input has missed it");
+        }
+    }
+
     /// The node has stopped: nobody waits for it any more.
     pub(crate) fn assert_settled(&self) {
         assert!(self.stopped, "not stopped");
@@ -108,9 +118,10 @@ impl Contract {
 
     pub(crate) fn on_input(&mut self, input: &Input) {
         match input {
-            Input::Command { id, command } => {
-                self.stopping |= *command == Command::Shutdown;
-                assert_eq!(self.owed.insert(*id, command.clone()), None, "the driver uses {id:?} twice");
+            Input::Command(command) => {
+                self.stopping |= matches!(command, Command::Shutdown { .. });
+                let before = self.owed.insert(command.number(), command.clone());
+                assert_eq!(before, None, "the driver uses {} twice", command.number());
             }
             Input::Net(event) => self.on_event(event),
         }
@@ -157,33 +168,41 @@ impl Contract {
     }
 
     pub(crate) fn on_output(&mut self, output: &Output) {
-        assert!(!self.stopped || matches!(output, Output::Reply { .. }), "{output:?} after Stopped");
+        assert!(!self.stopped || matches!(output, Output::Reply(_)), "{output:?} after Stopped");
         match output {
-            Output::Reply { id, result } => self.on_reply(*id, result),
+            Output::Reply(reply) => self.on_reply(reply),
             Output::Event(event) => self.on_application_event(event),
             Output::Net(action) => self.on_action(action),
             Output::Stopped => self.stopped = true,
         }
     }
 
-    fn on_reply(&mut self, id: CommandId, result: &Reply) {
-        let command = self.owed.remove(&id).unwrap_or_else(|| panic!("a second reply to {id:?}: {result:?}"));
-        match (command, result) {
-            (Command::RequestStream { .. }, Ok(Answer::Stream(stream))) => {
+    fn on_reply(&mut self, reply: &Reply) {
+        let command = self.owed.remove(&reply.number()).unwrap_or_else(|| panic!("a second reply: {reply:?}"));
+        let is_of_its_kind = match command {
+            Command::RequestStream { .. } => matches!(reply, Reply::Stream { .. }),
+            Command::DiscoverPeers { .. } => matches!(reply, Reply::Peers { .. }),
+            _ => matches!(reply, Reply::Done { .. }),
+        };
+        assert!(is_of_its_kind, "{reply:?} to {command:?}");
+        match (command, reply) {
+            (_, Reply::Stream { result: Ok(stream), .. }) => {
                 assert_eq!(self.streams.insert(*stream, Heard::Asked), None, "{stream:?} given twice");
             }
-            (Command::AcceptStream { stream }, Ok(_)) => self.accept(stream),
-            (Command::Publish { .. }, Ok(_)) => self.accounts.taken += 1,
-            (Command::Stats, Ok(Answer::Stats(stats))) => {
-                assert!(stats.streams_now <= self.max_audio_streams as u64, "{} streams", stats.streams_now);
-                assert!(stats.messages_held_now <= self.held_messages as u64, "{} held", stats.messages_held_now);
-                assert_eq!(stats.peers_connected, self.connected.len() as u64, "the application knows who is there");
-                // A connected peer is always remembered.
-                let known = stats.peers_known.saturating_sub(stats.peers_connected);
-                assert!(known <= self.known_peers as u64, "{known} peers known");
-            }
+            (Command::AcceptStream { stream, .. }, Reply::Done { result: Ok(()), .. }) => self.accept(stream),
+            (Command::Publish { .. }, Reply::Done { result: Ok(()), .. }) => self.accounts.taken += 1,
             _ => {}
         }
+    }
+
+    /// What the engine says of itself, when everything that came out of it has been seen.
+    pub(crate) fn on_stats(&self, stats: &Stats) {
+        assert!(stats.streams_now <= self.max_audio_streams as u64, "{} streams", stats.streams_now);
+        assert!(stats.messages_held_now <= self.held_messages as u64, "{} held", stats.messages_held_now);
+        assert_eq!(stats.peers_connected, self.connected.len() as u64, "the application knows who is there");
+        // A connected peer is always remembered.
+        let known = stats.peers_known.saturating_sub(stats.peers_connected);
+        assert!(known <= self.known_peers as u64, "{known} peers known");
     }
 
     fn on_application_event(&mut self, event: &AviEvent) {

@@ -25,9 +25,9 @@ mod memory;
 mod routing;
 
 fn poll_event(net: &mut Net, cx: &mut Context<'_>) -> Poll<NetEvent> {
-    net.task.register(cx);
+    net.wake.attend(cx.waker());
     let event = net.next_event();
-    if event.is_none() && net.is_due() {
+    if event.is_none() && !net.wake.rest(|| net.is_due()) {
         cx.waker().wake_by_ref();
     }
     event.map_or(Poll::Pending, Poll::Ready)
@@ -52,8 +52,8 @@ impl World {
     }
 
     async fn add(&mut self, config: &AviP2pConfig, network: &Network) -> Result<(), AviP2pError> {
-        let around = Around { network: network.clone(), reactor_outlives_node: false };
-        let mut net = Net::start(config, around, &Metrics::default(), Arc::default()).await?;
+        let spawn = |task| drop(tokio::spawn(task));
+        let mut net = Net::start(config, network, &Metrics::default(), Arc::default(), spawn).await?;
         let mut engine = Engine::new(config, net.local_peer_id().clone(), [0; 32]);
         while let Some(output) = engine.poll_output() {
             if let Output::Net(admit @ NetAction::Admit { .. }) = output {

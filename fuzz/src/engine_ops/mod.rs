@@ -101,17 +101,20 @@ fn step(world: &mut World, script: &mut Script) {
             world.answer(|action, network| network.otherwise(action, how));
         }
         0x20..0x28 => world.answer_all(),
-        0x28..0x70 => {
-            let command = any_command(world, script);
-            world.command(command);
-        }
+        0x28..0x70 => any_call(world, script),
         0x70..0x78 => {
             let (stream, len) = (any_stream(world, script), 1 + script.below(64));
             let data = Bytes::from(vec![0xaa; len]);
-            (0..=script.below(32)).for_each(|_| world.command(Command::SendAudio { stream, data: data.clone() }));
+            for _ in 0..=script.below(32) {
+                let id = world.next_id();
+                world.command(Command::SendAudio { id, stream, data: data.clone() });
+            }
         }
         // Seldom, for little can happen after it.
-        0x78 => world.command(Command::Shutdown),
+        0x78 => {
+            let id = world.next_id();
+            world.command(Command::Shutdown { id });
+        }
         0x79..0xf0 => {
             let event = network::likely(world, script);
             event.into_iter().for_each(|event| world.net(event));
@@ -123,32 +126,46 @@ fn step(world: &mut World, script: &mut Script) {
     }
 }
 
-fn any_command(world: &World, script: &mut Script) -> Command {
-    match script.below(20) {
-        0 | 1 => Command::Subscribe { topic: any_topic(script) },
-        2 => Command::Unsubscribe { topic: any_topic(script) },
+/// A command, or a question, which changes nothing.
+fn any_call(world: &mut World, script: &mut Script) {
+    let command = match script.below(20) {
+        0 | 1 => Command::Subscribe { id: world.next_id(), topic: any_topic(script) },
+        2 => Command::Unsubscribe { id: world.next_id(), topic: any_topic(script) },
         3..=5 => {
             let (topic, data) = (any_topic(script), vec![0x55; script.byte().into()]);
-            Command::Publish { topic, data: data.into() }
+            Command::Publish { id: world.next_id(), topic, data: data.into() }
         }
-        6..=8 => Command::RequestStream { peer: any_peer(script), options: any_options(script) },
-        9..=11 => Command::AcceptStream { stream: any_stream(world, script) },
-        12 => Command::RejectStream { stream: any_stream(world, script), reason: script.text(600) },
+        6..=8 => {
+            let (peer, options) = (any_peer(script), any_options(script));
+            Command::RequestStream { id: world.next_id(), peer, options }
+        }
+        9..=11 => Command::AcceptStream { id: world.next_id(), stream: any_stream(world, script) },
+        12 => {
+            let (stream, reason) = (any_stream(world, script), script.text(600));
+            Command::RejectStream { id: world.next_id(), stream, reason }
+        }
         13 => {
             let (stream, data) = (any_stream(world, script), vec![0xaa; script.number().min(1000) as usize]);
-            Command::SendAudio { stream, data: data.into() }
+            Command::SendAudio { id: world.next_id(), stream, data: data.into() }
         }
-        14 => Command::CloseStream { stream: any_stream(world, script) },
-        15 => Command::SetAllowed { peer: any_peer(script), is_allowed: script.flag() },
-        16 => Command::SetBlocked { peer: any_peer(script), is_blocked: script.flag() },
-        17 => Command::DiscoverPeers,
-        18 => Command::AudioStats { stream: any_stream(world, script) },
+        14 => Command::CloseStream { id: world.next_id(), stream: any_stream(world, script) },
+        15 => Command::SetAllowed { id: world.next_id(), peer: any_peer(script), is_allowed: script.flag() },
+        16 => Command::SetBlocked { id: world.next_id(), peer: any_peer(script), is_blocked: script.flag() },
+        17 => Command::DiscoverPeers { id: world.next_id() },
+        18 => {
+            let stream = any_stream(world, script);
+            return world.ask(|engine, _| drop(engine.audio_stats(stream)));
+        }
         _ => match script.below(3) {
-            0 => Command::ConnectedPeers,
-            1 => Command::PeerInfo { peer: any_peer(script) },
-            _ => Command::Stats,
+            0 => return world.ask(|engine, _| drop(engine.connected_peers())),
+            1 => {
+                let peer = any_peer(script);
+                return world.ask(|engine, now| drop(engine.peer_info(now, &peer)));
+            }
+            _ => return world.ask(|engine, _| drop(engine.stats())),
         },
-    }
+    };
+    world.command(command);
 }
 
 /// One of eight and this node itself, seldom no peer at all.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use avi_p2p_proto::config::AviP2pConfig;
-use avi_p2p_proto::engine::{Answer, Command, CommandId, Engine, Input, NetAction, NetEvent, Output, Time};
+use avi_p2p_proto::engine::{Command, CommandId, Engine, Input, NetAction, NetEvent, Output, Reply, Time};
 use avi_p2p_proto::event::AviEvent;
 use avi_p2p_proto::id::StreamId;
 
@@ -59,9 +59,18 @@ impl World {
 
     // Inputs.
 
-    pub(super) fn command(&mut self, command: Command) {
+    /// The id of the next command.
+    pub(super) fn next_id<T>(&mut self) -> CommandId<T> {
         self.commands += 1;
-        self.handle(Input::Command { id: CommandId(self.commands), command });
+        CommandId::new(self.commands)
+    }
+
+    pub(super) fn command(&mut self, command: Command) {
+        self.handle(Input::Command(command));
+    }
+
+    pub(super) fn ask(&self, question: impl FnOnce(&Engine, Time)) {
+        question(&self.engine, self.now);
     }
 
     pub(super) fn net(&mut self, event: NetEvent) {
@@ -109,13 +118,14 @@ impl World {
     }
 
     pub(super) fn finish(mut self) -> Trace {
-        self.command(Command::Stats);
-        self.command(Command::Shutdown);
+        let id = self.next_id();
+        self.command(Command::Shutdown { id });
         self.wait(STOPPED_WITHIN);
         self.contract.assert_settled();
         assert_eq!(self.engine.next_deadline(), None, "a deadline after Stopped");
         // Too late: it is answered, and changes nothing.
-        self.command(Command::Subscribe { topic: "t0".to_owned() });
+        let id = self.next_id();
+        self.command(Command::Subscribe { id, topic: "t0".to_owned() });
         self.net(NetEvent::InboundFailed);
         self.time_out();
         self.contract.assert_settled();
@@ -126,10 +136,8 @@ impl World {
         self.contract.on_input(&input);
         self.engine.handle(self.now, input);
         self.drain();
-        let is_due = self.engine.next_deadline().is_some_and(|deadline| deadline <= self.now);
-        if self.is_woken_early && !is_due {
-            self.engine.handle_timeout(self.now);
-            assert_eq!(self.engine.poll_output(), None, "an early call does something");
+        if self.is_woken_early {
+            Contract::assert_nothing_is_missed(&mut self.engine, self.now);
         }
     }
 
@@ -143,9 +151,12 @@ impl World {
                     self.asked.push_back(action);
                 }
                 Output::Event(AviEvent::AudioStreamRequested { stream_id, .. }) => self.streams.push(stream_id),
-                Output::Reply { result: Ok(Answer::Stream(stream)), .. } => self.streams.push(stream),
+                Output::Reply(Reply::Stream { result: Ok(stream), .. }) => self.streams.push(stream),
                 _ => {}
             }
+        }
+        if let Ok(stats) = self.engine.stats() {
+            self.contract.on_stats(&stats);
         }
     }
 }

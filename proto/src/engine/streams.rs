@@ -45,6 +45,8 @@ pub(crate) struct Streams {
     streams: BTreeMap<StreamId, Stream>,
     by_substream: BTreeMap<SubstreamId, StreamId>,
     timers: TimerTable<(StreamId, Timer)>,
+    /// Whether a stream has given up what it [uses](Self::uses) or [waits for](Self::waits_for).
+    has_released: bool,
 }
 
 impl Streams {
@@ -55,6 +57,7 @@ impl Streams {
             streams: BTreeMap::new(),
             by_substream: BTreeMap::new(),
             timers: TimerTable::new(),
+            has_released: false,
         }
     }
 
@@ -78,6 +81,11 @@ impl Streams {
     /// Whether a stream waits for a connection to that peer.
     pub(crate) fn waits_for(&self, peer: &PeerId) -> bool {
         self.of_peer(peer, Phase::Reaching) > 0
+    }
+
+    /// Whether a peer may have become idle, or nobody's to wait for, since the last time.
+    pub(crate) fn take_released(&mut self) -> bool {
+        std::mem::take(&mut self.has_released)
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
@@ -188,6 +196,7 @@ impl Streams {
         for stream in waiting.filter(|stream| stream.phase == Phase::Reaching && stream.peer == *peer) {
             stream.phase = Phase::Opening;
             stream.connection = Some(connection);
+            self.has_released = true;
             out.net(NetAction::OpenSubstream { stream: stream.id, connection });
         }
     }
@@ -312,6 +321,7 @@ impl Streams {
                         self.by_substream.remove(&substream);
                     }
                     stream.move_to(other);
+                    self.has_released = true;
                     self.timers.set((id, Timer::Phase), now + self.config.accept_timeout);
                     out.net(NetAction::OpenSubstream { stream: id, connection: other });
                 }
@@ -394,6 +404,7 @@ impl Streams {
     fn on_goodbye(&mut self, now: Time, id: StreamId, reason: StreamCloseReason, out: &mut Outbox) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.fall_silent(out);
+        self.has_released = true;
         self.tell_closed(id, reason, out);
         self.timers.stop(&(id, Timer::Report));
         self.timers.set((id, Timer::Phase), now + CLOSE_WITHIN);
@@ -432,6 +443,7 @@ impl Streams {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.part_with(farewell);
         stream.pump(now, out);
+        self.has_released = true;
         if let Some(reason) = reason {
             self.tell_closed(id, reason, out);
         }
@@ -478,6 +490,7 @@ impl Streams {
 
     fn remove(&mut self, id: StreamId, out: &mut Outbox) {
         if let Some(mut stream) = self.streams.remove(&id) {
+            self.has_released = true;
             out.stats.audio_frames_dropped += stream.send.discard();
             if let Some(substream) = stream.substream {
                 self.by_substream.remove(&substream);

@@ -6,12 +6,12 @@ fn ids(numbers: impl IntoIterator<Item = u16>) -> Vec<PeerId> {
     numbers.into_iter().map(peer).collect()
 }
 
-fn block(n: u16, is_blocked: bool) -> Command {
-    Command::SetBlocked { peer: peer(n), is_blocked }
+fn block(n: u16, is_blocked: bool) -> impl FnOnce(CommandId) -> Command {
+    move |id| Command::SetBlocked { id, peer: peer(n), is_blocked }
 }
 
-fn allow(n: u16, is_allowed: bool) -> Command {
-    Command::SetAllowed { peer: peer(n), is_allowed }
+fn allow(n: u16, is_allowed: bool) -> impl FnOnce(CommandId) -> Command {
+    move |id| Command::SetAllowed { id, peer: peer(n), is_allowed }
 }
 
 /// What the policy says to `peer(n)` after its handshake.
@@ -38,10 +38,10 @@ fn blocking_a_connected_peer_ends_its_connections_and_what_it_writes_is_not_deli
     let mut node = Node::with_peer(1, 2, config());
     node.connected(2, 3, Direction::Inbound);
     node.identified(2, &[&address(2)]);
-    node.ask(Command::Subscribe { topic: "t".into() }).unwrap();
+    node.ask(|id| Command::Subscribe { id, topic: "t".into() }).unwrap();
     node.take_events();
     node.take_actions();
-    assert_eq!(node.ask(block(2, true)), Ok(Answer::Done));
+    assert_eq!(node.ask(block(2, true)), Ok(()));
     assert_eq!(node.take_actions(), [cut(1)]);
     node.disconnected(1, 2);
     assert_eq!(node.take_events(), [AviEvent::PeerDisconnected { peer_id: peer(2) }]);
@@ -50,7 +50,7 @@ fn blocking_a_connected_peer_ends_its_connections_and_what_it_writes_is_not_deli
     node.wait(secs(3600));
     assert_eq!((node.take_events(), node.take_dials()), (vec![], vec![]));
     assert_eq!(node.stats().messages_refused, 1);
-    assert_eq!(node.ask(block(2, false)), Ok(Answer::Done));
+    assert_eq!(node.ask(block(2, false)), Ok(()));
     assert_eq!(verdict(&node, 2), Ok(()));
     assert_eq!(node.take_events(), [AviEvent::PeerDiscovered { peer_id: peer(2) }]);
     assert_eq!(node.take_dials().len(), 1, "it is dialled at once");
@@ -66,13 +66,13 @@ fn with_a_list_of_allowed_peers_nobody_else_comes_in() {
     (2..5).for_each(|n| node.discovered(n));
     assert_eq!(node.take_dials().len(), 2);
     node.take_events();
-    assert_eq!(node.ask(allow(3, true)), Ok(Answer::Done));
+    assert_eq!(node.ask(allow(3, true)), Ok(()));
     assert_eq!(verdicts(&node), [true, true, true]);
     assert_eq!(node.take_events(), [AviEvent::PeerDiscovered { peer_id: peer(3) }], "it was heard of before");
     assert_eq!(node.take_dials().len(), 1);
     node.connected(1, 3, Direction::Inbound);
     node.take_actions();
-    assert_eq!(node.ask(allow(3, false)), Ok(Answer::Done));
+    assert_eq!(node.ask(allow(3, false)), Ok(()));
     assert_eq!(node.take_actions(), [cut(1)]);
 }
 
@@ -81,7 +81,7 @@ fn where_everyone_may_come_nobody_is_allowed_by_name() {
     let mut node = Node::new(1, config());
     assert_eq!(node.ask(allow(2, true)), Err(AviP2pError::Disabled("allowed_peers")));
     let bad = PeerId::new("nonsense");
-    let blocked = node.ask(Command::SetBlocked { peer: bad.clone(), is_blocked: true });
+    let blocked = node.ask(|id| Command::SetBlocked { id, peer: bad.clone(), is_blocked: true });
     assert_eq!(blocked, Err(AviP2pError::InvalidPeerId(bad.to_string())));
 }
 
@@ -110,7 +110,7 @@ fn the_lists_are_bounded() {
     let mut node = Node::new(1, AviP2pConfig { blocked_peers: ids(2..10_002), ..config() });
     let limit = AviP2pError::LimitReached { limit: "blocked_peers", max: 10_000 };
     assert_eq!(node.ask(block(1, true)), Err(limit));
-    assert_eq!(node.ask(block(2, true)), Ok(Answer::Done), "it is on the list");
+    assert_eq!(node.ask(block(2, true)), Ok(()), "it is on the list");
 }
 
 #[test]

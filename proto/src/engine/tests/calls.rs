@@ -24,19 +24,19 @@ fn a_call_goes_from_request_to_close_at_any_cut_of_its_bytes() {
         let here = mesh.request(0, 1, StreamOptions::default()).unwrap();
         assert_eq!(mesh.events(0), []);
         let there = mesh.offer(1);
-        assert_eq!(mesh.accept(1, there), Ok(Answer::Done));
+        assert_eq!(mesh.accept(1, there), Ok(()));
         assert_eq!(mesh.events(0), [accepted(&b, here)]);
 
         for n in 0..50u8 {
-            assert_eq!(mesh.send(0, here, &[n, 1, 2, 3]), Ok(Answer::Done));
-            assert_eq!(mesh.send(1, there, &[n; 300]), Ok(Answer::Done));
+            assert_eq!(mesh.send(0, here, &[n, 1, 2, 3]), Ok(()));
+            assert_eq!(mesh.send(1, there, &[n; 300]), Ok(()));
             mesh.run_for(millis(20));
         }
         let to_b: Vec<_> = (0..50).map(|n| audio(&a, there, &[n, 1, 2, 3])).collect();
         let to_a: Vec<_> = (0..50).map(|n| audio(&b, here, &[n; 300])).collect();
         assert_eq!((mesh.events(1), mesh.events(0)), (to_b, to_a));
 
-        assert_eq!(mesh.close(0, here), Ok(Answer::Done));
+        assert_eq!(mesh.close(0, here), Ok(()));
         assert_eq!(mesh.events(0), [closed(&b, here, StreamCloseReason::LocalClose)]);
         assert_eq!(mesh.events(1), [closed(&a, there, StreamCloseReason::RemoteClose)]);
         for n in 0..2 {
@@ -62,7 +62,7 @@ fn the_end_that_accepted_may_close_too() {
 fn two_ends_that_close_at_once_both_say_local_close() {
     let mut mesh = Mesh::pair(config(), config());
     let (here, there) = mesh.call(StreamOptions::default());
-    mesh.nodes[0].command(Command::CloseStream { stream: here });
+    mesh.nodes[0].command(|id| Command::CloseStream { id, stream: here });
     mesh.close(1, there).unwrap();
     let (a, b) = (mesh.id(0), mesh.id(1));
     assert_eq!(mesh.events(0), [closed(&b, here, StreamCloseReason::LocalClose)]);
@@ -105,7 +105,7 @@ fn a_rejection_reaches_the_asking_end_with_its_reason() {
     let mut mesh = Mesh::pair(config(), config());
     let here = mesh.request(0, 1, StreamOptions::default()).unwrap();
     let there = mesh.offer(1);
-    mesh.ask(1, Command::RejectStream { stream: there, reason: "not now".to_owned() }).unwrap();
+    mesh.ask(1, |id| Command::RejectStream { id, stream: there, reason: "not now".to_owned() }).unwrap();
     let (a, b) = (mesh.id(0), mesh.id(1));
     assert_eq!(mesh.events(1), [closed(&a, there, StreamCloseReason::LocalClose)]);
     assert_eq!(mesh.events(0), [closed(&b, here, rejected("not now"))]);
@@ -283,16 +283,13 @@ fn a_stream_that_is_unknown_or_closed_is_not_found() {
     let (here, _) = mesh.call(StreamOptions::default());
     mesh.close(0, here).unwrap();
     for stream in [here, StreamId(99)] {
-        let commands = [
-            Command::AcceptStream { stream },
-            Command::RejectStream { stream, reason: String::new() },
-            Command::SendAudio { stream, data: bytes::Bytes::from_static(b"x") },
-            Command::CloseStream { stream },
-            Command::AudioStats { stream },
-        ];
-        for command in commands {
-            assert_eq!(mesh.ask(0, command), Err(AviP2pError::StreamNotFound(stream)));
-        }
+        let not_found = || Err(AviP2pError::StreamNotFound(stream));
+        assert_eq!(mesh.accept(0, stream), not_found());
+        let reject = |id| Command::RejectStream { id, stream, reason: String::new() };
+        assert_eq!(mesh.ask(0, reject), not_found());
+        assert_eq!(mesh.send(0, stream, b"x"), not_found());
+        assert_eq!(mesh.close(0, stream), not_found());
+        assert_eq!(mesh.nodes[0].engine().audio_stats(stream).err(), not_found().err());
     }
 }
 
@@ -305,7 +302,7 @@ fn accepting_twice_or_from_the_wrong_end_does_not_fit_the_state() {
     let there = mesh.offer(1);
     mesh.accept(1, there).unwrap();
     assert_eq!(mesh.accept(1, there), state(there, "accepted", "open"));
-    let reject = Command::RejectStream { stream: there, reason: String::new() };
+    let reject = |id| Command::RejectStream { id, stream: there, reason: String::new() };
     assert_eq!(mesh.ask(1, reject), state(there, "rejected", "open"));
     mesh.send(0, here, b"unharmed").unwrap();
     assert_eq!(mesh.audio_stats(1, there).frames_received, 1);
@@ -318,7 +315,7 @@ fn empty_and_oversize_frames_are_refused() {
     assert_eq!(mesh.send(0, here, b""), Err(AviP2pError::EmptyPayload("an audio frame")));
     let limit = "limits.max_audio_frame_bytes";
     assert_eq!(mesh.send(0, here, &[0; 101]), Err(AviP2pError::PayloadTooLarge { len: 101, max: 100, limit }));
-    assert_eq!(mesh.send(0, here, &[0; 100]), Ok(Answer::Done));
+    assert_eq!(mesh.send(0, here, &[0; 100]), Ok(()));
 }
 
 #[test]

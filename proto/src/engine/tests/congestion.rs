@@ -64,7 +64,7 @@ fn frames_dropped_at_the_very_end_are_heard_as_a_gap_before_the_close() {
     let mut mesh = Mesh::pair(config(), config());
     let (here, there) = mesh.call(StreamOptions::default());
     mesh.congest(0);
-    (0..5).for_each(|n| drop(mesh.send(0, here, &[n]).unwrap()));
+    (0..5).for_each(|n| mesh.send(0, here, &[n]).unwrap());
     mesh.close(0, here).unwrap();
     mesh.run_for(millis(201));
     mesh.relieve(0);
@@ -80,7 +80,7 @@ fn what_waits_when_a_stream_is_closed_still_arrives() {
     let mut mesh = Mesh::pair(config(), config());
     let (here, there) = mesh.call(StreamOptions::default());
     mesh.congest(0);
-    (0..5).for_each(|n| drop(mesh.send(0, here, &[n]).unwrap()));
+    (0..5).for_each(|n| mesh.send(0, here, &[n]).unwrap());
     mesh.close(0, here).unwrap();
     mesh.run_for(millis(100));
     mesh.relieve(0);
@@ -95,7 +95,7 @@ fn the_goodbye_leaves_after_the_audio_also_if_that_takes_several_writes() {
     let mut mesh = Mesh::pair(config(), config());
     let (here, there) = mesh.call(StreamOptions::default());
     mesh.congest(0);
-    (0..100).for_each(|n| drop(mesh.send(0, here, &[n; 1000]).unwrap()));
+    (0..100).for_each(|n| mesh.send(0, here, &[n; 1000]).unwrap());
     mesh.close(0, here).unwrap();
     mesh.relieve(0);
     let events = mesh.events(1);
@@ -110,7 +110,7 @@ fn when_both_ends_have_closed_what_waits_leaves_or_is_given_up_after_five_second
         let mut mesh = Mesh::pair(config(), config());
         let (here, there) = mesh.call(StreamOptions::default());
         mesh.congest(0);
-        (0..5).for_each(|n| drop(mesh.send(0, here, &[n]).unwrap()));
+        (0..5).for_each(|n| mesh.send(0, here, &[n]).unwrap());
         mesh.close(0, here).unwrap();
         mesh.close(1, there).unwrap();
         mesh.run_for(millis(4999));
@@ -204,7 +204,7 @@ fn a_goodbye_from_the_other_end_counts_what_still_waits_as_dropped() {
     let mut mesh = Mesh::pair(config(), config());
     let (here, there) = mesh.call(StreamOptions::default());
     mesh.congest(0);
-    (0..5).for_each(|n| drop(mesh.send(0, here, &[n]).unwrap()));
+    (0..5).for_each(|n| mesh.send(0, here, &[n]).unwrap());
     mesh.close(1, there).unwrap();
     let b = mesh.id(1);
     assert_eq!(mesh.events(0), [closed(&b, here, StreamCloseReason::RemoteClose)]);
@@ -216,7 +216,7 @@ fn every_frame_given_is_sent_or_counted_as_dropped_however_the_stream_ends() {
     let ends: [fn(&mut Mesh, StreamId); 4] = [
         |mesh, _| mesh.cut_link(0),
         |mesh, _| mesh.break_substreams(),
-        |mesh, here| drop(mesh.close(0, here).unwrap()),
+        |mesh, here| mesh.close(0, here).unwrap(),
         |mesh, here| {
             mesh.close(0, here).unwrap();
             mesh.cut_link(0);
@@ -226,7 +226,7 @@ fn every_frame_given_is_sent_or_counted_as_dropped_however_the_stream_ends() {
         let mut mesh = Mesh::pair(config(), config());
         let (here, _) = mesh.call(StreamOptions { on_congestion: OnCongestion::Refuse, ..StreamOptions::default() });
         mesh.congest(0);
-        (0..5).for_each(|n| drop(mesh.send(0, here, &[n]).unwrap()));
+        (0..5).for_each(|n| mesh.send(0, here, &[n]).unwrap());
         end(&mut mesh, here);
         mesh.run_for(secs(10));
         let stats = mesh.nodes[0].stats();

@@ -77,10 +77,10 @@ fn a_peer_is_gone_with_its_last_connection() {
     node.connected(2, 2, Direction::Inbound);
     node.disconnected(1, 2);
     assert_eq!(node.take_events(), []);
-    assert_eq!(node.ask(Command::ConnectedPeers), Ok(Answer::Peers(vec![peer(2)])));
+    assert_eq!(node.engine().connected_peers(), Ok(vec![peer(2)]));
     node.disconnected(2, 2);
     assert_eq!(node.take_events(), [AviEvent::PeerDisconnected { peer_id: peer(2) }]);
-    assert_eq!(node.ask(Command::ConnectedPeers), Ok(Answer::Peers(vec![])));
+    assert_eq!(node.engine().connected_peers(), Ok(vec![]));
     assert_eq!(node.peer_info(2), None, "nothing says where to dial it");
 }
 
@@ -129,8 +129,8 @@ fn what_is_known_about_a_peer_can_be_asked() {
     let info = node.peer_info(2).unwrap();
     assert_eq!((info.connected, info.connected_for, info.rtt), (false, None, None));
     assert!(info.topics.is_empty());
-    let bad = Command::PeerInfo { peer: PeerId::new("alice") };
-    assert_eq!(node.ask(bad), Err(AviP2pError::InvalidPeerId("alice".to_owned())));
+    let bad = node.engine().peer_info(node.now, &PeerId::new("alice"));
+    assert_eq!(bad, Err(AviP2pError::InvalidPeerId("alice".to_owned())));
 }
 
 #[test]

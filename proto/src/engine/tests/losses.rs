@@ -55,7 +55,7 @@ fn bytes_that_end_without_a_goodbye_are_an_error() {
     let substream = node.offered(1, 2);
     node.received(substream, &[Frame::Open(Default::default())]);
     let [AviEvent::AudioStreamRequested { stream_id, .. }] = node.take_events()[..] else { panic!() };
-    node.ask(Command::AcceptStream { stream: stream_id }).unwrap();
+    node.ask(|id| Command::AcceptStream { id, stream: stream_id }).unwrap();
     node.net(NetEvent::Finished { substream });
     node.wait(millis(500));
     let error = StreamCloseReason::Error("the substream ended without CLOSE".to_owned());
@@ -156,7 +156,7 @@ fn an_open_stream_does_not_survive_its_connection_though_another_is_there() {
     let substream = node.offered(1, 2);
     node.received(substream, &[Frame::Open(Default::default())]);
     let [AviEvent::AudioStreamRequested { stream_id, .. }] = node.take_events()[..] else { panic!() };
-    node.ask(Command::AcceptStream { stream: stream_id }).unwrap();
+    node.ask(|id| Command::AcceptStream { id, stream: stream_id }).unwrap();
     node.connected(2, 2, Direction::Inbound);
     node.disconnected(1, 2);
     assert_eq!(node.take_events(), [closed(&peer(2), stream_id, StreamCloseReason::PeerDisconnected)]);
@@ -168,7 +168,7 @@ fn audio_for_a_stream_that_has_just_been_lost_is_taken_and_counted_as_dropped() 
     let (here, _) = mesh.call(StreamOptions::default());
     mesh.break_substreams();
     for n in 0..5 {
-        assert_eq!(mesh.send(0, here, &[n]), Ok(Answer::Done));
+        assert_eq!(mesh.send(0, here, &[n]), Ok(()));
         mesh.run_for(millis(99));
     }
     mesh.run_for(millis(5));
@@ -200,6 +200,6 @@ fn audio_on_an_offer_that_was_lost_before_its_answer_is_refused() {
     node.received(substream, &[Frame::Open(Default::default())]);
     let [AviEvent::AudioStreamRequested { stream_id, .. }] = node.take_events()[..] else { panic!() };
     node.net(NetEvent::Broken { substream, reason: "reset".to_owned() });
-    let audio = Command::SendAudio { stream: stream_id, data: "audio".into() };
+    let audio = |id| Command::SendAudio { id, stream: stream_id, data: "audio".into() };
     assert_eq!(node.ask(audio), Err(AviP2pError::StreamNotAccepted(stream_id)));
 }

@@ -27,7 +27,8 @@ use crate::event::DiscoverySource;
 use crate::fuzzing::Contract;
 use crate::id::StreamId;
 use crate::media::{Media, OnCongestion, StreamOptions};
-use node::{Node, address, config, limited, peer};
+use crate::stats::AudioStats;
+use node::{Node, Value, address, config, limited, peer};
 use pair::Mesh;
 
 fn secs(seconds: u64) -> Duration {

@@ -186,17 +186,17 @@ impl Run {
                     Err(AviP2pError::LimitReached { limit: "limits.max_topics", max: MAX_TOPICS })
                 } else {
                     self.subscribed.insert(topic.clone());
-                    Ok(Answer::Done)
+                    Ok(())
                 };
-                assert_eq!(self.node.ask(Command::Subscribe { topic }), expected);
+                assert_eq!(self.node.ask(|id| Command::Subscribe { id, topic }), expected);
             }
             Op::Unsubscribe(n) => {
                 let topic = topic(n);
                 let expected = match self.subscribed.remove(&topic) {
-                    true => Ok(Answer::Done),
+                    true => Ok(()),
                     false => Err(AviP2pError::NotSubscribed(topic.clone())),
                 };
-                assert_eq!(self.node.ask(Command::Unsubscribe { topic }), expected);
+                assert_eq!(self.node.ask(|id| Command::Unsubscribe { id, topic }), expected);
             }
             Op::Message(n) => {
                 let (from, topic, data) = (peer(PEER), topic(n), Bytes::from_static(b"m"));
@@ -219,7 +219,7 @@ impl Run {
         assert_eq!(self.node.reply(command), Some(expected));
     }
 
-    fn hold(&mut self, expires: Time, topic: String, data: Vec<u8>) -> Reply {
+    fn hold(&mut self, expires: Time, topic: String, data: Vec<u8>) -> Result<(), AviP2pError> {
         let bytes: usize = self.held.iter().map(|held| held.data.len()).sum();
         if self.held.len() == HELD {
             return Err(AviP2pError::LimitReached { limit: "limits.held_messages", max: HELD });
@@ -230,7 +230,7 @@ impl Run {
         self.held.push(Held { expires, topic, data });
         self.held.sort_by_key(|held| held.expires);
         self.expire();
-        Ok(Answer::Done)
+        Ok(())
     }
 
     /// The engine has given it to the network, next in line.
@@ -250,7 +250,7 @@ impl Run {
         self.node.net(NetEvent::Published { publish, outcome });
         let expires = origin.err().unwrap_or(self.node.now + secs(10));
         let result = match outcome {
-            PublishOutcome::Sent => Ok(Answer::Done),
+            PublishOutcome::Sent => Ok(()),
             PublishOutcome::NoSubscribers => self.hold(expires, topic.clone(), data.clone()),
             PublishOutcome::Congested => Err(AviP2pError::Congested("the queues to all subscribers are full")),
             PublishOutcome::Refused(why) => Err(AviP2pError::NetworkError(why.to_owned())),
@@ -346,36 +346,23 @@ impl Run {
             let state = if phase == Some(Phase::Open) { "open" } else { "requested" };
             Err(AviP2pError::StreamState { stream_id: stream, action, state })
         };
-        let (command, expected) = match (op, phase) {
-            (Op::Accept(_), phase) => (
-                Command::AcceptStream { stream },
-                match phase {
-                    Some(Phase::Offered) => Ok(Answer::Done),
-                    Some(_) => wrong("accepted"),
-                    None => missing,
-                },
-            ),
-            (Op::Reject(_), phase) => (
-                Command::RejectStream { stream, reason: String::new() },
-                match phase {
-                    Some(Phase::Offered) => Ok(Answer::Done),
-                    Some(_) => wrong("rejected"),
-                    None => missing,
-                },
-            ),
-            (Op::Send(_), phase) => (
-                Command::SendAudio { stream, data: Bytes::from_static(b"a") },
-                match phase {
-                    Some(Phase::Open) => Ok(Answer::Done),
-                    Some(_) => Err(AviP2pError::StreamNotAccepted(stream)),
-                    None => missing,
-                },
-            ),
-            (_, phase) => (Command::CloseStream { stream }, phase.map_or(missing, |_| Ok(Answer::Done))),
+        let expected = match (&op, phase) {
+            (_, None) => missing,
+            (Op::Accept(_) | Op::Reject(_), Some(Phase::Offered)) | (Op::Send(_), Some(Phase::Open)) => Ok(()),
+            (Op::Accept(_), Some(_)) => wrong("accepted"),
+            (Op::Reject(_), Some(_)) => wrong("rejected"),
+            (Op::Send(_), Some(_)) => Err(AviP2pError::StreamNotAccepted(stream)),
+            (_, Some(_)) => Ok(()),
         };
-        let is_end = matches!(command, Command::CloseStream { .. } | Command::RejectStream { .. });
-        let is_accept = matches!(command, Command::AcceptStream { .. });
-        assert_eq!(self.node.ask(command), expected);
+        let is_accept = matches!(op, Op::Accept(_));
+        let is_end = !is_accept && !matches!(op, Op::Send(_));
+        let result = self.node.ask(|id| match op {
+            Op::Accept(_) => Command::AcceptStream { id, stream },
+            Op::Reject(_) => Command::RejectStream { id, stream, reason: String::new() },
+            Op::Send(_) => Command::SendAudio { id, stream, data: Bytes::from_static(b"a") },
+            _ => Command::CloseStream { id, stream },
+        });
+        assert_eq!(result, expected);
         if expected.is_err() {
         } else if is_end {
             self.end(stream, StreamCloseReason::LocalClose);

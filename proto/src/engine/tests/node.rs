@@ -19,6 +19,38 @@ pub(super) fn limited(limit: impl FnOnce(&mut Limits)) -> AviP2pConfig {
     config
 }
 
+/// What a reply may carry.
+pub(super) trait Value: Sized {
+    fn of(reply: Reply) -> Result<Self, AviP2pError>;
+}
+
+impl Value for () {
+    fn of(reply: Reply) -> Result<Self, AviP2pError> {
+        match reply {
+            Reply::Done { result, .. } => result,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Value for StreamId {
+    fn of(reply: Reply) -> Result<Self, AviP2pError> {
+        match reply {
+            Reply::Stream { result, .. } => result,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Value for Vec<PeerId> {
+    fn of(reply: Reply) -> Result<Self, AviP2pError> {
+        match reply {
+            Reply::Peers { result, .. } => result,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// An engine, and what came out of it that nobody has taken yet. When it is dropped it is shut down, with no network
 /// that answers, and must have settled.
 pub(super) struct Node {
@@ -31,7 +63,8 @@ pub(super) struct Node {
     pub(super) actions: VecDeque<NetAction>,
     /// The connection policy; `None` once all connections have ended for good.
     pub(super) admission: Option<Admission>,
-    replies: BTreeMap<CommandId, Reply>,
+    /// By the numbers of their commands.
+    replies: BTreeMap<u64, Reply>,
     commands: u64,
     decoders: BTreeMap<SubstreamId, Decoder>,
     /// Everything that ever came out.
@@ -69,10 +102,10 @@ impl Node {
 
     // Inputs.
 
-    pub(super) fn command(&mut self, command: Command) -> CommandId {
+    pub(super) fn command<T>(&mut self, command: impl FnOnce(CommandId<T>) -> Command) -> CommandId<T> {
         self.commands += 1;
-        let id = CommandId(self.commands);
-        self.handle(Input::Command { id, command });
+        let id = CommandId::new(self.commands);
+        self.handle(Input::Command(command(id)));
         id
     }
 
@@ -81,7 +114,7 @@ impl Node {
     }
 
     /// A command that is answered at once.
-    pub(super) fn ask(&mut self, command: Command) -> Reply {
+    pub(super) fn ask<T: Value>(&mut self, command: impl FnOnce(CommandId<T>) -> Command) -> Result<T, AviP2pError> {
         let id = self.command(command);
         self.reply(id).expect("an answer at once")
     }
@@ -163,8 +196,13 @@ impl Node {
         self.engine.next_deadline()
     }
 
-    pub(super) fn reply(&mut self, id: CommandId) -> Option<Reply> {
-        self.replies.remove(&id)
+    pub(super) fn reply<T: Value>(&mut self, id: CommandId<T>) -> Option<Result<T, AviP2pError>> {
+        self.replies.remove(&id.number()).map(T::of)
+    }
+
+    /// For questions.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     pub(super) fn events(&self) -> &[AviEvent] {
@@ -204,36 +242,31 @@ impl Node {
         frames
     }
 
-    pub(super) fn stats(&mut self) -> Stats {
-        match self.ask(Command::Stats) {
-            Ok(Answer::Stats(stats)) => *stats,
-            other => panic!("{other:?}"),
-        }
+    pub(super) fn stats(&self) -> Stats {
+        self.engine.stats().expect("a node that runs")
     }
 
-    pub(super) fn peer_info(&mut self, n: u16) -> Option<crate::stats::PeerInfo> {
-        match self.ask(Command::PeerInfo { peer: peer(n) }) {
-            Ok(Answer::PeerInfo(info)) => Some(*info),
+    pub(super) fn peer_info(&self, n: u16) -> Option<PeerInfo> {
+        match self.engine.peer_info(self.now, &peer(n)) {
+            Ok(info) => Some(info),
             Err(AviP2pError::PeerNotFound(_)) => None,
             other => panic!("{other:?}"),
         }
     }
 
     pub(super) fn request(&mut self, peer: &PeerId, options: StreamOptions) -> Result<StreamId, AviP2pError> {
-        match self.ask(Command::RequestStream { peer: peer.clone(), options })? {
-            Answer::Stream(stream) => Ok(stream),
-            other => panic!("{other:?}"),
-        }
+        self.ask(|id| Command::RequestStream { id, peer: peer.clone(), options })
     }
 
     pub(super) fn publish(&mut self, topic: &str, data: &[u8]) -> CommandId {
-        self.command(Command::Publish { topic: topic.to_owned(), data: Bytes::copy_from_slice(data) })
+        self.command(|id| Command::Publish { id, topic: topic.to_owned(), data: Bytes::copy_from_slice(data) })
     }
 
     fn handle(&mut self, input: Input) {
         self.contract.on_input(&input);
         self.engine.handle(self.now, input);
         self.drain();
+        Contract::assert_nothing_is_missed(&mut self.engine, self.now);
     }
 
     fn drain(&mut self) {
@@ -241,7 +274,7 @@ impl Node {
             self.contract.on_output(&output);
             self.trace.push((self.now, output.clone()));
             match output {
-                Output::Reply { id, result } => drop(self.replies.insert(id, result)),
+                Output::Reply(reply) => drop(self.replies.insert(reply.number(), reply)),
                 Output::Event(event) => self.events.push(event),
                 Output::Net(NetAction::Admit { admission }) => self.admission = Some(admission),
                 Output::Net(action) => {
@@ -262,7 +295,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.command(Command::Shutdown);
+            self.command(|id| Command::Shutdown { id });
             self.wait(secs(2));
             self.contract.assert_settled();
         }

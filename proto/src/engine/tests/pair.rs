@@ -136,13 +136,21 @@ impl Mesh {
     }
 
     /// A command, and its reply if there is one before time goes on.
-    pub(super) fn command(&mut self, n: usize, command: Command) -> Option<Reply> {
+    pub(super) fn command<T: Value>(
+        &mut self,
+        n: usize,
+        command: impl FnOnce(CommandId<T>) -> Command,
+    ) -> Option<Result<T, AviP2pError>> {
         let id = self.nodes[n].command(command);
         self.settle();
         self.nodes[n].reply(id)
     }
 
-    pub(super) fn ask(&mut self, n: usize, command: Command) -> Reply {
+    pub(super) fn ask<T: Value>(
+        &mut self,
+        n: usize,
+        command: impl FnOnce(CommandId<T>) -> Command,
+    ) -> Result<T, AviP2pError> {
         self.command(n, command).expect("a reply")
     }
 
@@ -153,24 +161,24 @@ impl Mesh {
         stream
     }
 
-    pub(super) fn accept(&mut self, n: usize, stream: StreamId) -> Reply {
-        self.ask(n, Command::AcceptStream { stream })
+    pub(super) fn accept(&mut self, n: usize, stream: StreamId) -> Result<(), AviP2pError> {
+        self.ask(n, |id| Command::AcceptStream { id, stream })
     }
 
-    pub(super) fn close(&mut self, n: usize, stream: StreamId) -> Reply {
-        self.ask(n, Command::CloseStream { stream })
+    pub(super) fn close(&mut self, n: usize, stream: StreamId) -> Result<(), AviP2pError> {
+        self.ask(n, |id| Command::CloseStream { id, stream })
     }
 
-    pub(super) fn send(&mut self, n: usize, stream: StreamId, data: &[u8]) -> Reply {
-        self.ask(n, Command::SendAudio { stream, data: Bytes::copy_from_slice(data) })
+    pub(super) fn send(&mut self, n: usize, stream: StreamId, data: &[u8]) -> Result<(), AviP2pError> {
+        self.ask(n, |id| Command::SendAudio { id, stream, data: Bytes::copy_from_slice(data) })
     }
 
-    pub(super) fn subscribe(&mut self, n: usize, topic: &str) -> Reply {
-        self.ask(n, Command::Subscribe { topic: topic.to_owned() })
+    pub(super) fn subscribe(&mut self, n: usize, topic: &str) -> Result<(), AviP2pError> {
+        self.ask(n, |id| Command::Subscribe { id, topic: topic.to_owned() })
     }
 
-    pub(super) fn publish(&mut self, n: usize, topic: &str, data: &[u8]) -> Reply {
-        self.ask(n, Command::Publish { topic: topic.to_owned(), data: Bytes::copy_from_slice(data) })
+    pub(super) fn publish(&mut self, n: usize, topic: &str, data: &[u8]) -> Result<(), AviP2pError> {
+        self.ask(n, |id| Command::Publish { id, topic: topic.to_owned(), data: Bytes::copy_from_slice(data) })
     }
 
     /// The one stream that a node was asked for.
@@ -194,11 +202,8 @@ impl Mesh {
         self.nodes[n].take_events()
     }
 
-    pub(super) fn audio_stats(&mut self, n: usize, stream: StreamId) -> crate::stats::AudioStats {
-        match self.ask(n, Command::AudioStats { stream }) {
-            Ok(Answer::AudioStats(stats)) => *stats,
-            other => panic!("{other:?}"),
-        }
+    pub(super) fn audio_stats(&self, n: usize, stream: StreamId) -> AudioStats {
+        self.nodes[n].engine().audio_stats(stream).expect("a stream that is alive")
     }
 
     // Time.

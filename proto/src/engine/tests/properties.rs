@@ -113,7 +113,7 @@ impl Run {
         match op {
             Op::Subscribe { n, topic: t } => drop(self.mesh.subscribe(n, &topic(t))),
             Op::Unsubscribe { n, topic: t } => {
-                let _ = self.mesh.ask(n, Command::Unsubscribe { topic: topic(t) });
+                let _ = self.mesh.ask(n, |id| Command::Unsubscribe { id, topic: topic(t) });
             }
             Op::Publish { n, topic: t, times } => {
                 for _ in 0..times {
@@ -128,14 +128,17 @@ impl Run {
                 let stream = self.mesh.request(n, 1 - n, options);
                 self.streams[n].extend(stream);
             }
-            Op::Accept { n, pick } => self.on_stream(n, pick, |stream| Command::AcceptStream { stream }),
+            Op::Accept { n, pick } => self.on_stream(n, pick, |id, stream| Command::AcceptStream { id, stream }),
             Op::Reject { n, pick } => {
-                self.on_stream(n, pick, |stream| Command::RejectStream { stream, reason: String::new() });
+                self.on_stream(n, pick, |id, stream| Command::RejectStream { id, stream, reason: String::new() });
             }
             Op::Send { n, pick, times, filler } => (0..times).for_each(|_| self.send(n, pick, filler)),
-            Op::Close { n, pick } => self.on_stream(n, pick, |stream| Command::CloseStream { stream }),
-            Op::Ask { n, pick } => self.on_stream(n, pick, |stream| Command::AudioStats { stream }),
-            Op::Discover { n } => drop(self.mesh.command(n, Command::DiscoverPeers)),
+            Op::Close { n, pick } => self.on_stream(n, pick, |id, stream| Command::CloseStream { id, stream }),
+            Op::Ask { n, pick } => {
+                let asked = self.pick(n, pick).map(|stream| self.mesh.nodes[n].engine().audio_stats(stream));
+                asked.into_iter().for_each(drop);
+            }
+            Op::Discover { n } => drop(self.mesh.command(n, |id| Command::DiscoverPeers { id })),
             Op::Discovered { n } => {
                 self.mesh.nodes[n].discovered(2 - n as u16);
                 self.mesh.settle();
@@ -148,7 +151,7 @@ impl Run {
             Op::Relieve { n } => self.mesh.relieve(n),
             Op::Cuts(cuts) => self.mesh.cuts = cuts,
             Op::Wait { millis: wait } => self.mesh.run_for(millis(wait)),
-            Op::Shutdown { n } => drop(self.mesh.command(n, Command::Shutdown)),
+            Op::Shutdown { n } => drop(self.mesh.command(n, |id| Command::Shutdown { id })),
         }
         self.listen();
     }
@@ -159,9 +162,9 @@ impl Run {
         streams.iter().rev().nth(pick % streams.len().clamp(1, 4)).copied()
     }
 
-    fn on_stream(&mut self, n: usize, pick: usize, command: impl Fn(StreamId) -> Command) {
+    fn on_stream(&mut self, n: usize, pick: usize, command: impl Fn(CommandId, StreamId) -> Command) {
         if let Some(stream) = self.pick(n, pick) {
-            let _ = self.mesh.ask(n, command(stream));
+            let _ = self.mesh.ask(n, |id| command(id, stream));
         }
     }
 
@@ -271,19 +274,22 @@ fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
     proptest::sample::select(events.to_vec())
 }
 
-fn some_command(x: u64) -> Command {
+fn give_some_command(node: &mut Node, x: u64) {
     let (stream, topic, peer) = (StreamId(x / 11 % 9), "t".to_owned(), near(x / 11));
+    let command = |id| match x % 11 {
+        1 => Command::AcceptStream { id, stream },
+        2 => Command::RejectStream { id, stream, reason: String::new() },
+        3 | 4 => Command::SendAudio { id, stream, data: Bytes::from_static(b"audio") },
+        5 => Command::CloseStream { id, stream },
+        6 => Command::Publish { id, topic, data: Bytes::from_static(b"x") },
+        8 => Command::SetBlocked { id, peer, is_blocked: (x / 99).is_multiple_of(2) },
+        9 => Command::SetAllowed { id, peer, is_allowed: (x / 99).is_multiple_of(2) },
+        _ => Command::Subscribe { id, topic },
+    };
     match x % 11 {
-        0 => Command::RequestStream { peer, options: StreamOptions::default() },
-        1 => Command::AcceptStream { stream },
-        2 => Command::RejectStream { stream, reason: String::new() },
-        3 | 4 => Command::SendAudio { stream, data: Bytes::from_static(b"audio") },
-        5 => Command::CloseStream { stream },
-        6 => Command::Publish { topic, data: Bytes::from_static(b"x") },
-        7 => Command::DiscoverPeers,
-        8 => Command::SetBlocked { peer, is_blocked: (x / 99).is_multiple_of(2) },
-        9 => Command::SetAllowed { peer, is_allowed: (x / 99).is_multiple_of(2) },
-        _ => Command::Subscribe { topic },
+        0 => drop(node.command(|id| Command::RequestStream { id, peer: near(x / 11), options: Default::default() })),
+        7 => drop(node.command(|id| Command::DiscoverPeers { id })),
+        _ => drop(node.command(command)),
     }
 }
 
@@ -334,7 +340,7 @@ proptest! {
         for (event, x, wait) in inputs {
             match event {
                 Some(event) => node.net(event(&mut liar, x)),
-                None => drop(node.command(some_command(x))),
+                None => give_some_command(&mut node, x),
             }
             if x % 3 == 0 {
                 node.wait(millis(wait));

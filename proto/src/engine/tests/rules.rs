@@ -45,7 +45,7 @@ fn asking() -> (Node, StreamId) {
 
 fn talking() -> (Node, StreamId) {
     let (mut node, stream) = offered(config());
-    node.ask(Command::AcceptStream { stream }).unwrap();
+    node.ask(|id| Command::AcceptStream { id, stream }).unwrap();
     assert_eq!(node.written(SUBSTREAM), [Frame::Accept]);
     (node, stream)
 }
@@ -155,7 +155,7 @@ fn unknown_kinds_are_skipped_below_0x80_and_end_the_stream_from_there_on() {
 #[test]
 fn a_payload_beyond_the_limit_ends_the_stream() {
     let (mut node, stream) = offered(limited(|limits| limits.max_audio_frame_bytes = 10));
-    node.ask(Command::AcceptStream { stream }).unwrap();
+    node.ask(|id| Command::AcceptStream { id, stream }).unwrap();
     node.received(SUBSTREAM, &[data(0, &[0; 10])]);
     assert_eq!(node.take_events(), [audio(&peer(2), stream, &[0; 10])]);
     node.received(SUBSTREAM, &[data(1, &[0; 11])]);

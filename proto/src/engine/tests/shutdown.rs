@@ -14,7 +14,7 @@ fn a_shutdown_says_goodbye_to_streams_and_peers_and_ends() {
     let offered = mesh.offer(0);
     mesh.send(0, here, b"last words").unwrap();
     let (a, b) = (mesh.id(0), mesh.id(1));
-    assert_eq!(mesh.ask(0, Command::Shutdown), Ok(Answer::Done));
+    assert_eq!(mesh.ask(0, |id| Command::Shutdown { id }), Ok(()));
     assert!(stopped(&mesh, 0) && !stopped(&mesh, 1));
     let local = || StreamCloseReason::LocalClose;
     let gone = |peer: &PeerId| AviEvent::PeerDisconnected { peer_id: peer.clone() };
@@ -33,11 +33,11 @@ fn held_messages_expire_with_the_node() {
     let mut mesh = Mesh::new(vec![config()]);
     mesh.publish(0, "t", b"1").unwrap();
     mesh.publish(0, "u", b"2").unwrap();
-    let id = mesh.nodes[0].command(Command::Shutdown);
+    let id = mesh.nodes[0].command(|id| Command::Shutdown { id });
     assert_eq!(mesh.events(0), [expired("t", b"1"), expired("u", b"2")]);
     // What was published a moment ago has a moment to leave.
     mesh.run_for(millis(50));
-    assert_eq!(mesh.nodes[0].reply(id), Some(Ok(Answer::Done)));
+    assert_eq!(mesh.nodes[0].reply(id), Some(Ok(())));
 }
 
 #[test]
@@ -45,36 +45,34 @@ fn a_message_published_just_before_the_shutdown_still_leaves() {
     let mut mesh = Mesh::pair(config(), config());
     mesh.subscribe(1, "t").unwrap();
     mesh.publish(0, "t", b"goodbye").unwrap();
-    assert_eq!(mesh.command(0, Command::Shutdown), None);
+    assert_eq!(mesh.command(0, |id| Command::Shutdown { id }), None);
     assert_eq!(mesh.links(0, 1).len(), 1, "still connected");
     mesh.run_for(millis(50));
     assert!(stopped(&mesh, 0) && mesh.links(0, 1).is_empty());
 }
 
+fn assert_is_closed(node: &mut Node) {
+    let closed = AviP2pError::ChannelClosed;
+    assert_eq!(node.ask(|id| Command::Subscribe { id, topic: "t".to_owned() }), Err(closed.clone()));
+    assert_eq!(node.ask(|id| Command::Publish { id, topic: "t".to_owned(), data: Bytes::new() }), Err(closed.clone()));
+    assert_eq!(node.request(&peer(2), StreamOptions::default()), Err(closed.clone()));
+    assert_eq!(node.ask(|id| Command::DiscoverPeers { id }), Err(closed.clone()));
+    assert_eq!(node.ask(|id| Command::Shutdown { id }), Err(closed.clone()));
+    assert_eq!(node.engine().connected_peers(), Err(closed.clone()));
+    assert_eq!(node.engine().peer_info(node.now, &peer(2)), Err(closed.clone()));
+    assert_eq!(node.engine().audio_stats(StreamId(1)), Err(closed.clone()));
+    assert_eq!(node.engine().stats(), Err(closed));
+}
+
 #[test]
-fn commands_during_and_after_a_shutdown_find_the_channel_closed() {
+fn commands_and_questions_during_and_after_a_shutdown_find_the_channel_closed() {
     let mut node = Node::with_peer(1, 2, config());
-    let shutdown = node.command(Command::Shutdown);
-    let commands = || {
-        [
-            Command::Subscribe { topic: "t".to_owned() },
-            Command::Publish { topic: "t".to_owned(), data: bytes::Bytes::new() },
-            Command::RequestStream { peer: peer(2), options: StreamOptions::default() },
-            Command::ConnectedPeers,
-            Command::DiscoverPeers,
-            Command::Stats,
-            Command::Shutdown,
-        ]
-    };
-    for command in commands() {
-        assert_eq!(node.ask(command), Err(AviP2pError::ChannelClosed));
-    }
+    let shutdown = node.command(|id| Command::Shutdown { id });
+    assert_is_closed(&mut node);
     node.disconnected(1, 2);
-    assert_eq!(node.reply(shutdown), Some(Ok(Answer::Done)));
+    assert_eq!(node.reply(shutdown), Some(Ok(())));
     assert!(node.contract.has_stopped());
-    for command in commands() {
-        assert_eq!(node.ask(command), Err(AviP2pError::ChannelClosed));
-    }
+    assert_is_closed(&mut node);
     node.take_actions();
     node.connected(2, 3, Direction::Inbound);
     node.discovered(4);
@@ -88,14 +86,14 @@ fn a_shutdown_ends_within_two_seconds_though_nobody_answers() {
     let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
     node.net(NetEvent::SubstreamOpened { stream, substream: SubstreamId(1) });
     node.net(NetEvent::PeerSubscribed { peer: peer(2), topic: "t".to_owned() });
-    let search = node.command(Command::DiscoverPeers);
+    let search = node.command(|id| Command::DiscoverPeers { id });
     let publish = node.publish("t", b"x");
-    let shutdown = node.command(Command::Shutdown);
+    let shutdown = node.command(|id| Command::Shutdown { id });
     assert_eq!(node.reply(search), Some(Err(AviP2pError::ChannelClosed)));
     node.wait(secs(2));
     assert!(node.contract.has_stopped());
     assert_eq!(node.reply(publish), Some(Err(AviP2pError::ChannelClosed)));
-    assert_eq!(node.reply(shutdown), Some(Ok(Answer::Done)));
+    assert_eq!(node.reply(shutdown), Some(Ok(())));
     assert_eq!(node.take_actions().last(), Some(&NetAction::DisconnectAll));
 }
 
@@ -104,8 +102,8 @@ fn a_congested_path_does_not_hold_up_a_shutdown() {
     let mut mesh = Mesh::pair(config(), config());
     let (here, there) = mesh.call(StreamOptions::default());
     mesh.congest(0);
-    (0..5).for_each(|n| drop(mesh.send(0, here, &[n]).unwrap()));
-    assert_eq!(mesh.command(0, Command::Shutdown), None);
+    (0..5).for_each(|n| mesh.send(0, here, &[n]).unwrap());
+    assert_eq!(mesh.command(0, |id| Command::Shutdown { id }), None);
     mesh.run_for(secs(2));
     assert!(stopped(&mesh, 0));
     let a = mesh.id(0);
@@ -117,7 +115,7 @@ fn a_node_that_shuts_down_takes_no_new_streams_and_dials_nobody() {
     let mut node = Node::with_peer(1, 2, config());
     let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
     node.net(NetEvent::SubstreamOpened { stream, substream: SubstreamId(1) });
-    node.command(Command::Shutdown);
+    node.command(|id| Command::Shutdown { id });
     node.take_actions();
     node.take_events();
     node.offered(2, 2);
@@ -130,7 +128,7 @@ fn a_node_that_shuts_down_takes_no_new_streams_and_dials_nobody() {
 fn a_substream_that_has_not_said_what_it_is_does_not_hold_up_a_shutdown() {
     let mut node = Node::with_peer(1, 2, config());
     node.offered(1, 2);
-    node.command(Command::Shutdown);
+    node.command(|id| Command::Shutdown { id });
     let reset = NetAction::Reset { substream: SubstreamId(1) };
     assert_eq!(node.take_actions(), [reset, NetAction::DisconnectAll]);
 }
@@ -140,7 +138,7 @@ fn a_published_message_that_finds_nobody_during_a_shutdown_expires() {
     let mut node = Node::with_peer(1, 2, config());
     node.net(NetEvent::PeerSubscribed { peer: peer(2), topic: "t".to_owned() });
     let publish = node.publish("t", b"x");
-    node.command(Command::Shutdown);
+    node.command(|id| Command::Shutdown { id });
     node.net(NetEvent::Published { publish: PublishId(1), outcome: PublishOutcome::NoSubscribers });
     assert!(node.reply(publish).is_some());
     assert_eq!(node.take_events(), [expired("t", b"x")]);
@@ -150,8 +148,8 @@ fn a_published_message_that_finds_nobody_during_a_shutdown_expires() {
 fn two_nodes_that_shut_down_at_once_both_end() {
     let mut mesh = Mesh::pair(config(), config());
     let (here, there) = mesh.call(StreamOptions::default());
-    mesh.nodes[0].command(Command::Shutdown);
-    mesh.nodes[1].command(Command::Shutdown);
+    mesh.nodes[0].command(|id| Command::Shutdown { id });
+    mesh.nodes[1].command(|id| Command::Shutdown { id });
     mesh.settle();
     mesh.run_for(millis(50));
     assert!(stopped(&mesh, 0) && stopped(&mesh, 1));

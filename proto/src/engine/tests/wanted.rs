@@ -49,9 +49,9 @@ fn a_call_to_oneself_or_to_who_is_kept_out_says_why() {
     let mut node = Node::new(1, AviP2pConfig { allowed_peers: listed, paired_peers, ..config() });
     (2..8).for_each(|n| node.discovered(n));
     for n in [2, 5] {
-        node.ask(Command::SetBlocked { peer: peer(n), is_blocked: true }).unwrap();
+        node.ask(|id| Command::SetBlocked { id, peer: peer(n), is_blocked: true }).unwrap();
     }
-    node.ask(Command::SetAllowed { peer: peer(6), is_allowed: false }).unwrap();
+    node.ask(|id| Command::SetAllowed { id, peer: peer(6), is_allowed: false }).unwrap();
     node.net(NetEvent::Misbehaved { peer: peer(3) });
     for (n, why) in [
         (1, "it is this node itself"),
@@ -85,7 +85,7 @@ fn two_nodes_that_know_each_other_hold_a_call_without_having_been_connected() {
         AviEvent::AudioStreamRequested { stream_id, .. } => Some(stream_id),
         _ => None,
     });
-    mesh.nodes[1].ask(Command::AcceptStream { stream: offered.unwrap() }).unwrap();
+    mesh.nodes[1].ask(|id| Command::AcceptStream { id, stream: offered.unwrap() }).unwrap();
     mesh.settle();
     assert!(mesh.events(0).contains(&accepted(&peer(2), stream)));
     assert_eq!((mesh.nodes[0].stats().peers_displaced, mesh.nodes[0].stats().peers_connected), (1, 1));
@@ -173,7 +173,7 @@ fn a_call_that_is_given_up_in_time_displaces_nobody() {
     node.connected(10, 10, Direction::Inbound);
     node.discovered(2);
     let stream = ask(&mut node, 2);
-    node.ask(Command::CloseStream { stream }).unwrap();
+    node.ask(|id| Command::CloseStream { id, stream }).unwrap();
     node.disconnected(10, 10);
     node.connected(11, 11, Direction::Inbound);
     node.take_actions();
@@ -197,7 +197,7 @@ fn a_call_that_waits_when_the_node_shuts_down_is_closed() {
     let mut node = full(1);
     let stream = ask(&mut node, 2);
     node.take_events();
-    node.command(Command::Shutdown);
+    node.command(|id| Command::Shutdown { id });
     assert_eq!(node.take_events(), [closed(&peer(2), stream, StreamCloseReason::LocalClose)]);
 }
 
@@ -207,7 +207,7 @@ fn a_call_ends_at_once_when_the_peer_that_it_waits_for_is_kept_out() {
     node.discovered(2);
     let stream = ask(&mut node, 2);
     node.take_events();
-    node.ask(Command::SetBlocked { peer: peer(2), is_blocked: true }).unwrap();
+    node.ask(|id| Command::SetBlocked { id, peer: peer(2), is_blocked: true }).unwrap();
     let reason = "the peer cannot be reached: it may not come in".to_owned();
     assert_eq!(node.take_events(), [closed(&peer(2), stream, StreamCloseReason::Error(reason))]);
 }
