@@ -1,23 +1,20 @@
-//! May anybody call a node at any time, from any thread? A caller does the node's work itself while nobody else does.
+//! May anybody call a node at any time, from any thread? A caller does what its own call takes, and nothing else.
 
 mod common;
 #[allow(dead_code, reason = "other tests cut it")]
 #[path = "common/memory.rs"]
 mod memory;
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Wake};
-use std::time::{Duration, Instant};
+#[path = "common/by_hand.rs"]
+mod by_hand;
 
-use avi_p2p::transport::{self, Network};
-use avi_p2p::{AviEvent, AviP2p, AviP2pError, AviP2pHandle, Platform};
-use common::{Node, WITHIN, config};
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use memory::Memory;
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::thread;
+
+use avi_p2p::{AviEvent, AviP2pError, AviP2pHandle, OnCongestion, StreamOptions, transport};
+use by_hand::{ByHand, Pair, at_once};
+use common::{Node, config};
 
 const THREADS: u8 = 6;
 const MESSAGES: u32 = 120;
@@ -31,7 +28,7 @@ fn speak(handle: &AviP2pHandle, thread: u8) {
         data[1..5].copy_from_slice(&number.to_be_bytes());
         while let Err(error) = futures::executor::block_on(handle.publish("crowd", data.clone())) {
             assert!(matches!(error, AviP2pError::Congested(_)), "{error}");
-            std::thread::yield_now();
+            thread::yield_now();
         }
         if number % 16 == 0 {
             futures::executor::block_on(handle.stats()).expect("the node runs");
@@ -49,7 +46,7 @@ async fn callers_on_many_threads_lose_nothing_and_keep_their_order() {
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
             let handle = speaker.handle.clone();
-            std::thread::spawn(move || speak(&handle, thread))
+            thread::spawn(move || speak(&handle, thread))
         })
         .collect();
     let mut heard = BTreeMap::from_iter((0..THREADS).map(|thread| (thread, 0u32)));
@@ -66,132 +63,75 @@ async fn callers_on_many_threads_lose_nothing_and_keep_their_order() {
     hearer.node.shutdown().await.unwrap();
 }
 
-/// What happens when a caller is about to do the node's work; once.
-type Inside = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
-
-/// Memory in place of a network.
-struct ByHand {
-    network: Memory,
-    epoch: Instant,
-    inside: Inside,
-}
-
-impl Platform for ByHand {
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
-
-    fn sleep_until(&self, moment: Duration) -> BoxFuture<'static, ()> {
-        let timer = smol::Timer::at(self.epoch + moment);
-        timer.map(drop).boxed()
-    }
-
-    fn network(&self) -> Network {
-        Network::Custom(Arc::new(self.network.clone()))
-    }
-
-    fn enter(&self, work: &mut dyn FnMut()) {
-        let first = self.inside.lock().unwrap().take();
-        if let Some(first) = first {
-            first();
-        }
-        work();
-    }
-}
-
-/// A node whose task nobody polls any more, that task, and what the next caller is to meet.
-async fn asleep() -> (AviP2p, BoxFuture<'static, ()>, Inside) {
-    let inside = Inside::default();
-    let platform = ByHand { network: Memory::default(), epoch: Instant::now(), inside: inside.clone() };
-    let (give, take) = mpsc::channel();
-    let starting = AviP2p::start_on(config(), platform, move |task| give.send(task).unwrap());
-    let mut starting = Box::pin(starting);
-    assert!(starting.as_mut().now_or_never().is_none());
-    let mut task = take.try_recv().expect("it was spawned");
-    let started = futures::future::select(starting, &mut task).await;
-    let futures::future::Either::Left((started, _)) = started else { panic!("its task ended") };
-    let (node, mut events) = started.unwrap();
-    let first = futures::future::select(Box::pin(events.recv()), &mut task).await;
-    assert!(matches!(first, futures::future::Either::Left((Some(AviEvent::Started { .. }), _))));
-    (node, task, inside)
-}
-
 #[test]
 fn a_node_whose_task_sleeps_answers_on_the_callers_thread() {
-    smol::block_on(async {
-        let (node, task, _) = asleep().await;
-        let handle = node.handle();
-        assert_eq!(handle.subscribe("lobby").now_or_never(), Some(Ok(())));
-        assert_eq!(handle.subscribe("lobby").now_or_never(), Some(Err(AviP2pError::AlreadySubscribed("lobby".into()))));
-        assert!(handle.stats().now_or_never().expect("at once").is_ok());
-        let end = futures::future::join(task, node.shutdown()).map(|((), result)| Some(result));
-        let deadline = smol::Timer::after(WITHIN).map(|_| None);
-        assert_eq!(smol::future::or(end, deadline).await, Some(Ok(())));
-        assert_eq!(handle.subscribe("late").await, Err(AviP2pError::ChannelClosed));
-    });
+    let node = ByHand::start(config());
+    let handle = node.node.handle();
+    assert_eq!(at_once(handle.subscribe("lobby")), Ok(()));
+    assert_eq!(at_once(handle.subscribe("lobby")), Err(AviP2pError::AlreadySubscribed("lobby".into())));
+    assert!(at_once(handle.stats()).is_ok());
+    assert_eq!(node.shut_down(), Ok(()));
+    assert_eq!(at_once(handle.subscribe("late")), Err(AviP2pError::ChannelClosed));
 }
 
 #[test]
-fn a_panic_on_a_callers_thread_ends_the_node_and_leaves_nobody_waiting() {
-    smol::block_on(async {
-        let (node, mut task, inside) = asleep().await;
-        let handle = node.handle();
-        let woken = settled(&mut task);
-        *inside.lock().unwrap() = Some(Box::new(|| panic!("as told")));
-        let call = AssertUnwindSafe(|| handle.subscribe("lobby").now_or_never());
-        assert!(catch_unwind(call).is_err(), "the caller hears of it");
-        assert!(woken.0.load(Ordering::SeqCst), "so does the node's task");
-        let waiting = handle.subscribe("lobby");
-        let (answer, ()) = futures::future::join(waiting, task).await;
-        assert_eq!(answer, Err(AviP2pError::ChannelClosed));
+fn a_call_waits_while_another_has_the_node_and_both_are_answered() {
+    let mut node = ByHand::start(config());
+    let (first, second) = (node.node.handle(), node.node.handle());
+    let (entered, inside) = mpsc::channel();
+    let (let_go, wait) = mpsc::channel();
+    node.next_work(move || {
+        entered.send(()).unwrap();
+        wait.recv().unwrap();
     });
-}
-
-/// Polls a node's task until it sleeps. Returns whether it is woken from then on.
-fn settled(task: &mut BoxFuture<'static, ()>) -> Arc<Woken> {
-    let woken = Arc::new(Woken(AtomicBool::new(true)));
-    let waker = woken.clone().into();
-    while woken.0.swap(false, Ordering::SeqCst) {
-        assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    }
-    woken
-}
-
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::SeqCst);
-    }
+    let one = thread::spawn(move || futures::executor::block_on(first.subscribe("one")));
+    inside.recv().unwrap();
+    let two = thread::spawn(move || futures::executor::block_on(second.subscribe("two")));
+    let_go.send(()).unwrap();
+    assert_eq!((one.join().unwrap(), two.join().unwrap()), (Ok(()), Ok(())));
+    node.settle();
+    assert_eq!(node.shut_down(), Ok(()));
 }
 
 #[test]
-fn calls_that_come_while_a_caller_is_at_work_are_all_answered() {
-    // As many as the node's task takes in one go, which is as many as may wait, and more that wait for a place.
-    const CALLS: usize = 300;
-    smol::block_on(async {
-        let (node, mut task, inside) = asleep().await;
-        let handle = node.handle();
-        let woken = settled(&mut task);
-        let waker = woken.clone().into();
-        let calls: Arc<Mutex<Vec<BoxFuture<'static, _>>>> = Arc::default();
-        let (queued, caller) = (calls.clone(), handle.clone());
-        *inside.lock().unwrap() = Some(Box::new(move || {
-            for _ in 0..CALLS {
-                let caller = caller.clone();
-                let mut call = async move { caller.stats().await }.boxed();
-                assert!(call.as_mut().now_or_never().is_none(), "somebody is at work");
-                queued.lock().unwrap().push(call);
-            }
-        }));
-        handle.subscribe("lobby").await.unwrap();
+fn a_frame_goes_to_the_socket_on_the_callers_thread_and_wakes_nobody() {
+    let mut pair = Pair::in_a_call(StreamOptions::default());
+    let handle = pair.near.node.handle();
+    let before = pair.near.written();
+    assert_eq!(at_once(handle.send_audio(pair.stream, vec![7; 640])), Ok(()));
+    assert!(pair.near.written() > before + 640, "it was not written");
+    assert!(!pair.near.is_woken(), "the node's task has nothing to do");
+    pair.settle();
+    assert_eq!(pair.far.take(|event| matches!(event, AviEvent::AudioData { .. })).len(), 1);
+}
 
-        let mut calls = std::mem::take(&mut *calls.lock().unwrap());
-        assert_eq!(calls.len(), CALLS);
-        while woken.0.swap(false, Ordering::SeqCst) {
-            assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-            calls.retain_mut(|call| call.as_mut().now_or_never().map(|stats| stats.expect("the node runs")).is_none());
-        }
-        assert!(calls.is_empty(), "{} are forgotten", calls.len());
-    });
+#[test]
+fn a_frame_never_encrypts_what_somebody_else_has_left() {
+    let mut pair = Pair::in_a_call(StreamOptions::default());
+    let handle = pair.near.node.handle();
+    let before = pair.near.written();
+    // More than a caller writes itself.
+    assert_eq!(at_once(handle.publish("bulk", vec![1; 48 * 1024])), Ok(()));
+    assert_eq!(pair.near.written(), before, "the message is left to the node's task");
+    assert!(pair.near.is_woken());
+    assert_eq!(at_once(handle.send_audio(pair.stream, vec![7; 640])), Ok(()));
+    assert_eq!(pair.near.written(), before, "the frame follows the message, on the task's thread");
+    pair.settle();
+    let heard = pair.far.take(|event| matches!(event, AviEvent::AudioData { .. } | AviEvent::Message { .. }));
+    assert_eq!(heard.len(), 2, "{heard:?}");
+}
+
+#[test]
+fn a_question_writes_nothing_and_wakes_nobody() {
+    let mut pair = Pair::in_a_call(StreamOptions { on_congestion: OnCongestion::Refuse, ..StreamOptions::default() });
+    let handle = pair.near.node.handle();
+    let before = pair.near.written();
+    for _ in 0..20 {
+        at_once(handle.stats()).unwrap();
+        at_once(handle.audio_stats(pair.stream)).unwrap();
+        assert_eq!(at_once(handle.connected_peers()).map(|peers| peers.len()), Ok(1));
+    }
+    assert_eq!(pair.near.written(), before);
+    assert!(!pair.near.is_woken());
+    pair.settle();
 }

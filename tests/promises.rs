@@ -429,11 +429,13 @@ async fn promise_11_dropping_the_last_owner_ends_as_cleanly() {
     let mut caller = Node::connected_to(config(), &mut [&mut callee]).await;
     let (_, far) = call(&mut caller, &mut callee).await;
     let port = port_of(&caller.address);
-    let Node { node, handle, events, .. } = caller;
+    let Node { node, handle, mut events, .. } = caller;
     drop(node);
     assert_eq!(handle.connected_peers().await.unwrap().len(), 1, "a handle keeps the node running");
-    drop((handle, events));
-    std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free once the last owner is gone");
+    drop(handle);
+    // The node says goodbye in its own time, and has ended when there are no more events.
+    while events.recv().await.is_some() {}
+    std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free once the node has ended");
     assert_eq!(callee.wait_closed(far).await, StreamCloseReason::RemoteClose);
 }
 

@@ -30,7 +30,15 @@ impl EventState {
 impl EventQueue {
     pub(crate) fn new(limits: &Limits) -> Self {
         let mailbox = Mailbox::new(limits);
-        Self { state: Mutex::new(EventState { mailbox, receiver: None, last: None, is_closed: false, is_abandoned: false }) }
+        Self {
+            state: Mutex::new(EventState {
+                mailbox,
+                receiver: None,
+                last: None,
+                is_closed: false,
+                is_abandoned: false,
+            }),
+        }
     }
 
     /// The next event; `None` once the node has stopped and every event is read.

@@ -16,9 +16,9 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
+use super::Platform;
 use super::events::EventQueue;
 use super::tasks::Tasks;
-use super::Platform;
 use crate::config::AviP2pConfig;
 use crate::engine::{Command, CommandId, Engine, Input, Output, Reply, Time};
 use crate::error::AviP2pError;
@@ -80,9 +80,16 @@ struct Node {
     last_command: u64,
     last_frame: Option<Time>,
     events: Arc<EventQueue>,
-    has_news: bool,
+    news: News,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
     is_stopped: bool,
+}
+
+/// Whom to wake after the lock was released: a waker may do anything.
+#[derive(Default)]
+struct News {
+    has_events: bool,
+    replies: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 /// What a caller gets from its turn.
@@ -112,11 +119,11 @@ impl<T> Default for Waiting<T> {
     }
 }
 
-impl<T> Waiting<T> {
-    fn reply(&mut self, id: CommandId<T>, result: Result<T, AviP2pError>) {
+impl<T: Send + 'static> Waiting<T> {
+    fn reply(&mut self, id: CommandId<T>, result: Result<T, AviP2pError>, news: &mut News) {
         match self.later.remove(&id) {
             // A caller who gave up does not want to know.
-            Some(caller) => drop(caller.send(result)),
+            Some(caller) => news.replies.push(Box::new(|| drop(caller.send(result)))),
             None => self.at_once = Some((id, result)),
         }
     }
@@ -134,7 +141,7 @@ impl<T> Waiting<T> {
 }
 
 /// The type of a command's reply.
-pub(crate) trait Answer: Sized {
+pub(crate) trait Answer: Sized + Send + 'static {
     fn waiting(callers: &mut Callers) -> &mut Waiting<Self>;
 }
 
@@ -225,15 +232,20 @@ impl Shared {
         let output = self.guard(|| input(node, &self.tasks));
         self.tasks.leave_woken();
         let must_wake = self.wake.end(turn, || output.is_err() || node.is_due() || self.tasks.is_due());
-        let has_news = std::mem::take(&mut node.has_news);
+        let news = std::mem::take(&mut node.news);
         drop(state);
-        if has_news {
-            self.events.wake();
-        }
+        self.tell(news);
         if must_wake {
             self.wake.wake_task();
         }
         output.map_err(|Panicked| AviP2pError::ChannelClosed)
+    }
+
+    fn tell(&self, news: News) {
+        if news.has_events {
+            self.events.wake();
+        }
+        news.replies.into_iter().for_each(|reply| reply());
     }
 
     /// The node, unless it has not started, has ended, or has panicked and waits for its task to end it.
@@ -293,11 +305,9 @@ impl Shared {
             let Ok(has_more) = moved.and_then(|_| self.guard(work)) else { return Poll::Ready(()) };
             let is_due = || node.is_due() || self.tasks.is_due() || self.is_abandoned.load(Ordering::SeqCst);
             let may_sleep = !has_more && self.wake.rest(is_due);
-            let (has_news, is_stopped) = (std::mem::take(&mut node.has_news), node.is_stopped);
+            let (news, is_stopped) = (std::mem::take(&mut node.news), node.is_stopped);
             drop(state);
-            if has_news {
-                self.events.wake();
-            }
+            self.tell(news);
             if is_stopped {
                 return Poll::Ready(());
             }
@@ -369,7 +379,7 @@ impl Node {
             last_command: 0,
             last_frame: None,
             events: shared.events.clone(),
-            has_news: false,
+            news: News::default(),
             timer: None,
             is_stopped: false,
         })
@@ -477,14 +487,15 @@ impl Node {
     }
 
     fn carry_out(&mut self) {
+        let news = &mut self.news;
         while let Some(output) = self.engine.poll_output() {
             match output {
-                Output::Reply(Reply::Done { id, result }) => self.callers.done.reply(id, result),
-                Output::Reply(Reply::Stream { id, result }) => self.callers.stream.reply(id, result),
-                Output::Reply(Reply::Peers { id, result }) => self.callers.peers.reply(id, result),
+                Output::Reply(Reply::Done { id, result }) => self.callers.done.reply(id, result, news),
+                Output::Reply(Reply::Stream { id, result }) => self.callers.stream.reply(id, result, news),
+                Output::Reply(Reply::Peers { id, result }) => self.callers.peers.reply(id, result, news),
                 Output::Event(event) => {
                     self.events.push(event);
-                    self.has_news = true;
+                    news.has_events = true;
                 }
                 Output::Net(action) => self.net.act(action),
                 Output::Stopped => self.is_stopped = true,

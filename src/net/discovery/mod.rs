@@ -23,8 +23,8 @@ use crate::event::DiscoverySource;
 use crate::id::PeerId;
 use crate::net::connections::Connections;
 use crate::net::translate;
-use crate::wake::Wake;
 use crate::transport::Network;
+use crate::wake::Wake;
 
 /// How a node hears of others.
 pub(super) struct Discovery {

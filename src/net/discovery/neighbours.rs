@@ -8,8 +8,8 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
 use crate::id::PeerId;
-use crate::wake::{Flag, Wake};
 use crate::transport::Network;
+use crate::wake::{Flag, Wake};
 
 /// The hints of a pluggable network, polled only when there may be one.
 pub(super) struct Neighbours {

@@ -12,9 +12,9 @@ use libp2p_core::Multiaddr;
 use libp2p_core::transport::ListenerId;
 use libp2p_swarm::{NetworkBehaviour, Swarm};
 
+pub(super) use self::here::Here;
 #[cfg(test)]
 pub(super) use self::interfaces::tests::addresses as test_addresses;
-pub(super) use self::here::Here;
 pub(super) use self::interfaces::{Addresses, Watch};
 use self::listeners::Followed;
 pub(super) use self::listeners::{bind, probe};

@@ -145,12 +145,20 @@ where
     }
 
     /// Tries to read until that would block.
-    pub(super) fn poll_read<T>(&self, cx: &mut Context<'_>, read: impl FnMut(&S) -> io::Result<T>) -> Poll<io::Result<T>> {
+    pub(super) fn poll_read<T>(
+        &self,
+        cx: &mut Context<'_>,
+        read: impl FnMut(&S) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
         self.readiness.read.poll(cx, &self.socket, read)
     }
 
     /// Tries to write until that would block.
-    pub(super) fn poll_write<T>(&self, cx: &mut Context<'_>, write: impl FnMut(&S) -> io::Result<T>) -> Poll<io::Result<T>> {
+    pub(super) fn poll_write<T>(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl FnMut(&S) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
         self.readiness.write.poll(cx, &self.socket, write)
     }
 
@@ -212,12 +220,7 @@ impl Side {
         self.is_ready.swap(false, Ordering::SeqCst)
     }
 
-    fn poll<S, T>(
-        &self,
-        cx: &Context<'_>,
-        socket: &S,
-        mut io: impl FnMut(&S) -> io::Result<T>,
-    ) -> Poll<io::Result<T>> {
+    fn poll<S, T>(&self, cx: &Context<'_>, socket: &S, mut io: impl FnMut(&S) -> io::Result<T>) -> Poll<io::Result<T>> {
         while self.take(cx) {
             match io(socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
