@@ -47,7 +47,7 @@ impl Wake {
 
     /// Ends a poll of the task: returns whether it may sleep. `is_due` looks at all notes.
     pub(crate) fn rest(&self, is_due: impl FnOnce() -> bool) -> bool {
-        self.is_attended.store(false, Ordering::SeqCst);
+        self.stop_attending();
         if is_due() {
             self.is_attended.store(true, Ordering::SeqCst);
             return false;
@@ -67,8 +67,14 @@ impl Wake {
             // The task is awake, and looks at all notes before it sleeps.
             return false;
         }
-        self.is_attended.store(false, Ordering::SeqCst);
+        self.stop_attending();
         is_due() && !self.is_attended.swap(true, Ordering::SeqCst)
+    }
+
+    /// A swap, not a store: it reads what the last call of [`wake`](Self::wake) has written, and so everything that was
+    /// done before that call is seen by the look that follows.
+    fn stop_attending(&self) {
+        self.is_attended.swap(false, Ordering::SeqCst);
     }
 
     /// Wakes the task, attended or not.

@@ -1,0 +1,53 @@
+//! Makes what the tests include: the library's `src/wake.rs` on loom's primitives, and that with one promise broken.
+
+use std::path::Path;
+use std::{env, fs};
+
+const SOURCE: &str = "../src/wake.rs";
+
+/// A name, what stands in the source, and what stands there when the promise is broken.
+const MUTATIONS: [(&str, &str, &str); 4] = [
+    (
+        "no_second_look_after_registering",
+        "        if is_due() {\n            self.is_attended.store(true, Ordering::SeqCst);\n            return false;\n        }\n",
+        "        let _ = is_due;\n",
+    ),
+    (
+        "no_note_left_before_waking",
+        "        if !self.is_set.swap(true, Ordering::SeqCst) {\n            self.wake.wake();\n        }\n",
+        "        self.wake.wake();\n        self.is_set.store(true, Ordering::SeqCst);\n",
+    ),
+    (
+        "the_last_look_before_the_end",
+        "        self.stop_attending();\n        is_due() &&",
+        "        let is_due = is_due();\n        self.stop_attending();\n        is_due &&",
+    ),
+    (
+        "no_end_at_all",
+        "        self.stop_attending();\n        is_due() && !self.is_attended.swap(true, Ordering::SeqCst)\n",
+        "        let _ = is_due;\n        false\n",
+    ),
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed={SOURCE}");
+    let source = fs::read_to_string(SOURCE).expect("the library's wake.rs can be read");
+    // An included file may have no documentation of its own.
+    let code: Vec<_> = source.lines().filter(|line| !line.starts_with("//!")).collect();
+    let code = replace(&code.join("\n"), "use std::sync::atomic::", "use loom::sync::atomic::");
+    let code = replace(&code, "use std::sync::Mutex;", "use loom::sync::Mutex;");
+    let folder = env::var("OUT_DIR").expect("cargo says where");
+    let write = |name: &str, code: &str| {
+        fs::write(Path::new(&folder).join(format!("{name}.rs")), code).expect("a file can be written");
+    };
+    write("as_it_is", &code);
+    for (name, before, after) in MUTATIONS {
+        write(name, &replace(&code, before, after));
+    }
+}
+
+fn replace(code: &str, before: &str, after: &str) -> String {
+    let found = code.matches(before).count();
+    assert_eq!(found, 1, "{SOURCE} has changed: this stands there {found} times, not once:\n{before}");
+    code.replacen(before, after, 1)
+}

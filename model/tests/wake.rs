@@ -1,0 +1,156 @@
+//! Does the wake protocol lose no wake-up? loom tries every interleaving of a node's task, its callers, and sources that
+//! wake it. Whoever loses a wake-up lets the task sleep for ever, which loom reports as a deadlock.
+//!
+//! Each of the four promises of `wake.rs` is also broken on purpose, to see that the check would notice.
+
+use std::sync::Arc;
+use std::task::{Wake as _, Waker};
+
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::{Condvar, Mutex};
+use loom::thread;
+
+/// Puts a thread to sleep until its waker is called.
+#[derive(Default)]
+struct Sleeper {
+    is_woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Sleeper {
+    fn sleep(&self) {
+        let mut is_woken = self.is_woken.lock().unwrap();
+        while !std::mem::take(&mut *is_woken) {
+            is_woken = self.changed.wait(is_woken).unwrap();
+        }
+    }
+}
+
+impl std::task::Wake for Sleeper {
+    fn wake(self: Arc<Self>) {
+        *self.is_woken.lock().unwrap() = true;
+        self.changed.notify_one();
+    }
+}
+
+/// Checks `wake.rs` as a file of the build script's has it.
+macro_rules! checks {
+    ($name:ident, $source:literal $(, #[$panics:meta])?) => {
+        mod $name {
+            use super::*;
+
+            #[allow(dead_code, reason = "a broken promise leaves something unused")]
+            mod wake {
+                include!(concat!(env!("OUT_DIR"), "/", $source, ".rs"));
+            }
+            use wake::{Flag, Wake};
+
+            /// What is behind the node's lock: the work that has been seen.
+            type Node = Mutex<usize>;
+
+            struct World {
+                wake: Arc<Wake>,
+                flag: Arc<Flag>,
+                node: Node,
+                /// Work that was left for the node.
+                left: AtomicUsize,
+            }
+
+            impl World {
+                fn new() -> Arc<Self> {
+                    let wake = Arc::<Wake>::default();
+                    let flag = Flag::new(wake.clone());
+                    Arc::new(Self { wake, flag, node: Mutex::new(0), left: AtomicUsize::new(0) })
+                }
+
+                fn work(&self, seen: &mut usize) {
+                    while self.flag.take() {
+                        *seen = self.left.load(Ordering::SeqCst);
+                    }
+                }
+
+                /// As the node's task does.
+                fn drive(&self, all: usize) {
+                    let sleeper = Arc::<Sleeper>::default();
+                    let waker = Waker::from(sleeper.clone());
+                    'polls: loop {
+                        self.wake.attend(&waker);
+                        loop {
+                            let mut seen = self.node.lock().unwrap();
+                            self.work(&mut seen);
+                            if *seen == all {
+                                return;
+                            }
+                            if self.wake.rest(|| self.flag.is_set()) {
+                                drop(seen);
+                                sleeper.sleep();
+                                continue 'polls;
+                            }
+                        }
+                    }
+                }
+
+                /// A socket is ready, say.
+                fn source(&self) {
+                    self.left.fetch_add(1, Ordering::SeqCst);
+                    self.flag.wake_by_ref();
+                }
+
+                /// As a caller does whose input leaves work for the task.
+                fn call(&self) {
+                    self.turn(|| {
+                        self.left.fetch_add(1, Ordering::SeqCst);
+                        self.flag.wake_by_ref();
+                    });
+                }
+
+                /// As a caller does who leaves nothing.
+                fn ask(&self) {
+                    self.turn(|| {});
+                }
+
+                fn turn(&self, work: impl FnOnce()) {
+                    let seen = self.node.lock().unwrap();
+                    let turn = self.wake.begin();
+                    work();
+                    let must_wake = self.wake.end(turn, || self.flag.is_set());
+                    drop(seen);
+                    if must_wake {
+                        self.wake.wake_task();
+                    }
+                }
+            }
+
+            /// Whether the task sees all work, of which two others leave so much.
+            fn check(left: usize, others: [fn(&World); 2]) {
+                let mut model = loom::model::Builder::new();
+                model.preemption_bound = Some(3);
+                model.check(move || {
+                    let world = World::new();
+                    let threads = others.map(|other| {
+                        let world = world.clone();
+                        thread::spawn(move || other(&world))
+                    });
+                    world.drive(left);
+                    threads.into_iter().for_each(|thread| thread.join().unwrap());
+                });
+            }
+
+            #[test]
+            $(#[$panics])?
+            fn no_wake_up_is_lost() {
+                check(2, [World::source, World::source]);
+                check(2, [World::source, World::call]);
+                check(1, [World::source, World::ask]);
+                check(2, [World::call, World::call]);
+                check(1, [World::call, World::ask]);
+            }
+        }
+    };
+}
+
+checks!(as_it_is, "as_it_is");
+checks!(second_look, "no_second_look_after_registering", #[should_panic(expected = "deadlock")]);
+checks!(note_first, "no_note_left_before_waking", #[should_panic(expected = "deadlock")]);
+checks!(end_first, "the_last_look_before_the_end", #[should_panic(expected = "deadlock")]);
+checks!(ends, "no_end_at_all", #[should_panic(expected = "deadlock")]);
