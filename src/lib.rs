@@ -28,7 +28,7 @@
 //! # Features
 //!
 //! - `metrics`: `AviP2pHandle::metrics`, the figures of the node and of libp2p as Prometheus text.
-//! - `unstable`: opens the pure core and the platform seam to simulators, fuzzers and benchmarks. Exempt from semver.
+//! - `unstable`: opens the pure core and the platform seam to simulators and benchmarks. Exempt from semver.
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -43,6 +43,7 @@ pub mod transport;
 mod transport;
 mod wake;
 
+// The rooms of the pure core, by the names that they have in it.
 pub use avi_p2p_proto::config;
 #[cfg(not(feature = "unstable"))]
 use avi_p2p_proto::engine;

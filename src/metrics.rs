@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 #[cfg(feature = "metrics")]
-use crate::stats::{Figure, Kind, Stats};
+use crate::stats::{Figure, Kind, Stats, figures};
 
 /// What the network room records, for whoever asks. Nothing, and of no size, without the feature `metrics`.
 #[derive(Clone, Default)]
@@ -39,7 +39,7 @@ impl Metrics {
     /// The node's own figures and what was recorded, in the text format of OpenMetrics.
     pub(crate) fn encode(&self, stats: &Stats) -> Result<String, fmt::Error> {
         let mut own = Registry::with_prefix("avi_p2p");
-        for Figure { name, help, kind, value } in stats.figures() {
+        for Figure { name, help, kind, value } in figures(stats) {
             // It adds the full stop itself.
             let help = help.trim_end_matches('.');
             match kind {

@@ -1,6 +1,6 @@
-//! What holds for any input? The bodies of the fuzz targets in `fuzz/`, replayed over their corpora by `cargo test`.
+//! What holds for any input? The bodies of the fuzz targets.
 //!
-//! Each panics if a promise is broken. Hidden, and exempt from semver.
+//! Each panics if a promise is broken. The tests of `avi-p2p-proto` include this library, and replay the corpora.
 
 mod audio_recv;
 mod audio_send;

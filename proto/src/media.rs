@@ -54,7 +54,8 @@ pub struct StreamOptions {
 }
 
 impl StreamOptions {
-    pub(crate) fn validate(&self) -> Result<(), AviP2pError> {
+    #[doc(hidden)]
+    pub fn validate(&self) -> Result<(), AviP2pError> {
         let check = |field: &str, ok: bool, value: String, expected: String| match ok {
             true => Ok(()),
             false => Err(AviP2pError::InvalidConfig { field: field.to_owned(), value, expected }),

@@ -15,35 +15,38 @@ macro_rules! stats {
             $($(#[doc = $help])+ pub $name: u64,)*
         }
 
-        impl Stats {
-            /// Name, help and kind of every figure.
-            #[doc(hidden)]
-            pub fn figures(&self) -> Vec<Figure> {
-                vec![$(Figure {
-                    name: stringify!($name),
-                    help: concat!($($help),+).trim(),
-                    kind: Kind::$kind,
-                    value: self.$name,
-                },)*]
-            }
+        /// Every figure of a node with its name, help and kind.
+        pub fn figures(stats: &Stats) -> Vec<Figure> {
+            vec![$(Figure {
+                name: stringify!($name),
+                help: concat!($($help),+).trim(),
+                kind: Kind::$kind,
+                value: stats.$name,
+            },)*]
         }
     };
 }
 
 /// A figure as a metric.
-#[doc(hidden)]
+#[derive(Clone, Debug)]
 pub struct Figure {
+    /// The field of [`Stats`].
     pub name: &'static str,
+    /// What it counts.
     pub help: &'static str,
+    /// Whether it only rises.
     pub kind: Kind,
+    /// The figure.
     pub value: u64,
 }
 
 /// Whether a figure only rises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(non_camel_case_types)] // As the table below has them.
-#[doc(hidden)]
 pub enum Kind {
+    /// It does.
     counter,
+    /// It rises and falls.
     gauge,
 }
 
