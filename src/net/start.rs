@@ -54,8 +54,9 @@ impl Net {
         let (watch, early) = watch(config, &network, task.clone())?;
         let mdns = watch.as_ref().filter(|_| config.enable_mdns);
         let reactor = mdns.filter(|_| reactor_outlives_node).map(|_| MdnsReactor::start()).transpose()?;
-        let mdns = mdns.map(|watch| Mdns::new(local, &config.limits, watch.addresses.clone(), reactor));
-        let transport = build_transport(config, &network, &key)?;
+        let mdns = mdns.map(|watch| Mdns::new(local, watch.addresses.clone(), reactor));
+        let connections = Connections::default();
+        let transport = build_transport(config, &network, &key, connections.closing())?;
         let behaviour = Behaviour::new(config, &key, mdns, metrics)?;
         let tasks = Tasks::new(task.clone());
         let swarm = libp2p_swarm::Swarm::new(transport, behaviour, local, Config::with_executor(tasks.spawner()));
@@ -64,7 +65,7 @@ impl Net {
             swarm: Swarm::new(swarm, task.clone()),
             swarm_first: true,
             tasks,
-            connections: Connections::new(task.clone()),
+            connections,
             listening: Listening::new(config, watch, follows),
             discovery: Discovery::new(config, local, &network, task.clone()),
             pubsub: PubSub::new(config, local),
@@ -104,7 +105,7 @@ impl Net {
         // An address that has just come, and is still being checked for duplicates, can be bound a moment later.
         let is_final = |error: &io::Error| error.kind() != io::ErrorKind::AddrNotAvailable;
         if let Some((socket, error)) =
-            self.listening.follow_or_retry(&mut self.swarm.inner).iter().find(|(_, error)| is_final(error))
+            self.listening.follow(&mut self.swarm.inner, &mut self.events).iter().find(|(_, error)| is_final(error))
         {
             return Err(failed(*socket, error));
         }

@@ -4,21 +4,14 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use futures::FutureExt;
 use futures::task::waker;
-use futures_timer::Delay;
 use if_addrs::{IfAddr, Interface};
 use if_watch::tokio::IfWatcher;
 
 use crate::config::{AviP2pConfig, Interfaces, invalid};
 use crate::error::AviP2pError;
 use crate::net::wake::{Flag, Task};
-
-/// First wait before an address that could not be listened on is tried again. It doubles with every failure.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// An address of an interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,8 +137,6 @@ pub(in crate::net) struct Watch {
     pub(in crate::net) addresses: Addresses,
     /// `None` when it has failed.
     watcher: Option<IfWatcher>,
-    retry: Option<Delay>,
-    next_retry: Duration,
     due: Arc<Flag>,
     waker: Waker,
 }
@@ -157,8 +148,6 @@ impl Watch {
         Ok(Self {
             addresses: Addresses::read(allowed)?,
             watcher: Some(IfWatcher::new()?),
-            retry: None,
-            next_retry: FIRST_RETRY,
             waker: waker(due.clone()),
             due,
         })
@@ -168,8 +157,8 @@ impl Watch {
         self.due.is_set()
     }
 
-    /// Whether it is time to look at the addresses: they have changed, or a retry is due.
-    pub(super) fn poll_due(&mut self) -> bool {
+    /// Whether the addresses have changed.
+    pub(super) fn poll_changed(&mut self) -> bool {
         if !self.due.take() {
             return false;
         }
@@ -184,22 +173,7 @@ impl Watch {
                 self.watcher = None;
             }
         }
-        let retries = self.retry.as_mut().is_some_and(|retry| retry.poll_unpin(cx).is_ready());
-        if retries {
-            self.retry = None;
-        }
-        let has_changed = (has_news || retries) && self.addresses.refresh();
-        if has_changed {
-            self.next_retry = FIRST_RETRY;
-        }
-        has_changed || retries
-    }
-
-    /// What is done about the addresses is to be tried again.
-    pub(super) fn retry(&mut self) {
-        self.retry = Some(Delay::new(self.next_retry));
-        self.next_retry = (2 * self.next_retry).min(MAX_RETRY);
-        self.due.set();
+        has_news && self.addresses.refresh()
     }
 }
 

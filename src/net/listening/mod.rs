@@ -49,10 +49,16 @@ impl Listening {
         self.watch.as_ref().is_some_and(Watch::is_due)
     }
 
-    /// The addresses of this machine, if it is time to look at them.
-    pub(super) fn poll_due(&mut self) -> Option<&Addresses> {
+    /// The addresses of this machine, if they have changed.
+    pub(super) fn poll_changed(&mut self) -> Option<&Addresses> {
         let watch = self.watch.as_mut()?;
-        watch.poll_due().then_some(&watch.addresses)
+        watch.poll_changed().then_some(&watch.addresses)
+    }
+
+    /// The same, without being told that there is news.
+    pub(super) fn look_for_change(&mut self) -> Option<&Addresses> {
+        let watch = self.watch.as_mut()?;
+        watch.addresses.refresh().then_some(&watch.addresses)
     }
 
     /// The first listener that stands for a wildcard and has no port yet.
@@ -60,11 +66,12 @@ impl Listening {
         self.followed.as_ref().and_then(Followed::first)
     }
 
-    /// Listens on the addresses that the wildcards stand for, and on no others. Returns what failed, and will be tried
-    /// again.
-    pub(super) fn follow_or_retry<B: NetworkBehaviour>(
+    /// Listens on the addresses that the wildcards stand for, and on no others. Returns what failed, which the engine
+    /// has tried again.
+    pub(super) fn follow<B: NetworkBehaviour>(
         &mut self,
         swarm: &mut Swarm<B>,
+        events: &mut VecDeque<NetEvent>,
     ) -> Vec<(SocketAddr, io::Error)> {
         let (Some(watch), Some(followed)) = (&mut self.watch, &mut self.followed) else { return Vec::new() };
         let failures = followed.follow(&watch.addresses, swarm);
@@ -76,7 +83,7 @@ impl Listening {
             }
         }
         if !failures.is_empty() {
-            watch.retry();
+            events.push_back(NetEvent::ListenersMissing);
         }
         failures
     }
@@ -88,20 +95,21 @@ impl Listening {
         listener: ListenerId,
         address: &Multiaddr,
         swarm: &mut Swarm<B>,
+        events: &mut VecDeque<NetEvent>,
     ) {
         let socket = translate::parts(address).map(|(socket, _)| socket);
         if let (Some(followed), Some(socket)) = (&mut self.followed, socket)
             && followed.learn_port(listener, socket.port())
         {
-            self.follow_or_retry(swarm);
+            self.follow(swarm, events);
         }
     }
 
-    pub(super) fn on_unbound(&mut self, listener: ListenerId) {
+    pub(super) fn on_unbound(&mut self, listener: ListenerId, events: &mut VecDeque<NetEvent>) {
         if let Some(followed) = &mut self.followed
             && followed.forget(listener)
         {
-            self.watch.iter_mut().for_each(|watch| watch.retry());
+            events.push_back(NetEvent::ListenersMissing);
         }
     }
 
