@@ -7,7 +7,7 @@ use avi_p2p_proto::engine::{
     Command, ConnectionId, DialId, Direction, Engine, Input, NetAction, NetEvent, Output, PublishId, PublishOutcome,
     Reply, SubstreamId, Time,
 };
-use avi_p2p_proto::event::AviEvent;
+use avi_p2p_proto::event::{AviEvent, DiscoverySource};
 use avi_p2p_proto::id::{PeerId, StreamId};
 use avi_p2p_proto::stats::Stats;
 
@@ -25,6 +25,13 @@ pub(crate) struct Contract {
     streams: BTreeMap<StreamId, Heard>,
     connected: BTreeSet<PeerId>,
     dials: BTreeSet<DialId>,
+    /// The connections that are there, to whom, and whether each was told to end.
+    connections: BTreeMap<ConnectionId, (PeerId, bool)>,
+    /// Heartbeats that may still be ordered for what has happened.
+    heartbeats: u32,
+    /// Whether listeners are missing, and mDNS does not work, that nobody has tried again since.
+    are_listeners_missing: bool,
+    is_mdns_missing: bool,
     opening: BTreeMap<StreamId, ConnectionId>,
     substreams: BTreeMap<SubstreamId, Substream>,
     /// Given to the network, which has not answered.
@@ -128,15 +135,33 @@ impl Contract {
     }
 
     fn on_event(&mut self, event: &NetEvent) {
+        self.heartbeats = self.heartbeats.max(match event {
+            NetEvent::Published { .. } | NetEvent::Message { .. } | NetEvent::MessageRefused => 5,
+            NetEvent::Connected { .. }
+            | NetEvent::Disconnected { .. }
+            | NetEvent::PeerSubscribed { .. }
+            | NetEvent::PeerUnsubscribed { .. }
+            | NetEvent::GossipActive => 2,
+            _ => 0,
+        });
         match event {
             NetEvent::Published { publish, outcome } => {
                 let is_awaited = self.publishes.remove(publish);
                 self.accounts.sent += u64::from(is_awaited && *outcome == PublishOutcome::Sent && !self.stopped);
             }
-            NetEvent::Connected { direction: Direction::Outbound(dial), .. } | NetEvent::DialFailed { dial, .. } => {
-                self.dials.remove(dial);
+            NetEvent::Connected { connection, peer, direction, .. } => {
+                self.connections.insert(*connection, (peer.clone(), false));
+                if let Direction::Outbound(dial) = direction {
+                    self.dials.remove(dial);
+                }
             }
-            NetEvent::Disconnected { connection, .. } => {
+            NetEvent::DialFailed { dial, .. } => drop(self.dials.remove(dial)),
+            NetEvent::ListenersMissing => self.are_listeners_missing = true,
+            NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, .. } => self.is_mdns_missing = true,
+            NetEvent::DiscoveryAvailable { source: DiscoverySource::Mdns } => self.is_mdns_missing = false,
+            NetEvent::Disconnected { connection, peer } => {
+                // Of another peer's the network only says that it has ended.
+                self.connections.retain(|other, (to, _)| other != connection || to != peer);
                 self.substreams.retain(|_, substream| substream.connection != *connection);
                 self.opening.retain(|_, on| on != connection);
             }
@@ -186,6 +211,10 @@ impl Contract {
         };
         assert!(is_of_its_kind, "{reply:?} to {command:?}");
         match (command, reply) {
+            (Command::Subscribe { .. }, Reply::Done { result: Ok(()), .. }) => self.heartbeats = self.heartbeats.max(2),
+            (Command::Unsubscribe { .. }, Reply::Done { result: Ok(()), .. }) => {
+                self.heartbeats = self.heartbeats.max(12);
+            }
             (_, Reply::Stream { result: Ok(stream), .. }) => {
                 assert_eq!(self.streams.insert(*stream, Heard::Asked), None, "{stream:?} given twice");
             }
@@ -236,7 +265,25 @@ impl Contract {
                 assert!(dials <= self.concurrent_dials, "{dials} dials at a time");
                 assert!(connected + dials <= self.max_peers, "{connected} connected, {dials} dials");
             }
+            NetAction::Heartbeat => {
+                assert!(self.heartbeats > 0, "a heartbeat, and nothing has happened");
+                self.heartbeats -= 1;
+            }
+            NetAction::RetryListeners => {
+                assert!(std::mem::take(&mut self.are_listeners_missing), "a retry of listeners that are there");
+            }
+            NetAction::RetryDiscovery { .. } => {
+                assert!(std::mem::take(&mut self.is_mdns_missing), "a retry of mDNS, which works");
+            }
             _ if !self.has_honest_ids => {}
+            NetAction::Disconnect { connection } => {
+                let at = self.connections.get_mut(connection);
+                at.unwrap_or_else(|| panic!("{action:?} of a connection that is gone")).1 = true;
+            }
+            NetAction::Abort { connection } => {
+                let is_ending = self.connections.get(connection).is_some_and(|(_, is_ending)| *is_ending);
+                assert!(is_ending, "{action:?} of a connection that was not told to end");
+            }
             NetAction::OpenSubstream { stream, connection } => {
                 self.opening.insert(*stream, *connection);
             }

@@ -20,8 +20,8 @@ use libp2p_swarm::SwarmEvent;
 
 use self::audio::Audio;
 use self::connections::Connections;
-use self::discovery::Discovery;
-use self::listening::Listening;
+use self::discovery::{Discovery, Mdns};
+use self::listening::{Addresses, Listening};
 use self::pubsub::PubSub;
 use self::reactor::Reactor;
 use self::swarm::{BehaviourEvent, Recorder, Swarm};
@@ -62,10 +62,6 @@ impl Net {
             if let Some(event) = self.queued_event() {
                 return Some(event);
             }
-            if let Some(connection) = self.connections.poll_silent() {
-                tracing::debug!(?connection, "no pong");
-                return Some(NetEvent::PingTimeout { connection });
-            }
             if self.discovery.poll(&self.connections, &mut self.events) || self.turn_listening() {
                 continue;
             }
@@ -91,27 +87,42 @@ impl Net {
         !self.events.is_empty()
             || self.swarm.is_due()
             || self.audio.is_due()
-            || self.connections.is_due()
             || self.discovery.is_due()
             || self.listening.is_due()
     }
 
     /// Follows the addresses of this machine. False if there is nothing to do about them.
     fn turn_listening(&mut self) -> bool {
-        let Some(addresses) = self.listening.poll_due() else { return false };
-        if let Some(mdns) = self.swarm.behaviour_mut().mdns.as_mut() {
-            mdns.set_addresses(addresses.clone());
-        }
-        self.listening.follow_or_retry(&mut self.swarm.inner);
-        self.swarm.set_due();
+        let Some(addresses) = self.listening.poll_changed() else { return false };
+        let addresses = addresses.clone();
+        self.on_interfaces(addresses);
+        self.listening.follow(&mut self.swarm.inner, &mut self.events);
         true
+    }
+
+    fn retry_listeners(&mut self) {
+        if let Some(addresses) = self.listening.look_for_change() {
+            let addresses = addresses.clone();
+            self.on_interfaces(addresses);
+        }
+        self.listening.follow(&mut self.swarm.inner, &mut self.events);
+    }
+
+    /// The addresses of this machine have changed.
+    fn on_interfaces(&mut self, addresses: Addresses) {
+        self.events.push_back(NetEvent::InterfacesChanged);
+        if let Some(mdns) = self.swarm.behaviour_mut().mdns.as_mut() {
+            mdns.set_addresses(addresses);
+        }
+        self.swarm.set_due();
     }
 
     /// Translates one event of the swarm. False when there is none.
     fn turn_swarm(&mut self) -> bool {
         let polled = self.swarm.poll();
-        let routing = self.swarm.behaviour_mut().routing.as_mut();
-        let has_heard = self.discovery.report_heard(routing, &self.connections, &mut self.events);
+        let behaviour = self.swarm.behaviour_mut();
+        let has_heard = self.discovery.report_heard(behaviour.routing.as_mut(), &self.connections, &mut self.events)
+            | self.pubsub.report_activity(&mut behaviour.gossipsub, &mut self.events);
         match polled {
             Poll::Ready(event) => self.on_swarm_event(event),
             Poll::Pending => return has_heard,
@@ -147,7 +158,7 @@ impl Net {
                 self.connections.on_inbound_error(&send_back_addr, &error, events);
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
-                self.listening.on_bound(listener_id, &address, swarm);
+                self.listening.on_bound(listener_id, &address, swarm, events);
                 self.listening.report_change(swarm, events);
             }
             SwarmEvent::ExpiredListenAddr { .. } => self.listening.report_change(swarm, events),
@@ -156,7 +167,7 @@ impl Net {
                     Ok(()) => tracing::debug!(?addresses, "a listener has ended"),
                     Err(error) => tracing::warn!(?addresses, %error, "a listener has ended"),
                 }
-                self.listening.on_unbound(listener_id);
+                self.listening.on_unbound(listener_id, events);
                 self.listening.report_change(swarm, events);
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has a problem"),
@@ -171,9 +182,7 @@ impl Net {
             BehaviourEvent::Gate(never) => match never {},
             BehaviourEvent::Audio(event) => self.audio.on_event(event, connections, events),
             BehaviourEvent::Gossipsub(event) => {
-                if self.pubsub.on_event(event, &mut behaviour.gossipsub, connections, events) {
-                    self.swarm.set_due();
-                }
+                self.pubsub.on_event(event, &mut behaviour.gossipsub, connections, events);
             }
             BehaviourEvent::Routing(event) => {
                 self.discovery.on_kad(event, behaviour.routing.as_mut(), connections, events);
@@ -193,6 +202,10 @@ impl Net {
             NetAction::Reset { substream } => return self.audio.reset(substream, events),
             NetAction::Dial { dial, peer, addresses } => self.dial(dial, peer.as_ref(), &addresses),
             NetAction::Disconnect { connection } => self.connections.disconnect(connection, &mut self.swarm.inner),
+            NetAction::Abort { connection } => self.connections.abort(connection),
+            NetAction::RetryListeners => self.retry_listeners(),
+            NetAction::RetryDiscovery { .. } => behaviour.mdns.as_mut().into_iter().for_each(Mdns::check),
+            NetAction::Heartbeat => self.pubsub.beat(&mut behaviour.gossipsub),
             NetAction::Admit { admission } => behaviour.gate.admit(admission),
             NetAction::DisconnectAll => {
                 behaviour.gate.close();
@@ -206,9 +219,7 @@ impl Net {
             NetAction::Unsubscribe { topic } => self.pubsub.unsubscribe(&topic, &mut behaviour.gossipsub),
             NetAction::Publish { publish, topic, data } => {
                 // It goes to the connections' own queues.
-                if !self.pubsub.publish(publish, &topic, data, &mut behaviour.gossipsub, events) {
-                    return;
-                }
+                return self.pubsub.publish(publish, &topic, data, &mut behaviour.gossipsub, events);
             }
             NetAction::OpenSubstream { stream, connection } => {
                 self.audio.open(stream, connection, &self.connections, &mut behaviour.audio, events);

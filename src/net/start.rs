@@ -59,18 +59,17 @@ impl Net {
             None => (None, None),
         };
         let mdns = reactor.as_ref().zip(watch.as_ref()).filter(|_| config.enable_mdns);
-        let mdns = mdns.map(|(reactor, watch)| {
-            Mdns::new(local, &config.limits, watch.addresses.clone(), reactor.handle().clone())
-        });
+        let mdns = mdns.map(|(reactor, watch)| Mdns::new(local, watch.addresses.clone(), reactor.handle().clone()));
         let here = watch.as_ref().map(|watch| Here::new(watch.addresses.clone()));
-        let transport = build_transport(config, network, &key, here.clone())?;
+        let connections = Connections::default();
+        let transport = build_transport(config, network, &key, here.clone(), connections.closing())?;
         let behaviour = Behaviour::new(config, &key, mdns, metrics)?;
         let swarm = libp2p_swarm::Swarm::new(transport, behaviour, local, Config::with_executor(spawn));
         let follows = watch.is_some() && config.interfaces != Interfaces::All;
         let mut net = Self {
             swarm: Swarm::new(swarm, wake.clone()),
             swarm_first: true,
-            connections: Connections::new(wake.clone()),
+            connections,
             listening: Listening::new(config, watch, here, follows),
             discovery: Discovery::new(config, local, network, wake.clone()),
             pubsub: PubSub::new(config, local),
@@ -111,7 +110,7 @@ impl Net {
         // An address that has just come, and is still being checked for duplicates, can be bound a moment later.
         let is_final = |error: &io::Error| error.kind() != io::ErrorKind::AddrNotAvailable;
         if let Some((socket, error)) =
-            self.listening.follow_or_retry(&mut self.swarm.inner).iter().find(|(_, error)| is_final(error))
+            self.listening.follow(&mut self.swarm.inner, &mut self.events).iter().find(|(_, error)| is_final(error))
         {
             return Err(failed(*socket, error));
         }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_core::Multiaddr;
+use tokio::time::Interval;
 
 use super::*;
 use crate::config::{AviP2pConfig, Identity, NetworkKey};
 use crate::engine::{
-    ConnectionId, DialFailure, Direction, Engine, Output, PublishId, PublishOutcome, Refusal, SubstreamId,
+    ConnectionId, DialFailure, Direction, Engine, Input, Output, PublishId, PublishOutcome, Refusal, SubstreamId, Time,
 };
 use crate::error::AviP2pError;
 use crate::id::{StreamId, Topic};
@@ -38,6 +39,8 @@ fn poll_event(net: &mut Net, cx: &mut Context<'_>) -> Poll<NetEvent> {
 struct World {
     nets: Vec<Net>,
     said: Vec<VecDeque<NetEvent>>,
+    /// There is no engine that says when GossipSub rests: it never does.
+    heartbeats: Option<Interval>,
 }
 
 impl World {
@@ -73,7 +76,11 @@ impl World {
                 return value;
             }
         }
+        let heartbeats = self.heartbeats.get_or_insert_with(|| tokio::time::interval(Duration::from_millis(1050)));
         let found = poll_fn(|cx| {
+            while heartbeats.poll_tick(cx).is_ready() {
+                self.nets.iter_mut().for_each(|net| net.act(NetAction::Heartbeat));
+            }
             loop {
                 let mut moved = false;
                 for (index, net) in self.nets.iter_mut().enumerate() {
@@ -481,8 +488,11 @@ fn a_connection_to_a_peer_that_reads_no_more_ends_all_the_same() {
         let _ = tokio::time::timeout(Duration::from_millis(200), world.wait(0, |_| None::<()>)).await;
         let peer = world.nets[1].local.clone();
         world.nets[0].act(NetAction::Disconnect { connection });
-        let ended = world.says(0, NetEvent::Disconnected { connection, peer });
-        tokio::time::timeout(connections::CLOSE_TIMEOUT * 2, ended).await.unwrap();
+        let ended = NetEvent::Disconnected { connection, peer };
+        let by_itself = tokio::time::timeout(Duration::from_secs(1), world.says(0, ended.clone())).await;
+        assert!(by_itself.is_err(), "it waits for the peer");
+        world.nets[0].act(NetAction::Abort { connection });
+        tokio::time::timeout(Duration::from_secs(1), world.says(0, ended)).await.unwrap();
     });
 }
 
@@ -494,8 +504,21 @@ fn a_silent_power_failure_is_noticed_within_seconds() {
         let mut world = World::with(&[network.clone(), network], |_, _| {}).await;
         let (connection, _) = world.connect().await;
         world.wait(0, |event| matches!(event, NetEvent::Pong { .. }).then_some(())).await;
+        let (start, peer) = (tokio::time::Instant::now(), world.nets[1].local.clone());
+        let mut engine = Engine::new(&config(), world.nets[0].local.clone(), [0; 32]);
+        let connected = NetEvent::Connected { connection, peer, address: String::new(), direction: Direction::Inbound };
+        engine.handle(Time::ZERO, Input::Net(connected));
         memory.cut();
-        let noticed = world.says(0, NetEvent::PingTimeout { connection });
-        tokio::time::timeout(Duration::from_secs(11), noticed).await.unwrap();
+        let mut outputs = Vec::new();
+        while start.elapsed() < Duration::from_secs(11) {
+            let hears = world.wait(0, |event| {
+                engine.handle(Time(start.elapsed()), Input::Net(event.clone()));
+                None::<()>
+            });
+            let _ = tokio::time::timeout(Duration::from_millis(100), hears).await;
+            engine.handle_timeout(Time(start.elapsed()));
+            outputs.extend(std::iter::from_fn(|| engine.poll_output()));
+        }
+        assert!(outputs.contains(&Output::Net(NetAction::Disconnect { connection })), "{outputs:?}");
     });
 }

@@ -62,8 +62,11 @@ impl Network {
                 address: addresses.first().cloned().unwrap_or_default(),
                 direction: Direction::Outbound(*dial),
             },
-            NetAction::Disconnect { connection } => return self.disconnect(|(other, _)| other == connection),
+            NetAction::Disconnect { connection } | NetAction::Abort { connection } => {
+                return self.disconnect(|(other, _)| other == connection);
+            }
             NetAction::DisconnectAll => return self.disconnect(|_| true),
+            NetAction::RetryDiscovery { source } => NetEvent::DiscoveryAvailable { source: *source },
             NetAction::Walk { .. } => NetEvent::WalkEnded { result: Ok(vec![peer(2), peer(7)]) },
             NetAction::Publish { publish, .. } => {
                 NetEvent::Published { publish: *publish, outcome: PublishOutcome::Sent }
@@ -84,6 +87,9 @@ impl Network {
     pub(super) fn otherwise(&mut self, action: &NetAction, how: u8) -> Vec<NetEvent> {
         let event = match action {
             NetAction::Dial { dial, .. } => NetEvent::DialFailed { dial: *dial, failure: failure(how) },
+            NetAction::RetryDiscovery { source } => unavailable(*source),
+            NetAction::RetryListeners => NetEvent::ListenersMissing,
+            NetAction::Heartbeat => NetEvent::GossipActive,
             NetAction::Walk { .. } => NetEvent::WalkEnded { result: Err("no".to_owned()) },
             NetAction::Publish { publish, .. } => NetEvent::Published { publish: *publish, outcome: outcome(how) },
             NetAction::OpenSubstream { stream, .. } => {
@@ -121,6 +127,10 @@ fn failure(how: u8) -> DialFailure {
         3 => DialFailure::WrongPeer { address: address(1), obtained: peer(1) },
         _ => DialFailure::Unreachable("nobody there".to_owned()),
     }
+}
+
+fn unavailable(source: DiscoverySource) -> NetEvent {
+    NetEvent::DiscoveryUnavailable { source, reason: "no".to_owned() }
 }
 
 fn outcome(how: u8) -> PublishOutcome {
@@ -172,18 +182,28 @@ pub(super) fn likely(world: &mut World, script: &mut Script) -> Option<NetEvent>
 }
 
 fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
-    Some(match script.below(12) {
+    Some(match script.below(16) {
         0 => NetEvent::Misbehaved { peer: any_peer(script) },
         1 => NetEvent::Foreign { peer: any_peer(script) },
         2 => NetEvent::SlowPeer { peer: any_peer(script), dropped: script.number() },
         3 => NetEvent::MeshChanged { peers: (0..script.below(9) as u16).map(peer).collect() },
-        4 => NetEvent::Pong { peer: any_peer(script), rtt: script.duration() },
-        5 => NetEvent::PingTimeout { connection: network.connection(script)?.0 },
+        4 => {
+            let (connection, peer) = network.connection(script)?;
+            NetEvent::Pong { connection, peer, rtt: script.duration() }
+        }
+        5 => NetEvent::Deaf { connection: network.connection(script)?.0 },
         6 => NetEvent::Listening { addresses: (0..script.below(3) as u16).map(address).collect() },
-        7 => NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason: "no".to_owned() },
+        7 => unavailable(DiscoverySource::Mdns),
         8 => NetEvent::InboundRefused(script.pick(&[Refusal::MaxPeers, Refusal::KeptOut, Refusal::PendingInbound])),
         9 => NetEvent::InboundFailed,
-        10 => NetEvent::Expired { peer: any_peer(script), addresses: vec![address(u16::from(script.byte()))] },
+        10 => {
+            let (peer, n) = (any_peer(script), u16::from(script.byte()));
+            NetEvent::Announced { peer, addresses: (n..=n + script.below(3) as u16).map(address).collect() }
+        }
+        11 => NetEvent::DiscoveryAvailable { source: DiscoverySource::Mdns },
+        12 => NetEvent::InterfacesChanged,
+        13 => NetEvent::ListenersMissing,
+        14 => NetEvent::GossipActive,
         _ => NetEvent::MessageRefused,
     })
 }
@@ -217,7 +237,7 @@ pub(super) fn absurd(world: &mut World, script: &mut Script) -> NetEvent {
             let (peer, addresses) = (any_peer(script), vec![script.text(200); script.below(40)]);
             NetEvent::Discovered { peer, addresses, source: DiscoverySource::Kademlia }
         }
-        _ => NetEvent::Pong { peer: any_peer(script), rtt: Duration::MAX },
+        _ => NetEvent::Pong { connection: ConnectionId(n), peer: any_peer(script), rtt: Duration::MAX },
     }
 }
 

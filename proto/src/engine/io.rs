@@ -105,25 +105,35 @@ pub enum NetEvent {
         /// Who says so.
         source: DiscoverySource,
     },
-    /// Hints of mDNS are no longer good: nobody has repeated them in time.
-    Expired {
-        /// Whose.
+    /// A peer near this node says by mDNS where it is. It repeats that for as long as it is there.
+    Announced {
+        /// Who.
         peer: PeerId,
-        /// Which.
+        /// Where.
         addresses: Vec<String>,
     },
-    /// Addresses heard by mDNS were dropped.
+    /// Addresses heard by mDNS were dropped: nobody could be there.
     MdnsIgnored {
         /// How many.
         addresses: u64,
     },
-    /// A way of discovery does not work.
+    /// A way of discovery does not work: when it is first tried, when that is noticed, and after every
+    /// [`NetAction::RetryDiscovery`] in vain.
     DiscoveryUnavailable {
         /// Which.
         source: DiscoverySource,
         /// Why.
         reason: String,
     },
+    /// A way of discovery works again.
+    DiscoveryAvailable {
+        /// Which.
+        source: DiscoverySource,
+    },
+    /// The addresses of this machine have changed.
+    InterfacesChanged,
+    /// A listener has ended, or some could not be made.
+    ListenersMissing,
     /// The walk begun by [`NetAction::Walk`] has ended.
     WalkEnded {
         /// Whom it found, or why it failed.
@@ -174,16 +184,20 @@ pub enum NetEvent {
     },
     /// A ping was answered.
     Pong {
+        /// The connection.
+        connection: ConnectionId,
         /// The peer.
         peer: PeerId,
         /// The round trip's duration.
         rtt: Duration,
     },
-    /// A ping was not answered.
-    PingTimeout {
+    /// The peer has ended every pub/sub substream that was opened to it on this connection: it will hear nothing.
+    Deaf {
         /// The connection.
         connection: ConnectionId,
     },
+    /// GossipSub has something to do for its next heartbeats. Told once from one [`NetAction::Heartbeat`] to the next.
+    GossipActive,
     /// A peer subscribes to a topic.
     PeerSubscribed {
         /// The peer.
@@ -294,11 +308,26 @@ pub enum NetAction {
         /// Where to try.
         addresses: Vec<String>,
     },
-    /// End a connection.
+    /// End a connection, after what is on its way to the peer.
     Disconnect {
         /// Which.
         connection: ConnectionId,
     },
+    /// End a connection that [`NetAction::Disconnect`] has not ended yet, at once.
+    Abort {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Try again to listen where that has failed; answered by [`NetEvent::ListenersMissing`] if it fails again.
+    RetryListeners,
+    /// Try again whether a way of discovery works; answered by [`NetEvent::DiscoveryAvailable`] or
+    /// [`NetEvent::DiscoveryUnavailable`].
+    RetryDiscovery {
+        /// Which.
+        source: DiscoverySource,
+    },
+    /// Have GossipSub do what it does once a second.
+    Heartbeat,
     /// Connections are admitted by this policy from now on; those there are stay.
     Admit {
         /// The policy.

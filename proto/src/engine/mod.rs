@@ -13,14 +13,19 @@
 //! The same seed and the same inputs at the same times give the same outputs.
 
 mod admission;
+mod closing;
 mod command;
 mod dials;
+mod heartbeat;
 mod io;
 mod keep;
+mod liveness;
 mod mailbox;
 mod outbox;
 mod peer;
 mod peers;
+mod records;
+mod retries;
 mod rng;
 mod stream;
 mod streams;
@@ -40,18 +45,24 @@ pub use io::{
     ConnectionId, DialFailure, DialId, Direction, Input, NetAction, NetEvent, Output, PublishId, PublishOutcome,
     SubstreamId,
 };
+pub use liveness::{PING_INTERVAL, PING_TIMEOUT};
 pub use mailbox::{Lag, Mailbox};
 pub use time::Time;
 
 use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
-use crate::event::AviEvent;
+use crate::event::{AviEvent, DiscoverySource};
 use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
 use crate::stats::{AudioStats, PeerInfo, Stats};
 use admission::Access;
+use closing::Closing;
+use heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_LEAVING, BEATS_AFTER_MESSAGE, Heartbeat};
+use liveness::Liveness;
 use outbox::Outbox;
 use peers::Peers;
+use records::{Records, Verdict};
+use retries::Retries;
 use rng::Rng;
 use streams::Streams;
 use topics::Topics;
@@ -93,6 +104,11 @@ pub struct Engine {
     topics: Topics,
     streams: Streams,
     walks: Walks,
+    liveness: Liveness,
+    closing: Closing,
+    records: Records,
+    retries: Retries,
+    heartbeat: Heartbeat,
     out: Outbox,
 }
 
@@ -111,6 +127,11 @@ impl Engine {
             topics: Topics::new(config),
             streams: Streams::new(config),
             walks,
+            liveness: Liveness::new(),
+            closing: Closing::new(),
+            records: Records::new(&config.limits),
+            retries: Retries::new(),
+            heartbeat: Heartbeat::default(),
             out: Outbox::default(),
         };
         engine.advance(Time::ZERO);
@@ -134,6 +155,12 @@ impl Engine {
         if self.phase == Phase::Stopped {
             return;
         }
+        let late = self.next_deadline().map_or(Duration::ZERO, |deadline| now - deadline);
+        self.liveness.on_lateness(now, late);
+        self.end_connections(now);
+        self.expire_records(now);
+        self.retries.handle_timeout(now, &mut self.out);
+        self.heartbeat.handle_timeout(now, &mut self.out);
         self.peers.handle_timeout(now);
         self.topics.handle_timeout(now, &mut self.out);
         self.streams.handle_timeout(now, &mut self.out);
@@ -160,6 +187,11 @@ impl Engine {
             self.topics.next_deadline(),
             self.streams.next_deadline(),
             self.walks.next_deadline(),
+            self.liveness.next_deadline(),
+            self.closing.next_deadline(),
+            self.records.next_deadline(),
+            self.retries.next_deadline(),
+            self.heartbeat.next_deadline(),
         ];
         machines.into_iter().chain([phase]).flatten().min()
     }
@@ -223,8 +255,14 @@ impl Engine {
         }
         let out = &mut self.out;
         let (id, result) = match command {
-            Command::Subscribe { id, topic } => (id, self.topics.subscribe(&topic, out)),
-            Command::Unsubscribe { id, topic } => (id, self.topics.unsubscribe(&topic, out)),
+            Command::Subscribe { id, topic } => {
+                let result = self.topics.subscribe(&topic, out);
+                (id, result.inspect(|()| self.heartbeat.want(now, BEATS_AFTER_ALL)))
+            }
+            Command::Unsubscribe { id, topic } => {
+                let result = self.topics.unsubscribe(&topic, out);
+                (id, result.inspect(|()| self.heartbeat.want(now, BEATS_AFTER_LEAVING)))
+            }
             Command::Publish { id, topic, data } => {
                 self.last_publish = Some(now);
                 return self.topics.publish(now, id, &topic, data, out);
@@ -234,10 +272,10 @@ impl Engine {
                 return self.out.reply(Reply::Stream { id, result });
             }
             Command::SetAllowed { id, peer, is_allowed } => {
-                (id, self.set_access(&peer, |access, peer| access.set_allowed(peer, is_allowed)))
+                (id, self.set_access(now, &peer, |access, peer| access.set_allowed(peer, is_allowed)))
             }
             Command::SetBlocked { id, peer, is_blocked } => {
-                (id, self.set_access(&peer, |access, peer| access.set_blocked(peer, is_blocked)))
+                (id, self.set_access(now, &peer, |access, peer| access.set_blocked(peer, is_blocked)))
             }
             Command::AcceptStream { id, stream } => (id, self.streams.accept(now, stream, out)),
             Command::RejectStream { id, stream, reason } => (id, self.streams.reject(now, stream, reason, out)),
@@ -266,6 +304,7 @@ impl Engine {
 
     fn set_access(
         &mut self,
+        now: Time,
         peer: &PeerId,
         set: impl FnOnce(&mut Access, &PeerId) -> Result<(), AviP2pError>,
     ) -> Result<(), AviP2pError> {
@@ -274,24 +313,28 @@ impl Engine {
         if !self.peers.admits(peer) {
             self.streams.on_unreachable(peer, "it may not come in", &mut self.out);
         }
-        for connection in connections {
-            self.out.stats.peers_refused += 1;
-            self.out.net(NetAction::Disconnect { connection });
-        }
+        self.out.stats.peers_refused += connections.len() as u64;
+        self.disconnect(now, connections);
         Ok(())
     }
 
     fn handle_net(&mut self, now: Time, event: NetEvent) {
         tracing::trace!(?event, "network");
+        if let Some(beats) = beats_after(&event) {
+            self.heartbeat.want(now, beats);
+        }
         let out = &mut self.out;
         match event {
             NetEvent::Listening { addresses } => self.on_listening(addresses),
             NetEvent::Discovered { peer, addresses, source } => self.peers.on_discovered(peer, addresses, source, out),
-            NetEvent::Expired { peer, addresses } => self.peers.on_expired(&peer, &addresses),
+            NetEvent::Announced { peer, addresses } => self.on_announced(now, peer, addresses),
             NetEvent::MdnsIgnored { addresses } => out.stats.mdns_ignored += addresses,
             NetEvent::DiscoveryUnavailable { source, reason } => {
-                out.event(AviEvent::DiscoveryUnavailable { source, reason });
+                self.retries.on_unavailable(now, source, reason, out);
             }
+            NetEvent::DiscoveryAvailable { source } => self.retries.on_available(source),
+            NetEvent::InterfacesChanged => self.retries.on_interfaces_changed(),
+            NetEvent::ListenersMissing => self.retries.on_listeners_missing(now),
             NetEvent::WalkEnded { result } => {
                 self.walks.on_ended(now, result.map_err(AviP2pError::NetworkError), out);
             }
@@ -310,13 +353,17 @@ impl Engine {
             NetEvent::Foreign { peer } => {
                 out.stats.foreign_peers += 1;
                 let connections = self.peers.on_foreign(&peer, out);
-                connections.into_iter().for_each(|connection| out.net(NetAction::Disconnect { connection }));
+                self.disconnect(now, connections);
             }
-            NetEvent::Pong { peer, rtt } => self.peers.on_pong(&peer, rtt),
-            NetEvent::PingTimeout { connection } => {
-                out.stats.ping_timeouts += 1;
-                out.net(NetAction::Disconnect { connection });
+            NetEvent::Pong { connection, peer, rtt } => {
+                self.liveness.on_pong(now, connection);
+                self.peers.on_pong(&peer, rtt);
             }
+            NetEvent::Deaf { connection } if self.liveness.expects(connection) => self.disconnect(now, [connection]),
+            // It is being closed already.
+            NetEvent::Deaf { .. } => {}
+            // Its heartbeats are counted above.
+            NetEvent::GossipActive => {}
             NetEvent::PeerSubscribed { peer, topic } => {
                 if self.peers.is_connected(&peer) {
                     self.topics.on_peer_subscribed(peer, &topic, out);
@@ -361,21 +408,21 @@ impl Engine {
     fn on_connected(&mut self, now: Time, connection: ConnectionId, peer: PeerId, address: String, by: Direction) {
         self.out.stats.connections_opened += 1;
         tracing::debug!(%peer, address, ?by, "connected");
+        self.liveness.on_connected(now, connection);
         if self.peers.on_connected(now, connection, &peer, &address, by) {
             self.out.event(AviEvent::PeerConnected { peer_id: peer.clone(), address });
         }
         if !self.peers.admits(&peer) {
             // It was let in before the policy changed.
             self.out.stats.peers_refused += 1;
-            return self.out.net(NetAction::Disconnect { connection });
+            return self.disconnect(now, [connection]);
         }
         self.streams.on_connected(&peer, connection, &mut self.out);
         self.make_room(now);
         let streams = &self.streams;
-        for connection in self.peers.superfluous(now, &peer, |connection| streams.uses(connection)) {
-            self.out.stats.duplicate_connections += 1;
-            self.out.net(NetAction::Disconnect { connection });
-        }
+        let superfluous = self.peers.superfluous(now, &peer, |connection| streams.uses(connection));
+        self.out.stats.duplicate_connections += superfluous.len() as u64;
+        self.disconnect(now, superfluous);
     }
 
     fn on_inbound_refused(&mut self, now: Time, refusal: Refusal) {
@@ -397,9 +444,8 @@ impl Engine {
     fn on_misbehaved(&mut self, now: Time, peer: PeerId) {
         self.out.stats.peers_banned += 1;
         tracing::debug!(%peer, "breaks the rules of pub/sub");
-        for connection in self.peers.on_misbehaved(now, &peer) {
-            self.out.net(NetAction::Disconnect { connection });
-        }
+        let connections = self.peers.on_misbehaved(now, &peer);
+        self.disconnect(now, connections);
     }
 
     /// Keeps a few places free for those who come.
@@ -407,31 +453,33 @@ impl Engine {
         let streams = &self.streams;
         let surplus = self.peers.surplus(now, |connection| streams.uses(connection));
         self.out.stats.peers_pruned += u64::from(!surplus.is_empty());
-        surplus.into_iter().for_each(|connection| self.out.net(NetAction::Disconnect { connection }));
+        self.disconnect(now, surplus);
     }
 
     /// Dials and displaces until nothing more follows: at once again, this does nothing.
-    fn balance_peers(&mut self) {
+    fn balance_peers(&mut self, now: Time) {
         let streams = &self.streams;
         self.peers.release_wanted(|peer| streams.waits_for(peer));
         if let Some(admission) = self.peers.take_admission() {
             self.out.net(NetAction::Admit { admission });
         }
         self.peers.dial(&mut self.out);
-        self.displace();
+        self.displace(now);
         self.peers.settle();
     }
 
     /// Parts with an idle peer if one that the application waits for has no room.
-    fn displace(&mut self) {
+    fn displace(&mut self, now: Time) {
         let streams = &self.streams;
         let displaced = self.peers.displaced(|connection| streams.uses(connection));
         self.out.stats.peers_displaced += u64::from(!displaced.is_empty());
-        displaced.into_iter().for_each(|connection| self.out.net(NetAction::Disconnect { connection }));
+        self.disconnect(now, displaced);
     }
 
     fn on_disconnected(&mut self, now: Time, connection: ConnectionId, peer: PeerId) {
         self.out.stats.connections_closed += 1;
+        self.liveness.forget(connection);
+        self.closing.on_disconnected(connection);
         let was_last = self.peers.on_disconnected(now, connection, &peer, &mut self.out);
         tracing::debug!(%peer, was_last, "disconnected");
         self.streams.on_disconnected(now, connection, self.peers.connection(&peer), &mut self.out);
@@ -439,6 +487,52 @@ impl Engine {
             self.walks.hasten(now);
             self.topics.on_peer_gone(&peer);
             self.out.event(AviEvent::PeerDisconnected { peer_id: peer });
+        }
+    }
+
+    /// Ends connections: they have a moment to send what is under way.
+    fn disconnect(&mut self, now: Time, connections: impl IntoIterator<Item = ConnectionId>) {
+        for connection in connections {
+            self.liveness.forget(connection);
+            self.closing.begin(now, connection);
+            self.out.net(NetAction::Disconnect { connection });
+        }
+    }
+
+    /// Ends the connections that are silent, and those that do not end by themselves.
+    fn end_connections(&mut self, now: Time) {
+        while let Some(connection) = self.liveness.pop_silent(now) {
+            tracing::debug!(?connection, "no pong");
+            self.out.stats.ping_timeouts += 1;
+            self.disconnect(now, [connection]);
+        }
+        while let Some(connection) = self.closing.pop_late(now) {
+            tracing::debug!(?connection, "does not close");
+            self.out.net(NetAction::Abort { connection });
+        }
+    }
+
+    /// mDNS has heard of a peer, maybe not for the first time.
+    fn on_announced(&mut self, now: Time, peer: PeerId, addresses: Vec<String>) {
+        let (mut news, mut displaced) = (Vec::new(), Vec::new());
+        for address in addresses {
+            match self.records.hear(now, &peer, &address) {
+                Verdict::News { instead_of } => {
+                    displaced.extend(instead_of);
+                    news.push(address);
+                }
+                Verdict::Known => {}
+                Verdict::Full => self.out.stats.mdns_ignored += 1,
+            }
+        }
+        self.peers.on_expired(&peer, &displaced);
+        self.peers.on_discovered(peer, news, DiscoverySource::Mdns, &mut self.out);
+    }
+
+    /// Forgets what mDNS has not repeated in time.
+    fn expire_records(&mut self, now: Time) {
+        while let Some((peer, address)) = self.records.pop_expired(now) {
+            self.peers.on_expired(&peer, &[address]);
         }
     }
 
@@ -465,7 +559,7 @@ impl Engine {
         if self.phase == Phase::Running {
             // Of what a peer is dialled or displaced for, most inputs, as audio, change nothing.
             if self.streams.take_released() | self.peers.has_changed() {
-                self.balance_peers();
+                self.balance_peers(now);
             }
             return;
         }
@@ -490,5 +584,18 @@ impl Engine {
             self.out.stopped();
             self.phase = Phase::Stopped;
         }
+    }
+}
+
+/// How many heartbeats have to do with an event.
+fn beats_after(event: &NetEvent) -> Option<u32> {
+    match event {
+        NetEvent::Published { .. } | NetEvent::Message { .. } | NetEvent::MessageRefused => Some(BEATS_AFTER_MESSAGE),
+        NetEvent::Connected { .. }
+        | NetEvent::Disconnected { .. }
+        | NetEvent::PeerSubscribed { .. }
+        | NetEvent::PeerUnsubscribed { .. }
+        | NetEvent::GossipActive => Some(BEATS_AFTER_ALL),
+        _ => None,
     }
 }

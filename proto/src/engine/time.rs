@@ -66,6 +66,10 @@ impl<K: Ord + Clone> TimerTable<K> {
         }
     }
 
+    pub(crate) fn is_set(&self, key: &K) -> bool {
+        self.at.contains_key(key)
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         self.order.first().map(|(at, _)| *at)
     }

@@ -1,10 +1,11 @@
 //! Which connections does a node make and have, and how do they end?
 
+mod closing;
 mod failure;
 mod gate;
 mod identify;
-mod liveness;
 mod muxer;
+mod ping;
 mod table;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,35 +14,34 @@ use std::sync::Arc;
 use libp2p_core::{ConnectedPoint, Multiaddr};
 use libp2p_identify::Event as IdentifyEvent;
 use libp2p_identity::PeerId as LibPeerId;
-use libp2p_ping as ping;
+use libp2p_ping::{Event as PingEvent, Failure as PingFailure};
 use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{ConnectionId as LibConnectionId, DialError, ListenError, NetworkBehaviour, Swarm};
 
+pub(super) use self::closing::Closing;
 pub(super) use self::failure::HANDSHAKE_TIMEOUT;
 pub(super) use self::gate::Gate;
 pub(super) use self::identify::behaviour as identify_behaviour;
-use self::liveness::Liveness;
-pub(super) use self::liveness::behaviour as ping_behaviour;
 pub(super) use self::muxer::Bounded;
-#[cfg(test)]
-pub(super) use self::muxer::CLOSE_TIMEOUT;
+pub(super) use self::ping::behaviour as ping_behaviour;
 pub(super) use self::table::Connection;
 use self::table::Table;
 use crate::engine::{ConnectionId, DialFailure, DialId, Direction, NetEvent};
 use crate::id::PeerId;
 use crate::net::translate;
-use crate::wake::Wake;
 
 /// The connections of a node, and its dials.
+#[derive(Default)]
 pub(super) struct Connections {
     table: Table,
     dials: BTreeMap<LibConnectionId, (DialId, Option<LibPeerId>)>,
-    liveness: Liveness,
+    closing: Arc<Closing>,
 }
 
 impl Connections {
-    pub(super) fn new(wake: Arc<Wake>) -> Self {
-        Self { table: Table::default(), dials: BTreeMap::new(), liveness: Liveness::new(wake) }
+    /// The part of it that multiplexers know.
+    pub(super) fn closing(&self) -> Arc<Closing> {
+        self.closing.clone()
     }
 
     pub(super) fn by_id(&self, id: ConnectionId) -> Option<&Connection> {
@@ -60,15 +60,6 @@ impl Connections {
     /// A peer's id as AVI knows it.
     pub(super) fn name(&self, peer: &LibPeerId) -> PeerId {
         self.table.name(peer)
-    }
-
-    pub(super) fn is_due(&self) -> bool {
-        self.liveness.is_due()
-    }
-
-    /// A connection that is silent for too long; each once.
-    pub(super) fn poll_silent(&mut self) -> Option<ConnectionId> {
-        self.liveness.poll_silent()
     }
 
     // What the engine wants.
@@ -93,6 +84,13 @@ impl Connections {
     pub(super) fn disconnect<B: NetworkBehaviour>(&self, connection: ConnectionId, swarm: &mut Swarm<B>) {
         if let Some(connection) = self.table.by_id(connection) {
             swarm.close_connection(connection.in_swarm);
+        }
+    }
+
+    /// Ends a connection that is being closed without waiting for the peer.
+    pub(super) fn abort(&self, connection: ConnectionId) {
+        if let Some(connection) = self.table.by_id(connection) {
+            self.closing.abort(&connection.peer);
         }
     }
 
@@ -122,7 +120,6 @@ impl Connections {
             ConnectedPoint::Listener { .. } => Direction::Inbound,
         };
         let connection = self.table.add(in_swarm, peer);
-        self.liveness.heard(connection);
         let peer = self.table.name(&peer);
         let address = translate::text(endpoint.get_remote_address());
         tracing::debug!(%peer, address, ?direction, "connected");
@@ -140,7 +137,6 @@ impl Connections {
         let connection = self.table.remove(in_swarm)?;
         let peer = translate::peer_id(&connection.peer);
         tracing::debug!(%peer, ?cause, "disconnected");
-        self.liveness.forget(connection.id);
         events.push_back(NetEvent::Disconnected { connection: connection.id, peer });
         Some(connection)
     }
@@ -171,15 +167,14 @@ impl Connections {
         events.extend(identify::event(event, &self.table));
     }
 
-    pub(super) fn on_ping(&mut self, event: ping::Event, events: &mut VecDeque<NetEvent>) {
+    pub(super) fn on_ping(&self, event: PingEvent, events: &mut VecDeque<NetEvent>) {
         let Some(connection) = self.table.in_swarm(event.connection) else { return };
         match event.result {
             Ok(rtt) => {
-                self.liveness.heard(connection);
-                events.push_back(NetEvent::Pong { peer: self.table.name(&event.peer), rtt });
+                events.push_back(NetEvent::Pong { connection, peer: self.table.name(&event.peer), rtt });
             }
             // Nobody would notice when it is gone; and every node of AVI answers.
-            Err(ping::Failure::Unsupported) => {
+            Err(PingFailure::Unsupported) => {
                 tracing::debug!(peer = %event.peer, "without pings, not a node of AVI");
                 events.push_back(NetEvent::Foreign { peer: self.table.name(&event.peer) });
             }

@@ -1,30 +1,27 @@
-//! How much time of the node may a connection take? A few new substreams in a turn, and some seconds to close.
+//! How much time of the node may a connection take? A few new substreams in a turn, and to close what the engine gives.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use futures::FutureExt;
-use futures_timer::Delay;
 use libp2p_core::muxing::{StreamMuxer, StreamMuxerEvent};
 
-/// How long a peer may take to receive what is under way when its connection is closed.
-pub(in crate::net) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::net::connections::closing::Handle;
 
 /// Substreams that a peer opens before it is the turn of other connections.
 const INBOUND_IN_TURN: usize = 4;
 
-/// Bounds how long a connection takes to close: without it, one to a peer that has stopped reading is never reported
-/// as closed. And how many of a peer's substreams are taken in a turn, which would last as long as it opens some.
+/// Ends a connection that is being closed when the engine aborts it: without that, one to a peer that has stopped reading
+/// is never reported as closed. And bounds how many of a peer's substreams are taken in a turn, which would last as long
+/// as it opens some.
 pub(in crate::net) struct Bounded<M> {
     muxer: M,
-    timeout: Option<Delay>,
+    handle: Handle,
     inbound_in_turn: usize,
 }
 
 impl<M> Bounded<M> {
-    pub(in crate::net) fn new(muxer: M) -> Self {
-        Self { muxer, timeout: None, inbound_in_turn: 0 }
+    pub(in crate::net) fn new(muxer: M, handle: Handle) -> Self {
+        Self { muxer, handle, inbound_in_turn: 0 }
     }
 }
 
@@ -51,7 +48,7 @@ impl<M: StreamMuxer + Unpin> StreamMuxer for Bounded<M> {
         if let Poll::Ready(closed) = Pin::new(&mut self.muxer).poll_close(cx) {
             return Poll::Ready(closed);
         }
-        self.timeout.get_or_insert_with(|| Delay::new(CLOSE_TIMEOUT)).poll_unpin(cx).map(Ok)
+        self.handle.poll_aborted(cx).map(Ok)
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, M::Error>> {
@@ -67,8 +64,10 @@ mod tests {
 
     use futures::io::Cursor;
     use futures::task::{ArcWake, waker};
+    use libp2p_identity::PeerId;
 
     use super::*;
+    use crate::net::connections::closing::Closing;
 
     /// A peer that opens substreams without end.
     struct Flood;
@@ -104,11 +103,29 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_does_not_close_ends_when_it_is_aborted() {
+        let (woken, closing, peer) = (Arc::<Woken>::default(), Arc::<Closing>::default(), PeerId::random());
+        let waker = waker(woken.clone());
+        let cx = &mut Context::from_waker(&waker);
+        let mut muxer = Bounded::new(Flood, closing.register(peer));
+        assert!(Pin::new(&mut muxer).poll_close(cx).is_pending());
+        closing.abort(&PeerId::random());
+        assert!(Pin::new(&mut muxer).poll_close(cx).is_pending(), "it is another's");
+        closing.abort(&peer);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(Pin::new(&mut muxer).poll_close(cx).is_ready());
+        // Whose closing has not begun does not wait when it does.
+        let mut late = Bounded::new(Flood, closing.register(peer));
+        closing.abort(&peer);
+        assert!(Pin::new(&mut late).poll_close(cx).is_ready());
+    }
+
+    #[test]
     fn a_peer_that_opens_substreams_without_end_leaves_others_their_turn() {
         let woken = Arc::<Woken>::default();
         let waker = waker(woken.clone());
         let cx = &mut Context::from_waker(&waker);
-        let mut muxer = Bounded::new(Flood);
+        let mut muxer = Bounded::new(Flood, Arc::<Closing>::default().register(PeerId::random()));
         for turn in 1..4 {
             let mut taken = 0;
             while Pin::new(&mut muxer).poll_inbound(cx).is_ready() {

@@ -6,8 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
-use futures_timer::Delay;
 use libp2p_core::transport::{ListenerId, PortUse};
 use libp2p_core::{Endpoint, Multiaddr};
 use libp2p_identity::PeerId;
@@ -19,34 +17,30 @@ use libp2p_swarm::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 
-use crate::config::Limits;
-use crate::net::discovery::records::{Records, Verdict};
 use crate::net::listening::Addresses;
 use crate::net::translate;
 
 const PORT: u16 = 5353;
 /// The most addresses that are looked at of those that come at once.
 const MAX_BATCH: usize = 256;
-/// How often to look for what has expired, and whether a failure has passed.
-const TICK: Duration = Duration::from_secs(30);
 /// For how long the state of the interfaces is taken for known. A cable pulled out changes no address, and is not told.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// What mDNS has to say.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::net) enum Event {
-    /// A peer says that it is there.
-    Found { peer: PeerId, addresses: Vec<SocketAddr> },
-    /// Nobody has said so again for a while.
-    Expired { peer: PeerId, addresses: Vec<SocketAddr> },
+    /// A peer says that it is there, maybe not for the first time.
+    Heard { peer: PeerId, addresses: Vec<SocketAddr> },
     /// So many addresses were dropped.
     Ignored(u64),
-    /// mDNS does not work on this machine.
+    /// mDNS does not work on this machine; told whenever it was tried in vain.
     Unavailable(String),
+    /// It works again.
+    Available,
 }
 
 /// Upstream remembers addresses for as long as their sender likes, passes them to every dial, and announces wherever
-/// the node listens. Here it remembers nothing: what it hears is judged, and kept within bounds.
+/// the node listens. Here it remembers nothing: what it hears is judged, and passed on.
 pub(in crate::net) struct Mdns {
     local: PeerId,
     /// Where upstream's tasks run.
@@ -57,14 +51,12 @@ pub(in crate::net) struct Mdns {
     read_at: Instant,
     /// What is announced.
     announced: BTreeMap<Multiaddr, ListenerId>,
-    records: Records,
     failure: Option<String>,
-    tick: Delay,
     events: VecDeque<Event>,
 }
 
 impl Mdns {
-    pub(in crate::net) fn new(local: PeerId, limits: &Limits, addresses: Addresses, reactor: Handle) -> Self {
+    pub(in crate::net) fn new(local: PeerId, addresses: Addresses, reactor: Handle) -> Self {
         let mut new = Self {
             local,
             reactor,
@@ -72,9 +64,7 @@ impl Mdns {
             addresses,
             read_at: Instant::now(),
             announced: BTreeMap::new(),
-            records: Records::new(limits.known_peers * limits.addresses_per_peer, limits.addresses_per_peer),
             failure: None,
-            tick: Delay::new(TICK),
             events: VecDeque::new(),
         };
         new.check();
@@ -87,9 +77,9 @@ impl Mdns {
         self.check();
     }
 
-    /// Sees whether mDNS works, and tells of a failure when it is a new one. Upstream tries an address once, and only
-    /// logs its failure; so it is made anew when the failure has passed.
-    fn check(&mut self) {
+    /// Sees whether mDNS works, and tells of it unless it always has. Upstream tries an address once, and only logs its
+    /// failure; so it is made anew when the failure has passed.
+    pub(in crate::net) fn check(&mut self) {
         let reactor = self.reactor.clone();
         let _entered = reactor.enter();
         let mut result = probe(self.addresses.of_mdns());
@@ -98,11 +88,15 @@ impl Mdns {
             result = result.and(renewed);
         }
         let failure = result.err();
-        if failure != self.failure
-            && let Some(reason) = failure.clone()
-        {
-            tracing::warn!(reason, "no mDNS");
-            self.events.push_back(Event::Unavailable(reason));
+        match &failure {
+            Some(reason) => {
+                if failure != self.failure {
+                    tracing::warn!(reason, "no mDNS");
+                }
+                self.events.push_back(Event::Unavailable(reason.clone()));
+            }
+            None if self.failure.is_some() => self.events.push_back(Event::Available),
+            None => {}
         }
         self.failure = failure;
     }
@@ -140,37 +134,19 @@ impl Mdns {
             #[allow(deprecated)] // Nothing else forgets a record.
             heard.iter().for_each(|(peer, _)| upstream.expire_node(peer));
         }
-        let (mut found, mut displaced) = (BTreeMap::<_, Vec<_>>::new(), Vec::new());
+        let mut near = BTreeMap::<_, Vec<_>>::new();
         let mut ignored = heard.len().saturating_sub(MAX_BATCH);
         for (peer, address) in heard.into_iter().take(MAX_BATCH) {
-            let near = neighbour(&address).filter(|socket| self.addresses.is_on_link(socket.ip()));
-            match near.map(|socket| (socket, self.records.hear(now, peer, socket))) {
-                Some((socket, Verdict::News { instead_of })) => {
-                    found.entry(peer).or_default().push(socket);
-                    displaced.extend(instead_of.map(|socket| (peer, vec![socket])));
-                }
-                Some((_, Verdict::Known)) => {}
-                Some((_, Verdict::Full)) | None => ignored += 1,
+            match neighbour(&address).filter(|socket| self.addresses.is_on_link(socket.ip())) {
+                Some(socket) => near.entry(peer).or_default().push(socket),
+                None => ignored += 1,
             }
         }
-        self.report_expired(displaced);
-        self.events.extend(found.into_iter().map(|(peer, addresses)| Event::Found { peer, addresses }));
+        self.events.extend(near.into_iter().map(|(peer, addresses)| Event::Heard { peer, addresses }));
         if ignored > 0 {
             tracing::debug!(ignored, "addresses heard by mDNS are not used");
             self.events.push_back(Event::Ignored(ignored as u64));
         }
-    }
-
-    fn on_tick(&mut self) {
-        let expired = self.records.expire(Instant::now());
-        self.report_expired(expired);
-        if self.failure.is_some() {
-            self.check();
-        }
-    }
-
-    fn report_expired(&mut self, expired: Vec<(PeerId, Vec<SocketAddr>)>) {
-        self.events.extend(expired.into_iter().map(|(peer, addresses)| Event::Expired { peer, addresses }));
     }
 }
 
@@ -247,11 +223,6 @@ impl NetworkBehaviour for Mdns {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(ToSwarm::GenerateEvent(event));
             }
-            if self.tick.poll_unpin(cx).is_ready() {
-                self.tick.reset(TICK);
-                self.on_tick();
-                continue;
-            }
             match self.upstream.as_mut().map(|upstream| upstream.poll(cx)) {
                 Some(Poll::Ready(ToSwarm::GenerateEvent(mdns::Event::Discovered(heard)))) => {
                     self.on_heard(Instant::now(), heard);
@@ -275,7 +246,7 @@ mod tests {
     fn mdns(allowed: Interfaces) -> Mdns {
         // None of these is up and has mDNS, so that no socket is needed.
         let addresses = addresses(allowed, &["fd00::7/64 eth0", "fd01::7/64 tun0"]);
-        Mdns::new(PeerId::random(), &Limits::default(), addresses, Handle::current())
+        Mdns::new(PeerId::random(), addresses, Handle::current())
     }
 
     fn run(test: impl Future<Output = ()>) {
@@ -307,8 +278,7 @@ mod tests {
                 (two, "/ip6/fd01::2/tcp/9000"),
             ];
             let addresses = ["[fd00::1]:9000", "[fd00::2]:9000"].map(|text| text.parse().unwrap()).to_vec();
-            assert_eq!(hear(&mut mdns, &heard), [Event::Found { peer: one, addresses }, Event::Ignored(7)]);
-            assert_eq!(hear(&mut mdns, &heard[..1]), [], "it is known");
+            assert_eq!(hear(&mut mdns, &heard), [Event::Heard { peer: one, addresses }, Event::Ignored(7)]);
         });
     }
 
@@ -324,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_once_and_again_when_it_comes_back() {
+    fn a_failure_is_told_at_every_try_and_so_is_its_end() {
         run(async {
             let mut mdns = mdns(Interfaces::All);
             assert_eq!(mdns.failure, None);
@@ -333,11 +303,15 @@ mod tests {
             let mended = addresses(Interfaces::All, &[]);
             for _ in 0..2 {
                 mdns.set_addresses(broken.clone());
-                mdns.set_addresses(broken.clone());
-                let Some(Event::Unavailable(reason)) = mdns.events.pop_front() else { panic!("it is not told") };
-                assert!(reason.contains("5353") && reason.contains("192.0.2.77"), "{reason}");
+                mdns.check();
+                for _ in 0..2 {
+                    let Some(Event::Unavailable(reason)) = mdns.events.pop_front() else { panic!("it is not told") };
+                    assert!(reason.contains("5353") && reason.contains("192.0.2.77"), "{reason}");
+                }
                 mdns.set_addresses(mended.clone());
-                assert_eq!((mdns.events.pop_front(), &mdns.failure), (None, &None));
+                mdns.check();
+                assert_eq!((mdns.events.pop_front(), mdns.events.pop_front()), (Some(Event::Available), None));
+                assert_eq!(mdns.failure, None);
             }
         });
     }

@@ -2,7 +2,6 @@
 
 mod mdns;
 mod neighbours;
-mod records;
 mod routing;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -124,14 +123,10 @@ impl Discovery {
         let texts =
             |addresses: Vec<SocketAddr>| addresses.into_iter().map(|socket| translate::address(socket).to_string());
         events.push_back(match event {
-            MdnsEvent::Found { peer, addresses } => NetEvent::Discovered {
-                peer: connections.name(&peer),
-                addresses: texts(addresses).collect(),
-                source: DiscoverySource::Mdns,
-            },
-            MdnsEvent::Expired { peer, addresses } => {
-                NetEvent::Expired { peer: connections.name(&peer), addresses: texts(addresses).collect() }
+            MdnsEvent::Heard { peer, addresses } => {
+                NetEvent::Announced { peer: connections.name(&peer), addresses: texts(addresses).collect() }
             }
+            MdnsEvent::Available => NetEvent::DiscoveryAvailable { source: DiscoverySource::Mdns },
             MdnsEvent::Ignored(addresses) => NetEvent::MdnsIgnored { addresses },
             MdnsEvent::Unavailable(reason) => NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason },
         });

@@ -4,10 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use futures::FutureExt;
-use futures_timer::Delay;
 use if_addrs::{IfAddr, Interface};
 use if_watch::tokio::IfWatcher;
 use tokio::runtime::Handle;
@@ -15,10 +12,6 @@ use tokio::runtime::Handle;
 use crate::config::{AviP2pConfig, Interfaces, invalid};
 use crate::error::AviP2pError;
 use crate::wake::{Flag, Wake};
-
-/// First wait before an address that could not be listened on is tried again. It doubles with every failure.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// An address of an interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,8 +139,6 @@ pub(in crate::net) struct Watch {
     watcher: Option<IfWatcher>,
     /// Of the watcher.
     reactor: Handle,
-    retry: Option<Delay>,
-    next_retry: Duration,
     due: Arc<Flag>,
     waker: Waker,
 }
@@ -158,23 +149,15 @@ impl Watch {
         let entered = reactor.enter();
         let watcher = Some(IfWatcher::new()?);
         drop(entered);
-        Ok(Self {
-            addresses: Addresses::read(allowed)?,
-            watcher,
-            reactor,
-            retry: None,
-            next_retry: FIRST_RETRY,
-            waker: Waker::from(due.clone()),
-            due,
-        })
+        Ok(Self { addresses: Addresses::read(allowed)?, watcher, reactor, waker: Waker::from(due.clone()), due })
     }
 
     pub(super) fn is_due(&self) -> bool {
         self.due.is_set()
     }
 
-    /// Whether it is time to look at the addresses: they have changed, or a retry is due.
-    pub(super) fn poll_due(&mut self) -> bool {
+    /// Whether the addresses have changed.
+    pub(super) fn poll_changed(&mut self) -> bool {
         if !self.due.take() {
             return false;
         }
@@ -190,22 +173,7 @@ impl Watch {
                 self.watcher = None;
             }
         }
-        let retries = self.retry.as_mut().is_some_and(|retry| retry.poll_unpin(cx).is_ready());
-        if retries {
-            self.retry = None;
-        }
-        let has_changed = (has_news || retries) && self.addresses.refresh();
-        if has_changed {
-            self.next_retry = FIRST_RETRY;
-        }
-        has_changed || retries
-    }
-
-    /// What is done about the addresses is to be tried again.
-    pub(super) fn retry(&mut self) {
-        self.retry = Some(Delay::new(self.next_retry));
-        self.next_retry = (2 * self.next_retry).min(MAX_RETRY);
-        self.due.set();
+        has_news && self.addresses.refresh()
     }
 }
 

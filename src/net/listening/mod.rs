@@ -53,10 +53,20 @@ impl Listening {
         self.watch.as_ref().is_some_and(Watch::is_due)
     }
 
-    /// The addresses of this machine, if it is time to look at them.
-    pub(super) fn poll_due(&mut self) -> Option<&Addresses> {
+    /// The addresses of this machine, if they have changed.
+    pub(super) fn poll_changed(&mut self) -> Option<&Addresses> {
         let watch = self.watch.as_mut()?;
-        if !watch.poll_due() {
+        if !watch.poll_changed() {
+            return None;
+        }
+        self.here.iter().for_each(|here| here.set(watch.addresses.clone()));
+        Some(&watch.addresses)
+    }
+
+    /// The same, without being told that there is news.
+    pub(super) fn look_for_change(&mut self) -> Option<&Addresses> {
+        let watch = self.watch.as_mut()?;
+        if !watch.addresses.refresh() {
             return None;
         }
         self.here.iter().for_each(|here| here.set(watch.addresses.clone()));
@@ -68,11 +78,12 @@ impl Listening {
         self.followed.as_ref().and_then(Followed::first)
     }
 
-    /// Listens on the addresses that the wildcards stand for, and on no others. Returns what failed, and will be tried
-    /// again.
-    pub(super) fn follow_or_retry<B: NetworkBehaviour>(
+    /// Listens on the addresses that the wildcards stand for, and on no others. Returns what failed, which the engine
+    /// has tried again.
+    pub(super) fn follow<B: NetworkBehaviour>(
         &mut self,
         swarm: &mut Swarm<B>,
+        events: &mut VecDeque<NetEvent>,
     ) -> Vec<(SocketAddr, io::Error)> {
         let (Some(watch), Some(followed)) = (&mut self.watch, &mut self.followed) else { return Vec::new() };
         let failures = followed.follow(&watch.addresses, swarm);
@@ -84,7 +95,7 @@ impl Listening {
             }
         }
         if !failures.is_empty() {
-            watch.retry();
+            events.push_back(NetEvent::ListenersMissing);
         }
         failures
     }
@@ -96,20 +107,21 @@ impl Listening {
         listener: ListenerId,
         address: &Multiaddr,
         swarm: &mut Swarm<B>,
+        events: &mut VecDeque<NetEvent>,
     ) {
         let socket = translate::parts(address).map(|(socket, _)| socket);
         if let (Some(followed), Some(socket)) = (&mut self.followed, socket)
             && followed.learn_port(listener, socket.port())
         {
-            self.follow_or_retry(swarm);
+            self.follow(swarm, events);
         }
     }
 
-    pub(super) fn on_unbound(&mut self, listener: ListenerId) {
+    pub(super) fn on_unbound(&mut self, listener: ListenerId, events: &mut VecDeque<NetEvent>) {
         if let Some(followed) = &mut self.followed
             && followed.forget(listener)
         {
-            self.watch.iter_mut().for_each(|watch| watch.retry());
+            events.push_back(NetEvent::ListenersMissing);
         }
     }
 

@@ -18,7 +18,6 @@ use libp2p_identity::{Keypair, PeerId};
 use crate::config::{AviP2pConfig, Limits, MAX_MESSAGE_BYTES};
 use crate::error::AviP2pError;
 use crate::metrics::Metrics;
-use crate::net::pubsub::pulse::{BEAT_EVERY, BEATS_AFTER_LEAVING};
 use crate::net::pubsub::watched::Watched;
 
 /// The message ids in one control message of gossipsub, and room for each: an author's 38 bytes, a sequence number's 8,
@@ -36,6 +35,8 @@ const MAX_FOREIGN_TOPICS: usize = 16;
 
 /// Below this, messages of a peer are not read any more, and the engine ends its connections.
 pub(super) const GRAYLIST: f64 = -60.0;
+/// From one heartbeat to the next, at least. It is upstream's shortest too.
+pub(super) const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// How often counters of the score fade, and below what they are forgotten. In a quiet mesh they fade more slowly.
 const DECAY_EVERY: Duration = BEAT_EVERY;
 const DECAY_TO_ZERO: f64 = 0.1;
@@ -251,7 +252,6 @@ impl Watched<Upstream> {
 
     /// Ends a subscription. The behaviour is to be polled then.
     pub(super) fn unsubscribe(&mut self, topic: &str) {
-        self.quicken_for(BEATS_AFTER_LEAVING);
         self.upstream.unsubscribe(&IdentTopic::new(topic));
     }
 

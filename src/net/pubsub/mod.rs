@@ -2,7 +2,6 @@
 
 mod gossip;
 mod mesh;
-mod pulse;
 mod watched;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -14,7 +13,6 @@ use libp2p_identity::PeerId as LibPeerId;
 use self::gossip::Upstream;
 pub(super) use self::gossip::behaviour;
 use self::mesh::Mesh;
-use self::pulse::BEATS_AFTER_MESSAGE;
 pub(super) use self::watched::Heard;
 use self::watched::Watched;
 use crate::config::AviP2pConfig;
@@ -58,7 +56,7 @@ impl PubSub {
         behaviour.unsubscribe(topic.as_str());
     }
 
-    /// Gives a message to the connections' own queues. Returns whether the swarm is to be polled for that.
+    /// Gives a message to the connections' own queues.
     pub(super) fn publish(
         &self,
         publish: PublishId,
@@ -66,11 +64,14 @@ impl PubSub {
         data: Bytes,
         behaviour: &mut Behaviour,
         events: &mut VecDeque<NetEvent>,
-    ) -> bool {
+    ) {
         let result = behaviour.upstream.publish(TopicHash::from_raw(topic.as_str()), data);
-        let is_due = behaviour.quicken_for(BEATS_AFTER_MESSAGE);
         events.push_back(NetEvent::Published { publish, outcome: publish_outcome(result) });
-        is_due
+    }
+
+    /// Has GossipSub do, when the behaviour is polled next, what it does once a second.
+    pub(super) fn beat(&self, behaviour: &mut Behaviour) {
+        behaviour.beat();
     }
 
     // What the swarm says.
@@ -88,26 +89,34 @@ impl PubSub {
         self.mesh.forget(peer);
     }
 
-    /// Returns whether the swarm is to be polled.
+    /// Tells the engine, once from one heartbeat to the next, that the next ones will have something to do.
+    pub(super) fn report_activity(&self, behaviour: &mut Behaviour, events: &mut VecDeque<NetEvent>) -> bool {
+        let is_news = behaviour.take_activity();
+        events.extend(is_news.then_some(NetEvent::GossipActive));
+        is_news
+    }
+
     pub(super) fn on_event(
         &mut self,
         event: Heard<gossipsub::Event>,
         behaviour: &mut Behaviour,
         connections: &Connections,
         events: &mut VecDeque<NetEvent>,
-    ) -> bool {
+    ) {
         match event {
             Heard::Upstream(gossipsub::Event::Message { propagation_source, message_id, message }) => {
-                let forwarder = &propagation_source;
-                return self.on_message(forwarder, &message_id, message, behaviour, connections, events);
+                self.on_message(&propagation_source, &message_id, message, behaviour, connections, events);
             }
             Heard::Upstream(event) => events.extend(neighbour_event(event, connections)),
             Heard::Beat => self.look_at_mesh(behaviour, connections, events),
             // What the peer sent on the last substream broke the protocol.
             Heard::Restarted { peer, is_too_often: true } => self.on_misbehaved(peer, connections, events),
             Heard::Restarted { is_too_often: false, .. } => events.push_back(NetEvent::MessageRefused),
+            Heard::GivenUp { connection } => {
+                let connection = connections.in_swarm(connection);
+                events.extend(connection.map(|connection| NetEvent::Deaf { connection }));
+            }
         }
-        false
     }
 
     fn on_misbehaved(&mut self, peer: LibPeerId, connections: &Connections, events: &mut VecDeque<NetEvent>) {
@@ -136,7 +145,7 @@ impl PubSub {
         behaviour: &mut Behaviour,
         connections: &Connections,
         events: &mut VecDeque<NetEvent>,
-    ) -> bool {
+    ) {
         // A neighbour's echo of what this node wrote before it was restarted is nobody's fault.
         let is_own = message.source == Some(self.local);
         let event = (!is_own).then(|| self.message(message, connections));
@@ -150,7 +159,6 @@ impl PubSub {
         // It is false for a message that is too old to be forwarded.
         let _ = behaviour.upstream.report_message_validation_result(id, forwarder, verdict);
         events.extend(event);
-        behaviour.quicken_for(BEATS_AFTER_MESSAGE)
     }
 
     fn message(&self, message: gossipsub::Message, connections: &Connections) -> NetEvent {

@@ -1,5 +1,5 @@
-//! What does upstream not tell of pub/sub? That a peer has lost its substream, for which it waits in silence; and when the
-//! meshes may have changed. Its timers are wound here too.
+//! What does upstream not tell of pub/sub? That a peer has lost its substream, for which it waits in silence; when the
+//! meshes may have changed; and when its heartbeat will have something to do.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::task::{Context, Poll, Waker};
@@ -11,11 +11,9 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::behaviour::FromSwarm;
 use libp2p_swarm::handler::ConnectionEvent;
 use libp2p_swarm::{
-    CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, NetworkBehaviour,
-    SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, NetworkBehaviour, SubstreamProtocol,
+    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
-
-use crate::net::pubsub::pulse::Pulse;
 
 /// Substreams that a peer may open for pub/sub on one connection. A peer that keeps the protocol needs one; after five,
 /// upstream would ignore it for as long as the connection lasts.
@@ -35,29 +33,66 @@ pub(in crate::net) enum Heard<T> {
         /// Whether it has done so too often.
         is_too_often: bool,
     },
-    /// The heart has beaten: the meshes may have changed.
+    /// Upstream will not use the connection any more.
+    GivenUp {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// The heartbeat that was ordered is over: the meshes may have changed.
     Beat,
 }
 
-/// Upstream's behaviour, an eye on its substreams, and a hand on its timers.
+/// Upstream's behaviour, an eye on its substreams, and on whether it is active.
 pub(in crate::net) struct Watched<B> {
     pub(super) upstream: B,
     /// Topics whose messages are scored.
     pub(super) scored: BTreeSet<TopicHash>,
-    pulse: Pulse,
+    is_beat_ordered: bool,
+    activity: Activity,
     restarts: VecDeque<(PeerId, bool)>,
-    given_up: VecDeque<(PeerId, ConnectionId)>,
+    given_up: VecDeque<ConnectionId>,
+}
+
+/// Whether anything has happened since the last heartbeat was ordered that the next ones have to do with. None → New →
+/// Told → None.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Activity {
+    None,
+    New,
+    Told,
 }
 
 impl<B> Watched<B> {
     pub(super) fn new(upstream: B) -> Self {
-        let (restarts, given_up) = (VecDeque::new(), VecDeque::new());
-        Self { upstream, scored: BTreeSet::new(), pulse: Pulse::new(), restarts, given_up }
+        Self {
+            upstream,
+            scored: BTreeSet::new(),
+            is_beat_ordered: false,
+            activity: Activity::None,
+            restarts: VecDeque::new(),
+            given_up: VecDeque::new(),
+        }
     }
 
-    /// Tells the heart of what takes so many beats. Returns whether the behaviour is to be polled for that.
-    pub(super) fn quicken_for(&mut self, beats: u32) -> bool {
-        self.pulse.quicken_for(beats)
+    /// The next poll is for upstream's heartbeat, whose timer has fired by now.
+    pub(super) fn beat(&mut self) {
+        self.is_beat_ordered = true;
+        self.activity = Activity::None;
+    }
+
+    /// Whether there was activity that nobody has asked for yet since the last heartbeat was ordered.
+    pub(super) fn take_activity(&mut self) -> bool {
+        let is_new = self.activity == Activity::New;
+        if is_new {
+            self.activity = Activity::Told;
+        }
+        is_new
+    }
+
+    fn on_activity(&mut self) {
+        if self.activity == Activity::None {
+            self.activity = Activity::New;
+        }
     }
 }
 
@@ -106,30 +141,30 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
-        self.pulse.quicken();
         self.upstream.on_swarm_event(event);
     }
 
     fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
-        self.pulse.quicken();
+        self.on_activity();
         match event {
             FromHandler::Upstream(event) => self.upstream.on_connection_handler_event(peer, connection, event),
             FromHandler::Restarted { is_too_often } => self.restarts.push_back((peer, is_too_often)),
-            FromHandler::GivenUp => self.given_up.push_back((peer, connection)),
+            FromHandler::GivenUp => {
+                tracing::debug!(%peer, "takes no pub/sub substream");
+                self.given_up.push_back(connection);
+            }
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         if let Some((peer, is_too_often)) = self.restarts.pop_front() {
             return Poll::Ready(ToSwarm::GenerateEvent(Heard::Restarted { peer, is_too_often }));
         }
-        if let Some((peer_id, connection)) = self.given_up.pop_front() {
-            tracing::debug!(peer = %peer_id, "takes no pub/sub substream");
-            return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(connection) });
+        if let Some(connection) = self.given_up.pop_front() {
+            return Poll::Ready(ToSwarm::GenerateEvent(Heard::GivenUp { connection }));
         }
-        // Upstream winds its timers again without a poll of them, which alone sets their wakers: in a quiet mesh its
-        // heartbeat would wait for whatever wakes it next. Nothing else but timers would ever wake it.
-        self.pulse.poll(cx);
+        // Nothing but its timers would ever wake upstream, and they shall not: in a quiet mesh it beats when something
+        // else polls the swarm. It sets its timers again without a poll of them anyway, which alone sets their wakers.
         let cx = &mut Context::from_waker(Waker::noop());
         let polled = match self.upstream.poll(cx) {
             // What a beat has come to is told by the next poll alone.
@@ -138,10 +173,12 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
         };
         match polled {
             Poll::Ready(event) => {
-                self.pulse.quicken();
+                self.on_activity();
                 Poll::Ready(event.map_out(Heard::Upstream))
             }
-            Poll::Pending if self.pulse.beat() => Poll::Ready(ToSwarm::GenerateEvent(Heard::Beat)),
+            Poll::Pending if std::mem::take(&mut self.is_beat_ordered) => {
+                Poll::Ready(ToSwarm::GenerateEvent(Heard::Beat))
+            }
             Poll::Pending => Poll::Pending,
         }
     }
@@ -236,14 +273,13 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::future::poll_fn;
 
     use futures::FutureExt;
     use futures_timer::Delay;
     use libp2p_swarm::dummy;
 
     use super::*;
-    use crate::net::pubsub::pulse::{BEAT_EVERY, BEATS_AFTER_MESSAGE};
+    use crate::net::pubsub::gossip::BEAT_EVERY;
 
     /// Winds its timer as upstream does.
     struct Heart {
@@ -291,20 +327,56 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn the_heart_beats_for_a_message_though_nothing_else_wakes_it() {
-        const BEATS: usize = 4;
+    /// The futures-timer of this program, whose thread marks timers of others too, has fired.
+    fn pass(time: std::time::Duration) {
+        futures::executor::block_on(Delay::new(time));
+    }
+
+    fn poll(watched: &mut Watched<Heart>) -> Vec<&'static str> {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let event = |event| match event {
+            ToSwarm::GenerateEvent(Heard::Beat) => "beat",
+            _ => "other",
+        };
+        std::iter::from_fn(|| match watched.poll(cx) {
+            Poll::Ready(polled) => Some(event(polled)),
+            Poll::Pending => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_heartbeat_that_is_ordered_is_carried_out_and_told_once() {
         let mut watched = Watched::new(Heart { timer: Delay::new(BEAT_EVERY), beats: 0 });
-        watched.quicken_for(BEATS_AFTER_MESSAGE);
-        let mut told = 0;
-        let beats = poll_fn(|cx| {
-            while watched.poll(cx).is_ready() {
-                told += 1;
-            }
-            if told == BEATS { Poll::Ready(()) } else { Poll::Pending }
-        });
-        tokio::time::timeout(20 * BEAT_EVERY, beats).await.expect("it wakes its task every second");
-        // A machine that stalls may have the two timers part once.
-        assert!(watched.upstream.beats >= BEATS - 1, "{} beats", watched.upstream.beats);
+        assert_eq!((poll(&mut watched), watched.upstream.beats), (vec![], 0));
+        for beats in 1..3 {
+            pass(BEAT_EVERY + std::time::Duration::from_millis(50));
+            watched.beat();
+            assert_eq!((poll(&mut watched), watched.upstream.beats), (vec!["beat"], beats));
+            assert_eq!(poll(&mut watched), [""; 0]);
+        }
+        pass(BEAT_EVERY + std::time::Duration::from_millis(50));
+        assert_eq!((poll(&mut watched), watched.upstream.beats), (vec![], 3), "with whatever else polls it");
+    }
+
+    #[test]
+    fn activity_is_told_once_from_one_heartbeat_to_the_next() {
+        let mut watched = Watched::new(Heart { timer: Delay::new(BEAT_EVERY), beats: 0 });
+        let happens = |watched: &mut Watched<Heart>| {
+            watched.on_connection_handler_event(
+                PeerId::random(),
+                ConnectionId::new_unchecked(1),
+                FromHandler::Restarted { is_too_often: false },
+            );
+        };
+        assert!(!watched.take_activity());
+        for _ in 0..2 {
+            happens(&mut watched);
+            assert!(watched.take_activity());
+            happens(&mut watched);
+            assert!(!watched.take_activity());
+            watched.beat();
+            assert!(!watched.take_activity());
+        }
     }
 }

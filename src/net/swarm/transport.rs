@@ -23,7 +23,7 @@ use libp2p_yamux as yamux;
 use crate::config::{AviP2pConfig, NetworkKey};
 use crate::error::AviP2pError;
 use crate::net::audio::max_substreams;
-use crate::net::connections::{Bounded, HANDSHAKE_TIMEOUT};
+use crate::net::connections::{Bounded, Closing, HANDSHAKE_TIMEOUT};
 use crate::net::listening::Here;
 use crate::net::translate;
 use crate::transport::{BoxByteStream, Listener, Network, Transport};
@@ -37,6 +37,7 @@ pub(in crate::net) fn build(
     network: &Network,
     key: &Keypair,
     here: Option<Here>,
+    closing: Arc<Closing>,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, AviP2pError> {
     let network_key = config.network_key;
     let noise = handshake(key, network_key)?;
@@ -45,10 +46,14 @@ pub(in crate::net) fn build(
     Ok(match network {
         Network::Tcp => {
             let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
-            keep_private(tcp, network_key, noise, yamux)
+            keep_private(tcp, network_key, noise, yamux, closing)
         }
-        Network::System(transport) => keep_private(Custom::new(transport.clone(), here), network_key, noise, yamux),
-        Network::Custom(transport) => keep_private(Custom::new(transport.clone(), None), network_key, noise, yamux),
+        Network::System(transport) => {
+            keep_private(Custom::new(transport.clone(), here), network_key, noise, yamux, closing)
+        }
+        Network::Custom(transport) => {
+            keep_private(Custom::new(transport.clone(), None), network_key, noise, yamux, closing)
+        }
     })
 }
 
@@ -69,6 +74,7 @@ fn keep_private<T>(
     network_key: Option<NetworkKey>,
     noise: noise::Config,
     yamux: yamux::Config,
+    closing: Arc<Closing>,
 ) -> Boxed<(PeerId, StreamMuxerBox)>
 where
     T: libp2p_core::Transport<Error = io::Error> + Send + Unpin + 'static,
@@ -76,10 +82,10 @@ where
     T::Dial: Send,
     T::ListenerUpgrade: Send,
 {
-    let Some(key) = network_key else { return secure(transport, noise, yamux) };
+    let Some(key) = network_key else { return secure(transport, noise, yamux, closing) };
     let pnet = PnetConfig::new(PreSharedKey::new(key.to_bytes()));
     let private = transport.and_then(move |stream, _| pnet.handshake(stream).map_err(socket_error));
-    secure(private, noise, yamux)
+    secure(private, noise, yamux, closing)
 }
 
 /// pnet's errors do not name the socket's as their source.
@@ -89,7 +95,12 @@ fn socket_error(error: PnetError) -> io::Error {
     }
 }
 
-fn secure<T>(transport: T, noise: noise::Config, yamux: yamux::Config) -> Boxed<(PeerId, StreamMuxerBox)>
+fn secure<T>(
+    transport: T,
+    noise: noise::Config,
+    yamux: yamux::Config,
+    closing: Arc<Closing>,
+) -> Boxed<(PeerId, StreamMuxerBox)>
 where
     T: libp2p_core::Transport + Send + Unpin + 'static,
     T::Error: Error + Send + Sync,
@@ -99,8 +110,8 @@ where
 {
     // Lazily: a dialler need not wait for the agreement on the only protocol there is, which saves two round trips.
     let secured = transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).timeout(HANDSHAKE_TIMEOUT);
-    let closing = |(peer, muxer), _| (peer, StreamMuxerBox::new(Bounded::new(muxer)));
-    libp2p_core::Transport::boxed(libp2p_core::Transport::map(secured, closing))
+    let bounded = move |(peer, muxer), _| (peer, StreamMuxerBox::new(Bounded::new(muxer, closing.register(peer))));
+    libp2p_core::Transport::boxed(libp2p_core::Transport::map(secured, bounded))
 }
 
 /// A pluggable network as libp2p wants it.

@@ -85,14 +85,6 @@ fn a_peer_is_gone_with_its_last_connection() {
 }
 
 #[test]
-fn a_connection_that_does_not_answer_pings_is_closed() {
-    let mut node = Node::with_peer(1, 2, config());
-    node.net(NetEvent::PingTimeout { connection: ConnectionId(1) });
-    assert_eq!(node.take_actions(), [NetAction::Disconnect { connection: ConnectionId(1) }]);
-    assert_eq!(node.stats().ping_timeouts, 1);
-}
-
-#[test]
 fn a_peer_of_another_kind_is_disconnected_and_not_dialled_until_it_is_heard_of_anew() {
     let mut node = Node::new(1, config());
     node.discovered(2);
@@ -115,7 +107,7 @@ fn a_peer_of_another_kind_is_disconnected_and_not_dialled_until_it_is_heard_of_a
 fn what_is_known_about_a_peer_can_be_asked() {
     let mut node = Node::with_peer(1, 2, config());
     node.identified(2, &["/ip4/192.0.2.9/tcp/9"]);
-    node.net(NetEvent::Pong { peer: peer(2), rtt: millis(7) });
+    node.net(NetEvent::Pong { connection: ConnectionId(1), peer: peer(2), rtt: millis(7) });
     for topic in ["b", "a"] {
         node.net(NetEvent::PeerSubscribed { peer: peer(2), topic: topic.to_owned() });
     }

@@ -277,52 +277,6 @@ fn a_peer_is_dialled_at_once_when_it_turns_up_at_another_address() {
 }
 
 #[test]
-fn a_hint_that_expires_is_not_dialled_again_but_where_the_peer_was_reached_is() {
-    let elsewhere = "/ip4/192.0.2.77/tcp/1".to_owned();
-    let expired = |n: u16, addresses: &[&String]| {
-        let addresses = addresses.iter().map(|&address| address.clone()).collect();
-        NetEvent::Expired { peer: peer(n), addresses }
-    };
-    let mut node = Node::new(1, config());
-    node.discovered_at(2, &[&address(2), &elsewhere]);
-    let dial = only_dial(&mut node);
-    node.net(expired(2, &[&address(2)]));
-    node.dial_failed(dial);
-    node.step();
-    let dials = node.take_dials();
-    assert_eq!(dials[0].1, std::slice::from_ref(&elsewhere));
-    // Nobody knows any more where it is.
-    node.net(expired(2, &[&elsewhere]));
-    node.dial_failed(dials[0].0);
-    assert_eq!((node.peer_info(2), node.deadline()), (None, None));
-    for failure in [DialFailure::Unreachable(String::new()), DialFailure::Refused(Refusal::MaxPeers)] {
-        node.discovered(2);
-        let dial = only_dial(&mut node);
-        node.net(NetEvent::DialFailed { dial, failure });
-        node.net(expired(2, &[&address(2)]));
-        assert_eq!((node.peer_info(2), node.deadline()), (None, None), "not while it waits either");
-    }
-    node.discovered(2);
-    let dial = only_dial(&mut node);
-    node.net(expired(2, &[&address(2)]));
-    node.net(NetEvent::DialFailed { dial, failure: DialFailure::Refused(Refusal::MaxPeers) });
-    node.step();
-    assert_eq!((node.peer_info(2), node.deadline()), (None, None), "nor after a dial that was refused");
-    // Who is connected says itself where it is.
-    node.discovered_at(2, &[&elsewhere]);
-    let dial = only_dial(&mut node);
-    node.connected(1, 2, Direction::Outbound(dial));
-    node.discovered_at(2, &[&elsewhere]);
-    node.net(expired(2, &[&elsewhere]));
-    assert_eq!(node.peer_info(2).unwrap().addresses, [address(2), elsewhere.clone()]);
-    node.disconnected(1, 2);
-    node.net(expired(2, &[&elsewhere, &address(2)]));
-    assert_eq!(node.peer_info(2).unwrap().addresses, [address(2)], "it was reached there");
-    node.step();
-    assert_eq!(node.take_dials()[0].1, [address(2)]);
-}
-
-#[test]
 fn addresses_that_mdns_drops_are_counted() {
     let mut node = Node::new(1, config());
     [3, 4].into_iter().for_each(|addresses| node.net(NetEvent::MdnsIgnored { addresses }));

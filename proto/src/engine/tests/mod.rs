@@ -13,6 +13,7 @@ mod properties;
 mod rules;
 mod shutdown;
 mod topics;
+mod upkeep;
 mod walks;
 mod wanted;
 

@@ -61,6 +61,13 @@ pub(super) struct Node {
     pub(super) contract: Contract,
     events: Vec<AviEvent>,
     pub(super) actions: VecDeque<NetAction>,
+    /// The heartbeats ordered of late, which no test but their own looks at.
+    pub(super) heartbeats: Vec<Time>,
+    /// The connections that are there.
+    connections: BTreeMap<ConnectionId, PeerId>,
+    /// Whether peers answer pings.
+    pub(super) has_pongs: bool,
+    next_pongs: Time,
     /// The connection policy; `None` once all connections have ended for good.
     pub(super) admission: Option<Admission>,
     /// By the numbers of their commands.
@@ -82,6 +89,10 @@ impl Node {
             config,
             events: Vec::new(),
             actions: VecDeque::new(),
+            heartbeats: Vec::new(),
+            connections: BTreeMap::new(),
+            has_pongs: true,
+            next_pongs: Time::ZERO + PING_INTERVAL,
             admission: None,
             replies: BTreeMap::new(),
             commands: 0,
@@ -167,13 +178,31 @@ impl Node {
 
     pub(super) fn advance_to(&mut self, time: Time) {
         let mut steps = 0;
-        while let Some(deadline) = self.deadline().filter(|deadline| *deadline <= time) {
+        loop {
             steps += 1;
             assert!(steps < 100_000, "a livelock");
-            self.now = deadline;
-            self.time_out();
+            let deadline = self.due().filter(|deadline| *deadline <= time);
+            let has_pongs = self.has_pongs && !self.connections.is_empty() && !self.contract.has_stopped();
+            let are_pongs_next = deadline.map_or(self.next_pongs <= time, |deadline| self.next_pongs < deadline);
+            if has_pongs && are_pongs_next {
+                self.now = self.now.max(self.next_pongs);
+                self.next_pongs = self.now + PING_INTERVAL;
+                self.pongs();
+            } else if let Some(deadline) = deadline {
+                self.now = deadline;
+                self.time_out();
+            } else {
+                break;
+            }
         }
         self.now = time;
+    }
+
+    /// Every peer answers a ping.
+    fn pongs(&mut self) {
+        for (connection, peer) in self.connections.clone() {
+            self.net(NetEvent::Pong { connection, peer, rtt: millis(7) });
+        }
     }
 
     /// Tells the engine that it may have something to do.
@@ -192,7 +221,8 @@ impl Node {
 
     // Outputs.
 
-    pub(super) fn deadline(&self) -> Option<Time> {
+    /// When the engine is to be called next.
+    pub(super) fn due(&self) -> Option<Time> {
         self.engine.next_deadline()
     }
 
@@ -203,6 +233,26 @@ impl Node {
     /// For questions.
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// The same as [`due`](Self::due), but for what goes on at all times: heartbeats, and looking whether peers are there.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let Engine { peers, topics, streams, walks, records, retries, .. } = &self.engine;
+        let machines = [
+            peers.next_deadline(),
+            topics.next_deadline(),
+            streams.next_deadline(),
+            walks.next_deadline(),
+            records.next_deadline(),
+            retries.next_deadline(),
+        ];
+        let phase = match self.engine.phase {
+            Phase::Goodbye { until, .. } | Phase::Linger { until, .. } | Phase::Disconnecting { until, .. } => {
+                Some(until)
+            }
+            Phase::Running | Phase::Stopped => None,
+        };
+        machines.into_iter().chain([phase]).flatten().min().filter(|_| self.due().is_some())
     }
 
     pub(super) fn events(&self) -> &[AviEvent] {
@@ -264,6 +314,13 @@ impl Node {
 
     fn handle(&mut self, input: Input) {
         self.contract.on_input(&input);
+        match &input {
+            Input::Net(NetEvent::Connected { connection, peer, .. }) => {
+                self.connections.insert(*connection, peer.clone());
+            }
+            Input::Net(NetEvent::Disconnected { connection, .. }) => drop(self.connections.remove(connection)),
+            _ => {}
+        }
         self.engine.handle(self.now, input);
         self.drain();
         Contract::assert_nothing_is_missed(&mut self.engine, self.now);
@@ -277,6 +334,7 @@ impl Node {
                 Output::Reply(reply) => drop(self.replies.insert(reply.number(), reply)),
                 Output::Event(event) => self.events.push(event),
                 Output::Net(NetAction::Admit { admission }) => self.admission = Some(admission),
+                Output::Net(NetAction::Heartbeat) => self.heartbeats.push(self.now),
                 Output::Net(action) => {
                     if action == NetAction::DisconnectAll {
                         self.admission = None;
@@ -286,7 +344,7 @@ impl Node {
                 Output::Stopped => {}
             }
         }
-        let deadline = self.deadline();
+        let deadline = self.due();
         assert!(deadline.is_none_or(|deadline| deadline > self.now), "{deadline:?} is due at {:?}", self.now);
         assert!(!self.contract.has_stopped() || deadline.is_none(), "a deadline after Stopped");
     }

@@ -210,7 +210,7 @@ impl Mesh {
 
     /// Moves on to the next deadline of any node, if it is not later than `until`.
     pub(super) fn step(&mut self, until: Time) -> bool {
-        let deadline = self.nodes.iter().filter_map(Node::deadline).min();
+        let deadline = self.nodes.iter().filter_map(Node::due).min();
         let Some(deadline) = deadline.filter(|deadline| *deadline <= until) else { return false };
         self.advance_to(deadline);
         true
@@ -255,8 +255,13 @@ impl Mesh {
     fn carry_out(&mut self, n: usize, action: NetAction) {
         match action {
             NetAction::Dial { dial, peer, addresses } => self.dial(n, dial, peer, &addresses),
-            NetAction::Disconnect { connection } => self.close_link((connection.0 / 2) as usize),
-            NetAction::Admit { .. } => {}
+            NetAction::Disconnect { connection } | NetAction::Abort { connection } => {
+                self.close_link((connection.0 / 2) as usize)
+            }
+            NetAction::Admit { .. }
+            | NetAction::Heartbeat
+            | NetAction::RetryListeners
+            | NetAction::RetryDiscovery { .. } => {}
             NetAction::DisconnectAll => {
                 for link in 0..self.links.len() {
                     if self.links[link].nodes.contains(&n) {

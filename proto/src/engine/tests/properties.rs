@@ -230,7 +230,7 @@ fn run(ops: &[Op]) -> Vec<Vec<(Time, Output)>> {
 
 /// What a network that lies, or a defect in it, may say. References are to anything; new things are new.
 fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
-    let events: [fn(&mut Liar, u64) -> NetEvent; 25] = [
+    let events: [fn(&mut Liar, u64) -> NetEvent; 31] = [
         |liar, x| NetEvent::Connected {
             connection: ConnectionId(liar.fresh()),
             peer: near(x),
@@ -251,11 +251,17 @@ fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
             addresses: vec![address((x % 8) as u16)],
             source: DiscoverySource::Kademlia,
         },
-        |_, x| NetEvent::Expired { peer: near(x), addresses: vec![address((x % 8) as u16)] },
+        |_, x| NetEvent::Announced { peer: near(x), addresses: vec![address((x % 8) as u16)] },
+        |_, x| NetEvent::Pong { connection: ConnectionId(x % 20), peer: near(x / 20), rtt: millis(x) },
+        |_, _| NetEvent::GossipActive,
+        |_, _| NetEvent::InterfacesChanged,
+        |_, _| NetEvent::ListenersMissing,
+        |_, x| NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason: "x".repeat(x as usize % 3) },
+        |_, _| NetEvent::DiscoveryAvailable { source: DiscoverySource::Mdns },
         |_, x| NetEvent::Identified { peer: near(x), name: String::new(), addresses: vec![address(3)] },
         |_, x| NetEvent::Foreign { peer: near(x) },
         |_, _| NetEvent::WalkEnded { result: Err(String::new()) },
-        |_, x| NetEvent::PingTimeout { connection: ConnectionId(x % 20) },
+        |_, x| NetEvent::Deaf { connection: ConnectionId(x % 20) },
         |_, x| NetEvent::PeerSubscribed { peer: near(x), topic: "t".repeat(x as usize % 3) },
         |_, x| NetEvent::PeerUnsubscribed { peer: near(x), topic: "t".to_owned() },
         |_, x| NetEvent::Published { publish: PublishId(x % 9), outcome: PublishOutcome::NoSubscribers },

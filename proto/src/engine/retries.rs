@@ -1,0 +1,81 @@
+//! When does the network room try again what this machine has not let it do?
+
+use std::time::Duration;
+
+use super::io::NetAction;
+use super::outbox::Outbox;
+use super::time::{Time, TimerTable};
+use crate::event::{AviEvent, DiscoverySource};
+
+/// First wait before listeners that could not be made are tried again. It doubles with every failure.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(60);
+/// How often to look whether mDNS works again.
+const MDNS_RETRY: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Retry {
+    Listeners,
+    Mdns,
+}
+
+#[derive(Debug)]
+pub(crate) struct Retries {
+    timers: TimerTable<Retry>,
+    /// Until the listeners' next retry.
+    pause: Duration,
+    /// Why mDNS does not work, if it does not.
+    mdns_failure: Option<String>,
+}
+
+impl Retries {
+    pub(crate) fn new() -> Self {
+        Self { timers: TimerTable::new(), pause: FIRST_RETRY, mdns_failure: None }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.timers.next_deadline()
+    }
+
+    /// What has failed so far says nothing about the addresses that the machine has now.
+    pub(crate) fn on_interfaces_changed(&mut self) {
+        self.timers.stop(&Retry::Listeners);
+        self.pause = FIRST_RETRY;
+    }
+
+    /// Some listeners are missing. Several that are missing at once are one failure.
+    pub(crate) fn on_listeners_missing(&mut self, now: Time) {
+        if !self.timers.is_set(&Retry::Listeners) {
+            self.timers.set(Retry::Listeners, now + self.pause);
+            self.pause = (2 * self.pause).min(MAX_RETRY);
+        }
+    }
+
+    /// Tells the application of a failure that is a new one.
+    pub(crate) fn on_unavailable(&mut self, now: Time, source: DiscoverySource, reason: String, out: &mut Outbox) {
+        if source == DiscoverySource::Mdns {
+            self.timers.set(Retry::Mdns, now + MDNS_RETRY);
+            if self.mdns_failure.as_ref() == Some(&reason) {
+                return;
+            }
+            self.mdns_failure = Some(reason.clone());
+        }
+        out.event(AviEvent::DiscoveryUnavailable { source, reason });
+    }
+
+    pub(crate) fn on_available(&mut self, source: DiscoverySource) {
+        if source == DiscoverySource::Mdns {
+            self.timers.stop(&Retry::Mdns);
+            self.mdns_failure = None;
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Time, out: &mut Outbox) {
+        while let Some(retry) = self.timers.pop_due(now) {
+            out.net(match retry {
+                Retry::Listeners => NetAction::RetryListeners,
+                Retry::Mdns => NetAction::RetryDiscovery { source: DiscoverySource::Mdns },
+            });
+        }
+    }
+}
