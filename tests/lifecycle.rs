@@ -4,6 +4,7 @@
 mod common;
 
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pError, EventReceiver};
@@ -30,8 +31,22 @@ async fn cycle(start: Start, is_shut_down: bool) {
     }
 }
 
-/// Threads and descriptors. The system may list a thread for a moment after it was joined.
+/// Waits until no thread of a node is left: one that is dropped says its goodbyes in its own time.
+fn wait_for_ends() {
+    let deadline = Instant::now() + common::WITHIN;
+    let is_of_a_node = |thread: std::io::Result<std::fs::DirEntry>| {
+        let name = thread.and_then(|thread| std::fs::read_to_string(thread.path().join("comm")));
+        name.is_ok_and(|name| name.starts_with("avi-p2p"))
+    };
+    while std::fs::read_dir("/proc/self/task").expect("procfs can be read").any(is_of_a_node) {
+        assert!(Instant::now() < deadline, "a node's thread lives on");
+        std::thread::yield_now();
+    }
+}
+
+/// Threads and descriptors, once the nodes have ended.
 fn settles_at(before: (usize, usize)) {
+    wait_for_ends();
     let deadline = Instant::now() + common::WITHIN;
     let count = || (count("/proc/self/task"), count("/proc/self/fd"));
     while count() != before && Instant::now() < deadline {
@@ -40,14 +55,31 @@ fn settles_at(before: (usize, usize)) {
     assert_eq!(count(), before, "(threads, descriptors)");
 }
 
+/// A start that is cancelled, and a shutdown that is.
+async fn give_up_half_way() {
+    let mut starting = Box::pin(AviP2p::start(common::config()));
+    // It may be quick.
+    if let Poll::Ready(started) = futures::poll!(&mut starting) {
+        let mut shutdown = Box::pin(started.unwrap().0.shutdown());
+        let _ = futures::poll!(&mut shutdown);
+        return;
+    }
+    drop(starting);
+    let (node, _) = AviP2p::start(common::config()).await.unwrap();
+    let mut shutdown = Box::pin(node.shutdown());
+    let _ = futures::poll!(&mut shutdown);
+}
+
 #[test]
 fn a_hundred_starts_and_stops_leave_no_thread_and_no_descriptor_behind() {
     let cycle = |n: usize| {
         // Either way of stopping.
         smol::block_on(cycle(|config| Box::pin(AviP2p::start(config)), n.is_multiple_of(2)));
+        smol::block_on(give_up_half_way());
     };
     // What is made once per process, as the timer's thread, is made by the first ones.
     (0..3).for_each(cycle);
+    wait_for_ends();
     let before = (count("/proc/self/task"), count("/proc/self/fd"));
     (0..100).for_each(cycle);
     settles_at(before);

@@ -17,6 +17,8 @@ use crate::transport::{BoxByteStream, Listener, Transport};
 
 /// Connections that the system holds until they are accepted; it may hold fewer.
 const BACKLOG: i32 = 1024;
+/// Reads in a row before a connection lets others have a turn: a peer that never stops sending must not hold them up.
+const READS_IN_A_ROW: u32 = 32;
 /// How long a listener waits after the system had no descriptor or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,9 +47,9 @@ impl Transport for Tcp {
                 Err(error) if !is_under_way(&error) => return Err(error),
                 _ => {}
             }
-            let stream = Stream(Watched::new(reactor, TcpStream::from(socket))?);
-            stream.0.writable().await;
-            match stream.0.socket().take_error()? {
+            let stream = Stream::new(&reactor, TcpStream::from(socket))?;
+            stream.socket.writable().await;
+            match stream.socket.socket().take_error()? {
                 Some(error) => Err(error),
                 None => Ok(Box::pin(stream) as BoxByteStream),
             }
@@ -128,25 +130,39 @@ fn is_of_peer(error: &io::Error) -> bool {
 }
 
 /// A connection.
-struct Stream(Watched<TcpStream>);
+struct Stream {
+    socket: Watched<TcpStream>,
+    reads_in_a_row: u32,
+}
 
 impl Stream {
-    fn accepted(reactor: &Arc<Reactor>, stream: TcpStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        Ok(Self(Watched::new(reactor.clone(), stream)?))
+    fn new(reactor: &Arc<Reactor>, socket: TcpStream) -> io::Result<Self> {
+        Ok(Self { socket: Watched::new(reactor.clone(), socket)?, reads_in_a_row: 0 })
+    }
+
+    fn accepted(reactor: &Arc<Reactor>, socket: TcpStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        socket.set_nodelay(true)?;
+        Self::new(reactor, socket)
     }
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.0.poll_read(cx, |mut socket| socket.read(buf))
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.reads_in_a_row >= READS_IN_A_ROW {
+            self.reads_in_a_row = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let read = self.socket.poll_read(cx, |mut socket| socket.read(buf));
+        self.reads_in_a_row = if read.is_ready() { self.reads_in_a_row + 1 } else { 0 };
+        read
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.poll_write(cx, |mut socket| socket.write(bytes))
+        self.socket.poll_write(cx, |mut socket| socket.write(bytes))
     }
 
     fn poll_write_vectored(
@@ -154,7 +170,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(cx, |mut socket| socket.write_vectored(bytes))
+        self.socket.poll_write(cx, |mut socket| socket.write_vectored(bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -162,7 +178,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.0.socket().shutdown(Shutdown::Write) {
+        match self.socket.socket().shutdown(Shutdown::Write) {
             Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(())),
         }
