@@ -179,10 +179,11 @@ fn calls_that_come_while_a_caller_is_at_work_are_all_answered() {
         *inside.lock().unwrap() = Some(Box::new(move || {
             for _ in 0..CALLS {
                 let caller = caller.clone();
-                let mut call = async move { caller.stats().await }.boxed();
+                let mut call = async move { caller.subscribe("lobby").await }.boxed();
                 assert!(call.as_mut().now_or_never().is_none(), "somebody is at work");
                 queued.lock().unwrap().push(call);
             }
+            assert!(caller.stats().now_or_never().is_some_and(|stats| stats.is_ok()), "a question waits for nobody");
         }));
         handle.subscribe("lobby").await.unwrap();
 
@@ -190,7 +191,11 @@ fn calls_that_come_while_a_caller_is_at_work_are_all_answered() {
         assert_eq!(calls.len(), CALLS);
         while woken.0.swap(false, Ordering::SeqCst) {
             assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-            calls.retain_mut(|call| call.as_mut().now_or_never().map(|stats| stats.expect("the node runs")).is_none());
+            calls.retain_mut(|call| {
+                let answer = call.as_mut().now_or_never();
+                assert!(answer.is_none() || answer == Some(Err(AviP2pError::AlreadySubscribed("lobby".into()))));
+                answer.is_none()
+            });
         }
         assert!(calls.is_empty(), "{} are forgotten", calls.len());
     });
