@@ -134,7 +134,7 @@ impl Engine {
             heartbeat: Heartbeat::default(),
             out: Outbox::default(),
         };
-        engine.advance(Time::ZERO);
+        engine.advance(Time::ZERO, true);
         engine
     }
 
@@ -146,11 +146,12 @@ impl Engine {
             Input::Net(event) => self.handle_net(now, event),
         }
         self.topics.handle_timeout(now, &mut self.out);
-        self.advance(now);
+        // Most inputs, as audio, change nothing for which a peer is dialled or displaced.
+        let has_changed = self.peers.has_changed() || self.streams.has_released();
+        self.advance(now, has_changed);
     }
 
     /// Does what is due. Early and repeated calls do nothing.
-    // They look whether peers are to be dialled or displaced, though: so tests see whether an input has missed that.
     pub fn handle_timeout(&mut self, now: Time) {
         if self.phase == Phase::Stopped {
             return;
@@ -165,7 +166,8 @@ impl Engine {
         self.topics.handle_timeout(now, &mut self.out);
         self.streams.handle_timeout(now, &mut self.out);
         self.walks.handle_timeout(now, self.peers.wants_more(), &mut self.out);
-        self.advance(now);
+        // Whatever has changed: so an early call tells a test what an input has missed.
+        self.advance(now, true);
     }
 
     /// The next thing to carry out. Drain to `None` after every `handle*`.
@@ -466,6 +468,7 @@ impl Engine {
         self.peers.dial(&mut self.out);
         self.displace(now);
         self.peers.settle();
+        self.streams.settle();
     }
 
     /// Parts with an idle peer if one that the application waits for has no room.
@@ -555,10 +558,9 @@ impl Engine {
     }
 
     /// What follows from any input: dials within the budget, and the shutdown's next step.
-    fn advance(&mut self, now: Time) {
+    fn advance(&mut self, now: Time, has_changed: bool) {
         if self.phase == Phase::Running {
-            // Of what a peer is dialled or displaced for, most inputs, as audio, change nothing.
-            if self.streams.take_released() | self.peers.has_changed() {
+            if has_changed {
                 self.balance_peers(now);
             }
             return;

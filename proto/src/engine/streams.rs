@@ -83,9 +83,14 @@ impl Streams {
         self.of_peer(peer, Phase::Reaching) > 0
     }
 
-    /// Whether a peer may have become idle, or nobody's to wait for, since the last time.
-    pub(crate) fn take_released(&mut self) -> bool {
-        std::mem::take(&mut self.has_released)
+    /// Whether a peer may have become idle, or nobody's to wait for.
+    pub(crate) fn has_released(&self) -> bool {
+        self.has_released
+    }
+
+    /// What follows from that has been done.
+    pub(crate) fn settle(&mut self) {
+        self.has_released = false;
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {

@@ -1,6 +1,7 @@
 //! Who may come in, who is kept, who is kept out.
 
 use super::*;
+use crate::wire::{Code, Frame};
 
 fn ids(numbers: impl IntoIterator<Item = u16>) -> Vec<PeerId> {
     numbers.into_iter().map(peer).collect()
@@ -261,4 +262,25 @@ fn a_full_node_makes_room_for_a_paired_peer_and_for_a_bootstrap_peer() {
     node.wait(secs(10));
     let is_parting = |action: &NetAction| matches!(action, NetAction::Disconnect { .. });
     assert_eq!(node.take_actions().into_iter().filter(is_parting).count(), 1);
+}
+
+#[test]
+fn a_full_node_makes_room_for_a_paired_peer_as_soon_as_a_call_ends_by_either_end() {
+    for ends_here in [true, false] {
+        let paired_peers = ids([2]);
+        let mut node = Node::with_peer(1, 3, AviP2pConfig { max_peers: 1, paired_peers, ..config() });
+        let substream = node.offered(1, 3);
+        node.received(substream, &[Frame::Open(Default::default())]);
+        let [AviEvent::AudioStreamRequested { stream_id: stream, .. }] = node.take_events()[..] else { panic!() };
+        node.ask(|id| Command::AcceptStream { id, stream }).unwrap();
+        node.discovered(2);
+        assert!(!node.take_actions().contains(&cut(1)), "the only one to part with is in a call");
+        if ends_here {
+            node.ask(|id| Command::CloseStream { id, stream }).unwrap();
+        } else {
+            let (code, reason) = (Code::Application, String::new());
+            node.received(substream, &[Frame::Close { code, next_sequence: 0, reason }]);
+        }
+        assert!(node.take_actions().contains(&cut(1)), "ends here: {ends_here}");
+    }
 }
