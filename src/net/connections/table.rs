@@ -59,6 +59,10 @@ impl Table {
         self.by_id.len()
     }
 
+    pub(super) fn is_connected(&self, peer: &libp2p_identity::PeerId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
     /// Everyone who is connected.
     pub(super) fn peers(&self) -> impl Iterator<Item = libp2p_identity::PeerId> {
         self.peers.keys().copied()

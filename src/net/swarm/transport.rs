@@ -12,6 +12,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 use futures::{FutureExt, TryFutureExt};
 use libp2p_core::Multiaddr;
 use libp2p_core::muxing::StreamMuxerBox;
+use libp2p_core::transport::timeout::TransportTimeoutError;
 use libp2p_core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p_core::upgrade::Version;
 use libp2p_identity::{Keypair, PeerId};
@@ -23,7 +24,7 @@ use libp2p_yamux as yamux;
 use crate::config::{AviP2pConfig, NetworkKey};
 use crate::error::AviP2pError;
 use crate::net::audio::max_substreams;
-use crate::net::connections::{Bounded, Closing, HANDSHAKE_TIMEOUT};
+use crate::net::connections::{Bounded, Closing, HANDSHAKE_TIMEOUT, HandshakeTimeout};
 use crate::net::translate;
 use crate::transport::{BoxByteStream, Listener, Network, Transport};
 
@@ -104,7 +105,12 @@ where
     // Lazily: a dialler need not wait for the agreement on the only protocol there is, which saves two round trips.
     let secured = transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).timeout(HANDSHAKE_TIMEOUT);
     let bounded = move |(peer, muxer), _| (peer, StreamMuxerBox::new(Bounded::new(muxer, closing.register(peer))));
-    libp2p_core::Transport::boxed(libp2p_core::Transport::map(secured, bounded))
+    let bounded = libp2p_core::Transport::map(secured, bounded);
+    libp2p_core::Transport::boxed(libp2p_core::Transport::map_err(bounded, |error| match error {
+        TransportTimeoutError::Timeout => io::Error::other(HandshakeTimeout),
+        TransportTimeoutError::TimerError(error) => error,
+        TransportTimeoutError::Other(error) => io::Error::other(error),
+    }))
 }
 
 /// A pluggable network as libp2p wants it.
