@@ -79,6 +79,7 @@ where
     let Some(key) = network_key else { return secure(transport, noise, yamux, closing) };
     let pnet = PnetConfig::new(PreSharedKey::new(key.to_bytes()));
     let private = transport.and_then(move |stream, _| pnet.handshake(stream).map_err(socket_error));
+    let private = libp2p_core::Transport::map_err(private, |error| error.into_inner());
     secure(private, noise, yamux, closing)
 }
 
@@ -109,7 +110,10 @@ where
     libp2p_core::Transport::boxed(libp2p_core::Transport::map_err(bounded, |error| match error {
         TransportTimeoutError::Timeout => io::Error::other(HandshakeTimeout),
         TransportTimeoutError::TimerError(error) => error,
-        TransportTimeoutError::Other(error) => io::Error::other(error),
+        // libp2p's combinations hide the source of an error that itself has none.
+        TransportTimeoutError::Other(error) => {
+            error.either(|error| error.either(io::Error::other, io::Error::other), io::Error::other)
+        }
     }))
 }
 
