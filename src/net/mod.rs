@@ -151,11 +151,11 @@ impl Net {
                     }
                 }
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
-                self.connections.on_dial_error(connection_id, &error, events);
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                self.connections.on_dial_error(connection_id, peer_id, &error, events);
             }
-            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
-                self.connections.on_inbound_error(&send_back_addr, &error, events);
+            SwarmEvent::IncomingConnectionError { send_back_addr, peer_id, error, .. } => {
+                self.connections.on_inbound_error(&send_back_addr, peer_id, &error, events);
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 self.listening.on_bound(listener_id, &address, swarm, events);

@@ -34,6 +34,7 @@ mod tests;
 mod time;
 mod topics;
 mod tracked;
+mod upkeep;
 mod walks;
 
 use std::time::Duration;
@@ -51,17 +52,17 @@ pub use time::Time;
 
 use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
-use crate::event::{AviEvent, DiscoverySource};
+use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
 use crate::stats::{AudioStats, PeerInfo, Stats};
 use admission::Access;
 use closing::Closing;
-use heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_LEAVING, BEATS_AFTER_MESSAGE, Heartbeat};
+use heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_LEAVING, Heartbeat};
 use liveness::Liveness;
 use outbox::Outbox;
 use peers::Peers;
-use records::{Records, Verdict};
+use records::Records;
 use retries::Retries;
 use rng::Rng;
 use streams::Streams;
@@ -156,12 +157,7 @@ impl Engine {
         if self.phase == Phase::Stopped {
             return;
         }
-        let late = self.next_deadline().map_or(Duration::ZERO, |deadline| now - deadline);
-        self.liveness.on_lateness(now, late);
-        self.end_connections(now);
-        self.expire_records(now);
-        self.retries.handle_timeout(now, &mut self.out);
-        self.heartbeat.handle_timeout(now, &mut self.out);
+        self.keep_up(now);
         self.peers.handle_timeout(now);
         self.topics.handle_timeout(now, &mut self.out);
         self.streams.handle_timeout(now, &mut self.out);
@@ -322,9 +318,7 @@ impl Engine {
 
     fn handle_net(&mut self, now: Time, event: NetEvent) {
         tracing::trace!(?event, "network");
-        if let Some(beats) = beats_after(&event) {
-            self.heartbeat.want(now, beats);
-        }
+        self.want_heartbeats(now, &event);
         let out = &mut self.out;
         match event {
             NetEvent::Listening { addresses } => self.on_listening(addresses),
@@ -493,52 +487,6 @@ impl Engine {
         }
     }
 
-    /// Ends connections: they have a moment to send what is under way.
-    fn disconnect(&mut self, now: Time, connections: impl IntoIterator<Item = ConnectionId>) {
-        for connection in connections {
-            self.liveness.forget(connection);
-            self.closing.begin(now, connection);
-            self.out.net(NetAction::Disconnect { connection });
-        }
-    }
-
-    /// Ends the connections that are silent, and those that do not end by themselves.
-    fn end_connections(&mut self, now: Time) {
-        while let Some(connection) = self.liveness.pop_silent(now) {
-            tracing::debug!(?connection, "no pong");
-            self.out.stats.ping_timeouts += 1;
-            self.disconnect(now, [connection]);
-        }
-        while let Some(connection) = self.closing.pop_late(now) {
-            tracing::debug!(?connection, "does not close");
-            self.out.net(NetAction::Abort { connection });
-        }
-    }
-
-    /// mDNS has heard of a peer, maybe not for the first time.
-    fn on_announced(&mut self, now: Time, peer: PeerId, addresses: Vec<String>) {
-        let (mut news, mut displaced) = (Vec::new(), Vec::new());
-        for address in addresses {
-            match self.records.hear(now, &peer, &address) {
-                Verdict::News { instead_of } => {
-                    displaced.extend(instead_of);
-                    news.push(address);
-                }
-                Verdict::Known => {}
-                Verdict::Full => self.out.stats.mdns_ignored += 1,
-            }
-        }
-        self.peers.on_expired(&peer, &displaced);
-        self.peers.on_discovered(peer, news, DiscoverySource::Mdns, &mut self.out);
-    }
-
-    /// Forgets what mDNS has not repeated in time.
-    fn expire_records(&mut self, now: Time) {
-        while let Some((peer, address)) = self.records.pop_expired(now) {
-            self.peers.on_expired(&peer, &[address]);
-        }
-    }
-
     fn on_identified(&mut self, now: Time, peer: PeerId, name: String, addresses: Vec<String>) {
         let (addresses, is_new) = self.peers.on_identified(&peer, name, addresses);
         if !addresses.is_empty() {
@@ -586,18 +534,5 @@ impl Engine {
             self.out.stopped();
             self.phase = Phase::Stopped;
         }
-    }
-}
-
-/// How many heartbeats have to do with an event.
-fn beats_after(event: &NetEvent) -> Option<u32> {
-    match event {
-        NetEvent::Published { .. } | NetEvent::Message { .. } | NetEvent::MessageRefused => Some(BEATS_AFTER_MESSAGE),
-        NetEvent::Connected { .. }
-        | NetEvent::Disconnected { .. }
-        | NetEvent::PeerSubscribed { .. }
-        | NetEvent::PeerUnsubscribed { .. }
-        | NetEvent::GossipActive => Some(BEATS_AFTER_ALL),
-        _ => None,
     }
 }

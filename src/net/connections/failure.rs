@@ -1,16 +1,24 @@
 //! Why has a connection not come to be?
 
 use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use libp2p_core::upgrade::NegotiationError;
+use libp2p_noise as noise;
 use libp2p_swarm::{ConnectionDenied, DialError};
+use thiserror::Error as ThisError;
 
 use crate::engine::{DialFailure, Refusal};
 use crate::net::translate::{causes, cut, peer_id, root_cause, text};
 
 /// From the first byte to the last of a handshake; a peer that takes longer is no peer.
 pub(in crate::net) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The transport has given a handshake up after [`HANDSHAKE_TIMEOUT`].
+#[derive(Debug, ThisError)]
+#[error("no handshake within {HANDSHAKE_TIMEOUT:?}")]
+pub(in crate::net) struct HandshakeTimeout;
 
 const MAX_REASON_BYTES: usize = 512;
 const OTHER_KEY: &str = "another network_key";
@@ -45,18 +53,86 @@ pub(super) fn dial_failure(error: &DialError) -> DialFailure {
 /// Somebody who hangs up in the middle, keeps silent or talks nonsense may have a reason that the socket does not know.
 fn dial_error(error: &(dyn Error + 'static)) -> String {
     let cause = root_cause(error);
-    let text = cause.to_lowercase();
-    let is_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
     // With another network_key either end waits for the rest of what the noise seems to announce.
-    if is_any(&["timeout has been reached"]) {
-        let within = HANDSHAKE_TIMEOUT;
-        return format!("no handshake within {within:?}; it may be out of reach, no node of AVI, or have {OTHER_KEY}");
+    if causes(error).any(|cause| cause.is::<HandshakeTimeout>()) {
+        return format!("{HandshakeTimeout}; it may be out of reach, no node of AVI, or have {OTHER_KEY}");
     }
-    if is_any(&["reset", "broken pipe", "eof", "end of file"]) {
+    if let Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof) = socket_kind(error) {
         return format!("{cause}: closed in the handshake; it may be full, no node of AVI, or have {OTHER_KEY}");
     }
-    if causes(error).any(|cause| cause.is::<NegotiationError>() || cause.is::<libp2p_noise::Error>()) {
+    if causes(error).any(|cause| cause.is::<NegotiationError>() || cause.is::<noise::Error>()) {
         return format!("{cause}: nonsense in the handshake; it may be no node of AVI, or have {OTHER_KEY}");
     }
     cause
+}
+
+/// What the innermost error of a socket says. Noise's own error does not name the socket's as its source.
+fn socket_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+    let of_socket = |cause: &(dyn Error + 'static)| match cause.downcast_ref() {
+        Some(noise::Error::Io(error)) => socket_kind(error).or(Some(error.kind())),
+        _ => cause.downcast_ref().map(io::Error::kind),
+    };
+    causes(error).filter_map(of_socket).last()
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_core::Multiaddr;
+    use libp2p_core::transport::TransportError;
+
+    use super::*;
+
+    fn reason(error: impl Error + Send + Sync + 'static) -> String {
+        // As libp2p wraps what a transport says.
+        let address: Multiaddr = "/ip4/192.0.2.1/tcp/9000".parse().unwrap();
+        let error = TransportError::Other(io::Error::other(error));
+        match dial_failure(&DialError::Transport(vec![(address, error)])) {
+            DialFailure::Unreachable(reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn closed(cause: &str) -> String {
+        format!("{cause}: closed in the handshake; it may be full, no node of AVI, or have another network_key")
+    }
+
+    fn nonsense(cause: &str) -> String {
+        format!("{cause}: nonsense in the handshake; it may be no node of AVI, or have another network_key")
+    }
+
+    #[test]
+    fn what_a_socket_says_is_passed_on_and_explained_by_its_kind() {
+        for (kind, is_hang_up) in [
+            (ErrorKind::ConnectionRefused, false),
+            (ErrorKind::HostUnreachable, false),
+            (ErrorKind::TimedOut, false),
+            (ErrorKind::ConnectionReset, true),
+            (ErrorKind::BrokenPipe, true),
+            (ErrorKind::UnexpectedEof, true),
+        ] {
+            // Whatever its words are.
+            let error = || io::Error::new(kind, "gone");
+            let expected = if is_hang_up { closed("gone") } else { "gone".to_owned() };
+            assert_eq!(reason(error()), expected, "{kind:?}");
+            assert_eq!(reason(io::Error::other(error())), expected, "{kind:?}, wrapped once more");
+            let in_noise = || noise::Error::Io(error());
+            let expected = if is_hang_up { closed("gone") } else { nonsense("gone") };
+            assert_eq!(reason(in_noise()), expected, "{kind:?} in noise");
+            assert_eq!(reason(io::Error::other(in_noise())), expected, "{kind:?} in noise, wrapped once more");
+            let in_negotiation = NegotiationError::from(error());
+            assert_eq!(reason(in_negotiation), expected, "{kind:?} in negotiation");
+        }
+        assert_eq!(reason(io::Error::other("reset at eof")), "reset at eof", "words alone say nothing");
+    }
+
+    #[test]
+    fn nonsense_and_silence_in_a_handshake_have_other_causes_than_the_socket_knows() {
+        let failed = NegotiationError::Failed;
+        assert_eq!(reason(NegotiationError::Failed), nonsense(&failed.to_string()));
+        let bad = noise::Error::BadSignature;
+        assert_eq!(reason(noise::Error::BadSignature), nonsense(&bad.to_string()));
+        let silent = "no handshake within 10s; it may be out of reach, no node of AVI, or have another network_key";
+        assert_eq!(reason(HandshakeTimeout), silent);
+        assert_eq!(reason(io::Error::other(HandshakeTimeout)), silent);
+    }
 }

@@ -19,7 +19,7 @@ use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{ConnectionId as LibConnectionId, DialError, ListenError, NetworkBehaviour, Swarm};
 
 pub(super) use self::closing::Closing;
-pub(super) use self::failure::HANDSHAKE_TIMEOUT;
+pub(super) use self::failure::{HANDSHAKE_TIMEOUT, HandshakeTimeout};
 pub(super) use self::gate::Gate;
 pub(super) use self::identify::behaviour as identify_behaviour;
 pub(super) use self::muxer::Bounded;
@@ -144,9 +144,13 @@ impl Connections {
     pub(super) fn on_dial_error(
         &mut self,
         in_swarm: LibConnectionId,
+        peer: Option<LibPeerId>,
         error: &DialError,
         events: &mut VecDeque<NetEvent>,
     ) {
+        if let DialError::Denied { .. } = error {
+            self.abort_refused(peer);
+        }
         let failure = failure::dial_failure(error);
         tracing::debug!(?failure, "dial failed");
         // No dial but the engine's gets this far.
@@ -155,12 +159,29 @@ impl Connections {
         }
     }
 
-    pub(super) fn on_inbound_error(&self, address: &Multiaddr, error: &ListenError, events: &mut VecDeque<NetEvent>) {
+    pub(super) fn on_inbound_error(
+        &self,
+        address: &Multiaddr,
+        peer: Option<LibPeerId>,
+        error: &ListenError,
+        events: &mut VecDeque<NetEvent>,
+    ) {
+        if let ListenError::Denied { .. } = error {
+            self.abort_refused(peer);
+        }
         tracing::debug!(%address, %error, "inbound connection failed");
         events.push_back(match error {
             ListenError::Denied { cause } => NetEvent::InboundRefused(failure::refusal(cause)),
             _ => NetEvent::InboundFailed,
         });
+    }
+
+    /// The engine never hears of a connection that the gate refuses after the handshake, and so would never end one to a
+    /// peer that reads nothing. What has been sent on it is the handshake, so that there is room for the goodbye.
+    fn abort_refused(&self, peer: Option<LibPeerId>) {
+        if let Some(peer) = peer.filter(|peer| !self.table.is_connected(peer)) {
+            self.closing.abort(&peer);
+        }
     }
 
     pub(super) fn on_identify(&self, event: IdentifyEvent, events: &mut VecDeque<NetEvent>) {

@@ -55,6 +55,10 @@ impl Table {
         self.in_swarm.get(&in_swarm).copied()
     }
 
+    pub(super) fn is_connected(&self, peer: &libp2p_identity::PeerId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
     /// Everyone who is connected.
     pub(super) fn peers(&self) -> impl Iterator<Item = libp2p_identity::PeerId> {
         self.peers.keys().copied()

@@ -1,5 +1,6 @@
 //! How do bytes reach a peer? TCP or a pluggable network, with encryption and substreams above.
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 use futures::{FutureExt, TryFutureExt};
 use libp2p_core::Multiaddr;
 use libp2p_core::muxing::StreamMuxerBox;
+use libp2p_core::transport::timeout::TransportTimeoutError;
 use libp2p_core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p_core::upgrade::Version;
 use libp2p_identity::{Keypair, PeerId};
@@ -23,7 +25,7 @@ use libp2p_yamux as yamux;
 use crate::config::{AviP2pConfig, NetworkKey};
 use crate::error::AviP2pError;
 use crate::net::audio::max_substreams;
-use crate::net::connections::{Bounded, Closing, HANDSHAKE_TIMEOUT};
+use crate::net::connections::{Bounded, Closing, HANDSHAKE_TIMEOUT, HandshakeTimeout};
 use crate::net::listening::Here;
 use crate::net::translate;
 use crate::transport::{BoxByteStream, Listener, Network, Transport};
@@ -85,6 +87,7 @@ where
     let Some(key) = network_key else { return secure(transport, noise, yamux, closing) };
     let pnet = PnetConfig::new(PreSharedKey::new(key.to_bytes()));
     let private = transport.and_then(move |stream, _| pnet.handshake(stream).map_err(socket_error));
+    let private = libp2p_core::Transport::map_err(private, |error| error.into_inner());
     secure(private, noise, yamux, closing)
 }
 
@@ -111,7 +114,15 @@ where
     // Lazily: a dialler need not wait for the agreement on the only protocol there is, which saves two round trips.
     let secured = transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).timeout(HANDSHAKE_TIMEOUT);
     let bounded = move |(peer, muxer), _| (peer, StreamMuxerBox::new(Bounded::new(muxer, closing.register(peer))));
-    libp2p_core::Transport::boxed(libp2p_core::Transport::map(secured, bounded))
+    let bounded = libp2p_core::Transport::map(secured, bounded);
+    libp2p_core::Transport::boxed(libp2p_core::Transport::map_err(bounded, |error| match error {
+        TransportTimeoutError::Timeout => io::Error::other(HandshakeTimeout),
+        TransportTimeoutError::TimerError(error) => error,
+        // libp2p's combinations hide the source of an error that itself has none.
+        TransportTimeoutError::Other(error) => {
+            error.either(|error| error.either(io::Error::other, io::Error::other), io::Error::other)
+        }
+    }))
 }
 
 /// A pluggable network as libp2p wants it.
@@ -121,6 +132,8 @@ struct Custom {
     here: Option<Here>,
     /// Polled in turn: the one that had something goes to the back.
     listeners: Vec<(ListenerId, State)>,
+    /// Those that were removed: the swarm has to be told.
+    removed: VecDeque<ListenerId>,
 }
 
 /// Binding → Bound.
@@ -139,7 +152,7 @@ type Event = TransportEvent<Ready<io::Result<BoxByteStream>>, io::Error>;
 
 impl Custom {
     fn new(transport: Arc<dyn Transport>, here: Option<Here>) -> Self {
-        Self { transport, here, listeners: Vec::new() }
+        Self { transport, here, listeners: Vec::new(), removed: VecDeque::new() }
     }
 }
 
@@ -211,7 +224,9 @@ impl libp2p_core::Transport for Custom {
     fn remove_listener(&mut self, id: ListenerId) -> bool {
         let before = self.listeners.len();
         self.listeners.retain(|(listener, _)| *listener != id);
-        self.listeners.len() < before
+        let was_there = self.listeners.len() < before;
+        self.removed.extend(was_there.then_some(id));
+        was_there
     }
 
     fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
@@ -222,7 +237,10 @@ impl libp2p_core::Transport for Custom {
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
-        let Self { listeners, here, .. } = &mut *self;
+        let Self { listeners, here, removed, .. } = &mut *self;
+        if let Some(listener_id) = removed.pop_front() {
+            return Poll::Ready(TransportEvent::ListenerClosed { listener_id, reason: Ok(()) });
+        }
         for index in 0..listeners.len() {
             let (id, state) = &mut listeners[index];
             if let Poll::Ready(event) = poll_listener(*id, state, here.as_ref(), cx) {

@@ -1,0 +1,90 @@
+//! What goes on at all times, whatever the application does? Connections that are silent or do not close are ended, hints
+//! of mDNS expire, what has failed is tried again, and GossipSub beats.
+
+use std::time::Duration;
+
+use super::Engine;
+use super::heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_MESSAGE};
+use super::io::{ConnectionId, NetAction, NetEvent};
+use super::records::Verdict;
+use super::time::Time;
+use crate::event::DiscoverySource;
+use crate::id::PeerId;
+
+impl Engine {
+    /// Does what is due of it.
+    pub(super) fn keep_up(&mut self, now: Time) {
+        let late = self.next_deadline().map_or(Duration::ZERO, |deadline| now - deadline);
+        self.liveness.on_lateness(now, late);
+        self.end_connections(now);
+        self.expire_records(now);
+        self.retries.handle_timeout(now, &mut self.out);
+        self.heartbeat.handle_timeout(now, &mut self.out);
+    }
+
+    /// Has GossipSub beat for what has happened.
+    pub(super) fn want_heartbeats(&mut self, now: Time, event: &NetEvent) {
+        if let Some(beats) = beats_after(event) {
+            self.heartbeat.want(now, beats);
+        }
+    }
+
+    /// Ends connections: they have a moment to send what is under way.
+    pub(super) fn disconnect(&mut self, now: Time, connections: impl IntoIterator<Item = ConnectionId>) {
+        for connection in connections {
+            self.liveness.forget(connection);
+            self.closing.begin(now, connection);
+            self.out.net(NetAction::Disconnect { connection });
+        }
+    }
+
+    /// Ends the connections that are silent, and those that do not end by themselves.
+    fn end_connections(&mut self, now: Time) {
+        while let Some(connection) = self.liveness.pop_silent(now) {
+            tracing::debug!(?connection, "no pong");
+            self.out.stats.ping_timeouts += 1;
+            self.disconnect(now, [connection]);
+        }
+        while let Some(connection) = self.closing.pop_late(now) {
+            tracing::debug!(?connection, "does not close");
+            self.out.net(NetAction::Abort { connection });
+        }
+    }
+
+    /// mDNS has heard of a peer, maybe not for the first time.
+    pub(super) fn on_announced(&mut self, now: Time, peer: PeerId, addresses: Vec<String>) {
+        let (mut news, mut displaced) = (Vec::new(), Vec::new());
+        for address in addresses {
+            match self.records.hear(now, &peer, &address) {
+                Verdict::News { instead_of } => {
+                    displaced.extend(instead_of);
+                    news.push(address);
+                }
+                Verdict::Known => {}
+                Verdict::Full => self.out.stats.mdns_ignored += 1,
+            }
+        }
+        self.peers.on_expired(&peer, &displaced);
+        self.peers.on_discovered(peer, news, DiscoverySource::Mdns, &mut self.out);
+    }
+
+    /// Forgets what mDNS has not repeated in time.
+    fn expire_records(&mut self, now: Time) {
+        while let Some((peer, address)) = self.records.pop_expired(now) {
+            self.peers.on_expired(&peer, &[address]);
+        }
+    }
+}
+
+/// How many heartbeats have something to do because of an event.
+fn beats_after(event: &NetEvent) -> Option<u32> {
+    match event {
+        NetEvent::Published { .. } | NetEvent::Message { .. } | NetEvent::MessageRefused => Some(BEATS_AFTER_MESSAGE),
+        NetEvent::Connected { .. }
+        | NetEvent::Disconnected { .. }
+        | NetEvent::PeerSubscribed { .. }
+        | NetEvent::PeerUnsubscribed { .. }
+        | NetEvent::GossipActive => Some(BEATS_AFTER_ALL),
+        _ => None,
+    }
+}
