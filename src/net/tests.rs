@@ -12,7 +12,8 @@ use tokio::time::Interval;
 use super::*;
 use crate::config::{AviP2pConfig, Identity, NetworkKey};
 use crate::engine::{
-    ConnectionId, DialFailure, Direction, Engine, Input, Output, PublishId, PublishOutcome, Refusal, SubstreamId, Time,
+    Command, CommandId, ConnectionId, DialFailure, Direction, Engine, Input, Output, PublishId, PublishOutcome,
+    Refusal, SubstreamId, Time,
 };
 use crate::error::AviP2pError;
 use crate::id::{StreamId, Topic};

@@ -392,3 +392,61 @@ fn a_peer_that_reads_no_more_is_slow_and_no_rule_breaker() {
         assert!(!world.said[0].iter().any(|event| matches!(event, NetEvent::Misbehaved { .. })));
     });
 }
+
+#[test]
+fn in_a_quiet_mesh_nobody_is_woken_for_heartbeats_and_a_message_brings_five() {
+    run(async {
+        let mut world = World::with(&[Network::Tcp, Network::Tcp], |_, _| {}).await;
+        let start = tokio::time::Instant::now();
+        let ids: Vec<_> = world.nets.iter().map(|net| net.local.clone()).collect();
+        let mut engines: Vec<_> = ids.iter().map(|id| Engine::new(&config(), id.clone(), [0; 32])).collect();
+        let address = world.address(1).await;
+        for engine in &mut engines {
+            let command = Command::Subscribe { topic: "kitchen".to_owned() };
+            engine.handle(Time::ZERO, Input::Command { id: CommandId(1), command });
+        }
+        world.dial(0, 1, Some(ids[1].clone()), address);
+        // When heartbeats were ordered, and pongs heard, at either node.
+        let (mut beats, mut pongs) = ([vec![], vec![]], [vec![], vec![]]);
+        let mut messages = 1;
+        let mut drive = async |until: Duration, publish: bool| {
+            if publish {
+                messages += 1;
+                let command = Command::Publish { topic: "kitchen".to_owned(), data: Bytes::from_static(b"1") };
+                engines[0].handle(Time(start.elapsed()), Input::Command { id: CommandId(messages), command });
+            }
+            let mut tick = tokio::time::interval(Duration::from_millis(5));
+            while start.elapsed() < until {
+                for (at, engine) in engines.iter_mut().enumerate() {
+                    while let Poll::Ready(event) = poll_fn(|cx| Poll::Ready(poll_event(&mut world.nets[at], cx))).await
+                    {
+                        if let NetEvent::Pong { .. } = event {
+                            pongs[at].push(start.elapsed());
+                        }
+                        engine.handle(Time(start.elapsed()), Input::Net(event));
+                    }
+                    engine.handle_timeout(Time(start.elapsed()));
+                    while let Some(output) = engine.poll_output() {
+                        let Output::Net(action) = output else { continue };
+                        if action == NetAction::Heartbeat {
+                            beats[at].push(start.elapsed());
+                        }
+                        world.nets[at].act(action);
+                    }
+                }
+                tick.tick().await;
+            }
+        };
+        drive(Duration::from_secs(16), false).await;
+        drive(Duration::from_secs(25), true).await;
+        let of =
+            |all: &[Duration], from: u64, to: u64| all.iter().filter(|at| (from..to).contains(&at.as_secs())).count();
+        for at in [0, 1] {
+            // Connected, grafted, told each other so.
+            assert!(of(&beats[at], 0, 8) >= 2, "{beats:?}");
+            assert_eq!(of(&beats[at], 8, 16), 0, "{beats:?}");
+            assert!(of(&pongs[at], 8, 16) >= 1, "{pongs:?}");
+            assert!((5..=7).contains(&of(&beats[at], 16, 25)), "{beats:?}");
+        }
+    });
+}
