@@ -181,7 +181,7 @@ impl Peers {
         }
     }
 
-    // What the network says.
+    // Events of the network.
 
     /// Somebody says that a peer may be reached at these addresses.
     pub(crate) fn on_discovered(
@@ -377,7 +377,7 @@ impl Peers {
         }
     }
 
-    // What follows.
+    // Consequences.
 
     pub(super) fn make_known(&mut self, id: &PeerId) {
         let Some(peer) = self.peers.get_mut(id) else { return };

@@ -97,7 +97,7 @@ impl Streams {
         self.timers.next_deadline()
     }
 
-    // What the application wants.
+    // Commands of the application.
 
     /// Without a connection, one is awaited.
     pub(crate) fn request(
@@ -193,7 +193,7 @@ impl Streams {
         }
     }
 
-    // What the network says.
+    // Events of the network.
 
     /// Requests that waited for the peer go on.
     pub(crate) fn on_connected(&mut self, peer: &PeerId, connection: ConnectionId, out: &mut Outbox) {
@@ -356,7 +356,7 @@ impl Streams {
         }
     }
 
-    // What follows from either.
+    // Consequences of both.
 
     fn insert(
         &mut self,

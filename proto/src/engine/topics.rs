@@ -77,7 +77,7 @@ impl Topics {
         self.of_peer.get(peer).into_iter().flatten().map(Topic::to_string).collect()
     }
 
-    // What the application wants.
+    // Commands of the application.
 
     pub(crate) fn subscribe(&mut self, topic: &str, out: &mut Outbox) -> Result<(), AviP2pError> {
         let topic = Topic::new(topic, self.limits.max_topic_bytes)?;
@@ -118,7 +118,7 @@ impl Topics {
         out.done(id, held);
     }
 
-    // What the network says.
+    // Events of the network.
 
     pub(crate) fn on_published(&mut self, now: Time, publish: PublishId, outcome: PublishOutcome, out: &mut Outbox) {
         let Some(Pending { origin, topic, data }) = self.pending.remove(&publish) else { return };
@@ -216,7 +216,7 @@ impl Topics {
         }
     }
 
-    // What follows from either.
+    // Consequences of both.
 
     fn check_publish(&self, topic: &str, data: &Bytes) -> Result<Topic, AviP2pError> {
         let topic = Topic::new(topic, self.limits.max_topic_bytes)?;
