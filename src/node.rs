@@ -97,7 +97,11 @@ impl AviP2p {
         let outside = || AviP2pError::Io("start_on_tokio needs a tokio runtime around it: or call start".to_owned());
         let platform = Tokio::here().ok_or_else(outside)?;
         let spawn = platform.spawner();
-        Self::start_with(config, platform, |task| Ok(spawn(task))).await
+        Self::start_with(config, platform, |task| {
+            spawn(task);
+            Ok(())
+        })
+        .await
     }
 
     /// Starts a node on another executor, clock and network: `spawn` runs its task to the end.
@@ -110,7 +114,11 @@ impl AviP2p {
         platform: impl Platform,
         spawn: impl FnOnce(BoxFuture<'static, ()>),
     ) -> Result<(Self, EventReceiver), AviP2pError> {
-        Self::start_with(config, platform, |task| Ok(spawn(task))).await
+        Self::start_with(config, platform, |task| {
+            spawn(task);
+            Ok(())
+        })
+        .await
     }
 
     async fn start_with(
