@@ -1,4 +1,4 @@
-//! What do the figures of a node look like to Prometheus?
+//! How are a node's counters exported to Prometheus?
 
 use std::fmt;
 #[cfg(feature = "metrics")]
@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 #[cfg(feature = "metrics")]
 use crate::stats::{Figure, Kind, Stats, figures};
 
-/// What the network room records, for whoever asks. Nothing, and of no size, without the feature `metrics`.
+/// The registry into which `net` registers libp2p's metrics. Without the feature `metrics` it is empty and has no size.
 #[derive(Clone, Default)]
 pub(crate) struct Metrics {
     #[cfg(feature = "metrics")]
@@ -32,15 +32,15 @@ impl fmt::Debug for Metrics {
 #[cfg(feature = "metrics")]
 impl Metrics {
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
-        // It is as it was, whoever panicked.
+        // A panic elsewhere leaves the registry usable, so the poison flag is ignored.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The node's own figures and what was recorded, in the text format of OpenMetrics.
+    /// Encodes the node's own counters and libp2p's metrics in the text format of OpenMetrics.
     pub(crate) fn encode(&self, stats: &Stats) -> Result<String, fmt::Error> {
         let mut own = Registry::with_prefix("avi_p2p");
         for Figure { name, help, kind, value } in figures(stats) {
-            // It adds the full stop itself.
+            // The encoder adds the full stop itself.
             let help = help.trim_end_matches('.');
             match kind {
                 Kind::counter => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 
-/// How a node is set up. Every field is honoured and checked by `AviP2p::start`.
+/// The configuration of a node. `AviP2p::start` checks every field.
 ///
 /// ```
 /// # use avi_p2p_proto::config as avi_p2p;
@@ -30,52 +30,51 @@ pub struct AviP2pConfig {
     pub node_name: String,
     /// The TCP port to listen on; 0, the default, lets the system choose.
     pub listen_port: u16,
-    /// Nodes to stay connected to, as `/ip4/198.51.100.1/tcp/9000` or `/ip6/2001:db8::1/tcp/9000`, each with or without
-    /// `/p2p/<peer id>` at its end, which then must answer there. IP addresses only, no names. At most 64. They are
-    /// dialled again for ever. What [`AviEvent::Started`](crate::event::AviEvent::Started) lists as `listen_addresses` of one
-    /// node may stand here at another. Default: none.
+    /// Nodes to stay connected to, as `/ip4/198.51.100.1/tcp/9000` or `/ip6/2001:db8::1/tcp/9000`. IP addresses only,
+    /// no host names. If an entry ends with `/p2p/<peer id>`, the node at that address must have this id. At most 64
+    /// entries. A node redials them without end. The `listen_addresses` in a node's
+    /// [`AviEvent::Started`](crate::event::AviEvent::Started) are valid entries for other nodes. Default: none.
     pub bootstrap_peers: Vec<String>,
     /// Whether to find nodes on the local network by mDNS. Default true.
     pub enable_mdns: bool,
     /// Whether to find nodes through other nodes by Kademlia. Default true.
     pub enable_kad: bool,
-    /// The most peers connected at a time, in both directions together; 1 to 10,000, default 50. Discovered peers are
-    /// dialled up to half of it, so that there is room for others to come.
+    /// The most peers connected at a time, in both directions together; 1 to 10,000, default 50. A node dials
+    /// discovered peers only up to half of it, so that others can connect.
     pub max_peers: usize,
-    /// The most audio streams at a time, in both directions together; 0 to 10,000, default 10. Requests of one peer that
-    /// are not answered yet may take half of it, rounded up: more of that peer are rejected, so that it cannot keep others
-    /// out.
+    /// The most audio streams at a time, in both directions together; 0 to 10,000, default 10. Unanswered requests of
+    /// one peer may take half of it, rounded up. Further requests of that peer are rejected, so that one peer cannot
+    /// use all the streams.
     pub max_audio_streams: usize,
     /// The IP addresses to listen on, 1 to 16; default `0.0.0.0`, every IPv4 interface.
     pub listen_ips: Vec<IpAddr>,
     /// The network interfaces to listen on and to find others through. Default: all of them.
     pub interfaces: Interfaces,
-    /// The key that the peer id comes from. Default: a new one at every start.
+    /// The key from which the peer id is derived. Default: a new one at every start.
     pub identity: Identity,
-    /// The key of a private mesh: whoever has another one, or none, cannot talk to this node. Default: none.
+    /// The key of a private mesh. A node without the key, or with another one, cannot connect to this one. Default:
+    /// none.
     pub network_key: Option<NetworkKey>,
-    /// Who may connect, besides `paired_peers`; at most 10,000. `None`, the default: everyone who is not blocked.
-    /// `Some` of an empty list: nobody but those paired. `AviP2pHandle::allow_peer`
-    /// adds to it.
+    /// The peers that may connect, besides `paired_peers`; at most 10,000. `None`, the default: every peer that is not
+    /// blocked. `Some` of an empty list: only the paired ones. `AviP2pHandle::allow_peer` adds to it.
     pub allowed_peers: Option<Vec<PeerId>>,
-    /// Who may not connect; at most 10,000. What they write is not delivered either, whoever forwards it. A peer that is
-    /// blocked stays out whether it is paired or allowed or not; a configuration that also lists it as one of these is
-    /// refused. Default: nobody.
-    /// `AviP2pHandle::block_peer` adds to it.
+    /// The peers that may not connect; at most 10,000. Their messages are not delivered either, whichever peer forwards
+    /// them. Blocking overrides pairing and allowing, but a configuration that lists a blocked peer as paired or
+    /// allowed is refused. Default: none. `AviP2pHandle::block_peer` adds to it.
     pub blocked_peers: Vec<PeerId>,
-    /// Devices that belong together, at most 64: dialled again for ever once it is known where they are, never parted
-    /// with to make room, and given every message at once, whatever GossipSub's mesh looks like. They may connect whether
-    /// `allowed_peers` names them or not, also after `disallow_peer`; only blocking keeps them out. Both ends should name
-    /// each other. Default: none.
+    /// Devices that belong together, at most 64. A node redials them without end once their addresses are known, never
+    /// disconnects them to make room, and sends them every message directly, whatever GossipSub's mesh is. They may
+    /// connect whether `allowed_peers` names them or not, even after `disallow_peer`; only `blocked_peers` excludes
+    /// them. Both ends should name each other. Default: none.
     pub paired_peers: Vec<PeerId>,
-    /// How long a message that nobody subscribes to yet is held, up to 1 hour. Default 10 s.
+    /// How long a message on a topic without subscribers is held, up to 1 hour. Default 10 s.
     pub publish_hold: Duration,
-    /// How long an audio stream may be requested without an answer; 100 ms to 1 hour, default 30 s.
+    /// How long a requested audio stream may stay unanswered; 100 ms to 1 hour, default 30 s.
     pub accept_timeout: Duration,
     /// How much audio may wait for a congested path, per stream; 10 ms to 1 minute, default 200 ms. A received frame
-    /// that is slower than the fastest by more than this counts as late.
+    /// counts as late if it is slower than the fastest by more than this.
     pub audio_queue: Duration,
-    /// Bounds on memory that peers or the application can use.
+    /// Bounds on the memory that peers or the application can use.
     pub limits: Limits,
 }
 
@@ -86,11 +85,11 @@ pub enum Identity {
     /// A new key, and so a new peer id, at every start.
     #[default]
     Generated,
-    /// The 32 secret bytes of an Ed25519 key: the same peer id at every start. Any 32 random bytes will do, once drawn
-    /// and then kept secret; no two nodes may have the same.
+    /// The 32 secret bytes of an Ed25519 key: the same peer id at every start. Any 32 random bytes will do: generate
+    /// them once and keep them secret. No two nodes may have the same.
     Bytes([u8; 32]),
-    /// A file that keeps the key: the same peer id at every start. It is made at the first one, for its owner alone
-    /// (mode 0600). A file that is damaged, another user's, or readable for others, makes the start fail.
+    /// A file with the key: the same peer id at every start. The first start creates it, with mode 0600. If it is
+    /// damaged, belongs to another user or is readable for others, the start fails.
     File(PathBuf),
 }
 
@@ -116,27 +115,27 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Which network interfaces a node uses, by name as `ip link` shows it: `wlan0`, or `docker*` for every name that begins
-/// so; a `*` elsewhere is an error. At most 64 names. A name that fits no interface with an address at the start is
-/// reported by a warning of `tracing`: it may come later.
+/// Which network interfaces a node uses, by name as `ip link` shows it: `wlan0`, or `docker*` for every name with that
+/// prefix; a `*` elsewhere is an error. At most 64 names. A name that matches no interface with an address at the start
+/// is logged as a warning of `tracing`: the interface may come later.
 ///
-/// Unless it is all of them, `0.0.0.0` and `::` in `listen_ips` stand for the addresses that those interfaces have, also
-/// when they change, and another interface's address makes the start fail. mDNS tells of these addresses alone, and
-/// believes only addresses of their subnets; on other interfaces it is seen to ask, and to answer without an address. A
-/// connection leaves by whichever interface the system routes it to.
+/// Unless all interfaces are used, `0.0.0.0` and `::` in `listen_ips` stand for the addresses of the used ones, also
+/// when these change, and an address of another interface makes the start fail. mDNS announces only these addresses,
+/// and accepts only addresses of their subnets. On other interfaces mDNS still sends queries, and answers without an
+/// address. The system's routing chooses the interface of an outgoing connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Interfaces {
-    /// All of them.
+    /// All interfaces.
     #[default]
     All,
-    /// These alone.
+    /// Only these interfaces.
     Only(Vec<String>),
-    /// All but these: of a VPN, of containers.
+    /// All interfaces but these, for example those of a VPN or of containers.
     Except(Vec<String>),
 }
 
 impl Interfaces {
-    /// Whether an interface of that name is used.
+    /// Whether an interface with this name is used.
     pub fn allows(&self, name: &str) -> bool {
         let named = |patterns: &[String]| patterns.iter().any(|pattern| is_named(pattern, name));
         match self {
@@ -173,7 +172,7 @@ impl Interfaces {
         }
     }
 
-    /// The names that fit none of these interfaces.
+    /// The names that match none of these interfaces.
     #[doc(hidden)]
     pub fn unmatched(&self, interfaces: &BTreeSet<&str>) -> Vec<&str> {
         let (Self::Only(patterns) | Self::Except(patterns)) = self else { return Vec::new() };
@@ -197,8 +196,8 @@ const MAX_PAIRED_PEERS: usize = 64;
 
 /// The secret that the nodes of a private mesh share: 32 random bytes.
 ///
-/// As text it is 64 hexadecimal digits, or the file that other libp2p programs call `swarm.key`, whose third line those
-/// are.
+/// As text it is 64 hexadecimal digits, or the content of the file that other libp2p programs call `swarm.key`, which
+/// has these digits in its third line.
 ///
 /// ```
 /// # use avi_p2p_proto::config as avi_p2p;
@@ -211,12 +210,12 @@ const MAX_PAIRED_PEERS: usize = 64;
 pub struct NetworkKey([u8; 32]);
 
 impl NetworkKey {
-    /// From the 32 bytes themselves, which anyone who wants to join needs, and nobody else may know.
+    /// Makes a key from its 32 bytes. Every node of the mesh needs them, and nobody else may know them.
     pub const fn from_bytes(key: [u8; 32]) -> Self {
         Self(key)
     }
 
-    /// The bytes, to be kept as secret as the key.
+    /// The bytes of the key. Keep them secret.
     pub const fn to_bytes(self) -> [u8; 32] {
         self.0
     }
@@ -283,15 +282,15 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Longest pub/sub message in bytes; 1 to 1 MiB, default 64 KiB. All nodes of a mesh must have the same: a peer's
-    /// longer one is refused and counted ([`Stats::messages_refused`](crate::stats::Stats::messages_refused)), and with the
-    /// second the peer, its author or not, is kept out for five minutes.
+    /// Longest pub/sub message in bytes; 1 to 1 MiB, default 64 KiB. All nodes of a mesh must have the same value. A
+    /// longer message is refused and counted ([`Stats::messages_refused`](crate::stats::Stats::messages_refused)). A
+    /// peer that sends a second one, as its author or not, is banned for five minutes.
     max_message_bytes: 64 * 1024, 1..=MAX_MESSAGE_BYTES;
     /// Longest topic in bytes; 1 to 1,024, default 256.
     max_topic_bytes: 256, 1..=1024;
     /// Topics this node may subscribe to, and topics that are remembered per peer; 1 to 10,000, default 256.
     max_topics: 256, 1..=10_000;
-    /// Longest audio frame in bytes; 1 to 1 MiB, default 64 KiB. Both ends of a call want the same.
+    /// Longest audio frame in bytes; 1 to 1 MiB, default 64 KiB. Both ends of a call need the same value.
     max_audio_frame_bytes: 64 * 1024, 1..=1024 * 1024;
     /// Audio that may wait for a congested path, in bytes per stream; 1 KiB to 64 MiB, default 1 MiB.
     audio_queue_bytes: 1024 * 1024, 1024..=64 * 1024 * 1024;
@@ -309,16 +308,16 @@ limits! {
     event_audio_bytes: 16 * 1024 * 1024, 1024..=1024 * 1024 * 1024;
     /// Lifecycle events that wait for the application, after coalescing; 16 to 1,000,000, default 4,096.
     event_lifecycle: 4096, 16..=1_000_000;
-    /// Calls of the handle that wait for the node; more of them wait in the caller. 1 to 100,000, default 256.
+    /// Calls of the handle that wait for the node; further ones wait in the caller. 1 to 100,000, default 256.
     pending_commands: 256, 1..=100_000;
     /// Peers that are remembered, connected or not; 16 to 100,000, default 1,024.
     known_peers: 1024, 16..=100_000;
-    /// Hints that are remembered per peer, where others say that it is; 1 to 64, default 8. Where this node has reached it
-    /// itself is remembered besides.
+    /// Addresses that are remembered per peer from what others say; 1 to 64, default 8. An address at which this node
+    /// has reached the peer is remembered in addition.
     addresses_per_peer: 8, 1..=64;
     /// Dials at a time; 1 to 1,000, default 8.
     concurrent_dials: 8, 1..=1000;
-    /// Pub/sub messages that wait for a peer that takes them slowly; 8 to 4,096, default 512. In the worst case each has
+    /// Pub/sub messages that wait for a slow peer; 8 to 4,096, default 512. In the worst case each has
     /// `max_message_bytes`.
     peer_queue_messages: 512, 8..=4096;
     /// Inbound connections in their handshake at a time; 1 to 10,000, default 32.
@@ -353,9 +352,9 @@ impl Default for AviP2pConfig {
 }
 
 impl AviP2pConfig {
-    /// Checks every field without looking at this machine. What is left for the start: the text of
-    /// [`bootstrap_peers`](Self::bootstrap_peers), whether [`listen_ips`](Self::listen_ips) are addresses of this machine
-    /// and of interfaces that [`interfaces`](Self::interfaces) allows, and whether the file of
+    /// Checks every field without looking at this machine. The start checks the rest: the text of
+    /// [`bootstrap_peers`](Self::bootstrap_peers), whether [`listen_ips`](Self::listen_ips) are addresses of this
+    /// machine and of interfaces that [`interfaces`](Self::interfaces) allows, and whether the file of
     /// [`identity`](Self::identity) can be used.
     ///
     /// # Errors
@@ -428,7 +427,7 @@ fn lasts(field: &str, value: Duration, range: RangeInclusive<Duration>) -> Resul
     }
 }
 
-/// As `0 s`, `1.5 s` or `99 ms`.
+/// Formats a duration as `0 s`, `1.5 s` or `99 ms`.
 fn shown(time: Duration) -> String {
     if time.is_zero() {
         return "0 s".to_owned();

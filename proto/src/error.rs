@@ -1,4 +1,4 @@
-//! What can go wrong, in terms that a caller can act on.
+//! What can go wrong. Each error says what a caller can do.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,26 +11,26 @@ use crate::id::{PeerId, StreamId};
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AviP2pError {
-    /// The node has not been started. Kept for source compatibility with AVI 0.1: a node cannot be had before it
-    /// runs, so nothing returns it.
+    /// The node has not been started. Kept for source compatibility with AVI 0.1. Nothing returns it, because there is
+    /// no node before it runs.
     #[error("the node has not been started")]
     NotStarted,
 
-    /// Nobody has said where this peer is: wait for `PeerDiscovered` or `PeerConnected`, or check the id.
+    /// No address of this peer is known: wait for `PeerDiscovered` or `PeerConnected`, or check the id.
     #[error("peer {0} is not known here: wait for PeerDiscovered or PeerConnected, or check the id")]
     PeerNotFound(PeerId),
 
-    /// This peer cannot be called: it is this node itself, or is kept out. Of these a ban alone ends by itself, after five
-    /// minutes.
+    /// This peer cannot be called: it is this node itself, is blocked, not allowed, or banned. Only a ban ends by
+    /// itself, after five minutes.
     #[error("peer {peer_id} cannot be called: {reason}")]
     PeerRefused {
-        /// Who.
+        /// The peer that cannot be called.
         peer_id: PeerId,
         /// Why: this node itself, `blocked_peers`, `allowed_peers`, or a ban for breaking the rules of pub/sub.
         reason: &'static str,
     },
 
-    /// No such audio stream: never opened here, or already closed.
+    /// There is no such audio stream: it was never opened here, or is already closed.
     #[error("no audio stream {0}: never opened here, or closed already")]
     StreamNotFound(StreamId),
 
@@ -38,33 +38,33 @@ pub enum AviP2pError {
     #[error("invalid topic: {0}")]
     InvalidTopic(String),
 
-    /// The network refused an operation; the text says what and why.
+    /// The network refused an operation; the text says which and why.
     #[error("network error: {0}")]
     NetworkError(String),
 
-    /// `subscribe` on a topic that is subscribed to already.
+    /// `subscribe` was called for a topic that is already subscribed to.
     #[error("already subscribed to topic {0:?}")]
     AlreadySubscribed(String),
 
-    /// `unsubscribe` from a topic that is not subscribed to.
+    /// `unsubscribe` was called for a topic that is not subscribed to.
     #[error("not subscribed to topic {0:?}")]
     NotSubscribed(String),
 
-    /// The node has stopped: it was shut down, or the runtime that it was a task of has ended.
+    /// The node has stopped: it was shut down, or the runtime that ran its task has ended.
     #[error("the node has stopped: start another")]
     ChannelClosed,
 
-    /// The node has ended because its code, or that of a library below it, panicked; the text is the panic's. Start
-    /// another node, and report it.
+    /// The node has ended because its code, or that of a library below it, panicked; the text is the panic's message.
+    /// Start another node, and report the panic.
     #[error("the node has panicked: {0}; start another, and report this")]
     Panicked(String),
 
-    /// The operating system, or a runtime, refused something; the text says what and why.
+    /// The operating system, or a runtime, refused an operation; the text says which and why.
     #[error("I/O error: {0}")]
     Io(String),
 
-    /// Data could not be encoded or decoded. Kept for source compatibility with AVI 0.1; payloads are bytes and
-    /// nothing returns it.
+    /// Data could not be encoded or decoded. Kept for source compatibility with AVI 0.1. Nothing returns it, because
+    /// payloads are bytes.
     #[error("serialization error: {0}")]
     Serialization(String),
 
@@ -75,23 +75,23 @@ pub enum AviP2pError {
         field: String,
         /// The value it had.
         value: String,
-        /// What it should have been.
+        /// The values that it may have.
         expected: String,
     },
 
-    /// The node cannot listen: the port is taken, or the address is not this machine's.
+    /// The node cannot listen: the port is taken, or the address does not belong to this machine.
     #[error("cannot listen on {address} (listen_ips, listen_port): {reason}")]
     ListenFailed {
-        /// IP address and port.
+        /// The IP address and port.
         address: String,
-        /// What the operating system said.
+        /// The operating system's error.
         reason: String,
     },
 
-    /// The identity file cannot be used, or cannot be made. A node never goes on under another peer id.
+    /// The identity file cannot be used or created. A node never starts with another peer id instead.
     #[error("identity file {path:?}: {reason}")]
     Identity {
-        /// As it stands in the configuration.
+        /// The path in the configuration.
         path: PathBuf,
         /// What is wrong with it, and what to do.
         reason: String,
@@ -108,11 +108,11 @@ pub enum AviP2pError {
         len: usize,
         /// The largest size allowed, in bytes.
         max: usize,
-        /// The field of the configuration that says so.
+        /// The configuration field that sets the limit.
         limit: &'static str,
     },
 
-    /// A payload that may not be empty is empty.
+    /// A payload is empty that may not be.
     #[error("{0} may not be empty")]
     EmptyPayload(&'static str),
 
@@ -120,14 +120,14 @@ pub enum AviP2pError {
     #[error("audio stream {0} has not been accepted: wait for AudioStreamAccepted, or accept it first")]
     StreamNotAccepted(StreamId),
 
-    /// The call does not fit the stream's state, as accepting it twice or accepting one's own request.
+    /// The stream's state does not allow the call, for example accepting it twice or accepting one's own request.
     #[error("audio stream {stream_id} cannot be {action}: it is {state}")]
     StreamState {
         /// The stream.
         stream_id: StreamId,
-        /// What the caller wanted to do.
+        /// The operation that the caller asked for.
         action: &'static str,
-        /// The state the stream is in.
+        /// The state that the stream is in.
         state: &'static str,
     },
 
@@ -136,7 +136,7 @@ pub enum AviP2pError {
     LimitReached {
         /// The field of the configuration.
         limit: &'static str,
-        /// Its value.
+        /// The value of the limit.
         max: usize,
     },
 
@@ -144,12 +144,12 @@ pub enum AviP2pError {
     #[error("congested: {0}")]
     Congested(&'static str),
 
-    /// No answer in time.
+    /// An operation got no answer in time.
     #[error("{operation} got no answer within {after:?}")]
     Timeout {
-        /// What was waited for.
+        /// The operation.
         operation: &'static str,
-        /// How long.
+        /// The time limit.
         after: Duration,
     },
 
@@ -166,7 +166,7 @@ pub enum StreamCloseReason {
     LocalClose,
     /// The other end closed it.
     RemoteClose,
-    /// The substream broke although the peer is still connected; the text says how.
+    /// The substream failed although the peer is still connected; the text says how.
     Error(String),
     /// The other end rejected the request, with its reason (may be empty).
     Rejected(String),

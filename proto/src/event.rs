@@ -1,4 +1,4 @@
-//! What a node tells its application.
+//! The events that a node reports to its application.
 
 use std::time::Duration;
 
@@ -7,64 +7,65 @@ use crate::id::{PeerId, StreamId};
 
 /// An event of a node, from `EventReceiver::recv`.
 ///
-/// Lifecycle events are kept until they are read, up to a bound; what no longer holds is taken back, so that a call that
-/// was offered and withdrawn unread, or a peer that came and went, is never heard of. `Message`, `PublishExpired`,
-/// `AudioData` and `AudioGap` are bounded by [`Limits`](crate::config::Limits): the oldest go first, and `Lagged` says how many.
+/// Lifecycle events are kept until they are read, up to a bound. An unread event that no longer holds is removed: the
+/// application never sees a call that was offered and withdrawn, or a peer that connected and disconnected, before it
+/// read. `Message`, `PublishExpired`, `AudioData` and `AudioGap` are bounded by [`Limits`](crate::config::Limits): the
+/// oldest are dropped first, and `Lagged` says how many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AviEvent {
-    /// The node listens. The first event of a node.
+    /// The node listens. This is its first event.
     Started {
         /// This node's id.
         local_peer_id: PeerId,
-        /// Where it listens, as `/ip4/192.0.2.7/tcp/9000`: what another node's `bootstrap_peers` takes, as it is or with
-        /// `/p2p/<local_peer_id>` behind it.
+        /// The addresses it listens on, as `/ip4/192.0.2.7/tcp/9000`. They are valid in another node's
+        /// `bootstrap_peers`, as they are or with `/p2p/<local_peer_id>` appended.
         listen_addresses: Vec<String>,
     },
-    /// The addresses that the node listens on have changed; here are all of them.
+    /// The addresses that the node listens on have changed.
     ListenAddressesChanged {
-        /// As in `Started`.
+        /// All addresses now, as in `Started`.
         listen_addresses: Vec<String>,
     },
-    /// A peer has been heard of: by mDNS, Kademlia or another peer. It may be out of reach.
+    /// A peer has been discovered by mDNS, Kademlia or another peer. It may be unreachable.
     PeerDiscovered {
-        /// Who.
+        /// The peer that was discovered.
         peer_id: PeerId,
     },
-    /// A peer is connected. One that does not let this node in, as by its `allowed_peers`, hangs up at once: then
-    /// `PeerDisconnected` follows, and `BootstrapFailed` if it is in `bootstrap_peers`.
+    /// A peer is connected. A peer that does not admit this node, for example because of its `allowed_peers`,
+    /// disconnects at once: then `PeerDisconnected` follows, and `BootstrapFailed` if it is in `bootstrap_peers`.
     PeerConnected {
-        /// Who.
+        /// The peer that connected.
         peer_id: PeerId,
         /// Its address on this connection, as `/ip4/192.0.2.7/tcp/9000`.
         address: String,
     },
     /// The last connection to a peer has ended.
     PeerDisconnected {
-        /// Who.
+        /// The peer that disconnected.
         peer_id: PeerId,
     },
-    /// A bootstrap peer could not be reached. It will be dialled again.
+    /// A bootstrap peer could not be reached. The node will dial it again.
     BootstrapFailed {
         /// The entry of `bootstrap_peers`.
         address: String,
-        /// Why.
+        /// Why the dial failed.
         reason: String,
-        /// When it is dialled next.
+        /// The time until the next dial.
         retry_in: Duration,
     },
-    /// A way of discovery does not work on this machine; the node goes on without it.
+    /// A way of discovery does not work on this machine. The node continues without it.
     DiscoveryUnavailable {
-        /// Which way.
+        /// The way of discovery that does not work.
         source: DiscoverySource,
-        /// Why.
+        /// Why it does not work.
         reason: String,
     },
-    /// Messages to a peer were dropped, because it takes them too slowly. It may have got them from others.
+    /// Messages to a peer were dropped because it receives them too slowly. It may have got them from others.
     PeerSlow {
-        /// Who.
+        /// The slow peer.
         peer_id: PeerId,
-        /// How many messages, since the last such event.
+        /// The number of messages dropped since the last such event.
         dropped: u64,
     },
     /// A message on a subscribed topic.
@@ -76,20 +77,20 @@ pub enum AviEvent {
         /// The payload.
         data: Vec<u8>,
     },
-    /// A message that was held for a first subscriber has not found one within `publish_hold` or before the shutdown, or
-    /// its path was congested when it did. Nobody has received it.
+    /// A held message was not delivered: no subscriber came within `publish_hold` or before the shutdown, or the path
+    /// was congested when one came. Nobody has received it.
     PublishExpired {
         /// The topic.
         topic: String,
         /// The payload.
         data: Vec<u8>,
     },
-    /// A peer asks for an audio stream: accept it, or reject it.
-    /// `AviP2pHandle::audio_stats` has the media and label that it gave.
+    /// A peer asks for an audio stream: accept it, or reject it. `AviP2pHandle::audio_stats` has the media and label
+    /// that it sent.
     AudioStreamRequested {
-        /// Who asks.
+        /// The peer that asks.
         from: PeerId,
-        /// This node's name for the stream.
+        /// This node's id for the stream.
         stream_id: StreamId,
     },
     /// The other end accepted a stream that this node requested.
@@ -114,37 +115,38 @@ pub enum AviEvent {
         from: PeerId,
         /// The stream.
         stream_id: StreamId,
-        /// How many frames.
+        /// The number of missing frames.
         missing: u64,
     },
-    /// A stream has ended; its last event. Its figures are gone.
+    /// A stream has ended. This is its last event; its figures are gone.
     AudioStreamClosed {
         /// The other end.
         peer_id: PeerId,
         /// The stream.
         stream_id: StreamId,
-        /// Why.
+        /// Why it ended.
         reason: StreamCloseReason,
     },
-    /// The node has ended because its code, or that of a library below it, panicked. The last event of such a node; every
-    /// call returns [`ChannelClosed`](crate::AviP2pError::ChannelClosed) from now on. Start another node, and report it.
+    /// The node has ended because its code, or that of a library below it, panicked. This is its last event; every call
+    /// returns [`ChannelClosed`](crate::AviP2pError::ChannelClosed) from now on. Start another node, and report the
+    /// panic.
     NodeFailed {
-        /// The panic's text.
+        /// The panic's message.
         reason: String,
     },
-    /// The application reads too slowly: since the last event, this much was dropped.
+    /// The application reads too slowly. The fields count what was dropped since the last `Lagged` event.
     Lagged {
-        /// `Message` and `PublishExpired` events.
+        /// Dropped `Message` and `PublishExpired` events.
         messages: u64,
-        /// Audio frames of all streams together, those of dropped `AudioGap` events included. They are gaps that no
-        /// `AudioGap` reports: a call that must not drift in time is best read promptly.
+        /// Dropped audio frames of all streams together, including those of dropped `AudioGap` events. No `AudioGap`
+        /// reports these gaps: an application whose calls must not drift in time should read promptly.
         audio_frames: u64,
-        /// Lifecycle events beyond `limits.event_lifecycle`, after coalescing.
+        /// Dropped lifecycle events beyond `limits.event_lifecycle`, after coalescing.
         lifecycle: u64,
     },
 }
 
-/// How a peer came to be known.
+/// How a peer became known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum DiscoverySource {

@@ -1,4 +1,4 @@
-//! The names of things: peers, audio streams, topics.
+//! Ids and names: peers, audio streams, topics.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::error::AviP2pError;
 
-/// Who a node is: the hash of its public key, in base58 text as libp2p writes it (`12D3KooW…`).
+/// The id of a node: the hash of its public key, in base58 text as libp2p writes it (`12D3KooW…`).
 ///
-/// [`PeerId::new`] takes any text, as AVI 0.1 did; a call that needs a real peer answers
+/// [`PeerId::new`] takes any text, as AVI 0.1 did. A call that needs a real peer id returns
 /// [`AviP2pError::InvalidPeerId`] for text that cannot be one. Parse with [`FromStr`] to check early.
 ///
 /// ```
@@ -64,11 +64,11 @@ impl FromStr for PeerId {
     }
 }
 
-/// How much of a topic an error shows.
+/// How many characters of a topic an error shows.
 const MAX_SHOWN_CHARS: usize = 32;
 
-/// Names an audio stream within one node. The other end has a number of its own for the same stream, and neither
-/// travels on the wire.
+/// The id of an audio stream within one node. The other end has its own id for the same stream. Neither id is sent on
+/// the wire.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
 

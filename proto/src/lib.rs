@@ -1,11 +1,11 @@
-//! The pure core of `avi-p2p`: what a node decides, how audio is queued and how it looks as bytes.
+//! The pure core of `avi-p2p`: the decisions of a node, the queues of audio, and its wire format.
 //!
 //! Nothing here has a clock, randomness, I/O, threads or tasks. Time comes in as a value, randomness as a seed, the
-//! network as data. [`engine`] says how it is driven. Applications use the crate `avi-p2p`, which does that with libp2p.
-//! This crate is exempt from semver, but for the types that `avi-p2p` re-exports.
+//! network as data. [`engine`] says how to drive it. Applications use the crate `avi-p2p`, which does that with libp2p.
+//! This crate is exempt from semver, except for the types that `avi-p2p` re-exports.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
-// `clippy.toml` lists what of std is not pure. Only tests may use it.
+// `clippy.toml` lists the parts of std that are not pure. Only tests may use them.
 #![cfg_attr(not(test), forbid(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types))]
 #![cfg_attr(test, allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -19,8 +19,8 @@ pub mod media;
 pub mod stats;
 pub mod wire;
 
-// The bodies of the fuzz targets, which name this crate from outside. The engine's tests use their model of a driver,
-// and replay their corpora.
+// The bodies of the fuzz targets name this crate from outside. The engine's tests use their model of a driver, and
+// replay their corpora.
 #[cfg(test)]
 extern crate self as avi_p2p_proto;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What an audio stream carries, as its opener describes it.
+//! The content of an audio stream, as the requesting end describes it.
 
 use crate::error::AviP2pError;
 
@@ -24,7 +24,7 @@ pub struct Media {
 /// [`DropOldest`](Self::DropOldest).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnCongestion {
-    /// Drop the oldest frame; the receiver sees a gap. Latency stays bounded.
+    /// Drop the oldest frame. The receiver sees a gap, and latency stays bounded.
     #[default]
     DropOldest,
     /// Refuse the newest frame with [`AviP2pError::Congested`].
@@ -48,8 +48,8 @@ pub struct StreamOptions {
     pub media: Option<Media>,
     /// Names the stream to the other end, in at most [`MAX_LABEL_BYTES`] bytes.
     pub label: Option<String>,
-    /// What this end does when the path is congested; by default [`OnCongestion::DropOldest`]. The other end has a choice
-    /// of its own only for streams that it asks for; for those that it accepts it drops the oldest.
+    /// What this end does when the path is congested; by default [`OnCongestion::DropOldest`]. It applies only to
+    /// streams that this end requests. For a stream that it accepts, an end always drops the oldest.
     pub on_congestion: OnCongestion,
 }
 

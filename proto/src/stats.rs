@@ -1,4 +1,4 @@
-//! Figures about a node, a peer, an audio stream.
+//! Statistics of a node, a peer, an audio stream.
 
 use std::time::Duration;
 
@@ -27,24 +27,24 @@ macro_rules! stats {
     };
 }
 
-/// A figure as a metric.
+/// A statistic as a metric.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// The field of [`Stats`].
+    /// The name of the field of [`Stats`].
     pub name: &'static str,
     /// What it counts.
     pub help: &'static str,
     /// Whether it only rises.
     pub kind: Kind,
-    /// The figure.
+    /// The value.
     pub value: u64,
 }
 
-/// Whether a figure only rises.
+/// Whether a statistic only rises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(non_camel_case_types)] // As the table below has them.
 pub enum Kind {
-    /// It does.
+    /// It only rises.
     counter,
     /// It rises and falls.
     gauge,
@@ -57,16 +57,16 @@ stats! {
     gauge peers_known;
     /// Peers heard of that were not remembered because `known_peers` was reached.
     counter peers_ignored;
-    /// Addresses heard by mDNS that were dropped: not of the subnet of an interface that is used, not plain TCP, or
+    /// Addresses heard by mDNS that were dropped: not in the subnet of an interface that is used, not plain TCP, or
     /// beyond `addresses_per_peer` and `known_peers`.
     counter mdns_ignored;
     /// Connections made, in both directions.
     counter connections_opened;
     /// Connections ended.
     counter connections_closed;
-    /// Peers parted with to keep room for others to come.
+    /// Peers disconnected to keep room for others to connect.
     counter peers_pruned;
-    /// Idle peers parted with so that a peer could be dialled for a call.
+    /// Idle peers disconnected so that a peer could be dialled for a call.
     counter peers_displaced;
     /// Peers connected now that are in one of GossipSub's meshes with this node.
     gauge mesh_peers;
@@ -74,49 +74,49 @@ stats! {
     counter duplicate_connections;
     /// Peers that were disconnected because they speak libp2p, but are no nodes of AVI.
     counter foreign_peers;
-    /// Bans: a peer broke the rules of pub/sub, was disconnected, and is kept out for five minutes. Its attempts to come
-    /// back count in `peers_refused`.
+    /// Bans: a peer broke the rules of pub/sub, was disconnected, and is banned for five minutes. Its attempts to
+    /// reconnect count in `peers_refused`.
     counter peers_banned;
     /// Connections refused after their handshake, in either direction, or ended by `block_peer` and `disallow_peer`,
-    /// because `allowed_peers`, `blocked_peers` or a ban keeps the peer out. The refused ones also count in
-    /// `inbound_refused` or `outbound_refused`.
+    /// because the peer is blocked, banned or not allowed. The refused ones also count in `inbound_refused` or
+    /// `outbound_refused`.
     counter peers_refused;
     /// Connections closed because pings were not answered.
     counter ping_timeouts;
     /// Dials begun.
     counter dials;
-    /// Dials that failed, those of `outbound_refused` included.
+    /// Dials that failed, including those of `outbound_refused`.
     counter dials_failed;
-    /// Outbound connections that this node refused itself: no room is left, the peer has enough connections, or it is kept
-    /// out, which counts in `peers_refused` too.
+    /// Outbound connections that this node itself refused: no room is left, the peer has enough connections, or it is
+    /// blocked, banned or not allowed, which counts in `peers_refused` too.
     counter outbound_refused;
     /// Inbound connections that this node refused: no room is left for them or for their handshake, the peer has enough
-    /// connections, or it is kept out, which counts in `peers_refused` too.
+    /// connections, or it is blocked, banned or not allowed, which counts in `peers_refused` too.
     counter inbound_refused;
     /// Inbound connections that failed in their handshake.
     counter inbound_failed;
 
     /// Messages given to the mesh.
     counter messages_published;
-    /// Messages held for a first subscriber, ever.
+    /// Messages held for a first subscriber since the start.
     counter messages_held;
     /// Messages held now.
     gauge messages_held_now;
     /// Held messages that found no subscriber in time.
     counter messages_expired;
-    /// Calls of `publish` answered with an error other than `ChannelClosed`: one each, however many subscribers there are.
-    /// With `Congested`, where the queue of every subscriber is full, the drops count in `slow_peer_drops` too, one for
-    /// each subscriber.
+    /// Calls of `publish` answered with an error other than `ChannelClosed`: one each, however many subscribers there
+    /// are. With `Congested`, where the queue of every subscriber is full, the drops also count in `slow_peer_drops`,
+    /// one for each subscriber.
     counter publishes_refused;
     /// Messages received on subscribed topics.
     counter messages_received;
-    /// Messages of peers that were refused: oversize, of blocked authors, or on topics that are not subscribed to any
-    /// more; and malformed ones after which the peer began again. Of the rest that is malformed or badly signed, libp2p
-    /// does not tell how many there were.
+    /// Messages of peers that were refused: oversize, of blocked authors, or on topics that are no longer subscribed
+    /// to; and malformed ones after which the peer opened a new substream. libp2p does not report how many other
+    /// messages were malformed or badly signed.
     counter messages_refused;
-    /// Messages to one peer, own ones, forwarded ones and GossipSub's announcements, that were dropped because the peer's
-    /// queue was full or they waited too long: one for each peer and message. The publish itself has succeeded if another
-    /// peer had room.
+    /// Messages to one peer that were dropped because the peer's queue was full or they waited too long. They include
+    /// own messages, forwarded ones and GossipSub's announcements; one for each peer and message. The publish itself
+    /// has succeeded if another peer had room.
     counter slow_peer_drops;
     /// Subscriptions of peers beyond `max_topics` that were not remembered.
     counter subscriptions_ignored;
@@ -127,7 +127,7 @@ stats! {
     counter streams_requested;
     /// Audio streams offered by peers.
     counter streams_offered;
-    /// Offers refused because `max_audio_streams` was reached, or the half of it that one peer may ask for at once.
+    /// Offers refused because `max_audio_streams` was reached, or the half of it that one peer may request at once.
     counter streams_refused;
     /// Streams ended because the other end broke the protocol.
     counter protocol_errors;
@@ -156,13 +156,13 @@ stats! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerInfo {
-    /// Who.
+    /// The peer's id.
     pub peer_id: PeerId,
-    /// Its `node_name`, once it has said so.
+    /// Its `node_name`, once it has sent it.
     pub name: Option<String>,
-    /// Where it can be reached, as far as is known.
+    /// The known addresses at which it may be reached.
     pub addresses: Vec<String>,
-    /// How it came to be known.
+    /// How it became known.
     pub source: DiscoverySource,
     /// Whether it is connected.
     pub connected: bool,
@@ -185,7 +185,7 @@ pub enum PeerDirection {
     Outbound,
 }
 
-/// Figures of one audio stream.
+/// Statistics of one audio stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AudioStats {
@@ -193,9 +193,9 @@ pub struct AudioStats {
     pub peer_id: PeerId,
     /// Whether audio may flow.
     pub accepted: bool,
-    /// What the opener said the audio is.
+    /// The opener's description of the audio.
     pub media: Option<Media>,
-    /// What the opener called the stream.
+    /// The opener's label for the stream.
     pub label: Option<String>,
     /// Frames that the application gave to this end.
     pub frames_given: u64,
@@ -203,11 +203,11 @@ pub struct AudioStats {
     pub frames_sent: u64,
     /// Frames dropped by this end because the path was congested.
     pub frames_dropped: u64,
-    /// Payload bytes that wait to be sent.
+    /// Payload bytes queued to be sent.
     pub queued_bytes: usize,
     /// Frames received from the other end.
     pub frames_received: u64,
-    /// Frames that the other end gave and that never came.
+    /// Frames that the other end's application gave and that never arrived.
     pub frames_lost: u64,
     /// Frames received too late to be played in time (see `audio_queue`).
     pub frames_late: u64,
@@ -223,9 +223,9 @@ pub struct AudioStats {
 pub struct RemoteAudioReport {
     /// Highest sequence received; sequences count from 0.
     pub highest_sequence: u64,
-    /// Frames that never came.
+    /// Frames that never arrived.
     pub lost: u64,
-    /// Frames that came too late to be played in time.
+    /// Frames that arrived too late to be played in time.
     pub late: u64,
     /// Interarrival jitter.
     pub jitter: Duration,

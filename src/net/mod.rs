@@ -1,4 +1,4 @@
-//! The only room of libp2p. It decides nothing: it carries out what the engine wants and reports what happens.
+//! The only module that uses libp2p. It makes no decisions: it carries out the engine's actions and reports events.
 
 mod audio;
 mod connections;
@@ -29,7 +29,7 @@ use crate::engine::{DialId, NetAction, NetEvent};
 use crate::id::PeerId;
 use crate::wake::Wake;
 
-/// Sources that are looked at in a row without an event: a task that wakes itself must not keep the reactor waiting.
+/// How many sources in a row are polled without an event. A task that wakes itself must not block the reactor.
 const ROUNDS: usize = 16;
 
 /// The network of a node.
@@ -45,7 +45,7 @@ pub(crate) struct Net {
     recorder: Recorder,
     events: VecDeque<NetEvent>,
     local: PeerId,
-    /// Of mDNS and the watch of the interfaces. Dropped last.
+    /// Runs mDNS and the watch of the interfaces. Dropped last.
     _reactor: Option<Reactor>,
 }
 
@@ -55,8 +55,8 @@ impl Net {
         &self.local
     }
 
-    /// What happened next. Fair between the swarm and the substreams. If there is nothing, more may be
-    /// [due](Self::is_due) nevertheless.
+    /// The next event. Alternates between the swarm and the substreams. After `None` there may still be [work
+    /// pending](Self::is_due).
     pub(crate) fn next_event(&mut self) -> Option<NetEvent> {
         for _ in 0..ROUNDS {
             if let Some(event) = self.queued_event() {
@@ -77,12 +77,12 @@ impl Net {
         self.queued_event()
     }
 
-    /// What has happened already.
+    /// The next event that is already queued.
     pub(crate) fn queued_event(&mut self) -> Option<NetEvent> {
         self.events.pop_front()
     }
 
-    /// Whether [`next_event`](Self::next_event) is to be called before the task sleeps.
+    /// Whether [`next_event`](Self::next_event) must be called before the task sleeps.
     pub(crate) fn is_due(&self) -> bool {
         !self.events.is_empty()
             || self.swarm.is_due()
@@ -91,7 +91,7 @@ impl Net {
             || self.listening.is_due()
     }
 
-    /// Follows the addresses of this machine. False if there is nothing to do about them.
+    /// Handles a change of this machine's addresses. Returns false if there is none.
     fn turn_listening(&mut self) -> bool {
         let Some(addresses) = self.listening.poll_changed() else { return false };
         let addresses = addresses.clone();
@@ -108,7 +108,7 @@ impl Net {
         self.listening.follow(&mut self.swarm.inner, &mut self.events);
     }
 
-    /// The addresses of this machine have changed.
+    /// Handles new addresses of this machine.
     fn on_interfaces(&mut self, addresses: Addresses) {
         self.events.push_back(NetEvent::InterfacesChanged);
         if let Some(mdns) = self.swarm.behaviour_mut().mdns.as_mut() {
@@ -117,7 +117,7 @@ impl Net {
         self.swarm.set_due();
     }
 
-    /// Translates one event of the swarm. False when there is none.
+    /// Translates one event of the swarm. Returns false if there is none.
     fn turn_swarm(&mut self) -> bool {
         let polled = self.swarm.poll();
         let behaviour = self.swarm.behaviour_mut();
@@ -139,7 +139,7 @@ impl Net {
                 if self.connections.on_established(connection_id, peer_id, &endpoint, events) {
                     self.pubsub.on_connected(&peer_id, &mut swarm.behaviour_mut().gossipsub);
                 } else {
-                    // No dial but the engine's gets this far.
+                    // Only the engine's dials may get this far.
                     swarm.close_connection(connection_id);
                 }
             }
@@ -193,7 +193,7 @@ impl Net {
         }
     }
 
-    /// Carries out what the engine wants. Names of what has ended meanwhile are ignored.
+    /// Carries out an action of the engine. Ids of things that have ended meanwhile are ignored.
     pub(crate) fn act(&mut self, action: NetAction) {
         let (behaviour, events) = (self.swarm.inner.behaviour_mut(), &mut self.events);
         match action {
@@ -218,7 +218,7 @@ impl Net {
             NetAction::Subscribe { topic } => self.pubsub.subscribe(&topic, &mut behaviour.gossipsub),
             NetAction::Unsubscribe { topic } => self.pubsub.unsubscribe(&topic, &mut behaviour.gossipsub),
             NetAction::Publish { publish, topic, data } => {
-                // It goes to the connections' own queues.
+                // The message goes to the queues of the connections: the swarm need not be polled.
                 return self.pubsub.publish(publish, &topic, data, &mut behaviour.gossipsub, events);
             }
             NetAction::OpenSubstream { stream, connection } => {

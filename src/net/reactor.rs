@@ -1,4 +1,5 @@
-//! Where does tokio run for mDNS and for the watch of the interfaces, which know no other reactor? On a thread of its own.
+//! Where does tokio run for mDNS and for the watch of the interfaces, which support no other reactor? On its own
+//! thread.
 
 use std::convert::Infallible;
 use std::thread::{Builder, JoinHandle};
@@ -8,7 +9,7 @@ use tokio::runtime::{self, Handle, Runtime};
 
 use crate::error::AviP2pError;
 
-/// A thread that runs tokio until this is dropped, and with it the tasks that libp2p's mDNS never ends.
+/// A thread that runs tokio until this is dropped. It then also ends the tasks that libp2p's mDNS never ends.
 pub(super) struct Reactor {
     handle: Handle,
     /// When it is dropped, the thread ends.
@@ -42,13 +43,14 @@ impl Drop for Reactor {
     fn drop(&mut self) {
         self.owner = None;
         if let Some(thread) = self.thread.take() {
-            // It only drops what it has. A panic there has been told already.
+            // The thread only drops what it holds. A panic there has been reported already.
             let _ = thread.join();
         }
     }
 }
 
-/// A runtime whose thread has not started yet. If it never does, the runtime ends where nobody may wait for its end.
+/// A runtime whose thread has not started yet. If the thread never starts, the runtime is shut down in the background,
+/// because dropping it here may not block.
 struct Waiting(Option<Runtime>);
 
 impl Drop for Waiting {

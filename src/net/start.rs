@@ -30,15 +30,15 @@ use crate::net::{Net, translate};
 use crate::transport::Network;
 use crate::wake::Wake;
 
-/// TCP has bound when it begins to wait, and only wants to know its interfaces.
+/// How long to wait for the interface addresses of TCP, which is bound by then.
 const TCP_WAIT: Duration = Duration::from_secs(1);
-/// Another network binds while it waits.
+/// How long to wait for another network, which binds meanwhile.
 const BIND_WAIT: Duration = Duration::from_secs(10);
 
 impl Net {
-    /// Listens on every `listen_ips` × `listen_port`, and resolves when every listener has an address. `spawn` takes the
-    /// tasks of connections, and `wake` is told when [`next_event`](Self::next_event) is to be called. Must run, for
-    /// [`Network::Tcp`], on a thread with a tokio reactor.
+    /// Listens on every `listen_ips` × `listen_port`, and resolves when every listener has an address. `spawn` runs the
+    /// tasks of connections. `wake` is notified when [`next_event`](Self::next_event) must be called. For
+    /// [`Network::Tcp`] it must run on a thread with a tokio reactor.
     ///
     /// # Errors
     /// [`AviP2pError::InvalidConfig`] for `bootstrap_peers` and `identity`, [`AviP2pError::Identity`],
@@ -107,7 +107,7 @@ impl Net {
             let listener = bind(&mut self.swarm.inner, socket).map_err(|error| failed(socket, &error))?;
             listeners.push((listener, socket));
         }
-        // An address that has just come, and is still being checked for duplicates, can be bound a moment later.
+        // A new address that the system still checks for duplicates can be bound a moment later.
         let is_final = |error: &io::Error| error.kind() != io::ErrorKind::AddrNotAvailable;
         if let Some((socket, error)) =
             self.listening.follow(&mut self.swarm.inner, &mut self.events).iter().find(|(_, error)| is_final(error))
@@ -146,7 +146,7 @@ impl Net {
                 Some(&(_, socket)) if wait == BIND_WAIT => {
                     Err(failed(socket, &io::Error::other(format!("not bound within {BIND_WAIT:?}"))))
                 }
-                // Bound to a wildcard on a machine without any interface: there may be one later.
+                // Bound to a wildcard on a machine without any interface. One may come later.
                 _ => Ok(()),
             })
         })
@@ -159,14 +159,14 @@ fn needs_watch(config: &AviP2pConfig, network: &Network) -> bool {
     let has_wildcard = config.listen_ips.iter().any(IpAddr::is_unspecified);
     let follows = config.enable_mdns || config.interfaces != Interfaces::All;
     match network {
-        // libp2p's TCP knows by itself what a wildcard stands for.
+        // libp2p's TCP itself knows the addresses that a wildcard stands for.
         Network::Tcp => follows,
         Network::System(_) => follows || has_wildcard,
         Network::Custom(_) => false,
     }
 }
 
-/// Follows the addresses of this machine. If that fails, a node that uses all interfaces has no mDNS.
+/// Starts to watch the addresses of this machine. If that fails, a node that uses all interfaces runs without mDNS.
 fn watch(
     config: &AviP2pConfig,
     reactor: &Reactor,
@@ -179,7 +179,7 @@ fn watch(
             Ok((Some(watch), None))
         }
         Err(error) => {
-            let reason = format!("cannot follow the network interfaces: {error}");
+            let reason = format!("cannot watch the network interfaces: {error}");
             tracing::warn!(reason);
             match config.interfaces == Interfaces::All {
                 true if config.enable_mdns => {

@@ -35,12 +35,12 @@ fn poll_event(net: &mut Net, cx: &mut Context<'_>) -> Poll<NetEvent> {
     event.map_or(Poll::Pending, Poll::Ready)
 }
 
-/// Some nets, driven together, and what each of them said that nobody has asked for yet.
+/// Several nets, polled together, and their events that no test has taken yet.
 #[derive(Default)]
 struct World {
     nets: Vec<Net>,
     said: Vec<VecDeque<NetEvent>>,
-    /// There is no engine that says when GossipSub rests: it never does.
+    /// GossipSub's heartbeats, once a second: without an engine nobody decides when they may pause.
     heartbeats: Option<Interval>,
 }
 
@@ -69,7 +69,7 @@ impl World {
         Ok(())
     }
 
-    /// Waits for an event of a net; the others go on meanwhile.
+    /// Waits for an event of one net, while the others are polled too.
     async fn wait<T>(&mut self, at: usize, mut wanted: impl FnMut(&NetEvent) -> Option<T>) -> T {
         for index in 0..self.said[at].len() {
             if let Some(value) = wanted(&self.said[at][index]) {
@@ -101,7 +101,7 @@ impl World {
         });
         match tokio::time::timeout(Duration::from_secs(20), found).await {
             Ok(value) => value,
-            Err(_) => panic!("waited in vain at {at}; they said {:#?}", self.said),
+            Err(_) => panic!("no such event at {at}; the events were {:#?}", self.said),
         }
     }
 
@@ -125,7 +125,7 @@ impl World {
         .await
     }
 
-    /// Connects the first two.
+    /// Connects the first two nets.
     async fn connect(&mut self) -> (ConnectionId, ConnectionId) {
         let (address, peer) = (self.address(1).await, self.nets[1].local.clone());
         self.dial(0, 1, Some(peer.clone()), address);
@@ -148,7 +148,7 @@ impl World {
         self.wait(at, |said| (*said == event).then_some(())).await;
     }
 
-    /// Opens an audio substream from the first to the second.
+    /// Opens an audio substream from the first to the second net.
     async fn open(&mut self, connection: ConnectionId) -> (SubstreamId, SubstreamId) {
         self.nets[0].act(NetAction::OpenSubstream { stream: StreamId(7), connection });
         let here = self
@@ -202,7 +202,7 @@ fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
 }
 
-/// Every test that does not need one of them runs over both.
+/// Runs a test over both networks, unless it needs one of them.
 fn over_both<F: Future<Output = ()>>(test: impl Fn(Network) -> F) {
     run(test(Network::Tcp));
     run(test(in_memory()));
@@ -485,13 +485,13 @@ fn a_connection_to_a_peer_that_reads_no_more_ends_all_the_same() {
         for substream in streams {
             world.nets[0].act(NetAction::Write { substream, bytes: vec![7; 1024 * 1024].into() });
         }
-        // The network takes no more by then.
+        // The connection is congested by then.
         let _ = tokio::time::timeout(Duration::from_millis(200), world.wait(0, |_| None::<()>)).await;
         let peer = world.nets[1].local.clone();
         world.nets[0].act(NetAction::Disconnect { connection });
         let ended = NetEvent::Disconnected { connection, peer };
         let by_itself = tokio::time::timeout(Duration::from_secs(1), world.says(0, ended.clone())).await;
-        assert!(by_itself.is_err(), "it waits for the peer");
+        assert!(by_itself.is_err(), "without an abort it waits for the peer");
         world.nets[0].act(NetAction::Abort { connection });
         tokio::time::timeout(Duration::from_secs(1), world.says(0, ended)).await.unwrap();
     });

@@ -1,4 +1,4 @@
-//! How do libp2p's addresses, ids and errors read in AVI's terms?
+//! How are libp2p's addresses, ids and errors expressed in AVI's terms?
 
 use std::error::Error;
 use std::io;
@@ -11,9 +11,9 @@ use crate::config::{AviP2pConfig, invalid};
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 
-/// The longest address that is passed on. A longer one is no plain IP address and port.
+/// The longest address that is passed on. A plain IP address and port is shorter.
 const MAX_ADDRESS_BYTES: usize = 128;
-/// The most addresses of one peer that one hint may name.
+/// The most addresses of one peer in one hint.
 const MAX_HINTS: usize = 32;
 const MAX_NAME_BYTES: usize = 64;
 
@@ -21,7 +21,7 @@ pub(super) fn peer_id(peer: &libp2p_identity::PeerId) -> PeerId {
     PeerId::new(&peer.to_base58())
 }
 
-/// `None` for text that is no peer id.
+/// Returns `None` for text that is not a peer id.
 pub(super) fn libp2p_peer_id(peer: &PeerId) -> Option<libp2p_identity::PeerId> {
     peer.as_str().parse().ok()
 }
@@ -53,7 +53,7 @@ pub(super) fn text(address: &Multiaddr) -> String {
     plain.to_string()
 }
 
-/// An address that could be dialled, without its peer id.
+/// An address that can be dialled, without its peer id.
 pub(super) fn dialable(address: &Multiaddr) -> Option<Multiaddr> {
     let (socket, _) = parts(address)?;
     let possible = socket.port() != 0 && !socket.ip().is_unspecified() && !socket.ip().is_multicast();
@@ -68,7 +68,7 @@ pub(super) fn parse_dialable(text: &str) -> Option<Multiaddr> {
     dialable(&text.parse().ok()?)
 }
 
-/// The addresses that a peer, or someone else, says it has: those that could be dialled, each once.
+/// The addresses that can be dialled among those that a peer, or another source, claims for it. Each appears once.
 pub(super) fn hints<'a>(addresses: impl IntoIterator<Item = &'a Multiaddr>) -> Vec<String> {
     let mut hints = Vec::new();
     for hint in addresses.into_iter().filter_map(dialable).map(|address| address.to_string()) {
@@ -79,7 +79,7 @@ pub(super) fn hints<'a>(addresses: impl IntoIterator<Item = &'a Multiaddr>) -> V
     hints
 }
 
-/// Whether every entry of `bootstrap_peers` can be dialled.
+/// Checks that every entry of `bootstrap_peers` can be dialled.
 ///
 /// # Errors
 /// [`AviP2pError::InvalidConfig`] with the first entry that cannot.
@@ -96,7 +96,7 @@ pub(super) fn check_bootstrap_peers(config: &AviP2pConfig) -> Result<(), AviP2pE
     Ok(())
 }
 
-/// What a peer calls itself, fit to be shown.
+/// The name that a peer gives itself, made safe to display.
 pub(super) fn name(agent: &str) -> String {
     cut(agent.chars().filter(|c| !c.is_control()).collect(), MAX_NAME_BYTES)
 }
@@ -106,7 +106,7 @@ pub(super) fn cut(mut text: String, max_bytes: usize) -> String {
     text
 }
 
-/// The innermost error, which for a socket is what the operating system said.
+/// The innermost error. For a socket it is the operating system's error.
 pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
     causes(error).last().unwrap_or(error).to_string()
 }
@@ -114,7 +114,7 @@ pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
 /// The error, its cause, and so on.
 pub(super) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
-        // An io::Error that wraps another error names that one's source as its own.
+        // An io::Error that wraps another error returns that error's source as its own source.
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         wrapped.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source())
     })

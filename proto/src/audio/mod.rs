@@ -1,4 +1,4 @@
-//! Real-time audio over a reliable channel: what a sender may drop, and what a receiver notices.
+//! Real-time audio over a reliable channel: what a sender may drop, and what a receiver measures.
 
 mod recv;
 mod send;

@@ -1,4 +1,4 @@
-//! What a receiver notices of a stream: order, gaps, lateness, interarrival jitter.
+//! What a receiver measures of a stream: order, gaps, lateness, interarrival jitter.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use thiserror::Error;
 use crate::engine::Time;
 use crate::wire::Report;
 
-/// One part in this many: 200 ppm, twice what the clocks of cheap devices are allowed each.
+/// One part in this many: 200 ppm, twice the tolerance of a cheap device's clock, because both clocks may drift.
 const MAX_DRIFT: u64 = 5_000;
 
-/// A frame came again or out of order, which a reliable channel cannot cause: the other end breaks the rules.
+/// A frame came twice or out of order. A reliable channel cannot cause that, so the other end breaks the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("DATA.sequence = {sequence} comes after {expected} was due")]
 pub struct OutOfOrder {
     /// The sequence that came.
     pub sequence: u64,
-    /// The lowest that was allowed.
+    /// The lowest sequence that was allowed.
     pub expected: u64,
 }
 
@@ -36,7 +36,7 @@ pub struct AudioReceiver {
 }
 
 impl AudioReceiver {
-    /// A frame that takes `late_after` longer than the fastest one counts as late.
+    /// A frame counts as late if its transit takes `late_after` longer than the fastest one's.
     pub fn new(late_after: Duration) -> Self {
         Self {
             late_after,
@@ -51,9 +51,9 @@ impl AudioReceiver {
         }
     }
 
-    /// A frame arrived. Returns how many before it are missing.
+    /// Records the arrival of a frame. Returns how many frames before it are missing.
     pub fn on_data(&mut self, now: Time, sequence: u64, timestamp_us: u64) -> Result<u64, OutOfOrder> {
-        // The last number has no successor, so it could come twice: it is refused.
+        // The last number has no successor, so it could come twice. It is refused.
         let after = sequence.checked_add(1).ok_or(OutOfOrder { sequence, expected: self.expected })?;
         let missing = self.skip_to(sequence)?;
         self.expected = after;
@@ -62,14 +62,14 @@ impl AudioReceiver {
         Ok(missing)
     }
 
-    /// The sender says how many frames there were. Returns how many are missing at the end.
+    /// Records the end of the stream after `next_sequence` frames. Returns how many are missing at the end.
     pub fn on_end(&mut self, next_sequence: u64) -> Result<u64, OutOfOrder> {
         let missing = self.skip_to(next_sequence)?;
         self.expected = next_sequence;
         Ok(missing)
     }
 
-    /// What REPORT tells the sender.
+    /// The content of the next REPORT.
     pub fn report(&self) -> Report {
         Report {
             highest_sequence: self.expected.saturating_sub(1),
@@ -79,7 +79,7 @@ impl AudioReceiver {
         }
     }
 
-    /// Frames received.
+    /// The number of frames received.
     pub fn received(&self) -> u64 {
         self.received
     }
@@ -90,10 +90,11 @@ impl AudioReceiver {
         Ok(missing)
     }
 
-    /// RFC 3550 §6.4.1: the smoothed difference of transit times, of which only differences mean anything.
+    /// RFC 3550 §6.4.1: smooths the differences of transit times. The transit times themselves mean nothing, because
+    /// the clocks are not synchronised.
     fn on_arrival(&mut self, now: Time, timestamp_us: u64) {
         let transit_us = i128::from(now.as_micros()) - i128::from(timestamp_us);
-        // The clocks of two devices drift apart: the fastest frame of long ago says little.
+        // The clocks of two devices drift apart, so the fastest frame of long ago says little about now.
         let elapsed_us = now.as_micros().saturating_sub(self.last_arrival_us);
         self.last_arrival_us = now.as_micros();
         let drifted_us = self.least_transit_us.saturating_add(i128::from(elapsed_us / MAX_DRIFT));
@@ -102,7 +103,7 @@ impl AudioReceiver {
             self.late += 1;
         }
         if let Some(last) = self.last_transit_us.replace(transit_us) {
-            // Clamped to an hour: a forged timestamp may not overflow the estimate.
+            // Clamped to an hour, so that a forged timestamp cannot overflow the estimate.
             let difference = (transit_us - last).unsigned_abs().min(3_600_000_000) as u64;
             self.jitter_x16_us = self.jitter_x16_us + difference - ((self.jitter_x16_us + 8) >> 4);
         }
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn clocks_that_drift_apart_make_no_frame_late() {
         let mut receiver = receiver();
-        // A sender that is 100 ppm slow, for three hours: its frames seem to take a second longer at the end.
+        // A sender that is 100 ppm slow, for three hours: at the end its frames seem to take a second longer.
         for second in 0..3 * 3600u64 {
             let arrival = Time(Duration::from_secs(second) + Duration::from_micros(second * 100));
             receiver.on_data(arrival, second, second * 1_000_000).unwrap();

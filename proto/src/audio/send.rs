@@ -9,14 +9,15 @@ use crate::engine::Time;
 use crate::media::OnCongestion;
 use crate::wire::{data_bytes, encode_data};
 
-/// The queue is full and the stream does not drop.
+/// The queue is full, and the stream refuses new frames instead of dropping old ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Congested;
 
-/// Frames that wait for the substream to take them.
+/// Frames that wait until the substream takes them.
 ///
-/// The queue is full when its oldest frame has waited for `max_age` or its payloads reach `max_bytes`. Then either
-/// the oldest frames go, and leave a hole in the sequence that the receiver reports as a gap; or the newest is refused.
+/// The queue is full when its oldest frame has waited for `max_age` or its payloads reach `max_bytes`. Then either the
+/// oldest frames are dropped, which leaves a hole in the sequence that the receiver reports as a gap, or the newest
+/// frame is refused.
 #[derive(Debug)]
 pub struct SendQueue {
     frames: VecDeque<Queued>,
@@ -51,7 +52,7 @@ impl SendQueue {
         }
     }
 
-    /// Adds a frame. A payload beyond `max_bytes` on its own is still taken when the queue is empty.
+    /// Adds a frame. A payload that alone exceeds `max_bytes` is still taken if the queue is empty.
     pub fn push(&mut self, now: Time, payload: Bytes) -> Result<(), Congested> {
         match self.on_congestion {
             OnCongestion::DropOldest => {
@@ -75,14 +76,14 @@ impl SendQueue {
         Ok(())
     }
 
-    /// Moves encoded frames to `out`, until it holds `batch_bytes` or the queue is empty. Returns how many.
+    /// Moves encoded frames to `out` until it holds `batch_bytes` or the queue is empty. Returns the number of frames.
     pub fn take_batch(&mut self, now: Time, batch_bytes: usize, out: &mut BytesMut) -> u64 {
         if self.on_congestion == OnCongestion::DropOldest {
             self.drop_old(now);
         }
         let first_at = self.first_at.unwrap_or(now);
         let timestamp_us = |frame: &Queued| Time(frame.at - first_at).as_micros();
-        // Exactly as much room as it takes: a buffer with spare room costs another allocation when it is shared.
+        // Reserves exactly the room needed: spare room would cost another allocation when the buffer is shared.
         let (mut taken, mut bytes) = (0, out.len());
         for frame in &self.frames {
             if bytes >= batch_bytes {
@@ -99,7 +100,7 @@ impl SendQueue {
         taken as u64
     }
 
-    /// Drops whatever waits. Returns how many frames.
+    /// Drops all queued frames. Returns their number.
     pub fn discard(&mut self) -> u64 {
         let frames = self.frames.len() as u64;
         self.frames.clear();
@@ -108,22 +109,22 @@ impl SendQueue {
         frames
     }
 
-    /// Whether nothing waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// Payload bytes that wait.
+    /// The payload bytes in the queue.
     pub fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
 
-    /// The sequence that the next frame will have: the number of frames taken from the application.
+    /// The sequence of the next frame, which is also the number of frames taken from the application.
     pub fn next_sequence(&self) -> u64 {
         self.next_sequence
     }
 
-    /// Frames dropped so far.
+    /// The number of frames dropped so far.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }

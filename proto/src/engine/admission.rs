@@ -1,4 +1,4 @@
-//! Who may come in? The connection policy, as the network room asks it before a handshake and after it.
+//! Which peers may connect? The connection policy, which the network layer asks before a handshake and after it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,63 +11,64 @@ use crate::config::{AviP2pConfig, MAX_LISTED_PEERS};
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 
-/// How long a peer that broke the rules is kept out.
+/// How long a peer that broke the rules is banned.
 const BAN: Duration = Duration::from_secs(300);
-/// Peers kept out for that; beyond, the first who would be let in again is.
+/// The most banned peers. Beyond it, the ban that would end first is lifted.
 const MAX_BANNED: usize = 1024;
-/// Simultaneous dials make two connections for a moment; a third may be a reconnect that the old ones have not noticed.
+/// Simultaneous dials make two connections for a moment. A third may be a reconnect after losses that are not noticed
+/// yet.
 const MAX_CONNECTIONS_PER_PEER: usize = 3;
 
 /// Why a connection was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// The node says goodbye.
+    /// The node is shutting down.
     #[error("the node is shutting down")]
     ShuttingDown,
-    /// There are as many peers as there may be, or the places that are left are meant for others.
+    /// `max_peers` is reached, or the remaining places are reserved for other peers.
     #[error("max_peers is reached")]
     MaxPeers,
     /// Too many connections are in their handshake.
     #[error("limits.pending_inbound is reached")]
     PendingInbound,
-    /// Too many of them come from one address.
+    /// Too many of the connections in their handshake come from one address.
     #[error("limits.pending_inbound_per_ip is reached")]
     PendingInboundPerIp,
     /// There are enough connections to this peer.
     #[error("the peer has enough connections")]
     ConnectionsPerPeer,
-    /// `allowed_peers`, `blocked_peers` or what it has done keeps this peer out.
+    /// The peer is blocked, banned, or not in `allowed_peers`.
     #[error("the peer is not allowed, is blocked, or has broken the rules")]
     KeptOut,
 }
 
-/// What the network room counts for a decision.
+/// The counts of the network layer that a decision needs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count {
     /// Peers connected.
     pub peers: usize,
     /// Inbound connections in their handshake.
     pub pending: usize,
-    /// Those of them that come from the same address.
+    /// Inbound connections in their handshake from the same address.
     pub pending_from_ip: usize,
 }
 
-/// The connection policy of this moment. The engine sends another one whenever it changes.
+/// The current connection policy. The engine sends a new one after every change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
     pub(super) max_peers: usize,
     pub(super) max_pending: usize,
     pub(super) max_pending_per_ip: usize,
-    /// Peers that the application waits for: the last places are theirs.
+    /// Peers that the application waits for. The last places are reserved for them.
     pub(super) wanted: BTreeSet<PeerId>,
     pub(super) lists: Arc<Lists>,
 }
 
 impl Admission {
-    /// Before the handshake of an inbound connection.
+    /// Decides before the handshake of an inbound connection.
     ///
     /// # Errors
-    /// Why it may not begin.
+    /// Why the connection is refused.
     pub fn inbound(&self, count: Count) -> Result<(), Refusal> {
         if count.peers >= self.max_peers {
             Err(Refusal::MaxPeers)
@@ -80,23 +81,23 @@ impl Admission {
         }
     }
 
-    /// Before this node dials; `connections` are those to the same peer.
+    /// Decides before this node dials. `connections` counts those to the same peer.
     ///
     /// # Errors
-    /// Why it may not.
+    /// Why the dial is refused.
     pub fn outbound(&self, peers: usize, connections: usize) -> Result<(), Refusal> {
         if peers >= self.max_peers && connections == 0 { Err(Refusal::MaxPeers) } else { Ok(()) }
     }
 
-    /// Places that others may not take.
+    /// The places that this peer may not take.
     fn reserved_from(&self, peer: &PeerId) -> usize {
         if self.wanted.contains(peer) { 0 } else { self.wanted.len() }
     }
 
-    /// After a handshake, which has proven who the peer is. Of it there are `connections` already.
+    /// Decides after a handshake, which has proven the peer's id. `connections` counts the earlier ones to this peer.
     ///
     /// # Errors
-    /// Why the connection is to end before any protocol begins.
+    /// Why the connection must end before any protocol begins.
     pub fn established(&self, peer: &PeerId, peers: usize, connections: usize) -> Result<(), Refusal> {
         if !self.lists.admit(peer) {
             Err(Refusal::KeptOut)
@@ -110,10 +111,10 @@ impl Admission {
     }
 }
 
-/// Who is let in, by name.
+/// The peers that may and may not connect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lists {
-    /// `None`: everyone.
+    /// `None` allows every peer.
     allowed: Option<BTreeSet<PeerId>>,
     paired: BTreeSet<PeerId>,
     blocked: BTreeSet<PeerId>,
@@ -125,7 +126,7 @@ impl Lists {
         self.objection(peer).is_none()
     }
 
-    /// Why a peer may not come in. Who is blocked is so whatever the other lists say.
+    /// Why a peer may not connect. Blocking overrides the other lists.
     fn objection(&self, peer: &PeerId) -> Option<&'static str> {
         if self.blocked.contains(peer) {
             return Some("it is in blocked_peers");
@@ -138,7 +139,7 @@ impl Lists {
     }
 }
 
-/// The lists, and who is on them for how long.
+/// The lists, and when each ban ends.
 #[derive(Debug)]
 pub(super) struct Access {
     lists: Arc<Lists>,
@@ -164,7 +165,7 @@ impl Access {
         self.lists.admit(peer)
     }
 
-    /// Why a peer may not come in.
+    /// Why a peer may not connect.
     pub(super) fn objection(&self, peer: &PeerId) -> Option<&'static str> {
         self.lists.objection(peer)
     }
@@ -181,7 +182,7 @@ impl Access {
         self.lists.paired.contains(peer)
     }
 
-    /// Adds a peer to `allowed_peers`, or takes it from there.
+    /// Adds a peer to `allowed_peers`, or removes it.
     pub(super) fn set_allowed(&mut self, peer: &PeerId, is_allowed: bool) -> Result<(), AviP2pError> {
         let Some(allowed) = Arc::make_mut(&mut self.lists).allowed.as_mut() else {
             return Err(AviP2pError::Disabled("allowed_peers"));
@@ -189,12 +190,12 @@ impl Access {
         set(allowed, peer, is_allowed, "allowed_peers")
     }
 
-    /// Adds a peer to `blocked_peers`, or takes it from there.
+    /// Adds a peer to `blocked_peers`, or removes it.
     pub(super) fn set_blocked(&mut self, peer: &PeerId, is_blocked: bool) -> Result<(), AviP2pError> {
         set(&mut Arc::make_mut(&mut self.lists).blocked, peer, is_blocked, "blocked_peers")
     }
 
-    /// Keeps a peer out for a while.
+    /// Bans a peer for [`BAN`].
     pub(super) fn ban(&mut self, now: Time, peer: &PeerId) {
         let banned = &mut Arc::make_mut(&mut self.lists).banned;
         if banned.insert(peer.clone())
@@ -210,7 +211,7 @@ impl Access {
         self.banned_until.next_deadline()
     }
 
-    /// Lets in again whose time is over. Returns who that is.
+    /// Ends the bans that are over. Returns the peers that may connect again.
     pub(super) fn handle_timeout(&mut self, now: Time) -> Vec<PeerId> {
         let mut over = Vec::new();
         while let Some(peer) = self.banned_until.pop_due(now) {

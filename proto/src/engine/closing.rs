@@ -1,15 +1,15 @@
-//! Which connections do not end although they were told to?
+//! Which connections have not closed although they were told to?
 
 use std::time::Duration;
 
 use super::io::ConnectionId;
 use super::time::{Time, TimerTable};
 
-/// How long a peer may take to receive what is under way when its connection is closed. A connection to a peer that has
-/// stopped reading would never end.
+/// How long a connection may take to close while the peer receives pending data. A connection to a peer that has
+/// stopped reading would never close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The connections that are being closed. Bounded by the connections.
+/// The connections that are being closed. Their number is bounded by that of the connections.
 #[derive(Debug)]
 pub(crate) struct Closing {
     timers: TimerTable<ConnectionId>,
@@ -24,7 +24,7 @@ impl Closing {
         self.timers.next_deadline()
     }
 
-    /// The connection was told to end. What was told before counts.
+    /// Records that a connection was told to close. A second call does not extend the deadline.
     pub(crate) fn begin(&mut self, now: Time, connection: ConnectionId) {
         if !self.timers.is_set(&connection) {
             self.timers.set(connection, now + CLOSE_TIMEOUT);
@@ -35,7 +35,7 @@ impl Closing {
         self.timers.stop(&connection);
     }
 
-    /// A connection that has not ended in time; each once.
+    /// Takes a connection that has not closed in time. Each is returned once.
     pub(crate) fn pop_late(&mut self, now: Time) -> Option<ConnectionId> {
         self.timers.pop_due(now)
     }

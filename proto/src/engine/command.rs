@@ -1,4 +1,4 @@
-//! What may the application ask for, and what does it get? Commands, and the one reply that each has.
+//! What can the application ask of the engine? Commands, and the one reply to each.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -11,8 +11,8 @@ use crate::error::AviP2pError;
 use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
 
-/// Correlates a command with its reply, whose value is a `T`. The driver chooses the number; as long as a command has
-/// no reply, no other command has its number, whatever that one's `T` is.
+/// Correlates a command with its reply, whose value is a `T`. The driver chooses the number. Until a command has its
+/// reply, no other command may have the same number, whatever its `T` is.
 pub struct CommandId<T = ()> {
     number: u64,
     value: PhantomData<fn() -> T>,
@@ -30,7 +30,7 @@ impl<T> CommandId<T> {
     }
 }
 
-// Derived, these would ask the same of `T`.
+// Implemented by hand: derives would require the same traits of `T`.
 
 impl<T> Clone for CommandId<T> {
     fn clone(&self) -> Self {
@@ -72,7 +72,7 @@ impl<T> Hash for CommandId<T> {
     }
 }
 
-/// What the application can want. The type of each id says what the [`Reply`] carries.
+/// A request of the application. The type of each id says what the [`Reply`] carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Receive messages of a topic.
@@ -82,7 +82,7 @@ pub enum Command {
         /// The topic, unchecked.
         topic: String,
     },
-    /// Stop receiving them.
+    /// Stop receiving messages of a topic.
     Unsubscribe {
         /// Correlates the reply.
         id: CommandId,
@@ -98,54 +98,54 @@ pub enum Command {
         /// The payload.
         data: Bytes,
     },
-    /// Let a peer in, or do so no more, where `allowed_peers` says who may come.
+    /// Add a peer to `allowed_peers`, or remove it.
     SetAllowed {
         /// Correlates the reply.
         id: CommandId,
-        /// The peer.
+        /// The peer to add or remove.
         peer: PeerId,
-        /// Whether it may come.
+        /// Whether it may connect.
         is_allowed: bool,
     },
-    /// Keep a peer out, or do so no more.
+    /// Add a peer to `blocked_peers`, or remove it.
     SetBlocked {
         /// Correlates the reply.
         id: CommandId,
-        /// The peer.
+        /// The peer to add or remove.
         peer: PeerId,
-        /// Whether it is kept out.
+        /// Whether it is blocked.
         is_blocked: bool,
     },
     /// Ask a peer for an audio stream. It is dialled first if it is known and not connected.
     RequestStream {
         /// Correlates the reply.
         id: CommandId<StreamId>,
-        /// The peer.
+        /// The peer to ask.
         peer: PeerId,
-        /// How.
+        /// Media, label and congestion policy of the stream.
         options: StreamOptions,
     },
     /// Agree to a stream that a peer asked for.
     AcceptStream {
         /// Correlates the reply.
         id: CommandId,
-        /// The stream.
+        /// The stream to accept.
         stream: StreamId,
     },
     /// Decline a stream that a peer asked for.
     RejectStream {
         /// Correlates the reply.
         id: CommandId,
-        /// The stream.
+        /// The stream to reject.
         stream: StreamId,
-        /// Why, for the other end.
+        /// The reason, for the other end.
         reason: String,
     },
     /// Send a frame of audio.
     SendAudio {
         /// Correlates the reply.
         id: CommandId,
-        /// The stream.
+        /// The stream to send on.
         stream: StreamId,
         /// The frame.
         data: Bytes,
@@ -154,15 +154,15 @@ pub enum Command {
     CloseStream {
         /// Correlates the reply.
         id: CommandId,
-        /// The stream.
+        /// The stream to close.
         stream: StreamId,
     },
-    /// Look for peers through the peers that are known. The reply lists those that were found.
+    /// Find peers through the known ones. The reply lists the peers found.
     DiscoverPeers {
         /// Correlates the reply.
         id: CommandId<Vec<PeerId>>,
     },
-    /// Say goodbye to everyone and stop.
+    /// Close all streams and connections, and stop.
     Shutdown {
         /// Correlates the reply.
         id: CommandId,
@@ -170,7 +170,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The reply to a command that is not carried out.
+    /// The reply to a command that is refused.
     pub(super) fn refused(&self, error: AviP2pError) -> Reply {
         match *self {
             Self::RequestStream { id, .. } => Reply::Stream { id, result: Err(error) },
@@ -188,7 +188,7 @@ impl Command {
         }
     }
 
-    /// The number of its id, which its reply has too.
+    /// The number of the command's id. Its reply has the same number.
     pub fn number(&self) -> u64 {
         match self {
             Self::RequestStream { id, .. } => id.number(),
@@ -210,31 +210,31 @@ impl Command {
 /// The answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// To a command that asks for nothing but to be carried out.
+    /// The reply to a command without a result value.
     Done {
-        /// The command.
+        /// The command's id.
         id: CommandId,
-        /// Whether it was.
+        /// Whether the command succeeded.
         result: Result<(), AviP2pError>,
     },
-    /// To [`Command::RequestStream`].
+    /// The reply to [`Command::RequestStream`].
     Stream {
-        /// The command.
+        /// The command's id.
         id: CommandId<StreamId>,
         /// The new stream.
         result: Result<StreamId, AviP2pError>,
     },
-    /// To [`Command::DiscoverPeers`].
+    /// The reply to [`Command::DiscoverPeers`].
     Peers {
-        /// The command.
+        /// The command's id.
         id: CommandId<Vec<PeerId>>,
-        /// The peers.
+        /// The peers found.
         result: Result<Vec<PeerId>, AviP2pError>,
     },
 }
 
 impl Reply {
-    /// The number of its command.
+    /// The number of the command that this answers.
     pub fn number(&self) -> u64 {
         match self {
             Self::Done { id, .. } => id.number(),

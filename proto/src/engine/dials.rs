@@ -1,4 +1,4 @@
-//! Whom to dial, and when? The dial budget, its order, and the waits between dials.
+//! Which peer is dialled, and when? The dial budget, its order, and the backoff between dials.
 
 use super::admission::Refusal;
 use super::io::{DialFailure, DialId, NetAction};
@@ -9,18 +9,18 @@ use super::time::Time;
 use crate::event::AviEvent;
 use crate::id::PeerId;
 
-/// A discovered peer is forgotten after this many failed dials in a row, about eleven minutes.
+/// A discovered peer is forgotten after this many failed dials in a row, which takes about eleven minutes.
 const MAX_FAILURES: u32 = 16;
-/// A peer that the application waits for is dialled so often before it is told that it waits in vain.
+/// After this many failed dials, a stream that waits for the peer fails.
 const WANTED_DIALS: u32 = 3;
 const MYSELF: &str = "it is this node itself, or another with the same identity";
-/// Addresses that one dial tries, all at once: so it ends when one handshake may.
+/// The most addresses of one dial. They are all tried at once, so the dial ends within the time of one handshake.
 const MAX_DIAL_ADDRESSES: usize = 8;
-/// One in this many dials at a time is kept for peers that are more than heard of.
+/// One in this many concurrent dials is reserved for bootstrap, paired and wanted peers.
 const KEPT_DIALS: usize = 4;
 
 impl Peers {
-    /// Begins as many dials as the budget allows.
+    /// Starts as many dials as the budget allows.
     pub(crate) fn dial(&mut self, out: &mut Outbox) {
         while self.dials.len() < self.limits.concurrent_dials && self.connected + self.dials.len() < self.max_peers {
             let Some(target) = self.next_target() else { return };
@@ -48,7 +48,7 @@ impl Peers {
         }
     }
 
-    /// Returns the peer that the application waits for in vain, and why.
+    /// Returns a peer that the application waits for if no more dials are tried for it, and the reason.
     pub(crate) fn on_dial_failed(
         &mut self,
         now: Time,
@@ -74,7 +74,7 @@ impl Peers {
     fn on_peer_failed(&mut self, now: Time, id: PeerId, failure: DialFailure) -> Option<(PeerId, String)> {
         let peer = self.peers.get_mut(&id).filter(|peer| matches!(peer.state, State::Dialing))?;
         let reason = match failure {
-            // It says that there is no room here, and nothing about the peer.
+            // It means that this node has no room. It says nothing about the peer.
             DialFailure::Refused(_) => {
                 self.back_off(now, &id);
                 return None;
@@ -90,7 +90,7 @@ impl Peers {
         let is_hopeless = peer.failures >= MAX_FAILURES && !self.access.is_paired(&id);
         let is_given_up = failure == DialFailure::Myself || is_hopeless;
         let is_forgotten = is_given_up || !peer.can_be_dialled();
-        // A full peer parts with somebody when it has refused a dial, so that the next one finds room.
+        // A full node disconnects a peer after it has refused a dial. The next dial then finds room.
         let in_vain = self.wanted.get_mut(&id).map(|dials| {
             *dials += 1;
             *dials >= WANTED_DIALS || is_forgotten
@@ -107,12 +107,13 @@ impl Peers {
         in_vain?.then_some((id, reason))
     }
 
-    /// Whether it is known where a peer is that is not connected.
+    /// Whether the peer is not connected and an address of it is known.
     pub(crate) fn can_be_reached(&self, id: &PeerId) -> bool {
         self.peers.get(id).is_some_and(Peer::can_be_dialled)
     }
 
-    /// The application waits for a peer: it is dialled before all others, and before its time.
+    /// Marks a peer that the application waits for. It is dialled before all others and without waiting for its
+    /// backoff.
     pub(crate) fn want(&mut self, id: &PeerId) {
         self.is_admission_stale |= self.wanted.insert(id.clone(), 0).is_none();
         if self.peers.get(id).is_some_and(|peer| matches!(peer.state, State::Backoff)) {
@@ -121,14 +122,14 @@ impl Peers {
         }
     }
 
-    /// Forgets the wanted peers that no stream waits for any more.
+    /// Removes the wanted peers that no stream waits for any more.
     pub(crate) fn release_wanted(&mut self, is_awaited: impl Fn(&PeerId) -> bool) {
         let before = self.wanted.len();
         self.wanted.retain(|id, _| is_awaited(id));
         self.is_admission_stale |= self.wanted.len() != before;
     }
 
-    /// Whether discovered peers would be dialled.
+    /// Whether the node would dial discovered peers.
     pub(crate) fn wants_more(&self) -> bool {
         self.connected < self.dial_target()
     }
@@ -137,13 +138,14 @@ impl Peers {
         let entry = &mut self.bootstrap[index];
         entry.is_myself = false;
         entry.peer = Some(id.clone());
-        // Whoever answers there is dialled again for ever, also if another connection is the one that stays.
+        // The peer at this address is redialled without end, even if another connection to it is the one that is kept.
         entry.waits = true;
     }
 
-    /// Returns whether a bootstrap entry looks after this peer.
+    /// Returns whether a bootstrap entry redials this peer.
     pub(super) fn redial_bootstrap(&mut self, now: Time, id: &PeerId, hung_up: bool, out: &mut Outbox) -> bool {
-        // A bootstrap peer that has parted with a node of many peers had none to spare.
+        // If this node has many peers, a bootstrap peer has disconnected it because it needed the room. So the pause is
+        // longer.
         let pause = if self.connected < self.dial_target() { FIRST_BACKOFF } else { MAX_BOOTSTRAP_BACKOFF };
         let entries: Vec<_> = (0..self.bootstrap.len()).filter(|index| self.bootstrap[*index].is(id)).collect();
         for &index in &entries {
@@ -171,8 +173,8 @@ impl Peers {
         }
     }
 
-    /// Whether somebody waits for a place who is more than heard of: whoever the application waits for, and bootstrap and
-    /// paired peers unless they have failed again and again.
+    /// Whether a peer waits for a place that is wanted, or is a bootstrap or paired peer that has not failed
+    /// repeatedly.
     pub(super) fn is_place_wanted(&self) -> bool {
         let is_fresh = |failures: u32| failures < WANTED_DIALS;
         self.wanted.keys().any(|id| self.candidates.contains(id))
@@ -182,7 +184,7 @@ impl Peers {
             })
     }
 
-    /// Whom the application waits for, then bootstrap peers, then paired ones, then whoever has been heard of.
+    /// The next peer to dial: wanted peers first, then bootstrap peers, then paired ones, then discovered ones.
     fn next_target(&mut self) -> Option<Target> {
         let wanted = self.wanted.keys().find(|id| self.candidates.contains(*id)).cloned().map(Target::Peer);
         wanted.or_else(|| self.next_bootstrap()).or_else(|| self.next_paired()).or_else(|| self.next_candidate())
@@ -203,14 +205,14 @@ impl Peers {
 
     fn next_candidate(&mut self) -> Option<Target> {
         let kept_free = self.limits.concurrent_dials / KEPT_DIALS;
-        // Without anyone to choose from nothing is drawn: a call that does nothing leaves no trace in later ones.
+        // Without candidates no random number is drawn, so a call that does nothing has no effect on later ones.
         if self.candidates.is_empty()
             || self.connected + self.dials.len() >= self.dial_target()
             || self.dials.len() >= self.limits.concurrent_dials - kept_free
         {
             return None;
         }
-        // At random, or every node of a mesh would dial the same few first.
+        // Chosen at random. Otherwise every node of a mesh would dial the same few peers first.
         let at = self.rng.next() as usize % self.candidates.len();
         self.candidates.iter().nth(at).cloned().map(Target::Peer)
     }
@@ -223,8 +225,8 @@ impl Peers {
             _ => false,
         };
         if std::mem::replace(&mut entry.is_myself, is_myself) && is_myself {
-            // As in a list that all nodes share. With another address, or if the other one's identity is mended, it
-            // may be somebody else.
+            // All nodes may share a list that names this node too, so its own entry is no failure. Another node may
+            // have the address later, or the configuration of the other node may be corrected, so it is tried again.
             return self.timers.set(Target::Bootstrap(index), now + MAX_BACKOFF);
         }
         let reason = match failure {
@@ -243,8 +245,7 @@ impl Peers {
         out.event(AviEvent::BootstrapFailed { address, reason, retry_in });
     }
 
-    /// Discovered peers are dialled only up to half of `max_peers`: a mesh whose nodes are all full has no room for
-    /// the next one.
+    /// Discovered peers are dialled only up to half of `max_peers`. In a mesh of full nodes, a new node finds no room.
     fn dial_target(&self) -> usize {
         (self.max_peers / 2).max(1)
     }

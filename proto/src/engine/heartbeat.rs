@@ -1,6 +1,6 @@
-//! When does GossipSub need a heartbeat? While anything happens, about every second. In a quiet mesh, where a heartbeat
-//! has little to do, nobody is woken for one: the network room beats when something else polls it, as the pongs do that
-//! every peer sends.
+//! When does GossipSub need a heartbeat? While anything happens, about once a second. In a quiet mesh a heartbeat has
+//! little to do, and nothing is woken for it: the network layer does the heartbeat when something else polls it, such
+//! as the pongs that every peer sends.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use super::io::NetAction;
 use super::outbox::Outbox;
 use super::time::Time;
 
-/// From one heartbeat to the next. GossipSub's own timer, which is set for 1 s when the heartbeat before has been carried
-/// out, must have fired by then, or this one does nothing: so it is 50 ms longer.
+/// The time between two heartbeats. GossipSub sets its own timer to 1 s after each heartbeat. If that timer has not
+/// fired, an ordered heartbeat does nothing, so this is 50 ms longer.
 const BEAT_EVERY: Duration = Duration::from_millis(1050);
-/// Heartbeats after anything that happens: the first mends the meshes, the next hears what others say to that.
+/// Heartbeats after any other event: the first repairs the meshes, the second handles the replies to that.
 pub(crate) const BEATS_AFTER_ALL: u32 = 2;
-/// Heartbeats after a message: gossip tells of it with three, and forgets it with the fifth.
+/// Heartbeats after a message: gossip announces it with three, and forgets it with the fifth.
 pub(crate) const BEATS_AFTER_MESSAGE: u32 = 5;
-/// Heartbeats after a topic was left: GossipSub counts by them when it may be joined again, which is after ten seconds.
+/// Heartbeats after leaving a topic. GossipSub counts heartbeats until the topic may be joined again after ten seconds.
 pub(crate) const BEATS_AFTER_LEAVING: u32 = 12;
 
-/// How many heartbeats are wanted, and when the next one is due.
+/// How many heartbeats are needed, and when the next one is due.
 #[derive(Debug, Default)]
 pub(crate) struct Heartbeat {
     wanted: u32,
-    /// `None` while none is wanted.
+    /// `None` if no heartbeat is needed.
     next: Option<Time>,
 }
 
@@ -31,7 +31,7 @@ impl Heartbeat {
         self.next
     }
 
-    /// Something has happened that so many heartbeats have to do with.
+    /// Asks for at least this many heartbeats from now on.
     pub(crate) fn want(&mut self, now: Time, beats: u32) {
         self.wanted = self.wanted.max(beats);
         self.next.get_or_insert(now + BEAT_EVERY);

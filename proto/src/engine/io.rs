@@ -1,4 +1,4 @@
-//! Everything that can go into the engine and come out of it.
+//! All inputs and outputs of the engine.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,39 +10,39 @@ use super::command::{Command, Reply};
 use crate::event::{AviEvent, DiscoverySource};
 use crate::id::{PeerId, StreamId, Topic};
 
-/// A connection, named by the network room. Never used again within a node.
+/// A connection. The network layer chooses the id, and never reuses it within a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// A substream of a connection, named by the network room. Never used again within a node.
+/// A substream of a connection. The network layer chooses the id, and never reuses it within a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubstreamId(pub u64);
 
-/// A dial, named by the engine.
+/// A dial. The engine chooses the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DialId(pub u64);
 
-/// A message given to the mesh, named by the engine.
+/// A message given to the mesh. The engine chooses the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublishId(pub u64);
 
-/// What goes in.
+/// An input of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The application wants something; answered by exactly one [`Output::Reply`] with the same id.
+    /// A command of the application. It is answered by exactly one [`Output::Reply`] with the same id.
     Command(Command),
-    /// Something happened on the network.
+    /// An event of the network.
     Net(NetEvent),
 }
 
-/// What comes out.
+/// An output of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// The answer to a command.
     Reply(Reply),
-    /// Something the application should know.
+    /// An event for the application.
     Event(AviEvent),
-    /// Something the network should do.
+    /// An action for the network.
     Net(NetAction),
     /// The shutdown is complete.
     Stopped,
@@ -53,7 +53,7 @@ pub enum Output {
 pub enum Direction {
     /// The peer did.
     Inbound,
-    /// This node did; by which dial.
+    /// This node did, with this dial.
     Outbound(DialId),
 }
 
@@ -62,84 +62,84 @@ pub enum Direction {
 pub enum DialFailure {
     /// The connection policy refused it.
     Refused(Refusal),
-    /// The address is this node's own.
+    /// The address belongs to this node.
     Myself,
-    /// Somebody else answered at one of the addresses.
+    /// Another peer answered at one of the addresses.
     WrongPeer {
-        /// Which.
+        /// The address at which it answered.
         address: String,
-        /// Who.
+        /// The peer that answered.
         obtained: PeerId,
     },
     /// No address answered.
     Unreachable(String),
 }
 
-/// What became of a message given to the mesh.
+/// The result of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishOutcome {
-    /// It is on its way to the neighbours.
+    /// The message is in the queues of neighbours.
     Sent,
-    /// Nobody subscribes to its topic.
+    /// No peer subscribes to the topic.
     NoSubscribers,
     /// The queue of every neighbour is full.
     Congested,
-    /// The network room cannot send it.
+    /// The network layer cannot send it; the text says why.
     Refused(&'static str),
 }
 
-/// What happens on the network.
+/// An event of the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetEvent {
-    /// The node listens here, and nowhere else.
+    /// The addresses that the node listens on have changed.
     Listening {
-        /// All addresses.
+        /// All addresses that the node listens on now.
         addresses: Vec<String>,
     },
-    /// A peer may be reached here. A hint: nothing about it is proven.
+    /// Someone has reported addresses of a peer. They are unproven hints.
     Discovered {
-        /// Who.
+        /// The peer that was discovered.
         peer: PeerId,
-        /// Where.
+        /// The addresses at which it may be reached.
         addresses: Vec<String>,
-        /// Who says so.
+        /// The source that reported it.
         source: DiscoverySource,
     },
-    /// A peer near this node says by mDNS where it is. It repeats that for as long as it is there.
+    /// A peer on the local network has announced its addresses by mDNS. It repeats that for as long as it is there.
     Announced {
-        /// Who.
+        /// The peer that announced itself.
         peer: PeerId,
-        /// Where.
+        /// Its announced addresses.
         addresses: Vec<String>,
     },
-    /// Addresses heard by mDNS were dropped: nobody could be there.
+    /// Addresses heard by mDNS were dropped, because no peer can be reached there.
     MdnsIgnored {
-        /// How many.
+        /// The number of addresses dropped.
         addresses: u64,
     },
-    /// A way of discovery does not work: when it is first tried, when that is noticed, and after every
-    /// [`NetAction::RetryDiscovery`] in vain.
+    /// A way of discovery does not work. Sent after the first failed attempt, when a failure is noticed, and after
+    /// every failed [`NetAction::RetryDiscovery`].
     DiscoveryUnavailable {
-        /// Which.
+        /// The way of discovery.
         source: DiscoverySource,
-        /// Why.
+        /// Why it does not work.
         reason: String,
     },
     /// A way of discovery works again.
     DiscoveryAvailable {
-        /// Which.
+        /// The way of discovery.
         source: DiscoverySource,
     },
     /// The addresses of this machine have changed.
     InterfacesChanged,
-    /// A listener has ended, or some could not be made.
+    /// A listener has ended, or could not be created.
     ListenersMissing,
-    /// The walk begun by [`NetAction::Walk`] has ended.
+    /// The walk started by [`NetAction::Walk`] has ended.
     WalkEnded {
-        /// Whom it found, or why it failed.
+        /// The peers it found, or why it failed.
         result: Result<Vec<PeerId>, String>,
     },
-    /// A connection is there; the peer has proven who it is.
+    /// A connection is established. The peer has proven its id.
     Connected {
         /// The connection.
         connection: ConnectionId,
@@ -159,25 +159,25 @@ pub enum NetEvent {
     },
     /// A dial has failed.
     DialFailed {
-        /// Which.
+        /// The dial that failed.
         dial: DialId,
-        /// Why.
+        /// Why it failed.
         failure: DialFailure,
     },
     /// The connection policy refused an inbound connection.
     InboundRefused(Refusal),
     /// An inbound connection failed in its handshake.
     InboundFailed,
-    /// A peer has said who it is.
+    /// A peer has sent its name and addresses.
     Identified {
         /// The peer.
         peer: PeerId,
         /// Its `node_name`.
         name: String,
-        /// Where it says that it listens.
+        /// The addresses it says it listens on.
         addresses: Vec<String>,
     },
-    /// A connected peer speaks libp2p, but is no node of this kind.
+    /// A connected peer speaks libp2p, but is no node of AVI.
     Foreign {
         /// The peer.
         peer: PeerId,
@@ -188,15 +188,16 @@ pub enum NetEvent {
         connection: ConnectionId,
         /// The peer.
         peer: PeerId,
-        /// The round trip's duration.
+        /// The round-trip time.
         rtt: Duration,
     },
-    /// The peer has ended every pub/sub substream that was opened to it on this connection: it will hear nothing.
+    /// The peer has reset every pub/sub substream that was opened to it on this connection: it will receive no
+    /// messages.
     Deaf {
         /// The connection.
         connection: ConnectionId,
     },
-    /// GossipSub has something to do for its next heartbeats. Told once from one [`NetAction::Heartbeat`] to the next.
+    /// GossipSub has work for its next heartbeats. Sent at most once between two [`NetAction::Heartbeat`]s.
     GossipActive,
     /// A peer subscribes to a topic.
     PeerSubscribed {
@@ -205,21 +206,21 @@ pub enum NetEvent {
         /// The topic.
         topic: String,
     },
-    /// A peer subscribes to a topic no more.
+    /// A peer no longer subscribes to a topic.
     PeerUnsubscribed {
         /// The peer.
         peer: PeerId,
         /// The topic.
         topic: String,
     },
-    /// What became of [`NetAction::Publish`].
+    /// The result of a [`NetAction::Publish`].
     Published {
-        /// Which.
+        /// The publish that this answers.
         publish: PublishId,
-        /// What.
+        /// Its result.
         outcome: PublishOutcome,
     },
-    /// A message came, its author proven.
+    /// A message arrived. Its signature proves the author.
     Message {
         /// The author.
         from: PeerId,
@@ -228,37 +229,37 @@ pub enum NetEvent {
         /// The payload.
         data: Bytes,
     },
-    /// A message came that cannot be accepted.
+    /// A message arrived that was not accepted.
     MessageRefused,
-    /// Messages to a peer were dropped because it takes them too slowly.
+    /// Messages to a peer were dropped because it receives them too slowly.
     SlowPeer {
         /// The peer.
         peer: PeerId,
-        /// How many.
+        /// The number of messages dropped.
         dropped: u64,
     },
-    /// The neighbours in GossipSub's meshes, of all topics together, have changed: these are all of them.
+    /// The set of neighbours in GossipSub's meshes, over all topics, has changed.
     MeshChanged {
-        /// The neighbours.
+        /// All neighbours in the meshes now.
         peers: BTreeSet<PeerId>,
     },
-    /// A peer's GossipSub score says that it breaks the rules.
+    /// A peer breaks the rules of pub/sub, by its GossipSub score or by what it sends.
     Misbehaved {
         /// The peer.
         peer: PeerId,
     },
-    /// The substream that [`NetAction::OpenSubstream`] asked for is there.
+    /// The substream requested by [`NetAction::OpenSubstream`] is open.
     SubstreamOpened {
-        /// For which stream.
+        /// The stream that asked for it.
         stream: StreamId,
         /// The substream.
         substream: SubstreamId,
     },
-    /// It could not be opened.
+    /// The substream requested by [`NetAction::OpenSubstream`] could not be opened.
     SubstreamFailed {
-        /// For which stream.
+        /// The stream that asked for it.
         stream: StreamId,
-        /// Why.
+        /// Why it could not be opened.
         reason: String,
     },
     /// A peer opened an audio substream.
@@ -270,76 +271,76 @@ pub enum NetEvent {
         /// The connection.
         connection: ConnectionId,
     },
-    /// Bytes came.
+    /// Bytes arrived.
     Received {
         /// The substream.
         substream: SubstreamId,
         /// The bytes.
         bytes: Bytes,
     },
-    /// The bytes of the last [`NetAction::Write`] were taken; there may be a next one.
+    /// The bytes of the last [`NetAction::Write`] were taken; the next write may follow.
     Writable {
         /// The substream.
         substream: SubstreamId,
     },
-    /// The other end has finished its direction. No more bytes come.
+    /// The other end has closed its direction. No more bytes will come.
     Finished {
         /// The substream.
         substream: SubstreamId,
     },
-    /// The substream is gone. Its last event.
+    /// The substream has failed. This is its last event.
     Broken {
         /// The substream.
         substream: SubstreamId,
-        /// Why.
+        /// Why it failed.
         reason: String,
     },
 }
 
-/// What the network should do.
+/// An action for the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetAction {
-    /// Connect; answered by [`NetEvent::Connected`] or [`NetEvent::DialFailed`].
+    /// Dial a peer; answered by [`NetEvent::Connected`] or [`NetEvent::DialFailed`].
     Dial {
         /// Correlates the answer.
         dial: DialId,
-        /// Who must answer, if that is known.
+        /// The peer that must answer, if its id is known.
         peer: Option<PeerId>,
-        /// Where to try.
+        /// The addresses to try.
         addresses: Vec<String>,
     },
-    /// End a connection, after what is on its way to the peer.
+    /// Close a connection after sending what is pending.
     Disconnect {
-        /// Which.
+        /// The connection to close.
         connection: ConnectionId,
     },
-    /// End a connection that [`NetAction::Disconnect`] has not ended yet, at once.
+    /// Abort at once a connection that [`NetAction::Disconnect`] has not closed yet.
     Abort {
-        /// Which.
+        /// The connection to abort.
         connection: ConnectionId,
     },
-    /// Try again to listen where that has failed; answered by [`NetEvent::ListenersMissing`] if it fails again.
+    /// Retry the listeners that have failed; answered by [`NetEvent::ListenersMissing`] if one fails again.
     RetryListeners,
-    /// Try again whether a way of discovery works; answered by [`NetEvent::DiscoveryAvailable`] or
+    /// Check again whether a way of discovery works; answered by [`NetEvent::DiscoveryAvailable`] or
     /// [`NetEvent::DiscoveryUnavailable`].
     RetryDiscovery {
-        /// Which.
+        /// The way of discovery to check.
         source: DiscoverySource,
     },
-    /// Have GossipSub do what it does once a second.
+    /// Run GossipSub's heartbeat.
     Heartbeat,
-    /// Connections are admitted by this policy from now on; those there are stay.
+    /// Use this connection policy from now on. Existing connections stay.
     Admit {
         /// The policy.
         admission: Admission,
     },
-    /// Refuse new connections and end all there are.
+    /// Refuse new connections and close all existing ones.
     DisconnectAll,
-    /// Remember where a connected peer can be reached, to tell other peers.
+    /// Tell other peers where a connected peer can be reached.
     AddRoute {
-        /// The peer.
+        /// The connected peer.
         peer: PeerId,
-        /// Where.
+        /// Its addresses.
         addresses: Vec<String>,
     },
     /// Look for peers near a key; answered by [`NetEvent::WalkEnded`].
@@ -352,7 +353,7 @@ pub enum NetAction {
         /// The topic.
         topic: Topic,
     },
-    /// Stop receiving them.
+    /// Stop receiving messages of a topic.
     Unsubscribe {
         /// The topic.
         topic: Topic,
@@ -369,9 +370,9 @@ pub enum NetAction {
     /// Open an audio substream; answered by [`NetEvent::SubstreamOpened`] or [`NetEvent::SubstreamFailed`], unless the
     /// connection ends first.
     OpenSubstream {
-        /// For which stream.
+        /// The stream that asks for it.
         stream: StreamId,
-        /// On which connection.
+        /// The connection to open it on.
         connection: ConnectionId,
     },
     /// Write bytes; answered by [`NetEvent::Writable`]. One at a time per substream.
@@ -381,12 +382,12 @@ pub enum NetAction {
         /// The bytes.
         bytes: Bytes,
     },
-    /// After the bytes written so far, say that no more come.
+    /// Close this node's direction after the bytes written so far.
     Finish {
         /// The substream.
         substream: SubstreamId,
     },
-    /// Drop a substream, with whatever it still holds. No event follows.
+    /// Drop a substream with its pending data. No event follows.
     Reset {
         /// The substream.
         substream: SubstreamId,

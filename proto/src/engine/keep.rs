@@ -1,4 +1,4 @@
-//! Which connections are kept? One a peer, and a few places free for those who come.
+//! Which connections are kept? One per peer, and a few places are kept free for new peers.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::id::PeerId;
 use crate::stats::PeerDirection;
 
 /// Two connections are a simultaneous dial if the older one is younger than this. Otherwise the other end has lost the
-/// older one without a word.
+/// older one without closing it.
 const SIMULTANEOUS: Duration = Duration::from_secs(5);
-/// One in this many places is kept free for those who come.
+/// One in this many places is kept free for new peers.
 const RESERVE: usize = 8;
-/// How long a peer stays at least: long enough to hear of others.
+/// The minimum time that a peer stays connected: enough to learn of other peers.
 const SETTLED: Duration = Duration::from_secs(3);
-/// How often a peer is parted with to make room: a storm of newcomers does not drive out everyone else.
+/// The minimum time between two disconnects to make room. So many newcomers at once do not replace all other peers.
 const PART_EVERY: Duration = Duration::from_millis(500);
 
 impl Peers {
@@ -33,21 +33,23 @@ impl Peers {
         };
         let [older, .., newer] = connections.as_slice() else { return Vec::new() };
         if now - older.since < SIMULTANEOUS {
-            // Both ends see both, and the lower peer id decides for them.
+            // Both ends see both connections. The end with the lower peer id decides.
             return if self.local < *id { vec![newer.id] } else { Vec::new() };
         }
         if is_in_use(older.id) {
-            // If it is alive, it matters to a call; if it is dead, ping will say so, and the peer dials again.
+            // If the older one is alive, a call needs it. If it is dead, ping will detect that, and the peer dials
+            // again.
             return vec![newer.id];
         }
-        // Gossipsub tells its subscriptions on the first connection alone. The other end has forgotten that one, so
-        // only a new beginning makes both ends know the same.
+        // Gossipsub sends its subscriptions on the first connection only. The other end has lost that connection, so
+        // both ends must start again with a new one to agree.
         connections.iter().map(|connection| connection.id).collect()
     }
 
-    /// When hardly any room is left: a connected peer to part with, so that the next one who comes finds some.
+    /// The connections of a peer to disconnect when few places are left, so that a newcomer finds one.
     ///
-    /// Parting with a peer costs it little, who knows others by now; a full node costs a newcomer the mesh.
+    /// The disconnected peer loses little, because it knows other peers by now. A newcomer that finds every node full
+    /// cannot join the mesh.
     pub(crate) fn surplus(&mut self, now: Time, is_in_use: impl Fn(ConnectionId) -> bool) -> Vec<ConnectionId> {
         if self.connected <= self.max_peers - self.max_peers / RESERVE || now < self.next_parting {
             return Vec::new();
@@ -59,7 +61,7 @@ impl Peers {
         self.connections_of(surplus.as_ref())
     }
 
-    /// Whom to part with so that a peer that is wanted can be dialled: one at a time.
+    /// The connections of a peer to disconnect so that a wanted peer can be dialled. One peer at a time.
     pub(crate) fn displaced(&mut self, is_in_use: impl Fn(ConnectionId) -> bool) -> Vec<ConnectionId> {
         let is_full = self.connected + self.dials.len() >= self.max_peers;
         if self.displaced.is_some() || !is_full || !self.is_place_wanted() {
@@ -69,9 +71,10 @@ impl Peers {
         self.connections_of(self.displaced.as_ref())
     }
 
-    /// A connected peer that can be parted with: neither configured nor in a call. Those in GossipSub's meshes are the
-    /// last to go; before that those whom this node has dialled, because nobody else can choose them. Among equals the
-    /// newest goes, so that a storm of newcomers drives out itself.
+    /// A connected peer that may be disconnected to make room: it is neither configured nor in a call. Peers outside
+    /// GossipSub's meshes come first. Among these, peers that dialled this node come first, because those that this
+    /// node dialled would not be dialled by others. Among equals the newest comes first, so that many newcomers at once
+    /// replace only each other.
     fn idle(&self, is_in_use: impl Fn(ConnectionId) -> bool, is_old: impl Fn(Time) -> bool) -> Option<PeerId> {
         let idle = self.peers.iter().filter_map(|(id, peer)| match &peer.state {
             State::Connected { since, connections }

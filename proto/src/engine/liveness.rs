@@ -1,7 +1,7 @@
-//! Is the other end still there? Every connection has a deadline by which the next pong must have come.
+//! Is the peer of a connection still there? Every connection has a deadline for the next pong.
 //!
-//! The ping protocol's own failures come late: it keeps the first to itself, and the second waits for a substream that
-//! a dead path never negotiates. Together that is 25 s; here it is [`PONG_TIMEOUT`].
+//! The ping protocol's own failures come late: it does not report the first, and the second waits for a substream that
+//! a dead path never negotiates. Together that takes 25 s; here it takes [`PONG_TIMEOUT`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use std::time::Duration;
 use super::io::ConnectionId;
 use super::time::{Time, TimerTable};
 
-/// From a pong to the next ping.
+/// The time from a pong to the next ping.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a pong may take.
+/// The time limit for a pong.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// From a pong to the next, at most.
+/// The longest time from one pong to the next.
 const PONG_TIMEOUT: Duration = PING_INTERVAL.saturating_add(PING_TIMEOUT);
-/// A deadline that is seen so late has waited for this node, which then cannot know what others have done meanwhile.
+/// If the engine's timeout is this late, the node itself was stalled, and cannot tell whether pongs were late.
 const STALL: Duration = Duration::from_millis(500);
 
-/// The connections that should hear pongs. Bounded by the connections.
+/// The connections that expect pongs. Their number is bounded by that of the connections.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     deadlines: BTreeMap<ConnectionId, Time>,
-    /// A pong moves the deadline, not the timer: a timer that fires early costs less than one that is set anew with every
-    /// pong.
+    /// A pong moves the deadline, not the timer. A timer that fires early costs less than one that is set again with
+    /// every pong.
     timers: TimerTable<ConnectionId>,
 }
 
@@ -47,25 +47,25 @@ impl Liveness {
         }
     }
 
-    /// Whether pongs are expected: the connection is there, and not being closed.
+    /// Whether pongs are expected: the connection exists and is not being closed.
     pub(crate) fn expects(&self, connection: ConnectionId) -> bool {
         self.deadlines.contains_key(&connection)
     }
 
-    /// No pong is expected any more.
+    /// Stops expecting pongs on a connection.
     pub(crate) fn forget(&mut self, connection: ConnectionId) {
         self.deadlines.remove(&connection);
         self.timers.stop(&connection);
     }
 
-    /// To be called first when the engine's timeout comes `late`.
+    /// Extends all deadlines if the engine's timeout is `late`. Call this first.
     pub(crate) fn on_lateness(&mut self, now: Time, late: Duration) {
         if late > STALL {
             self.deadlines.values_mut().for_each(|deadline| *deadline = (*deadline).max(now + PING_TIMEOUT));
         }
     }
 
-    /// A connection that is silent for too long; each once.
+    /// Takes a connection that has been silent for too long. Each is returned once.
     pub(crate) fn pop_silent(&mut self, now: Time) -> Option<ConnectionId> {
         while let Some(connection) = self.timers.pop_due(now) {
             match self.deadlines.get(&connection) {

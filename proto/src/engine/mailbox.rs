@@ -8,16 +8,16 @@ use crate::id::{PeerId, StreamId};
 
 /// Events in order, within the bounds of [`Limits`].
 ///
-/// Data events (`Message` and `PublishExpired`; `AudioData` and `AudioGap`) beyond a bound push out the oldest of
-/// their class, counted, and reported by `Lagged` ahead of the next data event. Lifecycle events are coalesced: what
-/// the application has not yet read and what no longer holds is taken back.
+/// A data event (`Message` and `PublishExpired`; `AudioData` and `AudioGap`) beyond a bound evicts the oldest events of
+/// its class. They are counted, and reported by `Lagged` before the next data event. Lifecycle events are coalesced: an
+/// unread event that no longer holds is removed.
 #[derive(Debug)]
 pub struct Mailbox {
     events: BTreeMap<u64, AviEvent>,
     next: u64,
     messages: DataClass,
     audio: DataClass,
-    /// The lifecycle events that wait, by what they are about.
+    /// The queued lifecycle events, by their subject.
     subjects: BTreeMap<Subject, VecDeque<u64>>,
     lifecycle: BTreeSet<u64>,
     max_lifecycle: usize,
@@ -25,7 +25,7 @@ pub struct Mailbox {
     dropped: Lag,
 }
 
-/// What was dropped, by class.
+/// The number of dropped events, by class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
     /// `Message` and `PublishExpired` events.
@@ -90,7 +90,7 @@ impl DataClass {
     }
 
     fn is_over(&self) -> bool {
-        // One event is always kept, so that one larger than the bound still reaches the application.
+        // One event is always kept, so that an event larger than the bound still reaches the application.
         self.waiting.len() > 1 && (self.waiting.len() > self.max_events || self.bytes > self.max_bytes)
     }
 }
@@ -111,7 +111,7 @@ impl Mailbox {
         }
     }
 
-    /// Adds an event, at the cost of older ones if there is no room.
+    /// Adds an event, and evicts older ones if there is no room.
     pub fn push(&mut self, event: AviEvent) {
         match class(&event) {
             Class::Message(bytes) => {
@@ -161,17 +161,17 @@ impl Mailbox {
         Some(event)
     }
 
-    /// What was dropped since the start.
+    /// The number of events dropped since the start.
     pub fn dropped(&self) -> Lag {
         self.dropped
     }
 
-    /// Events that wait.
+    /// The number of queued events.
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// Whether no event waits.
+    /// Whether the mailbox is empty.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty() && self.lagged == Lag::default()
     }
@@ -193,7 +193,7 @@ impl Mailbox {
                     *dropped = dropped.saturating_add(*before);
                     self.take_back(&subject, at);
                 }
-                // The application never heard of it, and need not.
+                // The application has not read of the connection, and need not.
                 (PeerConnected { .. }, PeerDisconnected { .. })
                 | (AudioStreamRequested { .. }, AudioStreamClosed { .. }) => return self.take_back(&subject, at),
                 (PeerDiscovered { .. }, PeerDiscovered { .. }) => return,

@@ -70,31 +70,31 @@ use topics::Topics;
 use tracked::Tracked;
 use walks::Walks;
 
-/// How long the other ends of streams have to see the goodbye.
+/// How long the other ends of streams have to receive CLOSE.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
-/// How recently a message must have been published for its neighbours to be given a moment to take it.
+/// A message published within this time before the shutdown gets [`LINGER`] to be sent.
 const RECENT: Duration = Duration::from_secs(1);
-/// That moment.
+/// How long the shutdown waits for recent messages to be sent.
 const LINGER: Duration = Duration::from_millis(50);
-/// How long connections have to end.
+/// How long connections have to close.
 const DISCONNECT_WITHIN: Duration = Duration::from_millis(500);
 
-/// How far a node has come in its life.
+/// The phase of a node's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Next: `Goodbye`.
     Running,
     /// Streams are being closed. Next: `Linger`.
     Goodbye { shutdown: CommandId, until: Time },
-    /// The last messages leave. Next: `Disconnecting`.
+    /// The last messages are being sent. Next: `Disconnecting`.
     Linger { shutdown: CommandId, until: Time },
     /// Connections are being closed. Next: `Stopped`.
     Disconnecting { shutdown: CommandId, until: Time },
-    /// Nothing happens any more.
+    /// The node has stopped.
     Stopped,
 }
 
-/// A node's decisions. See the [module](self) for how to drive it.
+/// The decisions of a node. See the [module](self) for how to drive it.
 #[derive(Debug)]
 pub struct Engine {
     phase: Phase,
@@ -139,7 +139,8 @@ impl Engine {
         engine
     }
 
-    /// Takes an input. Never fails: a peer's fault becomes an action or an event, a caller's a reply.
+    /// Handles an input. It never fails: a peer's fault becomes an action or an event, a caller's fault becomes a
+    /// reply.
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
             Input::Command(command) => self.handle_command(now, command),
@@ -147,12 +148,12 @@ impl Engine {
             Input::Net(event) => self.handle_net(now, event),
         }
         self.topics.handle_timeout(now, &mut self.out);
-        // Most inputs, as audio, change nothing for which a peer is dialled or displaced.
+        // Most inputs, such as audio, change nothing that decides about dials and disconnects.
         let has_changed = self.peers.has_changed() || self.streams.has_released();
         self.advance(now, has_changed);
     }
 
-    /// Does what is due. Early and repeated calls do nothing.
+    /// Does the work that is due. Early and repeated calls do nothing.
     pub fn handle_timeout(&mut self, now: Time) {
         if self.phase == Phase::Stopped {
             return;
@@ -162,16 +163,16 @@ impl Engine {
         self.topics.handle_timeout(now, &mut self.out);
         self.streams.handle_timeout(now, &mut self.out);
         self.walks.handle_timeout(now, self.peers.wants_more(), &mut self.out);
-        // Whatever has changed: so an early call tells a test what an input has missed.
+        // Always checks everything. An early call in a test thus shows work that an input has left undone.
         self.advance(now, true);
     }
 
-    /// The next thing to carry out. Drain to `None` after every `handle*`.
+    /// The next output to carry out. Drain until `None` after every `handle*`.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.out.pop()
     }
 
-    /// When [`Engine::handle_timeout`] has something to do.
+    /// The time at which [`Engine::handle_timeout`] must be called.
     pub fn next_deadline(&self) -> Option<Time> {
         let phase = match self.phase {
             Phase::Running => None,
@@ -194,9 +195,9 @@ impl Engine {
         machines.into_iter().chain([phase]).flatten().min()
     }
 
-    // Questions: what only reads.
+    // Queries: they only read.
 
-    /// The peers that are connected, in order of their ids.
+    /// The connected peers, ordered by id.
     ///
     /// # Errors
     /// [`AviP2pError::ChannelClosed`] from [`Command::Shutdown`] on, as with the other questions.
@@ -205,7 +206,7 @@ impl Engine {
         Ok(self.peers.connected().cloned().collect())
     }
 
-    /// What is known about a peer.
+    /// The known facts about a peer.
     ///
     /// # Errors
     /// [`AviP2pError::InvalidPeerId`]; [`AviP2pError::PeerNotFound`].
@@ -233,7 +234,7 @@ impl Engine {
         })
     }
 
-    /// A stream's figures.
+    /// The figures of an audio stream.
     ///
     /// # Errors
     /// [`AviP2pError::StreamNotFound`].
@@ -356,9 +357,9 @@ impl Engine {
                 self.peers.on_pong(&peer, rtt);
             }
             NetEvent::Deaf { connection } if self.liveness.expects(connection) => self.disconnect(now, [connection]),
-            // It is being closed already.
+            // The connection is being closed already.
             NetEvent::Deaf { .. } => {}
-            // Its heartbeats are counted above.
+            // Heartbeats after an event are counted above.
             NetEvent::GossipActive => {}
             NetEvent::PeerSubscribed { peer, topic } => {
                 if self.peers.is_connected(&peer) {
@@ -409,7 +410,7 @@ impl Engine {
             self.out.event(AviEvent::PeerConnected { peer_id: peer.clone(), address });
         }
         if !self.peers.admits(&peer) {
-            // It was let in before the policy changed.
+            // It was admitted before the policy changed.
             self.out.stats.peers_refused += 1;
             return self.disconnect(now, [connection]);
         }
@@ -444,7 +445,7 @@ impl Engine {
         self.disconnect(now, connections);
     }
 
-    /// Keeps a few places free for those who come.
+    /// Keeps a few places free for new peers.
     fn make_room(&mut self, now: Time) {
         let streams = &self.streams;
         let surplus = self.peers.surplus(now, |connection| streams.uses(connection));
@@ -452,7 +453,7 @@ impl Engine {
         self.disconnect(now, surplus);
     }
 
-    /// Dials and displaces until nothing more follows: at once again, this does nothing.
+    /// Dials and disconnects peers until nothing more is to be done. A second call at once does nothing.
     fn balance_peers(&mut self, now: Time) {
         let streams = &self.streams;
         self.peers.release_wanted(|peer| streams.waits_for(peer));
@@ -465,7 +466,7 @@ impl Engine {
         self.streams.settle();
     }
 
-    /// Parts with an idle peer if one that the application waits for has no room.
+    /// Disconnects an idle peer if a wanted peer has no room.
     fn displace(&mut self, now: Time) {
         let streams = &self.streams;
         let displaced = self.peers.displaced(|connection| streams.uses(connection));
@@ -505,7 +506,7 @@ impl Engine {
         self.phase = Phase::Goodbye { shutdown, until: now + GOODBYE_WITHIN };
     }
 
-    /// What follows from any input: dials within the budget, and the shutdown's next step.
+    /// Work after any input: dials within the budget, and the next step of the shutdown.
     fn advance(&mut self, now: Time, has_changed: bool) {
         if self.phase == Phase::Running {
             if has_changed {

@@ -1,4 +1,4 @@
-//! Where the sub-machines put what comes out of the engine.
+//! Collects the outputs of the engine's parts.
 
 use std::collections::VecDeque;
 

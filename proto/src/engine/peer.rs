@@ -8,21 +8,21 @@ use crate::event::DiscoverySource;
 use crate::id::PeerId;
 use crate::stats::PeerDirection;
 
-/// First wait before a peer is dialled again. It doubles with every failure.
+/// First backoff before a peer is dialled again. It doubles with every failure.
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// Longest wait, before jitter.
+/// Longest backoff, before jitter.
 pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(60);
-/// Longest wait for a bootstrap peer, before jitter: two halves of a mesh that cannot reach each other may have nothing
-/// else in common, and are to be one again 30 s after they can.
+/// Longest backoff for a bootstrap peer, before jitter. Two halves of a mesh that cannot reach each other may have only
+/// this in common, and must be one mesh again within 30 s after they can.
 pub(super) const MAX_BOOTSTRAP_BACKOFF: Duration = Duration::from_secs(20);
-/// Where a peer stands.
+/// The state of a peer.
 #[derive(Debug)]
 pub(super) enum State {
     /// Waits for its turn in the dial budget. Next: `Dialing`, `Connected`, forgotten.
     Known,
-    /// A dial is under way. Next: `Connected`, `Backoff`, forgotten.
+    /// A dial is in progress. Next: `Connected`, `Backoff`, forgotten.
     Dialing,
-    /// At least one connection. Next: `Backoff`, forgotten if nothing says where it can be dialled.
+    /// Has at least one connection. Next: `Backoff`; forgotten if no address is known at which it can be dialled.
     Connected { since: Time, connections: Vec<Connection> },
     /// Waits for its timer; without one, its bootstrap entry dials it. Next: `Known`, `Connected`, forgotten.
     Backoff,
@@ -33,7 +33,7 @@ pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) since: Time,
     pub(super) direction: PeerDirection,
-    /// Whether it stays within this machine.
+    /// Whether the connection stays within this machine.
     pub(super) is_loopback: bool,
 }
 
@@ -41,9 +41,9 @@ pub(super) struct Connection {
 pub(super) struct Peer {
     pub(super) state: State,
     pub(super) source: DiscoverySource,
-    /// Where this node has reached it.
+    /// The address at which this node has reached it.
     pub(super) proven: Option<String>,
-    /// Where others say that it is; the newest last.
+    /// The addresses that others report, the newest last.
     pub(super) hints: Vec<String>,
     pub(super) name: Option<String>,
     pub(super) rtt: Option<Duration>,
@@ -54,15 +54,15 @@ pub(super) struct Peer {
 /// An entry of `bootstrap_peers`.
 #[derive(Debug)]
 pub(super) struct Bootstrap {
-    /// As configured.
+    /// The address as configured.
     pub(super) address: String,
-    /// Without the peer id.
+    /// The address without the peer id.
     pub(super) dial_address: String,
-    /// Who it must be, if the configuration says so.
+    /// The peer id that must answer, if the configuration names one.
     pub(super) pinned: Option<PeerId>,
-    /// Who answered last.
+    /// The peer that answered last.
     pub(super) peer: Option<PeerId>,
-    /// Whether that is no node of AVI.
+    /// Whether that peer is no node of AVI.
     pub(super) is_foreign: bool,
     pub(super) failures: u32,
     /// Whether the last dial found this node itself.
@@ -87,13 +87,13 @@ impl Peer {
         connections.iter().map(|connection| connection.id)
     }
 
-    /// Where to dial it, the likeliest first.
+    /// The addresses to dial, the most likely first.
     pub(super) fn addresses(&self) -> Vec<String> {
         let hints = self.hints.iter().rev().filter(|hint| self.proven.as_ref() != Some(hint));
         self.proven.iter().chain(hints).cloned().collect()
     }
 
-    /// Whether nothing is known of it but its id.
+    /// Whether nothing but its id is known.
     pub(super) fn is_unheard_of(&self) -> bool {
         !self.can_be_dialled() && !self.is_connected()
     }
@@ -102,7 +102,7 @@ impl Peer {
         self.proven.is_some() || !self.hints.is_empty()
     }
 
-    /// Somebody else is there.
+    /// Forgets an address at which another peer has answered.
     pub(super) fn unlearn(&mut self, address: &str) {
         self.proven.take_if(|proven| proven == address);
         self.hints.retain(|hint| hint != address);
@@ -123,7 +123,7 @@ impl Peer {
 }
 
 impl Bootstrap {
-    /// Whether this entry looks after that peer.
+    /// Whether this entry stands for that peer.
     pub(super) fn is(&self, id: &PeerId) -> bool {
         self.peer.as_ref().or(self.pinned.as_ref()) == Some(id)
     }
@@ -150,7 +150,7 @@ pub(super) fn backoff(failures: u32) -> Duration {
     FIRST_BACKOFF.saturating_mul(1 << failures.min(6)).min(MAX_BACKOFF)
 }
 
-/// An address of loopback is of use only to those who reach the peer over loopback.
+/// Whether an address is a loopback address. Only peers that reach the peer over loopback can use it.
 pub(super) fn is_loopback(address: &str) -> bool {
     address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")
 }

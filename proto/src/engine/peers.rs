@@ -1,4 +1,4 @@
-//! Who is known, and who is connected?
+//! Which peers are known, and which are connected?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -36,15 +36,15 @@ pub(crate) struct Peers {
     pub(super) next_dial: u64,
     pub(super) timers: TimerTable<Target>,
     pub(super) rng: Rng,
-    /// The peers that the application waits for and that are not connected, and how often they were dialled in vain.
+    /// The peers that the application waits for and that are not connected, with the number of failed dials.
     pub(super) wanted: BTreeMap<PeerId, u32>,
-    /// When the next peer may be parted with to make room.
+    /// When the next peer may be disconnected to make room.
     pub(super) next_parting: Time,
-    /// Who has been parted with so that a wanted peer finds room.
+    /// The peer that is being disconnected to make room for a wanted peer.
     pub(super) displaced: Option<PeerId>,
     pub(super) access: Access,
     pub(super) limits: Limits,
-    /// Whether the network room has another policy than this one.
+    /// Whether the policy has changed since the network layer got it.
     pub(super) is_admission_stale: bool,
 }
 
@@ -77,7 +77,7 @@ impl Peers {
         self.access.admits(peer)
     }
 
-    /// Why a peer can never be connected, as things stand.
+    /// Why the peer cannot be connected under the current lists.
     pub(crate) fn objection(&self, peer: &PeerId) -> Option<&'static str> {
         if *peer == self.local { Some("it is this node itself") } else { self.access.objection(peer) }
     }
@@ -86,7 +86,7 @@ impl Peers {
         self.access.is_blocked(peer)
     }
 
-    /// The policy for the network room, if it has changed.
+    /// The connection policy for the network layer, if it has changed.
     pub(crate) fn take_admission(&mut self) -> Option<Admission> {
         std::mem::take(&mut self.is_admission_stale).then(|| Admission {
             max_peers: self.max_peers,
@@ -97,7 +97,7 @@ impl Peers {
         })
     }
 
-    /// Changes who is let in. Returns the connections to end.
+    /// Changes who may connect. Returns the connections to close.
     pub(super) fn set_access(
         &mut self,
         id: &PeerId,
@@ -132,7 +132,7 @@ impl Peers {
         self.connection(peer).is_some()
     }
 
-    /// The connection that new streams use: the newest.
+    /// The connection that new streams use, which is the newest.
     pub(crate) fn connection(&self, peer: &PeerId) -> Option<ConnectionId> {
         match &self.peers.get(peer)?.state {
             State::Connected { connections, .. } => connections.last().map(|connection| connection.id),
@@ -140,7 +140,7 @@ impl Peers {
         }
     }
 
-    /// Everything about a peer but its topics.
+    /// The known facts about a peer, except its topics.
     pub(crate) fn info(&self, now: Time, id: &PeerId) -> Option<PeerInfo> {
         let peer = self.peers.get(id)?;
         let since = match &peer.state {
@@ -181,9 +181,9 @@ impl Peers {
         }
     }
 
-    // What the network says.
+    // Events of the network.
 
-    /// Somebody says that a peer may be reached at these addresses.
+    /// Handles reported addresses of a peer.
     pub(crate) fn on_discovered(
         &mut self,
         id: PeerId,
@@ -210,21 +210,22 @@ impl Peers {
             }
             _ => {}
         }
-        // Of whoever may not come in, the application hears when that changes.
+        // If the peer may not connect now, the application is told once it may.
         if is_new && self.admits(&id) {
             out.event(AviEvent::PeerDiscovered { peer_id: id });
         }
     }
 
-    /// What was said of a peer is out of date. Where this node has reached it itself stays; while it is connected it
-    /// says where it is, and while the application waits for it everything is tried.
+    /// Removes expired hints of a peer. The address at which this node has reached the peer stays. While the peer is
+    /// connected or wanted, nothing is removed: a connected peer reports its own addresses, and for a wanted peer all
+    /// are tried.
     pub(crate) fn on_expired(&mut self, id: &PeerId, addresses: &[String]) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         if peer.is_connected() || self.wanted.contains_key(id) {
             return;
         }
         peer.hints.retain(|hint| !addresses.contains(hint));
-        // A dial under way has its addresses already; its failure comes to the same.
+        // A dial in progress has its addresses already. If it fails, the peer is forgotten then.
         if !peer.can_be_dialled() && !matches!(peer.state, State::Dialing) {
             self.forget(id);
         }
@@ -252,7 +253,7 @@ impl Peers {
         self.candidates.remove(id);
         self.timers.stop(&Target::Peer(id.clone()));
         if !self.peers.contains_key(id) {
-            // A connected peer is always remembered; `max_peers` bounds them.
+            // A connected peer is always remembered; `max_peers` bounds their number.
             self.make_room();
         }
         let peer = self.peers.entry(id.clone()).or_insert_with(|| Peer::new(source));
@@ -278,7 +279,7 @@ impl Peers {
         }
     }
 
-    /// Returns whether it was the last one.
+    /// Returns whether it was the peer's last connection.
     pub(crate) fn on_disconnected(
         &mut self,
         now: Time,
@@ -296,7 +297,7 @@ impl Peers {
             return false;
         }
         self.connected -= 1;
-        // Whoever has not even said its name has hung up on this node: it may be full, or keep it out.
+        // A peer that has not sent its name has closed the connection at once: it may be full, or may block this node.
         let hung_up = peer.name.is_none();
         peer.failures = peer.failures.saturating_add(hung_up.into());
         (peer.rtt, peer.name) = (None, None);
@@ -315,7 +316,8 @@ impl Peers {
         true
     }
 
-    /// A connected peer says who it is. Returns where others can reach it, and whether this is news.
+    /// Handles the name and addresses of a connected peer. Returns the addresses to tell others, and whether this is
+    /// the first time.
     pub(crate) fn on_identified(
         &mut self,
         id: &PeerId,
@@ -333,15 +335,15 @@ impl Peers {
         for entry in self.bootstrap.iter_mut().filter(|entry| entry.is(id)) {
             entry.failures = 0;
         }
-        // On another machine, an address of loopback is somebody else's.
+        // On another machine, a loopback address belongs to someone else.
         if addresses.iter().any(|address| !is_loopback(address)) {
             addresses.retain(|address| !is_loopback(address));
         }
         (addresses, peer.name.replace(name).is_none())
     }
 
-    /// A connected peer is not of this kind of mesh. It is not dialled again unless it is heard of anew, or is an entry
-    /// of `bootstrap_peers`: then seldom.
+    /// Handles a connected peer that is no node of AVI. It is not dialled again unless it is discovered again. An entry
+    /// of `bootstrap_peers` is redialled, but seldom.
     pub(crate) fn on_foreign(&mut self, id: &PeerId, out: &mut Outbox) -> Vec<ConnectionId> {
         for entry in self.bootstrap.iter_mut().filter(|entry| entry.is(id)) {
             entry.is_foreign = true;
@@ -356,7 +358,7 @@ impl Peers {
         }
     }
 
-    /// A peer breaks the rules of pub/sub. Returns the connections to end.
+    /// Bans a peer that breaks the rules of pub/sub. Returns the connections to close.
     pub(crate) fn on_misbehaved(&mut self, now: Time, id: &PeerId) -> Vec<ConnectionId> {
         self.access.ban(now, id);
         self.is_admission_stale = true;
@@ -377,7 +379,7 @@ impl Peers {
         }
     }
 
-    // What follows.
+    // Consequences.
 
     pub(super) fn make_known(&mut self, id: &PeerId) {
         let Some(peer) = self.peers.get_mut(id) else { return };
@@ -389,7 +391,8 @@ impl Peers {
         }
     }
 
-    /// A peer may not come in any more. Where it is stays known, for the day when it may. Returns its connections.
+    /// Stops dialling a peer that may not connect any more. Its addresses stay known, for when it may. Returns its
+    /// connections.
     fn keep_out(&mut self, id: &PeerId) -> Vec<ConnectionId> {
         let Some(peer) = self.peers.get_mut(id) else { return Vec::new() };
         if matches!(peer.state, State::Backoff) {
@@ -401,7 +404,7 @@ impl Peers {
         peer.connections().collect()
     }
 
-    /// A peer may come in again. Returns whether it waits to be dialled only now.
+    /// Makes a peer that may connect again a candidate for dials. Returns whether it was none before.
     fn let_in(&mut self, id: &PeerId) -> bool {
         let waits = self.peers.get(id).is_some_and(|peer| matches!(peer.state, State::Known) && peer.can_be_dialled());
         waits && self.candidates.insert(id.clone())
@@ -417,7 +420,8 @@ impl Peers {
         self.timers.stop(&Target::Peer(id.clone()));
     }
 
-    /// Makes room for one more peer, at the cost of the one that failed most, or of one that may not come in. Returns whether there is room.
+    /// Makes room for one more peer: forgets the one that has failed most, or one that may not connect. Returns whether
+    /// there is room.
     pub(super) fn make_room(&mut self) -> bool {
         if self.peers.len() < self.limits.known_peers {
             return true;

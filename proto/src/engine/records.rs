@@ -1,4 +1,4 @@
-//! What has been heard of whom by mDNS, and for how long does it hold?
+//! Which addresses were heard by mDNS, and how long are they valid?
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use super::time::{Time, TimerTable};
 use crate::config::Limits;
 use crate::id::PeerId;
 
-/// How long an address is believed after it was last heard: as long as nodes of this kind ask for, whatever others ask
-/// for.
+/// How long an address is valid after it was last heard. Nodes of AVI ask for this time; what others ask for is
+/// ignored.
 const LIFETIME: Duration = Duration::from_secs(6 * 60);
-/// A peer that is still heard is told of again after this long: whoever could not reach it has given up by then.
+/// A peer that is still heard is reported again after this time: by then nodes that could not reach it have given up.
 const TOLD_FOR: Duration = Duration::from_secs(15 * 60);
 
-/// Addresses, each of a peer. Bounded per peer, and together.
+/// The addresses of all peers. Bounded per peer, and in total.
 #[derive(Debug)]
 pub(crate) struct Records {
     peers: BTreeMap<PeerId, BTreeMap<String, Record>>,
-    /// One a record. To hear of it again moves no timer, which fires early then.
+    /// One per record. Hearing a record again does not move its timer, which then fires early.
     timers: TimerTable<(PeerId, String)>,
     count: usize,
     max: usize,
@@ -32,12 +32,12 @@ struct Record {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// To be told. What it takes the place of was heard longest ago.
+    /// The address must be reported. It replaces the one that was heard longest ago, if the peer has too many.
     News {
         instead_of: Option<String>,
     },
     Known,
-    /// There is no room.
+    /// There is no room for the address.
     Full,
 }
 
@@ -84,7 +84,7 @@ impl Records {
         Verdict::News { instead_of }
     }
 
-    /// An address that nobody has repeated in time; each once.
+    /// Takes an address that was not heard again in time. Each is returned once.
     pub(crate) fn pop_expired(&mut self, now: Time) -> Option<(PeerId, String)> {
         while let Some((peer, address)) = self.timers.pop_due(now) {
             let record = self.peers.get(&peer).and_then(|addresses| addresses.get(&address));

@@ -1,4 +1,4 @@
-//! When does the network room try again what this machine has not let it do?
+//! When does the network layer retry what the operating system has refused?
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use super::outbox::Outbox;
 use super::time::{Time, TimerTable};
 use crate::event::{AviEvent, DiscoverySource};
 
-/// First wait before listeners that could not be made are tried again. It doubles with every failure.
+/// First wait before failed listeners are tried again. It doubles with every failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(60);
-/// How often to look whether mDNS works again.
+/// How often to check whether mDNS works again.
 const MDNS_RETRY: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +22,7 @@ enum Retry {
 #[derive(Debug)]
 pub(crate) struct Retries {
     timers: TimerTable<Retry>,
-    /// Until the listeners' next retry.
+    /// The wait before the next retry of the listeners.
     pause: Duration,
     /// Why mDNS does not work, if it does not.
     mdns_failure: Option<String>,
@@ -37,13 +37,13 @@ impl Retries {
         self.timers.next_deadline()
     }
 
-    /// What has failed so far says nothing about the addresses that the machine has now.
+    /// Resets the waits: earlier failures say nothing about the new addresses of the machine.
     pub(crate) fn on_interfaces_changed(&mut self) {
         self.timers.stop(&Retry::Listeners);
         self.pause = FIRST_RETRY;
     }
 
-    /// Some listeners are missing. Several that are missing at once are one failure.
+    /// Schedules a retry of the missing listeners. Several missing at once count as one failure.
     pub(crate) fn on_listeners_missing(&mut self, now: Time) {
         if !self.timers.is_set(&Retry::Listeners) {
             self.timers.set(Retry::Listeners, now + self.pause);
@@ -51,7 +51,7 @@ impl Retries {
         }
     }
 
-    /// Tells the application of a failure that is a new one.
+    /// Reports a new failure to the application.
     pub(crate) fn on_unavailable(&mut self, now: Time, source: DiscoverySource, reason: String, out: &mut Outbox) {
         if source == DiscoverySource::Mdns {
             self.timers.set(Retry::Mdns, now + MDNS_RETRY);

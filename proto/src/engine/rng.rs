@@ -1,11 +1,11 @@
-//! Randomness from a seed, for jitter and for walks. Not for secrets.
+//! Random numbers from a seed, for jitter and for walks. Not for secrets.
 
 use std::time::Duration;
 
 use chacha20::ChaCha8Rng;
 use chacha20::rand_core::{Rng as _, SeedableRng as _};
 
-/// ChaCha8, whose numbers are the same on every machine.
+/// ChaCha8, which gives the same numbers on every machine.
 #[derive(Debug)]
 pub(crate) struct Rng(ChaCha8Rng);
 

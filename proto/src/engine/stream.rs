@@ -1,4 +1,4 @@
-//! One audio stream: its lifecycle, what it may send now, what a frame from the other end means.
+//! One audio stream: its lifecycle, what it may send now, and what a frame from the other end means.
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,35 +14,37 @@ use crate::media::OnCongestion;
 use crate::stats::{AudioStats, RemoteAudioReport};
 use crate::wire::{Code, DATA_OVERHEAD_BYTES, Decoder, Frame, MAX_PREFIX_BYTES, Open, WireError};
 
-/// Audio that goes into one write. Larger ones gain nothing: Yamux cuts at 16 KiB.
+/// Audio bytes per write. Larger writes gain nothing: Yamux splits at 16 KiB.
 const BATCH_BYTES: usize = 16 * 1024;
 
-/// Where a stream stands.
+/// The phase of a stream. "Over" means that the stream is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// The peer of a request is being dialled. Next: `Opening`, over.
     Reaching,
     /// The substream of a request is being opened. Next: `Requested`, `Lost`, over.
     Opening,
-    /// OPEN is on its way, the answer awaited. Next: `Open`, `Lost`, `Closing`, over.
+    /// OPEN was sent, and the answer is pending. Next: `Open`, `Lost`, `Closing`, over.
     Requested,
-    /// A peer's substream whose OPEN has not come; the application does not know it. Next: `Offered`, `Closing`, over.
+    /// A peer opened a substream, but OPEN has not come. The application does not know it. Next: `Offered`, `Closing`,
+    /// over.
     Unnamed,
-    /// The application is to accept or reject. Next: `Open`, `Lost`, `Closing`, over.
+    /// The application must accept or reject. Next: `Open`, `Lost`, `Closing`, over.
     Offered,
     /// Audio flows. Next: `Lost`, `Closing`, over.
     Open,
-    /// The bytes ended without a goodbye; soon it will be known whether the connection did too. Next: `Opening` of a
-    /// request that is tried again, over.
+    /// The substream ended without CLOSE. The stream waits for the news whether the connection ended too. Next:
+    /// `Opening` for a request that is tried again, over.
     Lost {
         /// How it ended.
         reason: String,
         /// Whether it was a request without an answer.
         unanswered: bool,
-        /// Whether audio flowed.
+        /// Whether audio was flowing.
         accepted: bool,
     },
-    /// The application knows that it is over. What is queued still leaves, what comes is thrown away. Next: over.
+    /// The application knows that the stream is over. Queued data is still sent, received data is discarded. Next:
+    /// over.
     Closing,
 }
 
@@ -58,16 +60,16 @@ impl Phase {
     }
 }
 
-/// What a frame from the other end comes to.
+/// The result of a frame from the other end.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Go on.
+    /// Continue with the next frame.
     On,
-    /// OPEN came: is there room for the stream?
+    /// OPEN came: the caller must check whether there is room for the stream.
     Offer,
     /// The first audio since the last REPORT came.
     ReportDue,
-    /// The stream is over, by the other end's goodbye.
+    /// The other end has closed or rejected the stream.
     Over(StreamCloseReason),
 }
 
@@ -79,17 +81,17 @@ pub(crate) struct Stream {
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) substream: Option<SubstreamId>,
     pub(crate) phase: Phase,
-    /// Whether a request has been moved to another connection, which happens once.
+    /// Whether a request has been moved to another connection. That happens at most once.
     moved: bool,
     pub(crate) open: Open,
     pub(crate) send: SendQueue,
-    /// The frame that ends this direction, once everything before it has left.
+    /// The frame that closes this direction, sent after everything else.
     farewell: Option<Frame>,
     /// Encoded frames other than audio.
     control: BytesMut,
-    /// Whether a write is under way.
+    /// Whether a write is pending.
     writing: bool,
-    /// Whether the other end has finished its direction.
+    /// Whether the other end has closed its direction.
     pub(crate) is_deaf: bool,
     decoder: Decoder,
     receiver: AudioReceiver,
@@ -131,12 +133,12 @@ impl Stream {
         }
     }
 
-    /// Whether the application may still name it.
+    /// Whether the application may still use its id.
     pub(crate) fn is_alive(&self) -> bool {
         !matches!(self.phase, Phase::Unnamed | Phase::Closing)
     }
 
-    /// A request that nobody answered, and that can be asked again.
+    /// Whether this is an unanswered request that can be tried again.
     pub(crate) fn can_move(&self) -> bool {
         !self.moved && self.is_unanswered()
     }
@@ -145,7 +147,7 @@ impl Stream {
         matches!(self.phase, Phase::Opening | Phase::Requested | Phase::Lost { unanswered: true, .. })
     }
 
-    /// Begins the request again on another connection.
+    /// Starts the request again on another connection.
     pub(crate) fn move_to(&mut self, connection: ConnectionId) {
         self.moved = true;
         self.connection = Some(connection);
@@ -160,13 +162,13 @@ impl Stream {
         frame.encode(&mut self.control);
     }
 
-    /// Ends this direction with `frame`, after the audio that waits.
+    /// Closes this direction with `frame`, after the queued audio.
     pub(crate) fn part_with(&mut self, frame: Frame) {
         self.phase = Phase::Closing;
         self.farewell = Some(frame);
     }
 
-    /// The other end has gone: audio that waits has no receiver any more.
+    /// Discards the queued audio, because the other end has gone and would not receive it.
     pub(crate) fn fall_silent(&mut self, out: &mut Outbox) {
         self.phase = Phase::Closing;
         self.control.clear();
@@ -176,12 +178,12 @@ impl Stream {
         }
     }
 
-    /// Whether the last bytes of this direction have left.
+    /// Whether the last bytes of this direction have been taken.
     pub(crate) fn has_said_all(&self) -> bool {
         self.farewell.is_none() && !self.writing
     }
 
-    /// The goodbye of a stream that is open or may become so.
+    /// The CLOSE frame of a stream that is open or may become so.
     pub(crate) fn close_frame(&self, code: Code) -> Frame {
         Frame::Close { code, next_sequence: self.send.next_sequence(), reason: String::new() }
     }
@@ -190,7 +192,7 @@ impl Stream {
         self.writing = false;
     }
 
-    /// Writes what may be written now, one write at a time.
+    /// Writes the data that is due, one write at a time.
     pub(crate) fn pump(&mut self, now: Time, out: &mut Outbox) {
         let Some(substream) = self.substream else { return };
         if self.writing || matches!(self.phase, Phase::Lost { .. }) {
@@ -217,7 +219,7 @@ impl Stream {
         }
     }
 
-    /// Takes bytes of the other end, up to the first frame that changes what the stream is.
+    /// Decodes bytes of the other end, up to the first frame that changes the stream's phase.
     ///
     /// The error says which rule of the protocol was broken.
     pub(crate) fn on_bytes(&mut self, now: Time, bytes: &mut Bytes, out: &mut Outbox) -> Result<Step, String> {
@@ -315,7 +317,7 @@ impl Stream {
         }
     }
 
-    /// Sends REPORT, unless the last one has not left yet.
+    /// Queues a REPORT, unless the last one is still pending.
     pub(crate) fn report(&mut self) {
         self.report_armed = false;
         if self.control.is_empty() && self.phase == Phase::Open {
@@ -344,8 +346,7 @@ impl Stream {
     }
 }
 
-/// Audio on its own: what it came in may be far larger, and its room would be kept for as long as the application does
-/// not read.
+/// Copies audio out of its buffer, which may be far larger and would otherwise be kept until the application reads.
 fn own(payload: Bytes) -> Vec<u8> {
     let mut data = Vec::from(payload);
     if data.capacity() - data.len() > DATA_OVERHEAD_BYTES + MAX_PREFIX_BYTES {

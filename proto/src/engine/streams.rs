@@ -1,4 +1,4 @@
-//! All audio streams of a node: which may exist, what the application and the other ends do to them, their timeouts.
+//! All audio streams of a node: which may exist, what happens to them, and their timeouts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::media::{OnCongestion, StreamOptions};
 use crate::stats::AudioStats;
 use crate::wire::{Code, Frame, Open};
 
-/// How long an opened substream may be silent before it says OPEN.
+/// How long an opened substream may stay without OPEN.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
-/// How much longer the accepting end waits than the asking one, whose own timeout says why.
+/// How much longer the accepting end waits than the requesting one. The latter's timeout carries the reason.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
-/// How long the other end has to see a goodbye.
+/// How long the other end has to receive CLOSE.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-/// How long after its substreams a lost connection may be reported.
+/// How long after its substreams the loss of a connection may be reported.
 const VERDICT_WITHIN: Duration = Duration::from_millis(500);
-/// RFC 3550 §6.2 has reports every few seconds; calls want to know sooner.
+/// RFC 3550 §6.2 sends reports every few seconds; calls need them sooner.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// Streams beyond `max_audio_streams` that may be saying goodbye or have not said OPEN.
+/// Streams beyond `max_audio_streams` that may be closing or waiting for OPEN.
 const SPARE_STREAMS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +45,8 @@ pub(crate) struct Streams {
     streams: BTreeMap<StreamId, Stream>,
     by_substream: BTreeMap<SubstreamId, StreamId>,
     timers: TimerTable<(StreamId, Timer)>,
-    /// Whether a stream has given up what it [uses](Self::uses) or [waits for](Self::waits_for).
+    /// Whether a stream has released the connection that it [uses](Self::uses) or the peer that it [waits
+    /// for](Self::waits_for).
     has_released: bool,
 }
 
@@ -61,7 +62,7 @@ impl Streams {
         }
     }
 
-    /// Streams that the application may name: requested, offered, open.
+    /// The number of streams that the application may name: requested, offered, open.
     pub(crate) fn count(&self) -> usize {
         self.streams.values().filter(|stream| stream.is_alive()).count()
     }
@@ -78,17 +79,17 @@ impl Streams {
         self.streams.values().any(|stream| stream.connection == Some(connection) && stream.is_alive())
     }
 
-    /// Whether a stream waits for a connection to that peer.
+    /// Whether a stream waits for a connection to this peer.
     pub(crate) fn waits_for(&self, peer: &PeerId) -> bool {
         self.of_peer(peer, Phase::Reaching) > 0
     }
 
-    /// Whether a peer may have become idle, or nobody's to wait for.
+    /// Whether a connection or a wanted peer was released since [`settle`](Self::settle).
     pub(crate) fn has_released(&self) -> bool {
         self.has_released
     }
 
-    /// What follows from that has been done.
+    /// Marks the released connections and peers as handled.
     pub(crate) fn settle(&mut self) {
         self.has_released = false;
     }
@@ -97,9 +98,9 @@ impl Streams {
         self.timers.next_deadline()
     }
 
-    // What the application wants.
+    // Commands of the application.
 
-    /// Without a connection, one is awaited.
+    /// Requests a stream. Without a connection, it waits for one.
     pub(crate) fn request(
         &mut self,
         now: Time,
@@ -151,7 +152,7 @@ impl Streams {
     pub(crate) fn send(&mut self, now: Time, id: StreamId, data: Bytes, out: &mut Outbox) -> Result<(), AviP2pError> {
         let max = self.config.limits.max_audio_frame_bytes;
         let stream = self.alive(id)?;
-        // A lost stream is about to end; until that is told, it is as good as congested.
+        // A lost stream is about to end. Until the application is told, it counts as congested.
         if !matches!(stream.phase, Phase::Open | Phase::Lost { accepted: true, .. }) {
             return Err(AviP2pError::StreamNotAccepted(id));
         }
@@ -193,9 +194,9 @@ impl Streams {
         }
     }
 
-    // What the network says.
+    // Events of the network.
 
-    /// Requests that waited for the peer go on.
+    /// Continues the requests that waited for the peer.
     pub(crate) fn on_connected(&mut self, peer: &PeerId, connection: ConnectionId, out: &mut Outbox) {
         let waiting = self.streams.values_mut();
         for stream in waiting.filter(|stream| stream.phase == Phase::Reaching && stream.peer == *peer) {
@@ -206,7 +207,7 @@ impl Streams {
         }
     }
 
-    /// Requests that waited for the peer wait in vain.
+    /// Fails the requests that waited for the peer.
     pub(crate) fn on_unreachable(&mut self, peer: &PeerId, reason: &str, out: &mut Outbox) {
         let waiting = self.streams.values().filter(|stream| stream.phase == Phase::Reaching && stream.peer == *peer);
         for id in waiting.map(|stream| stream.id).collect::<Vec<_>>() {
@@ -224,7 +225,7 @@ impl Streams {
                 stream.pump(now, out);
                 self.by_substream.insert(substream, id);
             }
-            // Closed in the meantime.
+            // The stream was closed in the meantime.
             _ => out.net(NetAction::Reset { substream }),
         }
     }
@@ -243,7 +244,7 @@ impl Streams {
         connection: ConnectionId,
         out: &mut Outbox,
     ) {
-        // As many as a peer may ask for at once.
+        // At most as many as a peer may request at once.
         let silent = self.of_peer(&peer, Phase::Unnamed);
         if silent >= self.config.max_audio_streams.max(1)
             || self.streams.len() >= self.config.max_audio_streams + SPARE_STREAMS
@@ -286,7 +287,7 @@ impl Streams {
         }
     }
 
-    /// The other end says nothing more.
+    /// Handles the end of the other end's data.
     pub(crate) fn on_finished(&mut self, now: Time, substream: SubstreamId, out: &mut Outbox) {
         let Some(id) = self.by_substream.get(&substream).copied() else { return };
         let Some(stream) = self.streams.get_mut(&id) else { return };
@@ -298,7 +299,7 @@ impl Streams {
         self.remove_if_over(id, out);
     }
 
-    /// Once both ends have finished, the network lets go of a substream.
+    /// Removes a stream once both ends have closed their direction.
     fn remove_if_over(&mut self, id: StreamId, out: &mut Outbox) {
         if self.streams.get(&id).is_some_and(|stream| stream.is_deaf && stream.has_said_all()) {
             self.remove(id, out);
@@ -310,7 +311,7 @@ impl Streams {
         self.lose(now, id, reason, out);
     }
 
-    /// A connection has ended; `other` is another one to the same peer.
+    /// Handles the end of a connection. `other` is another connection to the same peer.
     pub(crate) fn on_disconnected(
         &mut self,
         now: Time,
@@ -356,7 +357,7 @@ impl Streams {
         }
     }
 
-    // What follows from either.
+    // Consequences of both.
 
     fn insert(
         &mut self,
@@ -389,7 +390,7 @@ impl Streams {
         let refusal = if self.count() >= max {
             Some("max_audio_streams is reached at the other end")
         } else if self.of_peer(&peer, Phase::Offered) >= max.div_ceil(2) {
-            // One peer cannot take all the room with offers that nobody has answered.
+            // One peer cannot use all streams with offers that are not answered.
             Some("half of max_audio_streams at the other end waits to be answered, the most that one peer may ask for")
         } else {
             None
@@ -426,7 +427,7 @@ impl Streams {
         self.forget(id, out);
     }
 
-    /// The application or a timeout ends a stream.
+    /// Ends a stream for the application or a timeout.
     fn end(&mut self, now: Time, id: StreamId, code: Code, reason: StreamCloseReason, out: &mut Outbox) {
         let Some(stream) = self.streams.get(&id) else { return };
         let farewell = match stream.phase {
@@ -470,7 +471,7 @@ impl Streams {
         self.timers.set((id, Timer::Phase), now + VERDICT_WITHIN);
     }
 
-    /// The stream is over, and nothing is left of it on the network.
+    /// Ends a stream that has nothing left on the network.
     fn conclude(&mut self, id: StreamId, reason: StreamCloseReason, out: &mut Outbox) {
         if self.streams.get(&id).is_some_and(Stream::is_alive) {
             self.tell_closed(id, reason, out);
@@ -485,7 +486,7 @@ impl Streams {
         }
     }
 
-    /// Drops a stream with whatever the network still holds of it.
+    /// Drops a stream and its substream.
     fn forget(&mut self, id: StreamId, out: &mut Outbox) {
         if let Some(substream) = self.streams.get(&id).and_then(|stream| stream.substream) {
             out.net(NetAction::Reset { substream });

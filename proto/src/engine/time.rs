@@ -1,4 +1,4 @@
-//! Time as a value: instants that come in with every input, and the table of deadlines.
+//! Time as a value: instants come in with every input, and a table holds the deadlines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Add, Sub};
@@ -26,7 +26,7 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Self;
 
-    /// Saturates, so that a duration of "for ever" stays in the future.
+    /// Saturates, so that an endless duration stays in the future.
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration))
     }

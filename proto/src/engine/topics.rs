@@ -19,10 +19,10 @@ pub(crate) struct Topics {
     limits: Limits,
     publish_hold: Duration,
     subscribed: BTreeSet<Topic>,
-    /// Topics of connected peers, and the same the other way round.
+    /// The topics of connected peers, and the same map reversed.
     of_peer: BTreeMap<PeerId, BTreeSet<Topic>>,
     subscribers: BTreeMap<Topic, BTreeSet<PeerId>>,
-    /// In order of expiry.
+    /// Held messages, ordered by expiry.
     held: VecDeque<Held>,
     held_bytes: usize,
     pending: BTreeMap<PublishId, Pending>,
@@ -36,7 +36,7 @@ struct Held {
     data: Bytes,
 }
 
-/// A message that the network has been given, and has not answered for.
+/// A message given to the network, whose result is pending.
 #[derive(Debug)]
 struct Pending {
     origin: Origin,
@@ -77,7 +77,7 @@ impl Topics {
         self.of_peer.get(peer).into_iter().flatten().map(Topic::to_string).collect()
     }
 
-    // What the application wants.
+    // Commands of the application.
 
     pub(crate) fn subscribe(&mut self, topic: &str, out: &mut Outbox) -> Result<(), AviP2pError> {
         let topic = Topic::new(topic, self.limits.max_topic_bytes)?;
@@ -102,7 +102,7 @@ impl Topics {
         Ok(())
     }
 
-    /// The reply comes when the network has taken the message, or when it is held.
+    /// Publishes a message. The reply comes when the network has taken it, or when it is held.
     pub(crate) fn publish(&mut self, now: Time, id: CommandId, topic: &str, data: Bytes, out: &mut Outbox) {
         let held = match self.check_publish(topic, &data) {
             Ok(topic) if self.subscribers.contains_key(&topic) => {
@@ -118,7 +118,7 @@ impl Topics {
         out.done(id, held);
     }
 
-    // What the network says.
+    // Events of the network.
 
     pub(crate) fn on_published(&mut self, now: Time, publish: PublishId, outcome: PublishOutcome, out: &mut Outbox) {
         let Some(Pending { origin, topic, data }) = self.pending.remove(&publish) else { return };
@@ -150,7 +150,7 @@ impl Topics {
 
     pub(crate) fn on_message(&mut self, from: PeerId, topic: String, data: Bytes, out: &mut Outbox) {
         if !self.subscribed.contains(topic.as_str()) {
-            // It was on its way when the application unsubscribed.
+            // It was sent before the application unsubscribed.
             out.stats.messages_refused += 1;
             return;
         }
@@ -158,7 +158,7 @@ impl Topics {
         out.event(AviEvent::Message { from, topic, data: data.into() });
     }
 
-    /// A connected peer subscribes.
+    /// Handles the subscription of a connected peer.
     pub(crate) fn on_peer_subscribed(&mut self, peer: PeerId, topic: &str, out: &mut Outbox) {
         let Ok(topic) = Topic::new(topic, self.limits.max_topic_bytes) else {
             out.stats.subscriptions_ignored += 1;
@@ -181,7 +181,7 @@ impl Topics {
         self.remove_subscriber(peer, topic);
     }
 
-    /// The last connection to a peer has ended.
+    /// Handles the end of the last connection to a peer.
     pub(crate) fn on_peer_gone(&mut self, peer: &PeerId) {
         for topic in self.of_peer.remove(peer).into_iter().flatten() {
             self.remove_subscriber(peer, topic.as_str());
@@ -196,7 +196,7 @@ impl Topics {
         }
     }
 
-    /// The node is shut down: no subscriber will come for what is held.
+    /// Expires all held messages: after the shutdown no subscriber will come.
     pub(crate) fn expire_all(&mut self, out: &mut Outbox) {
         self.publish_hold = Duration::ZERO;
         self.held_bytes = 0;
@@ -205,7 +205,7 @@ impl Topics {
         }
     }
 
-    /// Answers for what the network has not answered.
+    /// Replies to the publishes whose result is pending.
     pub(crate) fn abandon(&mut self, out: &mut Outbox) {
         self.expire_all(out);
         for Pending { origin, topic, data } in std::mem::take(&mut self.pending).into_values() {
@@ -216,7 +216,7 @@ impl Topics {
         }
     }
 
-    // What follows from either.
+    // Consequences of both.
 
     fn check_publish(&self, topic: &str, data: &Bytes) -> Result<Topic, AviP2pError> {
         let topic = Topic::new(topic, self.limits.max_topic_bytes)?;

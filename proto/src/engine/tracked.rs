@@ -1,8 +1,8 @@
-//! Has something changed? Whoever may write to a tracked value has changed it, as far as that can be told.
+//! Has a value changed? Every mutable borrow counts as a change.
 
 use std::ops::{Deref, DerefMut};
 
-/// A value that notes when it is borrowed to be changed.
+/// A value that records whether it was mutably borrowed.
 #[derive(Debug)]
 pub(crate) struct Tracked<T> {
     value: T,
@@ -10,7 +10,7 @@ pub(crate) struct Tracked<T> {
 }
 
 impl<T> Tracked<T> {
-    /// What is new has changed.
+    /// A new value counts as changed.
     pub(crate) fn new(value: T) -> Self {
         Self { value, has_changed: true }
     }
@@ -19,7 +19,7 @@ impl<T> Tracked<T> {
         self.has_changed
     }
 
-    /// What follows from the changes has been done.
+    /// Marks all changes as handled.
     pub(crate) fn settle(&mut self) {
         self.has_changed = false;
     }

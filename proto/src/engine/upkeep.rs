@@ -1,5 +1,5 @@
-//! What goes on at all times, whatever the application does? Connections that are silent or do not close are ended, hints
-//! of mDNS expire, what has failed is tried again, and GossipSub beats.
+//! What happens at all times, without the application? Connections that are silent or do not close are ended, mDNS
+//! hints expire, failed listeners and mDNS are retried, and GossipSub's heartbeats are ordered.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::event::DiscoverySource;
 use crate::id::PeerId;
 
 impl Engine {
-    /// Does what is due of it.
+    /// Does the upkeep that is due.
     pub(super) fn keep_up(&mut self, now: Time) {
         let late = self.next_deadline().map_or(Duration::ZERO, |deadline| now - deadline);
         self.liveness.on_lateness(now, late);
@@ -22,14 +22,14 @@ impl Engine {
         self.heartbeat.handle_timeout(now, &mut self.out);
     }
 
-    /// Has GossipSub beat for what has happened.
+    /// Schedules the heartbeats that an event needs.
     pub(super) fn want_heartbeats(&mut self, now: Time, event: &NetEvent) {
         if let Some(beats) = beats_after(event) {
             self.heartbeat.want(now, beats);
         }
     }
 
-    /// Ends connections: they have a moment to send what is under way.
+    /// Closes connections. Each has a short time to send pending data.
     pub(super) fn disconnect(&mut self, now: Time, connections: impl IntoIterator<Item = ConnectionId>) {
         for connection in connections {
             self.liveness.forget(connection);
@@ -38,7 +38,7 @@ impl Engine {
         }
     }
 
-    /// Ends the connections that are silent, and those that do not end by themselves.
+    /// Ends the connections that are silent, and aborts those that do not close in time.
     fn end_connections(&mut self, now: Time) {
         while let Some(connection) = self.liveness.pop_silent(now) {
             tracing::debug!(?connection, "no pong");
@@ -51,7 +51,7 @@ impl Engine {
         }
     }
 
-    /// mDNS has heard of a peer, maybe not for the first time.
+    /// Handles an mDNS announcement of a peer, perhaps a repeated one.
     pub(super) fn on_announced(&mut self, now: Time, peer: PeerId, addresses: Vec<String>) {
         let (mut news, mut displaced) = (Vec::new(), Vec::new());
         for address in addresses {
@@ -68,7 +68,7 @@ impl Engine {
         self.peers.on_discovered(peer, news, DiscoverySource::Mdns, &mut self.out);
     }
 
-    /// Forgets what mDNS has not repeated in time.
+    /// Forgets the mDNS addresses that were not repeated in time.
     fn expire_records(&mut self, now: Time) {
         while let Some((peer, address)) = self.records.pop_expired(now) {
             self.peers.on_expired(&peer, &[address]);
@@ -76,7 +76,7 @@ impl Engine {
     }
 }
 
-/// How many heartbeats have something to do because of an event.
+/// How many heartbeats an event needs.
 fn beats_after(event: &NetEvent) -> Option<u32> {
     match event {
         NetEvent::Published { .. } | NetEvent::Message { .. } | NetEvent::MessageRefused => Some(BEATS_AFTER_MESSAGE),

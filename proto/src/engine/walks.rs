@@ -1,4 +1,4 @@
-//! When to look for peers through the peers that are known.
+//! When to search for peers through the known ones.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 
-/// After a new peer has said who it is, its neighbours may say so too: one walk serves them all.
+/// Waits this long after a new peer: its neighbours may connect too, and one walk serves them all.
 const SETTLE: Duration = Duration::from_millis(300);
 /// The first pause between walks. It doubles with every walk.
 const MIN_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause between walks.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
-/// A walk that has not ended by then is given up.
+/// A walk that has not ended by then is abandoned.
 const WALK_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) struct Walks {
     enabled: bool,
     max_waiting: usize,
-    /// The deadline of the walk under way.
+    /// The deadline of the current walk.
     running: Option<Time>,
-    /// When the next one begins.
+    /// When the next walk begins.
     next: Option<Time>,
-    /// When the last one ended.
+    /// When the last walk ended.
     ended: Option<Time>,
     pause: Duration,
-    /// Callers who wait for the walk's end.
+    /// Callers that wait for the end of the walk.
     waiting: Vec<CommandId<Vec<PeerId>>>,
     count: u64,
     rng: Rng,
@@ -56,7 +56,7 @@ impl Walks {
         self.running.or(self.next)
     }
 
-    /// The application wants a walk; it is answered when one ends.
+    /// Handles a request of the application. The reply comes when a walk ends.
     pub(crate) fn discover(&mut self, now: Time, id: CommandId<Vec<PeerId>>, out: &mut Outbox) {
         if !self.enabled {
             return out.reply(Reply::Peers { id, result: Err(AviP2pError::Disabled("enable_kad")) });
@@ -71,7 +71,7 @@ impl Walks {
         }
     }
 
-    /// There may be more to find, or more to be looked for: a peer has come or gone.
+    /// Schedules a walk soon, because a peer has connected or disconnected.
     pub(crate) fn hasten(&mut self, now: Time) {
         if self.enabled {
             let earliest = self.ended.map_or(now + SETTLE, |ended| (ended + MIN_PAUSE).max(now + SETTLE));
@@ -84,7 +84,7 @@ impl Walks {
             return;
         }
         self.ended = Some(now);
-        // A peer that came meanwhile does not wait for the regular one.
+        // A walk that was asked for meanwhile comes before the regular one.
         let regular = now + self.rng.jitter(self.pause);
         self.next = Some(self.next.map_or(regular, |asked| regular.min(asked.max(now + MIN_PAUSE))));
         self.pause = (self.pause * 2).min(MAX_PAUSE);
@@ -93,7 +93,7 @@ impl Walks {
         }
     }
 
-    /// A node that has peers enough does not look for more by itself.
+    /// Starts a walk that is due, or ends one that is too late. A node with enough peers does not search by itself.
     pub(crate) fn handle_timeout(&mut self, now: Time, wants_peers: bool, out: &mut Outbox) {
         match (self.running, self.next) {
             (Some(deadline), _) if deadline <= now => {
@@ -119,7 +119,7 @@ impl Walks {
         self.running = Some(now + WALK_WITHIN);
         self.next = None;
         self.count += 1;
-        // Its own neighbourhood first, then anywhere, in turn.
+        // Alternates between this node's own neighbourhood and a random key.
         let target = if self.count % 2 == 1 { None } else { Some(self.rng.key()) };
         out.net(NetAction::Walk { target });
     }

@@ -1,4 +1,4 @@
-//! Frames from bytes that come in any pieces.
+//! Decodes frames from bytes that arrive in pieces of any size.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -8,17 +8,17 @@ use super::reader::{WireError, read_uvarint};
 /// The longest length prefix: a varint of 64 bits.
 pub const MAX_PREFIX_BYTES: usize = 10;
 
-/// An incremental decoder: any way of cutting the bytes gives the same frames and the same error.
+/// An incremental decoder. However the bytes are split, it gives the same frames and the same error.
 ///
 /// It holds at most one frame. A frame that lies within one piece is not copied: its payload shares the piece. An
 /// error is terminal: every later call returns it again and consumes nothing.
 #[derive(Debug)]
 pub struct Decoder {
     max_frame_bytes: usize,
-    /// The length prefix, as far as it has come.
+    /// The received part of the length prefix.
     prefix: [u8; MAX_PREFIX_BYTES],
     prefix_len: usize,
-    /// What is awaited, once the length is known.
+    /// The length of the frame, once it is known.
     frame_len: Option<usize>,
     /// The part of the frame that came in earlier pieces.
     partial: BytesMut,
@@ -27,7 +27,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// `max_frame_bytes` bounds what follows the length prefix.
+    /// `max_frame_bytes` bounds the length without the length prefix.
     pub fn new(max_frame_bytes: usize) -> Self {
         Self {
             max_frame_bytes,
@@ -40,7 +40,7 @@ impl Decoder {
         }
     }
 
-    /// The next frame. `None`: `input` is used up and the frame is not complete.
+    /// The next frame, or `None` if `input` is used up and the frame is incomplete.
     pub fn decode(&mut self, input: &mut Bytes) -> Result<Option<Frame>, WireError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -53,7 +53,7 @@ impl Decoder {
         self.skipped
     }
 
-    /// Bytes held back for a frame that is not complete, its length prefix not counted.
+    /// Bytes buffered for an incomplete frame, without its length prefix.
     pub fn buffered_bytes(&self) -> usize {
         self.partial.len()
     }
@@ -69,7 +69,7 @@ impl Decoder {
             };
             let missing = frame_len - self.partial.len();
             if input.len() < missing {
-                // All at once, and exactly, so that the whole frame needs no other memory.
+                // Reserved at once and exactly, so that the whole frame needs no other allocation.
                 self.partial.reserve(missing);
                 self.partial.extend_from_slice(input);
                 input.clear();

@@ -1,4 +1,4 @@
-//! The frames, and their bodies to and from bytes.
+//! The frames, and how their bodies are encoded and decoded.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -9,7 +9,7 @@ use crate::media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media};
 pub const WIRE_VERSION: u8 = 1;
 /// The longest reason of REJECT and CLOSE, in bytes.
 pub const MAX_REASON_BYTES: usize = 256;
-/// What DATA adds to its payload at most, in bytes: the kind and two varints of 64 bits.
+/// The most bytes that DATA adds to its payload: the kind and two varints of 64 bits.
 pub const DATA_OVERHEAD_BYTES: usize = 1 + 10 + 10;
 
 const OPEN: u8 = 0x01;
@@ -18,7 +18,7 @@ const REJECT: u8 = 0x03;
 const DATA: u8 = 0x04;
 const CLOSE: u8 = 0x05;
 const REPORT: u8 = 0x06;
-/// Unknown kinds from here on may not be skipped.
+/// Unknown kinds from this value on may not be skipped.
 const CRITICAL: u8 = 0x80;
 
 const FLAG_MEDIA: u8 = 0b01;
@@ -27,20 +27,20 @@ const FLAG_LABEL: u8 = 0b10;
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// Asks for the stream; the first frame of the end that opened the substream.
+    /// Requests the stream; the first frame of the end that opened the substream.
     Open(Open),
-    /// Agrees; the first frame of the other end, unless it rejects.
+    /// Accepts the request; the first frame of the other end, unless it rejects.
     Accept,
-    /// Declines; the last frame of the other end.
+    /// Rejects the request; the last frame of the other end.
     Reject {
-        /// Why, for a program.
+        /// The reason, for a program.
         code: Code,
-        /// Why, for a person; at most [`MAX_REASON_BYTES`].
+        /// The reason, for a person; at most [`MAX_REASON_BYTES`].
         reason: String,
     },
     /// One frame of audio.
     Data {
-        /// Counts the sender's frames from 0.
+        /// The index of the frame, counted from 0 by the sender.
         sequence: u64,
         /// Microseconds since the stream's first frame.
         timestamp_us: u64,
@@ -49,23 +49,23 @@ pub enum Frame {
     },
     /// The last frame of a direction.
     Close {
-        /// Why, for a program.
+        /// The reason, for a program.
         code: Code,
-        /// The number of frames that the sender's application gave in all.
+        /// The total number of frames that the sender's application gave.
         next_sequence: u64,
-        /// Why, for a person; at most [`MAX_REASON_BYTES`].
+        /// The reason, for a person; at most [`MAX_REASON_BYTES`].
         reason: String,
     },
-    /// What the receiver saw so far.
+    /// What the receiver has measured so far.
     Report(Report),
 }
 
 /// The body of OPEN.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Open {
-    /// What the audio is, if the application said so.
+    /// The description of the audio, if the application gave one.
     pub media: Option<Media>,
-    /// The application's name for the stream, if it gave one.
+    /// The label of the stream, if the application gave one.
     pub label: Option<String>,
 }
 
@@ -74,9 +74,9 @@ pub struct Open {
 pub struct Report {
     /// Highest sequence received.
     pub highest_sequence: u64,
-    /// Frames that never came.
+    /// Frames that never arrived.
     pub lost: u64,
-    /// Frames that came too late to be played in time.
+    /// Frames that arrived too late to be played in time.
     pub late: u64,
     /// Interarrival jitter in microseconds.
     pub jitter_us: u64,
@@ -85,13 +85,13 @@ pub struct Report {
 /// Why a stream is rejected or closed, for a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// The application wanted it.
+    /// The application asked for it.
     Application,
-    /// Nobody answered in time.
+    /// An answer did not come in time.
     Timeout,
     /// A limit was reached.
     Limit,
-    /// The other end broke a rule.
+    /// The other end broke the protocol.
     Protocol,
     /// A code of a later version.
     Other(u8),
@@ -166,7 +166,7 @@ impl Frame {
         out.put_slice(&body);
     }
 
-    /// Decodes what follows the length: kind and body. `None` for a kind that may be skipped.
+    /// Decodes kind and body, without the length. Returns `None` for an unknown kind that may be skipped.
     pub(super) fn decode(frame: Bytes) -> Result<Option<Self>, WireError> {
         let mut reader = Reader::new(frame);
         let kind = reader.u8("kind").map_err(|_| WireError::Empty)?;
@@ -210,7 +210,7 @@ pub fn encode_data(sequence: u64, timestamp_us: u64, payload: &[u8], out: &mut B
     out.put_slice(payload);
 }
 
-/// How many bytes [`encode_data`] appends.
+/// The number of bytes that [`encode_data`] appends.
 pub fn data_bytes(sequence: u64, timestamp_us: u64, payload: usize) -> usize {
     let len = 1 + uvarint_bytes(sequence) + uvarint_bytes(timestamp_us) + payload;
     uvarint_bytes(len as u64) + len
@@ -266,7 +266,7 @@ fn decode_media(reader: &mut Reader) -> Result<Media, WireError> {
     })
 }
 
-/// Seven bits a byte.
+/// Each byte carries seven bits.
 fn uvarint_bytes(value: u64) -> usize {
     (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
@@ -276,7 +276,7 @@ fn put_uvarint(value: u64, out: &mut BytesMut) {
     out.put_slice(unsigned_varint::encode::u64(value, &mut buffer));
 }
 
-/// Writes at most `max_bytes` of the text, cut at a character's end: what is encoded can always be decoded.
+/// Writes the text, truncated to `max_bytes` at a character boundary, so that the result can always be decoded.
 fn put_text(text: &str, max_bytes: usize, out: &mut BytesMut) {
     let text = &text[..text.floor_char_boundary(max_bytes)];
     put_uvarint(text.len() as u64, out);

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 use thiserror::Error;
 
-/// Why bytes are not a frame. Terminal for the stream they came on.
+/// Why bytes cannot be decoded as a frame. The stream that they came on must end.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum WireError {
@@ -44,12 +44,12 @@ pub enum WireError {
         /// Frame and field.
         field: &'static str,
     },
-    /// Bytes are left over after the body.
+    /// Bytes are left after the body.
     #[error("{extra} bytes left over after {frame}")]
     TrailingBytes {
         /// The frame.
         frame: &'static str,
-        /// How many.
+        /// The number of bytes left.
         extra: usize,
     },
     /// A kind that may not be skipped and is not known.
@@ -60,14 +60,14 @@ pub enum WireError {
     },
 }
 
-/// Reads a minimal varint of at most 64 bits. Returns its value and how many bytes it takes.
+/// Reads a minimal varint of at most 64 bits. Returns its value and its length in bytes.
 pub(super) fn read_uvarint(bytes: &[u8], field: &'static str) -> Result<(u64, usize), WireError> {
     let (value, rest) = unsigned_varint::decode::u64(bytes).map_err(|error| match error {
         unsigned_varint::decode::Error::Insufficient => WireError::Truncated { field },
         _ => WireError::BadVarint { field },
     })?;
     let used = bytes.len() - rest.len();
-    // The tenth byte has room for bit 63 alone; the library lets bits beyond it fall silently.
+    // The tenth byte has room for bit 63 only; the library silently drops higher bits.
     match bytes[..used] {
         [_, _, _, _, _, _, _, _, _, last] if last > 1 => Err(WireError::BadVarint { field }),
         _ => Ok((value, used)),
@@ -109,7 +109,7 @@ impl Reader {
         std::str::from_utf8(&text).map(str::to_owned).map_err(|_| WireError::NotUtf8 { field })
     }
 
-    /// Everything that is left, borrowed from the frame.
+    /// Returns the rest of the body, which shares the frame's buffer.
     pub(crate) fn rest(self) -> Bytes {
         self.body
     }

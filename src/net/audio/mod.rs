@@ -1,4 +1,4 @@
-//! How is audio carried? Its substreams: who opens them, how many there may be, and what they read and write.
+//! How is audio carried over substreams? Who opens them, how many there may be, and what is read and written.
 
 mod negotiation;
 mod ready;
@@ -18,9 +18,9 @@ use crate::id::StreamId;
 use crate::net::connections::Connections;
 use crate::wake::Wake;
 
-/// Yamux ends a connection that has more substreams than it allows. 4,096 is the most that its window accounting takes.
+/// Yamux closes a connection that has more substreams than its limit. Its window accounting supports at most 4,096.
 const MAX_YAMUX_STREAMS: usize = 4096;
-/// What all protocols but audio may use of them: Kademlia 64, identify 20, pub/sub and ping a few.
+/// Substreams reserved for all protocols but audio: Kademlia 64, identify 20, pub/sub and ping a few.
 const OTHER_STREAMS: usize = 128;
 
 /// The most audio substreams on a connection, per direction.
@@ -39,12 +39,12 @@ pub(super) struct Audio {
     substreams: Substreams,
     /// Substreams that are being negotiated.
     opening: BTreeMap<StreamId, ConnectionId>,
-    /// On a connection, per direction.
+    /// The most substreams on one connection, per direction.
     max_substreams: usize,
 }
 
 impl Audio {
-    /// Calls `wake` when a substream is ready.
+    /// `wake` is notified when a substream is ready.
     pub(super) fn new(config: &AviP2pConfig, wake: Arc<Wake>) -> Self {
         Self {
             substreams: Substreams::new(wake),
@@ -57,12 +57,12 @@ impl Audio {
         self.substreams.is_due()
     }
 
-    /// Gives one ready substream its turn. False when none is ready.
+    /// Polls one ready substream. Returns false if none is ready.
     pub(super) fn poll(&mut self, events: &mut VecDeque<NetEvent>) -> bool {
         self.substreams.poll(events)
     }
 
-    /// The substreams of a connection that are open.
+    /// The number of open substreams on a connection.
     #[cfg(test)]
     pub(super) fn count(&self, connection: ConnectionId) -> usize {
         self.substreams.count(connection)
@@ -76,7 +76,7 @@ impl Audio {
         behaviour: &mut Behaviour,
         events: &mut VecDeque<NetEvent>,
     ) {
-        // A stalled connection negotiates nothing.
+        // Negotiations count too: a stalled connection does not finish them.
         let opening = self.opening.values().filter(|other| **other == connection).count();
         let failed = match connections.by_id(connection) {
             None => "the connection has ended",
@@ -100,7 +100,7 @@ impl Audio {
         self.substreams.finish(substream);
     }
 
-    /// Drops a substream, and what it has said that the engine has not heard yet.
+    /// Drops a substream, and its events that the engine has not received yet.
     pub(super) fn reset(&mut self, substream: SubstreamId, events: &mut VecDeque<NetEvent>) {
         self.substreams.reset(substream);
         events.retain(|event| substream_of(event) != Some(substream));
@@ -113,7 +113,7 @@ impl Audio {
     }
 
     pub(super) fn on_event(&mut self, event: Event, connections: &Connections, events: &mut VecDeque<NetEvent>) {
-        // A connection that has ended has no substreams, and the engine expects no answer.
+        // The connection has ended: it has no substreams, and the engine expects no answer.
         let Some(connection) = connections.in_swarm(event.connection) else { return };
         match event.negotiated {
             Negotiated::Inbound(_) if self.substreams.count(connection) >= self.max_substreams => {
@@ -137,7 +137,7 @@ impl Audio {
     }
 }
 
-/// The substream that an event is about.
+/// The substream that an event belongs to.
 fn substream_of(event: &NetEvent) -> Option<SubstreamId> {
     match event {
         NetEvent::SubstreamOpened { substream, .. }

@@ -1,4 +1,4 @@
-//! How does an audio substream come to be? Opens and accepts them; their bytes go elsewhere.
+//! How is an audio substream negotiated? Opens and accepts substreams; `substreams` moves their bytes.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
@@ -20,7 +20,7 @@ use crate::id::StreamId;
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/avi/audio/2.0.0");
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What became of a substream's negotiation.
+/// The result of a negotiation.
 #[derive(Debug)]
 pub(in crate::net) enum Negotiated {
     /// The peer opened it.
@@ -29,7 +29,7 @@ pub(in crate::net) enum Negotiated {
     Outbound(StreamId, Result<Stream, String>),
 }
 
-/// A negotiated substream and where it is.
+/// A negotiated substream, its peer and its connection.
 #[derive(Debug)]
 pub(in crate::net) struct Event {
     pub(super) peer: PeerId,
@@ -44,12 +44,12 @@ pub(in crate::net) struct Behaviour {
 }
 
 impl Behaviour {
-    /// With a bound on negotiated substreams that wait in a connection.
+    /// `max_waiting` bounds the negotiated substreams that wait in a connection.
     pub(in crate::net) fn new(max_waiting: usize) -> Self {
         Self { max_waiting, queue: VecDeque::new() }
     }
 
-    /// Asks for a substream. There is no answer if the connection ends first.
+    /// Requests a substream. There is no answer if the connection ends first.
     pub(super) fn open(&mut self, peer: PeerId, connection: ConnectionId, stream: StreamId) {
         let handler = NotifyHandler::One(connection);
         self.queue.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler, event: stream });
@@ -120,7 +120,7 @@ impl ConnectionHandler for Handler {
         SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ())
     }
 
-    /// The engine ends connections, never idleness.
+    /// The engine ends connections. They never end because they are idle.
     fn connection_keep_alive(&self) -> bool {
         true
     }

@@ -8,7 +8,7 @@ use std::task::{self, Waker};
 use crate::engine::SubstreamId;
 use crate::wake::Wake;
 
-/// The substreams that are to be polled.
+/// The substreams that must be polled.
 pub(super) struct ReadyQueue {
     ids: Mutex<VecDeque<SubstreamId>>,
     wake: Arc<Wake>,
@@ -19,7 +19,7 @@ impl ReadyQueue {
         Arc::new(Self { ids: Mutex::default(), wake })
     }
 
-    /// The next one; the holder of its [`Entry`] calls [`Entry::taken`] before it polls.
+    /// Takes the next id. Call [`Entry::taken`] before polling the substream.
     pub(super) fn pop(&self) -> Option<SubstreamId> {
         self.ids().pop_front()
     }
@@ -28,19 +28,19 @@ impl ReadyQueue {
         self.ids().is_empty()
     }
 
-    /// A waker for a substream.
+    /// An entry and a waker for a substream.
     pub(super) fn entry(self: &Arc<Self>, id: SubstreamId) -> (Arc<Entry>, Waker) {
         let entry = Arc::new(Entry { id, is_queued: AtomicBool::new(false), queue: self.clone() });
         (entry.clone(), Waker::from(entry))
     }
 
     fn ids(&self) -> MutexGuard<'_, VecDeque<SubstreamId>> {
-        // Nothing under the lock can panic half-way through a change.
+        // Ignores poisoning: nothing under the lock can panic in the middle of a change.
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A substream that can be woken.
+/// The queue state of a substream.
 pub(super) struct Entry {
     id: SubstreamId,
     is_queued: AtomicBool,
@@ -48,7 +48,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Puts the substream at the back of the queue, unless it is in it. Returns whether it was not.
+    /// Puts the substream at the back of the queue, unless it is queued. Returns whether it was not queued.
     pub(super) fn queue(&self) -> bool {
         let is_new = !self.is_queued.swap(true, Ordering::AcqRel);
         if is_new {
@@ -57,7 +57,7 @@ impl Entry {
         is_new
     }
 
-    /// The substream has left the queue.
+    /// Records that the substream has left the queue.
     pub(super) fn taken(&self) {
         self.is_queued.swap(false, Ordering::AcqRel);
     }

@@ -1,4 +1,4 @@
-//! Where do the bytes of audio substreams go? Reads and writes them, fairly, touching only those that are ready.
+//! How are audio substreams read and written? In turn, and only those that are ready.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -14,7 +14,7 @@ use crate::engine::{ConnectionId, NetEvent, SubstreamId};
 use crate::net::audio::ready::{Entry, ReadyQueue};
 use crate::wake::Wake;
 
-/// The most that one turn of a substream reads.
+/// The most bytes that one turn of a substream reads.
 const READ_BYTES: usize = 64 * 1024;
 
 /// All audio substreams of a node.
@@ -22,14 +22,14 @@ pub(super) struct Substreams {
     open: BTreeMap<SubstreamId, Substream>,
     by_connection: BTreeSet<(ConnectionId, SubstreamId)>,
     ready: Arc<ReadyQueue>,
-    /// Shared by all reads: zeroed once, and what is read leaves it as a copy of just its size. So a small frame never
-    /// keeps a large buffer alive in a queue.
+    /// Shared by all reads and zeroed once. Received bytes are copied out in a buffer of their exact size, so a small
+    /// frame never keeps a large buffer alive in a queue.
     scratch: Box<[u8]>,
     last_id: u64,
 }
 
 impl Substreams {
-    /// Calls `wake` when a substream is ready.
+    /// `wake` is notified when a substream is ready.
     pub(super) fn new(wake: Arc<Wake>) -> Self {
         Self {
             open: BTreeMap::new(),
@@ -40,7 +40,7 @@ impl Substreams {
         }
     }
 
-    /// Takes a substream over.
+    /// Adds a substream.
     pub(super) fn add(&mut self, connection: ConnectionId, io: Stream) -> SubstreamId {
         self.last_id += 1;
         let id = SubstreamId(self.last_id);
@@ -51,12 +51,12 @@ impl Substreams {
         id
     }
 
-    /// How many there are on a connection.
+    /// The number of substreams on a connection.
     pub(super) fn count(&self, connection: ConnectionId) -> usize {
         self.by_connection.range(of(connection)).count()
     }
 
-    /// Writes at once what goes at once; the rest follows in [`poll`](Self::poll).
+    /// Writes as much as possible at once. [`poll`](Self::poll) writes the rest.
     pub(super) fn write(&mut self, id: SubstreamId, bytes: Bytes, events: &mut VecDeque<NetEvent>) {
         let Some(substream) = self.open.get_mut(&id) else { return };
         debug_assert!(substream.writing.is_empty(), "one write at a time");
@@ -71,7 +71,7 @@ impl Substreams {
         substream.requeue();
     }
 
-    /// Ends this node's direction after what was written.
+    /// Closes this node's direction after the pending bytes.
     pub(super) fn finish(&mut self, id: SubstreamId) {
         let Some(substream) = self.open.get_mut(&id) else { return };
         if substream.finish == Finish::No {
@@ -93,12 +93,12 @@ impl Substreams {
         ids.into_iter().for_each(|id| self.reset(id));
     }
 
-    /// Whether one is ready.
+    /// Whether a substream is ready.
     pub(super) fn is_due(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Gives one ready substream its turn. False when none is ready.
+    /// Polls one ready substream. Returns false if none is ready.
     pub(super) fn poll(&mut self, events: &mut VecDeque<NetEvent>) -> bool {
         while let Some(id) = self.ready.pop() {
             let Some(substream) = self.open.get_mut(&id) else { continue };
@@ -118,7 +118,7 @@ fn of(connection: ConnectionId) -> std::ops::RangeInclusive<(ConnectionId, Subst
     (connection, SubstreamId(0))..=(connection, SubstreamId(u64::MAX))
 }
 
-/// This node's direction. No → Wanted → Done.
+/// The state of closing this node's direction. No → Wanted → Done.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Finish {
     No,
@@ -126,13 +126,13 @@ enum Finish {
     Done,
 }
 
-/// What a turn came to.
+/// The result of a turn.
 enum Turn {
     /// There may be more to do.
     Moved,
-    /// Its waker is set.
+    /// It waits; its waker is registered.
     Waits,
-    /// It has ended.
+    /// The substream has ended.
     Gone,
 }
 
@@ -145,7 +145,7 @@ struct Substream {
     unflushed: bool,
     finish: Finish,
     readable: bool,
-    /// Writing failed. What the peer sent before is still read.
+    /// Why writing failed. Bytes that the peer sent before are still read.
     failure: Option<String>,
 }
 
@@ -164,7 +164,7 @@ impl Substream {
         }
     }
 
-    /// Back to the queue if a write is due that no waker stands for.
+    /// Queues the substream again if it has a write or a failure to handle that no waker will report.
     fn requeue(&self) {
         if self.failure.is_some() || !self.writing.is_empty() {
             self.entry.queue();
@@ -192,7 +192,7 @@ impl Substream {
         if wrote || read { Turn::Moved } else { Turn::Waits }
     }
 
-    /// At most one write; then, with nothing left to write, the flush and the end. True if it got further.
+    /// Does at most one write. When nothing is left to write, flushes and closes. Returns whether it made progress.
     fn write_turn(&mut self, id: SubstreamId, events: &mut VecDeque<NetEvent>) -> bool {
         if self.failure.is_some() {
             return false;
@@ -221,7 +221,7 @@ impl Substream {
             if !self.writing.is_empty() {
                 return Ok(true);
             }
-            // The memory may be part of a larger buffer.
+            // Frees the buffer, which may be part of a larger one.
             self.writing = Bytes::new();
             events.push_back(NetEvent::Writable { substream: id });
         }
@@ -236,7 +236,7 @@ impl Substream {
         Ok(moved)
     }
 
-    /// At most one read. `Ok(true)` if it got further, an error if the substream is broken.
+    /// Does at most one read. Returns `Ok(true)` if it made progress, an error if the substream is broken.
     fn read_turn(
         &mut self,
         id: SubstreamId,
@@ -264,8 +264,9 @@ impl Substream {
         }
     }
 
-    /// Yamux reports a reset, and the end of the connection, to a reader as a clean end. A writer sees the difference:
-    /// an empty write fails after a reset, and after a clean end costs an empty frame at most.
+    /// Checks whether an end of data is a clean one. Yamux reports a reset, and the end of the connection, to a reader
+    /// as a clean end. A writer sees the difference: after a reset an empty write fails; after a clean end it costs at
+    /// most an empty frame.
     fn check_end(&mut self) -> Result<(), String> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);

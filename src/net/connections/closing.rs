@@ -1,4 +1,4 @@
-//! Which connections can be aborted? Handles of their multiplexers, by peer, that outlive what libp2p lets go of.
+//! Which connections can be aborted? Abort handles of the multiplexers, by peer. They outlive libp2p's own handles.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use futures::task::AtomicWaker;
 use libp2p_identity::PeerId;
 
-/// The multiplexers of all connections. libp2p tells none of them which connection it belongs to, only which peer.
+/// The multiplexers of all connections. libp2p tells a multiplexer its peer, but not its connection.
 #[derive(Default)]
 pub(in crate::net) struct Closing(Mutex<Muxers>);
 
@@ -25,7 +25,7 @@ struct Abort {
 }
 
 impl Closing {
-    /// A handle for a new multiplexer.
+    /// Registers a new multiplexer and returns its handle.
     pub(in crate::net) fn register(self: &Arc<Self>, peer: PeerId) -> Handle {
         let mut muxers = self.lock();
         muxers.last_key += 1;
@@ -34,7 +34,7 @@ impl Closing {
         Handle { key, abort, closing: self.clone() }
     }
 
-    /// Whatever closes a connection to this peer waits for the peer no more.
+    /// Aborts the closing of every connection to this peer: it no longer waits for the peer.
     pub(super) fn abort(&self, peer: &PeerId) {
         for (_, abort) in self.lock().by_key.values().filter(|(of, _)| of == peer) {
             abort.is_ordered.store(true, Ordering::SeqCst);
@@ -47,7 +47,7 @@ impl Closing {
     }
 }
 
-/// A multiplexer's end of it.
+/// The handle that a multiplexer holds. It is deregistered when dropped.
 pub(in crate::net) struct Handle {
     key: u64,
     abort: Arc<Abort>,

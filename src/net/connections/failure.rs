@@ -1,4 +1,4 @@
-//! Why has a connection not come to be?
+//! Why did a connection attempt fail?
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -12,10 +12,10 @@ use thiserror::Error as ThisError;
 use crate::engine::{DialFailure, Refusal};
 use crate::net::translate::{causes, cut, peer_id, root_cause, text};
 
-/// From the first byte to the last of a handshake; a peer that takes longer is no peer.
+/// The time limit for a whole handshake.
 pub(in crate::net) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The transport has given a handshake up after [`HANDSHAKE_TIMEOUT`].
+/// The transport gave up a handshake after [`HANDSHAKE_TIMEOUT`].
 #[derive(Debug, ThisError)]
 #[error("no handshake within {HANDSHAKE_TIMEOUT:?}")]
 pub(in crate::net) struct HandshakeTimeout;
@@ -23,7 +23,8 @@ pub(in crate::net) struct HandshakeTimeout;
 const MAX_REASON_BYTES: usize = 512;
 const OTHER_KEY: &str = "another network_key";
 
-/// Why the connection policy refused a connection. No other behaviour that the engine hears of refuses any.
+/// Why the connection policy refused a connection. Besides the gate only routing refuses connections, and the engine is
+/// not told of those.
 pub(super) fn refusal(denied: &ConnectionDenied) -> Refusal {
     denied.downcast_ref().copied().unwrap_or(Refusal::MaxPeers)
 }
@@ -32,7 +33,8 @@ pub(super) fn refusal(denied: &ConnectionDenied) -> Refusal {
 pub(super) fn dial_failure(error: &DialError) -> DialFailure {
     let reason = match error {
         DialError::Denied { cause } => return DialFailure::Refused(refusal(cause)),
-        // The swarm takes this node's own addresses out of a dial; there was at least one address.
+        // The swarm removes this node's own addresses from a dial. There was at least one address, so it was this
+        // node's own.
         DialError::LocalPeerId { .. } | DialError::NoAddresses => return DialFailure::Myself,
         DialError::WrongPeerId { obtained, address } => {
             return DialFailure::WrongPeer { address: text(address), obtained: peer_id(obtained) };
@@ -50,10 +52,12 @@ pub(super) fn dial_failure(error: &DialError) -> DialFailure {
     DialFailure::Unreachable(cut(reason, MAX_REASON_BYTES))
 }
 
-/// Somebody who hangs up in the middle, keeps silent or talks nonsense may have a reason that the socket does not know.
+/// A peer that closes the connection during the handshake, is silent or sends invalid data may have a reason that the
+/// socket error does not show. The text lists the likely ones.
 fn dial_error(error: &(dyn Error + 'static)) -> String {
     let cause = root_cause(error);
-    // With another network_key either end waits for the rest of what the noise seems to announce.
+    // With a different network_key each end waits for the rest of the length that the encrypted noise seems to
+    // announce.
     if causes(error).any(|cause| cause.is::<HandshakeTimeout>()) {
         return format!("{HandshakeTimeout}; it may be out of reach, no node of AVI, or have {OTHER_KEY}");
     }
@@ -66,7 +70,7 @@ fn dial_error(error: &(dyn Error + 'static)) -> String {
     cause
 }
 
-/// What the innermost error of a socket says. Noise's own error does not name the socket's as its source.
+/// The kind of the innermost socket error. Noise's own error does not return the socket's error as its source.
 fn socket_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
     let of_socket = |cause: &(dyn Error + 'static)| match cause.downcast_ref() {
         Some(noise::Error::Io(error)) => socket_kind(error).or(Some(error.kind())),
@@ -83,7 +87,7 @@ mod tests {
     use super::*;
 
     fn reason(error: impl Error + Send + Sync + 'static) -> String {
-        // As libp2p wraps what a transport says.
+        // Wraps an error as libp2p wraps the errors of a transport.
         let address: Multiaddr = "/ip4/192.0.2.1/tcp/9000".parse().unwrap();
         let error = TransportError::Other(io::Error::other(error));
         match dial_failure(&DialError::Transport(vec![(address, error)])) {
@@ -110,7 +114,7 @@ mod tests {
             (ErrorKind::BrokenPipe, true),
             (ErrorKind::UnexpectedEof, true),
         ] {
-            // Whatever its words are.
+            // The kind decides, whatever the text is.
             let error = || io::Error::new(kind, "gone");
             let expected = if is_hang_up { closed("gone") } else { "gone".to_owned() };
             assert_eq!(reason(error()), expected, "{kind:?}");

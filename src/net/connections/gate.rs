@@ -1,4 +1,4 @@
-//! Which connections may be made? Counts them, and asks the engine's policy: before a handshake where possible.
+//! Which connections are allowed? Counts connections and asks the engine's policy, before the handshake where possible.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use libp2p_swarm::{
 use crate::engine::{Admission, Count, Refusal};
 use crate::net::translate;
 
-/// Knows every connection, and carries out the connection policy. Until there is one, it refuses everything.
+/// Counts all connections and applies the connection policy. Until it has a policy, it refuses every connection.
 #[derive(Default)]
 pub(in crate::net) struct Gate {
     admission: Option<Admission>,
@@ -25,12 +25,12 @@ pub(in crate::net) struct Gate {
 }
 
 impl Gate {
-    /// The policy from now on.
+    /// Sets the policy.
     pub(in crate::net) fn admit(&mut self, admission: Admission) {
         self.admission = Some(admission);
     }
 
-    /// Refuses everything from now on.
+    /// Refuses every connection from now on.
     pub(in crate::net) fn close(&mut self) {
         self.admission = None;
     }
@@ -66,7 +66,7 @@ impl Gate {
     }
 }
 
-/// What one host has in hand: an IPv4 address, or all of an IPv6 network of 64 bits.
+/// The addresses that one host controls: one IPv4 address, or an IPv6 network of 64 bits.
 fn host(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,

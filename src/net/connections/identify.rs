@@ -1,4 +1,4 @@
-//! Who does a connected peer say that it is?
+//! What does a connected peer say about itself?
 
 use libp2p_identify as identify;
 use libp2p_identity::Keypair;
@@ -8,7 +8,7 @@ use crate::engine::NetEvent;
 use crate::net::connections::table::Table;
 use crate::net::translate;
 
-/// What makes a libp2p node a node of this kind.
+/// The protocol version that marks a libp2p node as a node of AVI.
 const PROTOCOL_VERSION: &str = "/avi/1.0.0";
 
 pub(in crate::net) fn behaviour(config: &AviP2pConfig, key: &Keypair) -> identify::Behaviour {
@@ -20,7 +20,7 @@ pub(in crate::net) fn behaviour(config: &AviP2pConfig, key: &Keypair) -> identif
     identify::Behaviour::new(config)
 }
 
-/// What an event of identify means to the engine.
+/// Translates an event of identify for the engine.
 pub(super) fn event(event: identify::Event, table: &Table) -> Option<NetEvent> {
     match event {
         identify::Event::Received { peer_id, info, .. } if info.protocol_version != PROTOCOL_VERSION => {

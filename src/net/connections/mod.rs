@@ -39,7 +39,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// The part of it that multiplexers know.
+    /// The abort handles that the multiplexers register with.
     pub(super) fn closing(&self) -> Arc<Closing> {
         self.closing.clone()
     }
@@ -52,17 +52,17 @@ impl Connections {
         self.table.in_swarm(in_swarm)
     }
 
-    /// Everyone who is connected.
+    /// All connected peers.
     pub(super) fn peers(&self) -> impl Iterator<Item = LibPeerId> {
         self.table.peers()
     }
 
-    /// A peer's id as AVI knows it.
+    /// A peer's id as AVI writes it.
     pub(super) fn name(&self, peer: &LibPeerId) -> PeerId {
         self.table.name(peer)
     }
 
-    // What the engine wants.
+    // Actions of the engine.
 
     pub(super) fn dial<B: NetworkBehaviour>(
         &mut self,
@@ -87,7 +87,7 @@ impl Connections {
         }
     }
 
-    /// Ends a connection that is being closed without waiting for the peer.
+    /// Ends a connection that is being closed, without waiting for the peer.
     pub(super) fn abort(&self, connection: ConnectionId) {
         if let Some(connection) = self.table.by_id(connection) {
             self.closing.abort(&connection.peer);
@@ -97,14 +97,14 @@ impl Connections {
     pub(super) fn disconnect_all<B: NetworkBehaviour>(&self, swarm: &mut Swarm<B>) {
         let dialled = self.dials.values().filter_map(|&(_, peer)| peer);
         for peer in self.table.peers().chain(dialled) {
-            // An error says that there is no connection, only a dial; that ends too.
+            // An error means that there is no connection, only a dial. The dial is cancelled too.
             let _ = swarm.disconnect_peer_id(peer);
         }
     }
 
-    // What the swarm says.
+    // Events of the swarm.
 
-    /// False for a connection that nobody has asked for.
+    /// Returns false for an outbound connection that the engine did not order.
     pub(super) fn on_established(
         &mut self,
         in_swarm: LibConnectionId,
@@ -153,7 +153,7 @@ impl Connections {
         }
         let failure = failure::dial_failure(error);
         tracing::debug!(?failure, "dial failed");
-        // No dial but the engine's gets this far.
+        // Only the engine's dials reach this point.
         if let Some((dial, _)) = self.dials.remove(&in_swarm) {
             events.push_back(NetEvent::DialFailed { dial, failure });
         }
@@ -176,8 +176,9 @@ impl Connections {
         });
     }
 
-    /// The engine never hears of a connection that the gate refuses after the handshake, and so would never end one to a
-    /// peer that reads nothing. What has been sent on it is the handshake, so that there is room for the goodbye.
+    /// Aborts a connection that the gate refused after the handshake. The engine is never told of it, and so would
+    /// never abort one to a peer that does not read. Only the handshake has been sent on it, so there is room for the
+    /// closing message.
     fn abort_refused(&self, peer: Option<LibPeerId>) {
         if let Some(peer) = peer.filter(|peer| !self.table.is_connected(peer)) {
             self.closing.abort(&peer);
@@ -194,26 +195,26 @@ impl Connections {
             Ok(rtt) => {
                 events.push_back(NetEvent::Pong { connection, peer: self.table.name(&event.peer), rtt });
             }
-            // Nobody would notice when it is gone; and every node of AVI answers.
+            // Without pings nobody would notice a lost connection. Every node of AVI answers pings.
             Err(PingFailure::Unsupported) => {
                 tracing::debug!(peer = %event.peer, "without pings, not a node of AVI");
                 events.push_back(NetEvent::Foreign { peer: self.table.name(&event.peer) });
             }
-            // Silence is what counts.
+            // Not an error by itself: the engine ends a connection that is silent for too long.
             Err(error) => tracing::debug!(peer = %event.peer, %error, "ping failed"),
         }
     }
 }
 
-/// How to dial, or why that cannot be.
+/// Translates a dial for libp2p, or says why it is impossible.
 pub(super) fn dial_opts(peer: Option<&PeerId>, addresses: &[String]) -> Result<DialOpts, DialFailure> {
     let failed = |reason: &str| DialFailure::Unreachable(reason.to_owned());
     let mut usable: Vec<Multiaddr> = addresses.iter().filter_map(|text| translate::parse_dialable(text)).collect();
     if usable.is_empty() {
         return Err(failed("no usable address"));
     }
-    // From a new port always: two nodes that dial each other from their listening ports make one TCP connection with
-    // two diallers, whose handshake fails.
+    // Always dials from a new port. Two nodes that dial each other from their listening ports make one TCP connection
+    // with two diallers, whose handshake fails.
     Ok(match peer {
         Some(peer) => DialOpts::peer_id(translate::libp2p_peer_id(peer).ok_or_else(|| failed("not a peer id"))?)
             .condition(PeerCondition::Always)

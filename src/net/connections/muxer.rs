@@ -1,4 +1,4 @@
-//! How much time of the node may a connection take? A few new substreams in a turn, and to close what the engine gives.
+//! How much of the node's time may a connection take? A few new substreams per poll, and limited time to close.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,12 +7,12 @@ use libp2p_core::muxing::{StreamMuxer, StreamMuxerEvent};
 
 use crate::net::connections::closing::Handle;
 
-/// Substreams that a peer opens before it is the turn of other connections.
+/// The most substreams of a peer that are accepted before other connections are polled.
 const INBOUND_IN_TURN: usize = 4;
 
-/// Ends a connection that is being closed when the engine aborts it: without that, one to a peer that has stopped reading
-/// is never reported as closed. And bounds how many of a peer's substreams are taken in a turn, which would last as long
-/// as it opens some.
+/// A multiplexer with two bounds. The engine can abort it while it closes: without that, a connection to a peer that
+/// has stopped reading is never reported as closed. And one poll accepts a limited number of substreams: without that,
+/// one poll lasts as long as the peer opens substreams.
 pub(in crate::net) struct Bounded<M> {
     muxer: M,
     handle: Handle,
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use crate::net::connections::closing::Closing;
 
-    /// A peer that opens substreams without end.
+    /// A peer that opens substreams endlessly.
     struct Flood;
 
     impl StreamMuxer for Flood {
@@ -110,11 +110,11 @@ mod tests {
         let mut muxer = Bounded::new(Flood, closing.register(peer));
         assert!(Pin::new(&mut muxer).poll_close(cx).is_pending());
         closing.abort(&PeerId::random());
-        assert!(Pin::new(&mut muxer).poll_close(cx).is_pending(), "it is another's");
+        assert!(Pin::new(&mut muxer).poll_close(cx).is_pending(), "another peer's connection was aborted");
         closing.abort(&peer);
         assert_eq!(woken.0.load(Ordering::SeqCst), 1);
         assert!(Pin::new(&mut muxer).poll_close(cx).is_ready());
-        // Whose closing has not begun does not wait when it does.
+        // An abort before the closing begins counts too: the closing does not wait then.
         let mut late = Bounded::new(Flood, closing.register(peer));
         closing.abort(&peer);
         assert!(Pin::new(&mut late).poll_close(cx).is_ready());

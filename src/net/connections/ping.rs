@@ -1,4 +1,4 @@
-//! What makes a peer speak, so that its silence can be noticed? The engine says how long that may last.
+//! How often is a peer pinged? The engine says after which silence a connection ends.
 
 use libp2p_ping::{Behaviour, Config};
 

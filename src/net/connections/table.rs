@@ -1,4 +1,4 @@
-//! Which connection is which? libp2p's ids, which a whole process shares, and this node's own.
+//! Which connection is which? Maps libp2p's ids, which a whole process shares, to this node's own.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::engine::ConnectionId;
 use crate::id::PeerId;
 use crate::net::translate;
 
-/// A connection that is established.
+/// An established connection.
 #[derive(Clone)]
 pub(in crate::net) struct Connection {
     pub(in crate::net) id: ConnectionId,
@@ -16,12 +16,12 @@ pub(in crate::net) struct Connection {
     pub(in crate::net) peer: libp2p_identity::PeerId,
 }
 
-/// All that are established.
+/// All established connections.
 #[derive(Default)]
 pub(super) struct Table {
     by_id: BTreeMap<ConnectionId, Connection>,
     in_swarm: BTreeMap<LibConnectionId, ConnectionId>,
-    /// The peers' ids as text, which is costly to make, and how many connections use it.
+    /// The peers' ids as text, which is expensive to make, and how many connections use each.
     peers: BTreeMap<libp2p_identity::PeerId, (PeerId, usize)>,
     last_id: u64,
 }
@@ -59,12 +59,12 @@ impl Table {
         self.peers.contains_key(peer)
     }
 
-    /// Everyone who is connected.
+    /// All connected peers.
     pub(super) fn peers(&self) -> impl Iterator<Item = libp2p_identity::PeerId> {
         self.peers.keys().copied()
     }
 
-    /// A peer's id as AVI knows it.
+    /// A peer's id as AVI writes it.
     pub(super) fn name(&self, peer: &libp2p_identity::PeerId) -> PeerId {
         self.peers.get(peer).map_or_else(|| translate::peer_id(peer), |(name, _)| name.clone())
     }

@@ -1,4 +1,5 @@
-//! Who is near? mDNS that announces only what the configuration allows, and believes only what can be true.
+//! Which nodes are on this network? mDNS that announces only what the configuration allows, and accepts only addresses
+//! that are possible.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -21,35 +22,37 @@ use crate::net::listening::Addresses;
 use crate::net::translate;
 
 const PORT: u16 = 5353;
-/// The most addresses that are looked at of those that come at once.
+/// The most addresses of one batch that are examined.
 const MAX_BATCH: usize = 256;
-/// For how long the state of the interfaces is taken for known. A cable pulled out changes no address, and is not told.
+/// How long the state of the interfaces is taken as current. A cable that is pulled out changes no address and is not
+/// reported.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
-/// What mDNS has to say.
+/// An event of mDNS.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::net) enum Event {
-    /// A peer says that it is there, maybe not for the first time.
+    /// A peer announced itself, perhaps again.
     Heard { peer: PeerId, addresses: Vec<SocketAddr> },
-    /// So many addresses were dropped.
+    /// The number of addresses that were dropped.
     Ignored(u64),
-    /// mDNS does not work on this machine; told whenever it was tried in vain.
+    /// mDNS does not work on this machine. Reported after every failed attempt.
     Unavailable(String),
-    /// It works again.
+    /// mDNS works again.
     Available,
 }
 
-/// Upstream remembers addresses for as long as their sender likes, passes them to every dial, and announces wherever
-/// the node listens. Here it remembers nothing: what it hears is judged, and passed on.
+/// Wraps libp2p's mDNS, which remembers addresses for as long as their sender asks, adds them to every dial, and
+/// announces every address that the node listens on. This wrapper remembers nothing: it checks what it hears, and
+/// passes it on.
 pub(in crate::net) struct Mdns {
     local: PeerId,
-    /// Where upstream's tasks run.
+    /// The runtime of upstream's tasks.
     reactor: Handle,
-    /// `None` if it could not be made.
+    /// `None` if it could not be created.
     upstream: Option<mdns::tokio::Behaviour>,
     addresses: Addresses,
     read_at: Instant,
-    /// What is announced.
+    /// The addresses that are announced.
     announced: BTreeMap<Multiaddr, ListenerId>,
     failure: Option<String>,
     events: VecDeque<Event>,
@@ -71,14 +74,14 @@ impl Mdns {
         new
     }
 
-    /// The addresses of this machine have changed.
+    /// Sets the addresses of this machine after a change.
     pub(in crate::net) fn set_addresses(&mut self, addresses: Addresses) {
         (self.addresses, self.read_at) = (addresses, Instant::now());
         self.check();
     }
 
-    /// Sees whether mDNS works, and tells of it unless it always has. Upstream tries an address once, and only logs its
-    /// failure; so it is made anew when the failure has passed.
+    /// Checks whether mDNS works, and reports a failure or a recovery. Upstream tries an address once and only logs its
+    /// failure, so the upstream behaviour is created again after a failure.
     pub(in crate::net) fn check(&mut self) {
         let reactor = self.reactor.clone();
         let _entered = reactor.enter();
@@ -103,7 +106,7 @@ impl Mdns {
 
     fn renew(&mut self) -> io::Result<()> {
         if let Some(old) = &mut self.upstream {
-            // Its tasks live on until they hear something. They shall have nothing to say.
+            // Its tasks live on until they receive something. They must not announce anything any more.
             for (addr, listener_id) in &self.announced {
                 let expired = ExpiredListenAddr { listener_id: *listener_id, addr };
                 old.on_swarm_event(FromSwarm::ExpiredListenAddr(expired));
@@ -131,7 +134,7 @@ impl Mdns {
             self.addresses.refresh();
         }
         if let Some(upstream) = &mut self.upstream {
-            #[allow(deprecated)] // Nothing else forgets a record.
+            #[allow(deprecated)] // Nothing else removes a record.
             heard.iter().for_each(|(peer, _)| upstream.expire_node(peer));
         }
         let mut near = BTreeMap::<_, Vec<_>>::new();
@@ -150,12 +153,12 @@ impl Mdns {
     }
 }
 
-/// Where a node could be dialled.
+/// The address at which a node could be dialled.
 fn neighbour(address: &Multiaddr) -> Option<SocketAddr> {
     translate::parts(&translate::dialable(address)?).map(|(socket, _)| socket)
 }
 
-/// Tries what upstream does for each of these addresses.
+/// Tries on each of these addresses what upstream does.
 fn probe(ips: impl Iterator<Item = IpAddr>) -> Result<(), String> {
     for ip in ips {
         if let IpAddr::V4(ip) = ip {
@@ -227,7 +230,7 @@ impl NetworkBehaviour for Mdns {
                 Some(Poll::Ready(ToSwarm::GenerateEvent(mdns::Event::Discovered(heard)))) => {
                     self.on_heard(Instant::now(), heard);
                 }
-                // What it forgets, and where it thinks that peers are.
+                // Ignores the records that upstream expires, and the addresses that it reports.
                 Some(Poll::Ready(_)) => {}
                 Some(Poll::Pending) | None => return Poll::Pending,
             }
@@ -244,7 +247,7 @@ mod tests {
     use crate::net::listening::test_addresses as addresses;
 
     fn mdns(allowed: Interfaces) -> Mdns {
-        // None of these is up and has mDNS, so that no socket is needed.
+        // No address here both is up and has mDNS, so no socket is needed.
         let addresses = addresses(allowed, &["fd00::7/64 eth0", "fd01::7/64 tun0"]);
         Mdns::new(PeerId::random(), addresses, Handle::current())
     }
@@ -253,7 +256,7 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
     }
 
-    /// What it says of what it heard, when the interfaces are as they were.
+    /// The events for these addresses, with unchanged interfaces.
     fn hear(mdns: &mut Mdns, heard: &[(PeerId, &str)]) -> Vec<Event> {
         let heard = heard.iter().map(|(peer, address)| (*peer, address.parse().unwrap())).collect();
         mdns.on_heard(mdns.read_at, heard);
@@ -298,14 +301,14 @@ mod tests {
         run(async {
             let mut mdns = mdns(Interfaces::All);
             assert_eq!(mdns.failure, None);
-            // Nobody's, so that no interface is there to join at.
+            // Nobody has this address, so no interface can join there.
             let broken = addresses(Interfaces::All, &["192.0.2.77/24 eth0"]);
             let mended = addresses(Interfaces::All, &[]);
             for _ in 0..2 {
                 mdns.set_addresses(broken.clone());
                 mdns.check();
                 for _ in 0..2 {
-                    let Some(Event::Unavailable(reason)) = mdns.events.pop_front() else { panic!("it is not told") };
+                    let Some(Event::Unavailable(reason)) = mdns.events.pop_front() else { panic!("not reported") };
                     assert!(reason.contains("5353") && reason.contains("192.0.2.77"), "{reason}");
                 }
                 mdns.set_addresses(mended.clone());

@@ -1,4 +1,4 @@
-//! Who else is there? What mDNS, the neighbours' tables and a pluggable network say of others.
+//! How are other nodes found? By mDNS, by the routing tables of neighbours, and by a pluggable network.
 
 mod mdns;
 mod neighbours;
@@ -25,11 +25,11 @@ use crate::net::translate;
 use crate::transport::Network;
 use crate::wake::Wake;
 
-/// How a node hears of others.
+/// The sources of discovery.
 pub(super) struct Discovery {
     local: LibPeerId,
     neighbours: Neighbours,
-    /// By the walk under way.
+    /// Peers found by the current walk.
     found: BTreeSet<LibPeerId>,
 }
 
@@ -43,7 +43,7 @@ impl Discovery {
         self.neighbours.is_due()
     }
 
-    /// Takes one hint of a pluggable network. False when there is none.
+    /// Takes one hint of a pluggable network. Returns false if there is none.
     pub(super) fn poll(&mut self, connections: &Connections, events: &mut VecDeque<NetEvent>) -> bool {
         let Some((peer, address)) = self.neighbours.poll_next() else { return false };
         if let Some(peer) = translate::libp2p_peer_id(&peer) {
@@ -53,7 +53,7 @@ impl Discovery {
         true
     }
 
-    // What the engine wants.
+    // Actions of the engine.
 
     pub(super) fn walk(
         &mut self,
@@ -69,9 +69,9 @@ impl Discovery {
         events.push_back(NetEvent::WalkEnded { result: Err(failed.to_owned()) });
     }
 
-    // What the swarm says.
+    // Events of the swarm.
 
-    /// What a walk has heard of comes before its end.
+    /// Reports the peers that a walk has found, before its end is reported.
     pub(super) fn report_heard(
         &mut self,
         mut routing: Option<&mut Routing>,
@@ -133,7 +133,7 @@ impl Discovery {
     }
 }
 
-/// Tells others from now on where a connected peer can be reached.
+/// Makes the addresses of a connected peer available to other peers.
 pub(super) fn add_route(peer: &PeerId, addresses: &[String], routing: Option<&mut Routing>) {
     if let (Some(peer), Some(routing)) = (translate::libp2p_peer_id(peer), routing) {
         routing.set_route(peer, addresses.iter().filter_map(|text| translate::parse_dialable(text)));

@@ -1,4 +1,4 @@
-//! Who is near, on a network that is not the operating system's?
+//! Which nodes are near, on a network that is not the operating system's?
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::id::PeerId;
 use crate::transport::Network;
 use crate::wake::{Flag, Wake};
 
-/// The hints of a pluggable network, polled only when there may be one.
+/// The hints of a pluggable network. Polled only after a wake-up.
 pub(super) struct Neighbours {
     hints: BoxStream<'static, (PeerId, SocketAddr)>,
     due: Arc<Flag>,
@@ -19,7 +19,7 @@ pub(super) struct Neighbours {
 }
 
 impl Neighbours {
-    /// None for a network of the operating system, where mDNS has the word.
+    /// There are no hints on a network of the operating system, where mDNS is used.
     pub(super) fn new(network: &Network, is_enabled: bool, wake: Arc<Wake>) -> Self {
         let hints = match network {
             Network::Custom(transport) if is_enabled => transport.neighbours(),

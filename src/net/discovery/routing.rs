@@ -1,4 +1,5 @@
-//! How do other nodes lead to more? Kademlia that asks its neighbours, and leaves every dial to the engine.
+//! How are more nodes found through known ones? Kademlia that queries connected peers, and leaves every dial to the
+//! engine.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -18,22 +19,22 @@ use libp2p_swarm::{
 
 use thiserror::Error;
 
-/// How long a walk may take.
+/// The time limit of a walk.
 pub(super) const WALK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Peers in one of the 256 buckets, for which upstream takes the memory at once. The table holds connected peers alone,
-/// and answers with 20.
+/// Peers per bucket. There are 256 buckets, and upstream allocates all of them at once. The table holds only connected
+/// peers, and answers with 20.
 const BUCKET_PEERS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
-/// Peers that a walk has heard of and nobody has asked for yet.
+/// The most peers that a walk has heard of and that are not taken yet.
 const MAX_HEARD: usize = 1024;
 
-/// Why a dial of upstream's ends.
+/// The error that ends a dial that upstream begins by itself.
 #[derive(Debug, Error)]
 #[error("dials are the engine's")]
 struct NotOrdered;
 
-/// Upstream's Kademlia dials whomever it wants to ask, and asks everyone by itself whenever somebody new comes. Here it
-/// asks those who are connected, on the engine's order, and reports the others: whether to dial them is the engine's
-/// decision.
+/// Wraps libp2p's Kademlia, which dials every peer that it wants to query, and starts queries by itself whenever there
+/// is a new peer. This wrapper queries only connected peers, when the engine orders a walk, and reports the others: the
+/// engine decides whether to dial them.
 pub(in crate::net) struct Routing {
     kad: kad::Behaviour<MemoryStore>,
     walk: Option<QueryId>,
@@ -58,17 +59,17 @@ impl Routing {
         let store =
             MemoryStoreConfig { max_records: 1, max_value_bytes: 64, max_providers_per_key: 1, max_provided_keys: 1 };
         let mut kad = kad::Behaviour::with_config(local, MemoryStore::with_config(local, store), config);
-        // Upstream only answers others once somebody has confirmed an external address.
+        // Upstream answers others only after an external address has been confirmed.
         kad.set_mode(Some(Mode::Server));
         Self { kad, walk: None, engine_dial: None, heard: VecDeque::new() }
     }
 
-    /// The next dial with this id is the engine's.
+    /// The dial with this id is the engine's, and allowed.
     pub(in crate::net) fn expect_dial(&mut self, connection: ConnectionId) {
         self.engine_dial = Some(connection);
     }
 
-    /// Tells others from now on where this peer can be reached, and nowhere else.
+    /// Sets the addresses of this peer that other peers are told. They replace the earlier ones.
     pub(super) fn set_route(&mut self, peer: PeerId, addresses: impl Iterator<Item = Multiaddr>) {
         let mut addresses = addresses.peekable();
         if addresses.peek().is_some() {
@@ -79,7 +80,7 @@ impl Routing {
         }
     }
 
-    /// Begins a walk towards a key; `None` for this node's own. False while one is under way.
+    /// Starts a walk towards a key; `None` means this node's own. Returns false if a walk is running.
     pub(super) fn walk(&mut self, local: PeerId, target: Option<[u8; 32]>) -> bool {
         if self.walk.is_some() {
             return false;
@@ -91,7 +92,7 @@ impl Routing {
         true
     }
 
-    /// Whether an answer is of the walk under way. The last one ends it.
+    /// Whether an answer belongs to the current walk. The last answer ends the walk.
     pub(super) fn is_walk(&mut self, query: QueryId, is_last: bool) -> bool {
         let is_walk = self.walk == Some(query);
         if is_walk && is_last {
@@ -100,12 +101,12 @@ impl Routing {
         is_walk
     }
 
-    /// A peer that the walk would have asked if it were connected.
+    /// Takes a peer that the walk would have queried if it were connected.
     pub(super) fn take_heard(&mut self) -> Option<(PeerId, Vec<Multiaddr>)> {
         self.heard.pop_front()
     }
 
-    /// Ends what upstream has begun by itself.
+    /// Ends the queries that upstream has started by itself.
     fn end_other_queries(&mut self) {
         for mut query in self.kad.iter_queries_mut() {
             if Some(query.id()) != self.walk {
@@ -160,7 +161,7 @@ impl NetworkBehaviour for Routing {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
-        // All that upstream does with a new address of this node is to begin a bootstrap of its own.
+        // Upstream uses a new address of this node only to start a bootstrap of its own.
         if !matches!(event, FromSwarm::NewListenAddr(_)) {
             self.kad.on_swarm_event(event);
         }
@@ -175,7 +176,7 @@ impl NetworkBehaviour for Routing {
             let polled = self.kad.poll(cx);
             self.end_other_queries();
             match polled {
-                // A request, to whichever connection; answers go to the one that asked.
+                // A request to any connection of the peer. Answers go to the connection that asked.
                 Poll::Ready(ToSwarm::NotifyHandler { handler: NotifyHandler::Any, .. }) if self.walk.is_none() => {}
                 polled => return polled,
             }

@@ -1,11 +1,11 @@
-//! Which addresses does a wildcard stand for now, as a transport asks?
+//! Which addresses does a wildcard stand for now? The transport asks this.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::net::listening::interfaces::Addresses;
 
-/// The addresses of this machine, shared with the transport. Whoever sets them has the transport polled.
+/// The addresses of this machine, shared with the transport. After setting them, have the transport polled.
 #[derive(Clone)]
 pub(in crate::net) struct Here(Arc<Mutex<Addresses>>);
 

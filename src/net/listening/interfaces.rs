@@ -47,7 +47,7 @@ impl Address {
     }
 }
 
-/// The addresses of this machine, as they were when they were read, and what of them the configuration allows.
+/// The addresses of this machine when they were last read, and which of them the configuration allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::net) struct Addresses {
     allowed: Interfaces,
@@ -61,7 +61,7 @@ impl Addresses {
         Ok(Self { allowed, all })
     }
 
-    /// Reads them again. Returns whether they are others.
+    /// Reads the addresses again. Returns whether they have changed.
     pub(in crate::net) fn refresh(&mut self) -> bool {
         match Self::read(self.allowed.clone()) {
             Ok(now) => std::mem::replace(&mut self.all, now.all) != self.all,
@@ -72,7 +72,7 @@ impl Addresses {
         }
     }
 
-    /// Says which names of the configuration fit no interface: they may be wrong.
+    /// Warns of names in the configuration that match no interface: they may be wrong.
     pub(in crate::net) fn warn_of_unmatched(&self) {
         let names = self.all.iter().map(|address| address.interface.as_str()).collect();
         for name in self.allowed.unmatched(&names) {
@@ -84,8 +84,8 @@ impl Addresses {
         self.all.iter().filter(|address| self.allowed.allows(&address.interface))
     }
 
-    /// The addresses that may be listened on, of the family of that wildcard. An address of IPv6 that is local to its
-    /// link cannot be: it means nothing without the link's name.
+    /// The allowed addresses to listen on, of the wildcard's family. A link-local IPv6 address is never among them:
+    /// without the name of its link it means nothing.
     pub(super) fn behind(&self, wildcard: IpAddr) -> impl Iterator<Item = IpAddr> {
         let same_family = move |ip: &IpAddr| ip.is_ipv4() == wildcard.is_ipv4();
         self.used().map(|address| address.ip).filter(same_family).filter(|ip| !is_bound_to_link(*ip))
@@ -102,19 +102,19 @@ impl Addresses {
         self.allowed == Interfaces::All || self.used().any(|address| address.ip == ip)
     }
 
-    /// Whether a node there would be a neighbour: it is reached without a router, through an interface that is used.
+    /// Whether an address is on a local link: reachable without a router, through an interface that is used.
     pub(in crate::net) fn is_on_link(&self, ip: IpAddr) -> bool {
         let is_plain = !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast() && !is_bound_to_link(ip);
         is_plain && self.used().any(|address| address.is_up && address.has_in_subnet(ip))
     }
 
-    /// Whether the node may listen on every entry of `listen_ips` that is not a wildcard.
+    /// Checks that the node may listen on every entry of `listen_ips` that is not a wildcard.
     ///
     /// # Errors
-    /// [`AviP2pError::InvalidConfig`] with the first entry of an interface that is not allowed.
+    /// [`AviP2pError::InvalidConfig`] with the first entry whose interface is not allowed.
     pub(in crate::net) fn check_listen_ips(&self, config: &AviP2pConfig) -> Result<(), AviP2pError> {
         for (index, &ip) in config.listen_ips.iter().enumerate() {
-            // The whole of 127.0.0.0/8 is this machine's.
+            // The whole of 127.0.0.0/8 belongs to this machine.
             let is_of = |address: &&Address| address.ip == ip || ip.is_loopback() && address.has_in_subnet(ip);
             if let Some(address) = self.all.iter().find(is_of)
                 && !self.used().any(|address| is_of(&address))
@@ -132,12 +132,12 @@ fn is_bound_to_link(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
-/// The addresses of this machine, followed.
+/// Watches the addresses of this machine.
 pub(in crate::net) struct Watch {
     pub(in crate::net) addresses: Addresses,
-    /// `None` when it has failed.
+    /// `None` after it has failed.
     watcher: Option<IfWatcher>,
-    /// Of the watcher.
+    /// The runtime of the watcher.
     reactor: Handle,
     due: Arc<Flag>,
     waker: Waker,
@@ -169,7 +169,7 @@ impl Watch {
         {
             has_news = true;
             if let Err(error) = news {
-                tracing::warn!(%error, "addresses of the interfaces are not followed any more");
+                tracing::warn!(%error, "the addresses of the interfaces are no longer watched");
                 self.watcher = None;
             }
         }
@@ -251,7 +251,7 @@ pub(in crate::net) mod tests {
             home(allowed).check_listen_ips(&AviP2pConfig { listen_ips, ..Default::default() })
         };
         check(Interfaces::All, &["127.0.0.1", "203.0.113.1"]).unwrap();
-        // Nobody's address fails when it is bound.
+        // An address that nobody has fails later, when it is bound.
         check(except(&["docker0"]), &["0.0.0.0", "192.0.2.7", "127.0.0.9", "198.51.100.200"]).unwrap();
         for (allowed, ip, interface) in [
             (except(&["docker0"]), "203.0.113.1", "docker0"),

@@ -1,4 +1,4 @@
-//! Which listeners stand in for a wildcard where not every interface is used?
+//! Which listeners replace a wildcard if not all interfaces are used?
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,10 +11,10 @@ use crate::config::AviP2pConfig;
 use crate::net::listening::interfaces::Addresses;
 use crate::net::translate;
 
-/// The listeners that stand in for wildcards where not every interface is used.
+/// The listeners that replace wildcards if not all interfaces are used.
 pub(super) struct Followed {
     wildcards: Vec<IpAddr>,
-    /// 0 until the first listener has got one, which is then for all.
+    /// 0 until the first listener has a port. All listeners then use that port.
     port: u16,
     listeners: BTreeMap<IpAddr, ListenerId>,
 }
@@ -25,7 +25,7 @@ impl Followed {
         Self { wildcards, port: config.listen_port, listeners: BTreeMap::new() }
     }
 
-    /// The first listener that has not got its port yet.
+    /// The first listener that has no port yet.
     pub(super) fn first(&self) -> Option<(ListenerId, SocketAddr)> {
         let first = self.listeners.first_key_value().filter(|_| self.port == 0);
         first.map(|(ip, id)| (*id, SocketAddr::new(*ip, 0)))
@@ -35,7 +35,7 @@ impl Followed {
         self.wildcards.iter().flat_map(|&wildcard| addresses.behind(wildcard)).collect()
     }
 
-    /// A listener has got this port. Returns whether it is now that of all.
+    /// Takes the port of a listener. Returns whether it is now the port of all listeners.
     pub(super) fn learn_port(&mut self, listener: ListenerId, port: u16) -> bool {
         let is_news = self.port == 0 && self.listeners.values().any(|followed| *followed == listener);
         if is_news {
@@ -44,14 +44,14 @@ impl Followed {
         is_news
     }
 
-    /// A listener has ended. Returns whether it was one of these.
+    /// Removes a listener that has ended. Returns whether it was one of these.
     pub(super) fn forget(&mut self, listener: ListenerId) -> bool {
         let before = self.listeners.len();
         self.listeners.retain(|_, followed| *followed != listener);
         self.listeners.len() < before
     }
 
-    /// Listens on the addresses that the wildcards stand for, and on no others. Returns what failed.
+    /// Listens on exactly the addresses that the wildcards stand for. Returns the failures.
     pub(super) fn follow<B: NetworkBehaviour>(
         &mut self,
         addresses: &Addresses,
@@ -83,8 +83,8 @@ pub(in crate::net) fn bind<B: NetworkBehaviour>(swarm: &mut Swarm<B>, socket: So
     })
 }
 
-/// libp2p binds with `SO_REUSEPORT`, so that a second node on the same port would start, and the two would share the
-/// connections between them. A bind without that option finds the port taken.
+/// Checks that a port is free. libp2p binds with `SO_REUSEPORT`, so a second node on the same port would start, and the
+/// two would share the incoming connections. A bind without that option fails if the port is taken.
 pub(in crate::net) fn probe(socket: SocketAddr) -> io::Result<()> {
     if socket.port() == 0 { Ok(()) } else { TcpListener::bind(socket).map(drop) }
 }

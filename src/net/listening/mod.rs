@@ -1,4 +1,4 @@
-//! Where does a node listen, while the addresses of its machine come and go?
+//! Where does a node listen, while the addresses of its machine change?
 
 mod here;
 mod interfaces;
@@ -24,18 +24,18 @@ use crate::net::translate;
 
 /// The listeners of a node.
 pub(super) struct Listening {
-    /// Of the operating system's network, if anything depends on it.
+    /// Watches the operating system's addresses, if anything depends on them.
     watch: Option<Watch>,
-    /// What the transport tells in place of a wildcard.
+    /// The addresses that the transport reports in place of a wildcard.
     here: Option<Here>,
-    /// If not all interfaces are used.
+    /// The listeners that replace wildcards; `None` if all interfaces are used.
     followed: Option<Followed>,
-    /// What the engine knows; `None` before the start is complete.
+    /// The addresses that the engine knows; `None` until the start is complete.
     told: Option<Vec<String>>,
 }
 
 impl Listening {
-    /// With `follows`, the listeners on wildcards come and go with the interfaces that are used.
+    /// With `follows`, the listeners that replace wildcards follow the interfaces that are used.
     pub(super) fn new(config: &AviP2pConfig, watch: Option<Watch>, here: Option<Here>, follows: bool) -> Self {
         Self { watch, here, followed: follows.then(|| Followed::new(config)), told: None }
     }
@@ -53,7 +53,7 @@ impl Listening {
         self.watch.as_ref().is_some_and(Watch::is_due)
     }
 
-    /// The addresses of this machine, if they have changed.
+    /// The addresses of this machine, if the watch has reported a change.
     pub(super) fn poll_changed(&mut self) -> Option<&Addresses> {
         let watch = self.watch.as_mut()?;
         if !watch.poll_changed() {
@@ -63,7 +63,7 @@ impl Listening {
         Some(&watch.addresses)
     }
 
-    /// The same, without being told that there is news.
+    /// The addresses of this machine, if they have changed. Reads them without waiting for the watch to report.
     pub(super) fn look_for_change(&mut self) -> Option<&Addresses> {
         let watch = self.watch.as_mut()?;
         if !watch.addresses.refresh() {
@@ -73,13 +73,13 @@ impl Listening {
         Some(&watch.addresses)
     }
 
-    /// The first listener that stands for a wildcard and has no port yet.
+    /// The first listener that replaces a wildcard and has no port yet.
     pub(super) fn first(&self) -> Option<(ListenerId, SocketAddr)> {
         self.followed.as_ref().and_then(Followed::first)
     }
 
-    /// Listens on the addresses that the wildcards stand for, and on no others. Returns what failed, which the engine
-    /// has tried again.
+    /// Listens on exactly the addresses that the wildcards stand for. Returns the failures; the engine orders the
+    /// retry.
     pub(super) fn follow<B: NetworkBehaviour>(
         &mut self,
         swarm: &mut Swarm<B>,
@@ -89,7 +89,7 @@ impl Listening {
         let failures = followed.follow(&watch.addresses, swarm);
         for (socket, error) in &failures {
             match error.kind() {
-                // While the system checks that nobody else has the address.
+                // The system is still checking whether another host has the address.
                 io::ErrorKind::AddrNotAvailable => tracing::debug!(%socket, %error, "cannot listen there yet"),
                 _ => tracing::warn!(%socket, %error, "cannot listen there"),
             }
@@ -100,7 +100,7 @@ impl Listening {
         failures
     }
 
-    // What the swarm says.
+    // Events of the swarm.
 
     pub(super) fn on_bound<B: NetworkBehaviour>(
         &mut self,
@@ -125,7 +125,7 @@ impl Listening {
         }
     }
 
-    /// Tells the engine where the node listens, if that is news.
+    /// Reports the listen addresses to the engine, if they have changed.
     pub(super) fn report<B: NetworkBehaviour>(&mut self, swarm: &Swarm<B>, events: &mut VecDeque<NetEvent>) {
         let mut addresses: Vec<_> = swarm.listeners().map(translate::text).collect();
         addresses.sort_unstable();
@@ -137,7 +137,7 @@ impl Listening {
         }
     }
 
-    /// The same, once the start is complete.
+    /// As `report`, but only after the start is complete.
     pub(super) fn report_change<B: NetworkBehaviour>(&mut self, swarm: &Swarm<B>, events: &mut VecDeque<NetEvent>) {
         if self.told.is_some() {
             self.report(swarm, events);

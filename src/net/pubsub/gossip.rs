@@ -1,4 +1,4 @@
-//! How is pub/sub set up? GossipSub with every value chosen, and peers scored by what they do.
+//! How is pub/sub set up? GossipSub with every value chosen, and peers scored by their behaviour.
 //!
 //! "§" is the section of the [specification](https://github.com/libp2p/specs/tree/master/pubsub/gossipsub) that a value
 //! comes from.
@@ -20,33 +20,33 @@ use crate::error::AviP2pError;
 use crate::metrics::Metrics;
 use crate::net::pubsub::watched::Watched;
 
-/// The message ids in one control message of gossipsub, and room for each: an author's 38 bytes, a sequence number's 8,
-/// their framing, and somewhat longer ones.
+/// The most message ids in one control message of gossipsub, and room for each: an author's 38 bytes, a sequence
+/// number's 8, their framing, and somewhat longer ones.
 const MAX_GOSSIP_IDS: usize = 1000;
 const GOSSIP_ID_BYTES: usize = 64;
-/// Gossipsub takes all bytes that it has read ahead for one message when it checks for the limit, and it reads 8 KiB at
-/// a time; without this a full-size message followed by another would end the connection's pub/sub.
+/// When gossipsub checks the size limit, it counts all bytes that it has read ahead as one message, and it reads 8 KiB
+/// at a time. Without this room, a full-size message followed by another would end the connection's pub/sub.
 const READ_AHEAD_BYTES: usize = 16 * 1024;
 /// Author, sequence number, signature and framing of a message.
 const MESSAGE_OVERHEAD_BYTES: usize = 512;
-/// Topics of others that have a label of their own in libp2p's metrics; the rest are not told apart.
+/// The most topics of others that have a label of their own in libp2p's metrics. The rest share one.
 #[cfg(feature = "metrics")]
 const MAX_FOREIGN_TOPICS: usize = 16;
 
-/// Below this, messages of a peer are not read any more, and the engine ends its connections.
+/// Below this score, messages of a peer are no longer read, and the engine ends its connections.
 pub(super) const GRAYLIST: f64 = -60.0;
-/// From one heartbeat to the next, at least. It is upstream's shortest too.
+/// The shortest time between two heartbeats. It is also upstream's shortest.
 pub(super) const BEAT_EVERY: Duration = Duration::from_secs(1);
-/// How often counters of the score fade, and below what they are forgotten. In a quiet mesh they fade more slowly.
+/// How often the counters of the score decay. In a quiet mesh they decay more slowly.
 const DECAY_EVERY: Duration = BEAT_EVERY;
 const DECAY_TO_ZERO: f64 = 0.1;
-/// The most that good behaviour outweighs. Less than a second invalid message costs.
+/// The highest score that good behaviour can reach. It is less than a second invalid message costs.
 const MAX_GOOD_SCORE: f64 = 10.0;
 
 /// Upstream's behaviour, with filter and transform.
 pub(in crate::net) type Upstream = gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<ShortTopics>>;
 
-/// Forgets topics that are longer than any node may use: they would be remembered per peer.
+/// Ignores topics that are longer than any node may use: they would be remembered per peer.
 pub(in crate::net) struct ShortTopics {
     max_topic_bytes: usize,
 }
@@ -57,7 +57,7 @@ impl TopicSubscriptionFilter for ShortTopics {
     }
 }
 
-/// Pub/sub as a node speaks it.
+/// GossipSub as a node uses it.
 pub(in crate::net) fn behaviour(
     config: &AviP2pConfig,
     key: &Keypair,
@@ -67,7 +67,8 @@ pub(in crate::net) fn behaviour(
     let limits = &config.limits;
     let filter = MaxCountSubscriptionFilter {
         filter: ShortTopics { max_topic_bytes: limits.max_topic_bytes },
-        // The engine remembers fewer, and counts the others; beyond this, all of a peer's are ignored.
+        // The engine remembers fewer topics, and counts the others. Beyond this limit, all topics of a peer are
+        // ignored.
         max_subscribed_topics: 4 * limits.max_topics,
         max_subscriptions_per_request: 4 * limits.max_topics,
     };
@@ -80,7 +81,7 @@ pub(in crate::net) fn behaviour(
     Ok(Watched::new(upstream))
 }
 
-/// Has pub/sub record what it does, with a bounded number of labels.
+/// Lets pub/sub record metrics, with a bounded number of labels.
 #[cfg(feature = "metrics")]
 fn observe(upstream: Upstream, metrics: &Metrics, limits: &Limits) -> Upstream {
     let mut config = MetricsConfig {
@@ -100,29 +101,30 @@ fn observe(upstream: Upstream, _: &Metrics, _: &Limits) -> Upstream {
 }
 
 fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
-    // A peer ends pub/sub with a node whose control messages exceed its limit: it must hold all subscriptions, which
-    // go out as one, and the longest list of message ids.
+    // A peer ends pub/sub with a node whose control messages exceed the peer's limit. The limit must leave room for all
+    // subscriptions, which are sent in one message, and for the longest list of message ids.
     let subscriptions = limits.max_topics * (limits.max_topic_bytes + 16);
     let control = subscriptions.max(MAX_GOSSIP_IDS * GOSSIP_ID_BYTES + limits.max_topic_bytes) + 1024;
-    // A message beyond this node's bound that is within another's is refused, and counted. Upstream's own bound ends all
-    // pub/sub of a connection, and tells nobody.
+    // A message that exceeds this node's limit but not the largest possible one is refused and counted. Exceeding
+    // upstream's own limit ends all pub/sub of a connection without any report.
     let message = MAX_MESSAGE_BYTES + limits.max_topic_bytes + MESSAGE_OVERHEAD_BYTES;
     let mut config = gossipsub::ConfigBuilder::default();
     config
-        // v1.1 §StrictSign: who wrote a message is proven before anything else happens to it.
+        // v1.1 §StrictSign: the author's signature is checked before anything else.
         .validation_mode(ValidationMode::Strict)
-        // v1.0 §Message identification, the other way round: upstream's caches hash ids with FNV, which tells those that
-        // differ in their last bytes alone hardly apart. A lookup then compares a dozen of them.
+        // v1.0 §Message identification, in reverse order: upstream's caches hash ids with FNV, which hardly separates
+        // ids that differ only in their last bytes. A lookup would then compare a dozen of them.
         .message_id_fn(|message| {
             let mut id = Vec::with_capacity(GOSSIP_ID_BYTES);
             id.extend(message.sequence_number.unwrap_or_default().to_be_bytes());
             id.extend(message.source.map(PeerId::to_bytes).unwrap_or_default());
             MessageId(id)
         })
-        // A message goes on when the node has seen that it is within bounds, and its sender answers for one that is not.
+        // A message is forwarded after the node has checked its bounds. The sender of one beyond them is held
+        // responsible.
         .validate_messages()
-        // A node that has restarted may be offered what it wrote before: no fault of the neighbour that does. It is not
-        // told to the application.
+        // After a restart a node may be offered its own earlier messages, which is no fault of the neighbour. They are
+        // not reported to the application.
         .allow_self_origin(true)
         // v1.0 §Parameters: D, D_low, D_high, D_lazy; v1.1 §Parameters: D_out below half of D.
         .mesh_n(6)
@@ -140,17 +142,19 @@ fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
         .heartbeat_interval(BEAT_EVERY)
         // Gossip, which repairs losses, begins with the first heartbeat.
         .heartbeat_initial_delay(Duration::ZERO)
-        // v1.1 §Flood publishing: an author's own messages reach every neighbour that subscribes, one hop in a home.
+        // v1.1 §Flood publishing: an author's own messages go to every neighbour that subscribes, which is one hop in a
+        // home.
         .flood_publish(true)
-        // v1.1 §Prune backoff: a minute, ten seconds for who has just left the topic; a GRAFT within ten is a flood.
+        // v1.1 §Prune backoff: one minute, or ten seconds for a peer that has just left the topic. A GRAFT within ten
+        // seconds is a flood.
         .prune_backoff(Duration::from_secs(60))
         .unsubscribe_backoff(Duration::from_secs(10))
         .graft_flood_threshold(Duration::from_secs(10))
         // v1.1 §Opportunistic grafting.
         .opportunistic_graft_ticks(60)
         .opportunistic_graft_peers(2)
-        // v1.1 §Spam protection: IHAVEs a heartbeat, of which each topic has its own; ids in one, transmissions of a
-        // message, and when a promise is broken.
+        // v1.1 §Spam protection: IHAVEs per heartbeat, of which each topic has its own; ids in one IHAVE; transmissions
+        // of a message; and when a promise is broken.
         .max_ihave_messages_heartbeat(limits.max_topics.max(10))
         .max_control_messages_sent(MAX_GOSSIP_IDS)
         .gossip_retransimission(3)
@@ -159,19 +163,19 @@ fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
         .max_publish_messages(MAX_GOSSIP_IDS)
         .max_transmit_size(message.max(control) + READ_AHEAD_BYTES)
         .max_control_message_size(control)
-        // Longer than a message can wait in queues, caches and a stalled connection before ping ends that.
+        // Longer than a message can wait in queues, caches and a stalled connection before ping ends that connection.
         .duplicate_cache_time(Duration::from_secs(60))
-        // v1.2 §IDONTWANT: each neighbour that has a message says so to the others, if that is shorter than what it
-        // saves. Authors need not: nobody sends them their own.
+        // v1.2 §IDONTWANT: each neighbour that has a message announces that to the others, if the announcement is
+        // shorter than what it saves. Authors need not: nobody sends them their own messages.
         .idontwant_message_size_threshold(1024)
         .idontwant_on_publish(false)
         .connection_handler_queue_len(limits.peer_queue_messages);
-    // Peer exchange stays off: whom to dial is the engine's decision.
+    // Peer exchange stays off: the engine decides which peers to dial.
     config
 }
 
-/// v1.1 §Peer scoring, for small and quiet meshes: what only a rule-breaker does counts, and nothing that a slow, far or
-/// silent neighbour does.
+/// v1.1 §Peer scoring, for small and quiet meshes: only breaking the rules lowers the score. A slow, distant or silent
+/// neighbour loses nothing.
 fn score(limits: &Limits) -> PeerScoreParams {
     PeerScoreParams {
         topics: HashMap::new(),
@@ -182,45 +186,47 @@ fn score(limits: &Limits) -> PeerScoreParams {
         ip_colocation_factor_weight: 0.0,
         ip_colocation_factor_threshold: 1.0,
         ip_colocation_factor_whitelist: HashSet::new(),
-        // P7: ids of IWANTs without an answer, and GRAFTs against the backoff, which count twice. A neighbour on a stalled
-        // path or behind a full queue may leave all ids of every heartbeat unanswered, which adds up to twice as many if
-        // half of them fade; one that has restarted knows of no backoff. A flood of GRAFTs is ten thousand a message.
+        // P7: ids of unanswered IWANTs, and GRAFTs against the backoff, which count twice. A neighbour on a stalled
+        // path or behind a full queue may leave all ids of every heartbeat unanswered; with a decay of one half that
+        // adds up to twice as many. A neighbour that has restarted knows of no backoff. A flood of GRAFTs is ten
+        // thousand per message.
         behaviour_penalty_weight: -1.0,
         behaviour_penalty_threshold: (3 * MAX_GOSSIP_IDS + 2 * limits.max_topics) as f64,
         behaviour_penalty_decay: 0.5,
         decay_interval: DECAY_EVERY,
         decay_to_zero: DECAY_TO_ZERO,
-        // Who has gone is the engine's to remember, with a bound.
+        // The engine remembers disconnected peers, within a bound.
         retain_score: Duration::ZERO,
-        // Slowness is no fault: it is counted, and told as an event.
+        // Slowness is no fault: it is counted, and reported as an event.
         slow_peer_weight: 0.0,
         slow_peer_threshold: 0.0,
         slow_peer_decay: fading(Duration::from_secs(10)),
     }
 }
 
-/// Honest neighbours check a message before they forward it, so none of them sends an invalid one: the second ends it.
+/// Honest neighbours check a message before they forward it, so none of them sends an invalid one. The second invalid
+/// message ends the peer's connections.
 fn topic_score() -> TopicScoreParams {
     TopicScoreParams {
         topic_weight: 1.0,
-        // P1 and P2 let long-lived and quick neighbours stay when a mesh has too many.
+        // P1 and P2 keep long-lived and fast neighbours when a mesh has too many.
         time_in_mesh_weight: 0.01,
         time_in_mesh_quantum: Duration::from_secs(1),
         time_in_mesh_cap: 300.0,
         first_message_deliveries_weight: 0.1,
         first_message_deliveries_decay: fading(Duration::from_secs(60)),
         first_message_deliveries_cap: 30.0,
-        // P3, P3b: how many messages a home has says nothing about its devices.
+        // P3, P3b: the number of messages in a home says nothing about its devices.
         mesh_message_deliveries_weight: 0.0,
         mesh_failure_penalty_weight: 0.0,
-        // P4: the square of the invalid messages in the last ten minutes.
+        // P4: the square of the number of invalid messages in the last ten minutes.
         invalid_message_deliveries_weight: -20.0,
         invalid_message_deliveries_decay: fading(Duration::from_secs(600)),
         ..TopicScoreParams::default()
     }
 }
 
-/// An invalid message ends gossip with a peer, the second everything.
+/// One invalid message ends gossip with a peer, the second ends everything.
 pub(super) fn thresholds() -> PeerScoreThresholds {
     PeerScoreThresholds {
         gossip_threshold: -10.0,
@@ -237,20 +243,21 @@ fn fading(time: Duration) -> f64 {
 }
 
 impl Watched<Upstream> {
-    /// Subscribes, and scores what peers send on the topic: of `max_topics` topics at a time, four times as many ever.
+    /// Subscribes, and scores what peers send on the topic. At most `max_topics` topics at a time, and four times as
+    /// many over the node's life, are scored.
     pub(super) fn subscribe(&mut self, topic: &str, max_topics: usize) {
         let topic = IdentTopic::new(topic);
         if let Err(error) = self.upstream.subscribe(&topic) {
             tracing::warn!(%topic, %error, "cannot subscribe");
         }
-        // Upstream never forgets a topic's score.
+        // Upstream never forgets a topic's score parameters.
         if self.scored.len() < 4 * max_topics && self.scored.insert(topic.hash()) {
-            // It fails without scoring alone.
+            // This fails only without scoring.
             let _ = self.upstream.set_topic_params(topic, topic_score());
         }
     }
 
-    /// Ends a subscription. The behaviour is to be polled then.
+    /// Ends a subscription. The behaviour must be polled afterwards.
     pub(super) fn unsubscribe(&mut self, topic: &str) {
         self.upstream.unsubscribe(&IdentTopic::new(topic));
     }
@@ -260,7 +267,7 @@ impl Watched<Upstream> {
         self.upstream.all_mesh_peers().copied()
     }
 
-    /// Whether nothing that the peer sends is read any more.
+    /// Whether this node no longer reads what the peer sends.
     pub(super) fn is_graylisted(&self, peer: &PeerId) -> bool {
         self.upstream.peer_score(peer).is_some_and(|score| score < GRAYLIST)
     }
@@ -289,7 +296,7 @@ mod tests {
     #[test]
     fn two_invalid_messages_outweigh_whatever_good_a_peer_has_done() {
         let bad = topic_score().invalid_message_deliveries_weight * 4.0;
-        // Almost as much is left of it a second later.
+        // Almost all of it is left a second later.
         assert!(bad * 0.9 + MAX_GOOD_SCORE < GRAYLIST);
     }
 }

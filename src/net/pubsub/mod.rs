@@ -1,4 +1,5 @@
-//! How do messages get from node to node? GossipSub, within the node's bounds, and an eye on who breaks its rules.
+//! How do messages get from node to node? GossipSub, within the node's bounds, and a watch for peers that break its
+//! rules.
 
 mod gossip;
 mod mesh;
@@ -46,7 +47,7 @@ impl PubSub {
         }
     }
 
-    // What the engine wants.
+    // Actions of the engine.
 
     pub(super) fn subscribe(&self, topic: &Topic, behaviour: &mut Behaviour) {
         behaviour.subscribe(topic.as_str(), self.max_topics);
@@ -56,7 +57,7 @@ impl PubSub {
         behaviour.unsubscribe(topic.as_str());
     }
 
-    /// Gives a message to the connections' own queues.
+    /// Puts a message into the queues of the connections.
     pub(super) fn publish(
         &self,
         publish: PublishId,
@@ -69,27 +70,27 @@ impl PubSub {
         events.push_back(NetEvent::Published { publish, outcome: publish_outcome(result) });
     }
 
-    /// Has GossipSub do, when the behaviour is polled next, what it does once a second.
+    /// Runs GossipSub's heartbeat, which is due once a second, at the next poll of the behaviour.
     pub(super) fn beat(&self, behaviour: &mut Behaviour) {
         behaviour.beat();
     }
 
-    // What the swarm says.
+    // Events of the swarm.
 
     pub(super) fn on_connected(&self, peer: &LibPeerId, behaviour: &mut Behaviour) {
         if self.paired.contains(peer) {
-            // Only while it is connected: upstream would dial it, and dials are the engine's.
+            // Only while it is connected: upstream would dial it, and the engine decides about dials.
             behaviour.upstream.add_explicit_peer(peer);
         }
     }
 
-    /// The peer has no connection any more.
+    /// Forgets a peer that has no connection any more.
     pub(super) fn on_gone(&mut self, peer: &LibPeerId, behaviour: &mut Behaviour) {
         behaviour.upstream.remove_explicit_peer(peer);
         self.mesh.forget(peer);
     }
 
-    /// Tells the engine, once from one heartbeat to the next, that the next ones will have something to do.
+    /// Reports to the engine, once between two heartbeats, that the next heartbeats will have something to do.
     pub(super) fn report_activity(&self, behaviour: &mut Behaviour, events: &mut VecDeque<NetEvent>) -> bool {
         let is_news = behaviour.take_activity();
         events.extend(is_news.then_some(NetEvent::GossipActive));
@@ -109,7 +110,7 @@ impl PubSub {
             }
             Heard::Upstream(event) => events.extend(neighbour_event(event, connections)),
             Heard::Beat => self.look_at_mesh(behaviour, connections, events),
-            // What the peer sent on the last substream broke the protocol.
+            // The peer broke the protocol on its last substream.
             Heard::Restarted { peer, is_too_often: true } => self.on_misbehaved(peer, connections, events),
             Heard::Restarted { is_too_often: false, .. } => events.push_back(NetEvent::MessageRefused),
             Heard::GivenUp { connection } => {
@@ -125,7 +126,7 @@ impl PubSub {
         }
     }
 
-    /// Tells who is in the meshes, if that is news, and who is not listened to any more.
+    /// Reports the members of the meshes if they have changed, and the peers that are graylisted.
     fn look_at_mesh(&mut self, behaviour: &Behaviour, connections: &Connections, events: &mut VecDeque<NetEvent>) {
         for peer in connections.peers().filter(|peer| behaviour.is_graylisted(peer)) {
             self.on_misbehaved(peer, connections, events);
@@ -136,7 +137,8 @@ impl PubSub {
         }
     }
 
-    /// Lets a message go on to others, or not: those who forward what is beyond the bounds are ended as its author is.
+    /// Decides whether a message is forwarded. A peer that forwards messages beyond the bounds is disconnected, as
+    /// their author would be.
     fn on_message(
         &mut self,
         forwarder: &LibPeerId,
@@ -146,12 +148,12 @@ impl PubSub {
         connections: &Connections,
         events: &mut VecDeque<NetEvent>,
     ) {
-        // A neighbour's echo of what this node wrote before it was restarted is nobody's fault.
+        // A neighbour may send back what this node wrote before a restart. That is no fault.
         let is_own = message.source == Some(self.local);
         let event = (!is_own).then(|| self.message(message, connections));
         let is_accepted = matches!(event, Some(NetEvent::Message { .. }));
-        // Never a rejection: it would fall on whoever forwards another message under the same id, which is its author's
-        // to choose.
+        // Never reject: the penalty would fall on peers that forward another message with the same id, and the author
+        // chooses the ids.
         let verdict = if is_accepted { MessageAcceptance::Accept } else { MessageAcceptance::Ignore };
         if !is_own && !is_accepted && self.mesh.is_too_often(*forwarder) {
             self.on_misbehaved(*forwarder, connections, events);
@@ -174,7 +176,7 @@ impl PubSub {
     }
 }
 
-/// What GossipSub says of a neighbour.
+/// Translates an event of GossipSub about a neighbour.
 fn neighbour_event(event: gossipsub::Event, connections: &Connections) -> Option<NetEvent> {
     Some(match event {
         gossipsub::Event::Subscribed { peer_id, topic } => {
@@ -195,14 +197,14 @@ fn neighbour_event(event: gossipsub::Event, connections: &Connections) -> Option
     })
 }
 
-/// What became of a message.
+/// Translates the result of a publish.
 fn publish_outcome<T>(result: Result<T, PublishError>) -> PublishOutcome {
     match result {
         Ok(_) => PublishOutcome::Sent,
         Err(PublishError::NoPeersSubscribedToTopic) => PublishOutcome::NoSubscribers,
         Err(PublishError::AllQueuesFull(_)) => PublishOutcome::Congested,
         Err(PublishError::MessageTooLarge) => PublishOutcome::Refused("the message is too large"),
-        // Nothing is sent then; and nothing can be: the number of a message rises with each.
+        // Nothing is sent then. It cannot happen: the sequence number rises with each message.
         Err(PublishError::Duplicate) => PublishOutcome::Refused("the message has been sent before"),
         Err(PublishError::SigningError(_)) => PublishOutcome::Refused("the message cannot be signed"),
         Err(PublishError::TransformFailed(_)) => PublishOutcome::Refused("the message cannot be encoded"),

@@ -1,5 +1,5 @@
-//! What does upstream not tell of pub/sub? That a peer has lost its substream, for which it waits in silence; when the
-//! meshes may have changed; and when its heartbeat will have something to do.
+//! What does upstream not report about pub/sub? That a peer has reset its substream, after which upstream waits in
+//! silence; that the meshes may have changed; and that its heartbeat will have something to do.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::task::{Context, Poll, Waker};
@@ -15,34 +15,34 @@ use libp2p_swarm::{
     THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 
-/// Substreams that a peer may open for pub/sub on one connection. A peer that keeps the protocol needs one; after five,
-/// upstream would ignore it for as long as the connection lasts.
+/// The most pub/sub substreams that a peer may open on one connection. A peer that keeps the protocol needs one. After
+/// five, upstream would ignore the peer for as long as the connection lasts.
 const MAX_SUBSTREAMS: u32 = 3;
-/// Substreams that upstream asks a peer for before it gives the connection's pub/sub up, for good and in silence.
+/// After this many substream requests, upstream gives up the connection's pub/sub permanently, without any report.
 const MAX_REQUESTS: u32 = 5;
 
-/// What a peer says, or what it does.
+/// An event of a peer's pub/sub.
 #[derive(Debug)]
 pub(in crate::net) enum Heard<T> {
-    /// For upstream, or of it.
+    /// An event of upstream, or for upstream.
     Upstream(T),
-    /// It opened another substream, since the last one was ended.
+    /// The peer opened another substream after its last one had ended.
     Restarted {
-        /// Who.
+        /// The peer that opened it.
         peer: PeerId,
-        /// Whether it has done so too often.
+        /// Whether the peer has done so too often.
         is_too_often: bool,
     },
     /// Upstream will not use the connection any more.
     GivenUp {
-        /// Which.
+        /// The connection without pub/sub.
         connection: ConnectionId,
     },
-    /// The heartbeat that was ordered is over: the meshes may have changed.
+    /// The ordered heartbeat is over: the meshes may have changed.
     Beat,
 }
 
-/// Upstream's behaviour, an eye on its substreams, and on whether it is active.
+/// Wraps upstream's behaviour, counts its substreams, and watches whether it is active.
 pub(in crate::net) struct Watched<B> {
     pub(super) upstream: B,
     /// Topics whose messages are scored.
@@ -53,7 +53,7 @@ pub(in crate::net) struct Watched<B> {
     given_up: VecDeque<ConnectionId>,
 }
 
-/// Whether anything has happened since the last heartbeat was ordered that the next ones have to do with. None → New →
+/// Whether anything has happened since the last ordered heartbeat that the next heartbeats must handle. None → New →
 /// Told → None.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Activity {
@@ -74,13 +74,13 @@ impl<B> Watched<B> {
         }
     }
 
-    /// The next poll is for upstream's heartbeat, whose timer has fired by now.
+    /// Orders a heartbeat: the next poll runs upstream's heartbeat, whose timer has fired by now.
     pub(super) fn beat(&mut self) {
         self.is_beat_ordered = true;
         self.activity = Activity::None;
     }
 
-    /// Whether there was activity that nobody has asked for yet since the last heartbeat was ordered.
+    /// Whether there was activity since the last ordered heartbeat. True once, until the next heartbeat.
     pub(super) fn take_activity(&mut self) -> bool {
         let is_new = self.activity == Activity::New;
         if is_new {
@@ -163,11 +163,12 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
         if let Some(connection) = self.given_up.pop_front() {
             return Poll::Ready(ToSwarm::GenerateEvent(Heard::GivenUp { connection }));
         }
-        // Nothing but its timers would ever wake upstream, and they shall not: in a quiet mesh it beats when something
-        // else polls the swarm. It sets its timers again without a poll of them anyway, which alone sets their wakers.
+        // Upstream gets no waker. Only its timers would wake it, and they must not: in a quiet mesh it does its
+        // heartbeat when something else polls the swarm. It resets its timers itself, and only a poll of a timer
+        // registers a waker.
         let cx = &mut Context::from_waker(Waker::noop());
         let polled = match self.upstream.poll(cx) {
-            // What a beat has come to is told by the next poll alone.
+            // Only the next poll returns the events that a heartbeat has caused.
             Poll::Pending => self.upstream.poll(cx),
             polled => polled,
         };
@@ -184,7 +185,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
     }
 }
 
-/// What a connection tells.
+/// An event of a connection's handler.
 #[derive(Debug)]
 pub(in crate::net) enum FromHandler<T> {
     Upstream(T),
@@ -195,13 +196,13 @@ pub(in crate::net) enum FromHandler<T> {
     GivenUp,
 }
 
-/// Upstream's part of a connection, and a count of its substreams.
+/// Wraps upstream's handler of a connection, and counts its substreams.
 pub(in crate::net) struct Handler<H> {
     upstream: H,
     substreams: u32,
-    /// Of those, how many have been told.
+    /// How many of them have been reported.
     told: u32,
-    /// Substreams asked for, until the last has been told.
+    /// Substream requests, counted until the last one has been reported.
     requests: u32,
 }
 
@@ -281,7 +282,7 @@ mod tests {
     use super::*;
     use crate::net::pubsub::gossip::BEAT_EVERY;
 
-    /// Winds its timer as upstream does.
+    /// A behaviour that resets its timer as upstream does.
     struct Heart {
         timer: Delay,
         beats: usize,
@@ -327,7 +328,7 @@ mod tests {
         }
     }
 
-    /// The futures-timer of this program, whose thread marks timers of others too, has fired.
+    /// Waits until futures-timer's thread has fired all timers of this duration.
     fn pass(time: std::time::Duration) {
         futures::executor::block_on(Delay::new(time));
     }
@@ -356,7 +357,7 @@ mod tests {
             assert_eq!(poll(&mut watched), [""; 0]);
         }
         pass(BEAT_EVERY + std::time::Duration::from_millis(50));
-        assert_eq!((poll(&mut watched), watched.upstream.beats), (vec![], 3), "with whatever else polls it");
+        assert_eq!((poll(&mut watched), watched.upstream.beats), (vec![], 3), "any other poll runs the heartbeat");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Which protocols does a node speak?
+//! Which protocols does a node use?
 
 use libp2p_identify as identify;
 use libp2p_identity::Keypair;
@@ -13,7 +13,8 @@ use crate::net::connections::{Gate, identify_behaviour, ping_behaviour};
 use crate::net::discovery::{Mdns, Routing};
 use crate::net::{audio, pubsub};
 
-/// All protocols. Routing comes first, whose dials end there; then the gate: what it refuses, no other sees.
+/// All protocols. Routing comes first, because it ends upstream's own dials. The gate is second: no later protocol sees
+/// a connection that it refuses.
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p_swarm::derive_prelude")]
 pub(in crate::net) struct Behaviour {

@@ -1,7 +1,7 @@
-//! Where does a node's key come from? From its configuration, from chance, or from a file that keeps it.
+//! Where does a node's key come from? From the configuration, from the random generator, or from a file.
 //!
-//! The file has libp2p's own encoding of an Ed25519 key, as other programs of it write it. It holds the secret and the
-//! public half, which must fit together: damage is noticed, and never makes another peer id.
+//! The file has libp2p's own encoding of an Ed25519 key, as other programs write it. It holds the secret and the public
+//! half, which must match: damage is detected, and never leads to another peer id.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -13,14 +13,14 @@ use libp2p_identity::{KeyType, Keypair};
 use crate::config::{Identity, invalid};
 use crate::error::AviP2pError;
 
-/// The most that is read of a file. A key has 68 bytes.
+/// The most bytes that are read from a file. A key has 68 bytes.
 const MAX_FILE_BYTES: u64 = 512;
 const DAMAGED: &str = "damaged, or no Ed25519 key in libp2p's encoding: restore it, or remove it to get a new peer id";
 
-/// The key that the configuration names. A missing file is made.
+/// The key that the configuration names. Creates a missing file.
 ///
 /// # Errors
-/// [`AviP2pError::Identity`] for a file that cannot be used or made.
+/// [`AviP2pError::Identity`] for a file that cannot be used or created.
 pub(in crate::net) fn keypair(identity: &Identity) -> Result<Keypair, AviP2pError> {
     match identity {
         Identity::Generated => Ok(Keypair::generate_ed25519()),
@@ -36,13 +36,13 @@ fn from_file(path: &Path) -> Result<Keypair, String> {
         return Ok(key);
     }
     make(path)?;
-    // Of several nodes that make it at once, one has won: its key is everyone's.
+    // If several nodes create the file at once, one of them wins, and all use its key.
     read(path)?.ok_or_else(|| "a symbolic link to nothing, or removed while it was made: name another path".to_owned())
 }
 
-/// `None` if there is no file.
+/// Returns `None` if there is no file.
 fn read(path: &Path) -> Result<Option<Keypair>, String> {
-    // Asked before it is opened, which for a named pipe would wait for a writer.
+    // Checked before the file is opened, because opening a named pipe would wait for a writer.
     match fs::metadata(path) {
         Ok(metadata) => check(path, &metadata)?,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -56,7 +56,7 @@ fn read(path: &Path) -> Result<Option<Keypair>, String> {
     decode(&bytes).map(Some).ok_or_else(|| DAMAGED.to_owned())
 }
 
-/// Whether it is a file of this user alone, and of a likely size.
+/// Checks that it is a file of a plausible size that only this user can access.
 fn check(path: &Path, metadata: &Metadata) -> Result<(), String> {
     if !metadata.is_file() {
         let kind = if metadata.is_dir() { "a directory" } else { "no regular file" };
@@ -83,20 +83,20 @@ fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), String> {
     }
 }
 
-/// Elsewhere the folder that the file is in must keep others out.
+/// On other systems the permissions of the folder must protect the file.
 #[cfg(not(unix))]
 fn check_owner(_: &Path, _: &Metadata) -> Result<(), String> {
     Ok(())
 }
 
-/// The encoding is compared too: what libp2p would overlook, as bytes that it skips, is damage all the same.
+/// Decodes a key and compares its encoding: bytes that libp2p would skip are damage too.
 fn decode(bytes: &[u8]) -> Option<Keypair> {
     let key = Keypair::from_protobuf_encoding(bytes).ok().filter(|key| key.key_type() == KeyType::Ed25519)?;
     key.to_protobuf_encoding().is_ok_and(|encoded| encoded == bytes).then_some(key)
 }
 
-/// Puts a new key where there is none; one that has come meanwhile stays. Nobody ever sees a part of it, and it outlasts
-/// a power failure.
+/// Writes a new key if the path is free; a file that has appeared meanwhile stays. Nobody ever sees a part of the file,
+/// and it survives a power failure.
 fn make(path: &Path) -> Result<(), String> {
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -125,13 +125,13 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Elsewhere a folder cannot be opened as a file.
+/// On other systems a folder cannot be opened as a file.
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A file that goes when this does, and whose name nobody else has.
+/// A file with a unique name, deleted when this is dropped.
 struct Temporary {
     path: PathBuf,
 }
@@ -161,7 +161,7 @@ fn create(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    // The process's umask may have taken from the owner too.
+    // The process's umask may have removed the owner's own permissions.
     file.set_permissions(fs::Permissions::from_mode(0o600)).inspect_err(|_| drop(fs::remove_file(path)))?;
     Ok(file)
 }
@@ -180,12 +180,12 @@ mod tests {
         let key = Keypair::generate_ed25519();
         let encoded = key.to_protobuf_encoding().unwrap();
         assert_eq!(decode(&encoded).unwrap().public(), key.public());
-        // An unknown field behind it, which protobuf skips.
+        // An unknown field after the key, which protobuf skips.
         assert!(decode(&[&encoded[..], &[0x18, 1]].concat()).is_none());
-        // The halves of two keys.
+        // The halves of two different keys.
         let other = Keypair::generate_ed25519().to_protobuf_encoding().unwrap();
         assert!(decode(&[&encoded[..36], &other[36..]].concat()).is_none());
-        // The secret half alone, with a length that says so.
+        // The secret half alone, with a matching length.
         let mut half = encoded[..36].to_vec();
         half[3] = 32;
         assert!(decode(&half).is_none());

@@ -1,4 +1,4 @@
-//! What do libp2p's own metrics hear of?
+//! Which events do libp2p's own metrics receive?
 
 #[cfg(feature = "metrics")]
 use libp2p_metrics::Recorder as _;
@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::net::pubsub::Heard;
 use crate::net::swarm::behaviour::BehaviourEvent;
 
-/// Passes events on to libp2p's metrics. Does nothing without the feature `metrics`.
+/// Passes events to libp2p's metrics. Does nothing without the feature `metrics`.
 pub(in crate::net) struct Recorder {
     #[cfg(feature = "metrics")]
     metrics: libp2p_metrics::Metrics,

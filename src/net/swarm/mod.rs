@@ -18,7 +18,7 @@ pub(super) use self::metrics::Recorder;
 pub(super) use self::transport::build as build_transport;
 use crate::wake::{Flag, Wake};
 
-/// A swarm that is polled only when something has woken it: a poll costs more than a small frame.
+/// A swarm that is polled only after a wake-up: a poll costs more than a small frame.
 pub(super) struct Swarm {
     pub(super) inner: libp2p_swarm::Swarm<Behaviour>,
     due: Arc<Flag>,
@@ -39,7 +39,7 @@ impl Swarm {
         self.due.is_set()
     }
 
-    /// Something was done to it that only a poll carries out.
+    /// Marks the swarm as due, after a change that only a poll carries out.
     pub(super) fn set_due(&self) {
         self.due.set();
     }

@@ -1,4 +1,4 @@
-//! How do bytes reach a peer? TCP or a pluggable network, with encryption and substreams above.
+//! How do bytes reach a peer? Over TCP or a pluggable network, with encryption and substreams on top.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -30,10 +30,10 @@ use crate::net::listening::Here;
 use crate::net::translate;
 use crate::transport::{BoxByteStream, Listener, Network, Transport};
 
-/// What stands before the network key in the Noise prologue.
+/// The bytes before the network key in the Noise prologue.
 const NETWORK_KEY_PROLOGUE: &[u8] = b"/avi/network-key/1\0";
 
-/// The network of a node, secured; with a network key, private.
+/// Builds the encrypted transport of a node. With a network key it is private.
 pub(in crate::net) fn build(
     config: &AviP2pConfig,
     network: &Network,
@@ -59,8 +59,9 @@ pub(in crate::net) fn build(
     })
 }
 
-/// Noise, whose every proof is also one of the network key. pnet below hides, but authenticates nothing: whoever has
-/// recorded a connection can change what it says, and learn from how a node takes it.
+/// Noise with the network key in its prologue, so that the handshake also authenticates the network key. pnet below it
+/// encrypts, but authenticates nothing: with a recorded connection an attacker could change its bytes, and learn from
+/// how a node reacts.
 fn handshake(key: &Keypair, network_key: Option<NetworkKey>) -> Result<noise::Config, AviP2pError> {
     let noise = noise::Config::new(key).map_err(|error| AviP2pError::NetworkError(format!("noise: {error}")))?;
     Ok(match network_key {
@@ -69,8 +70,8 @@ fn handshake(key: &Keypair, network_key: Option<NetworkKey>) -> Result<noise::Co
     })
 }
 
-/// Encrypts everything with the network key, if there is one, the beginning of the handshake included: a stranger sees
-/// a nonce of 24 random bytes.
+/// Encrypts everything with the network key, if there is one, including the beginning of the handshake. A stranger sees
+/// only a nonce of 24 random bytes.
 fn keep_private<T>(
     transport: T,
     network_key: Option<NetworkKey>,
@@ -91,7 +92,7 @@ where
     secure(private, noise, yamux, closing)
 }
 
-/// pnet's errors do not name the socket's as their source.
+/// Unwraps pnet's error, which does not return the socket's error as its source.
 fn socket_error(error: PnetError) -> io::Error {
     match error {
         PnetError::HandshakeError(error) | PnetError::IoError(error) => error,
@@ -111,28 +112,29 @@ where
     T::Dial: Send,
     T::ListenerUpgrade: Send,
 {
-    // Lazily: a dialler need not wait for the agreement on the only protocol there is, which saves two round trips.
+    // Lazily: there is only one protocol, so a dialler need not wait for the agreement on it. That saves two round
+    // trips.
     let secured = transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).timeout(HANDSHAKE_TIMEOUT);
     let bounded = move |(peer, muxer), _| (peer, StreamMuxerBox::new(Bounded::new(muxer, closing.register(peer))));
     let bounded = libp2p_core::Transport::map(secured, bounded);
     libp2p_core::Transport::boxed(libp2p_core::Transport::map_err(bounded, |error| match error {
         TransportTimeoutError::Timeout => io::Error::other(HandshakeTimeout),
         TransportTimeoutError::TimerError(error) => error,
-        // libp2p's combinations hide the source of an error that itself has none.
+        // libp2p's combinators hide the source of an error that has no source itself.
         TransportTimeoutError::Other(error) => {
             error.either(|error| error.either(io::Error::other, io::Error::other), io::Error::other)
         }
     }))
 }
 
-/// A pluggable network as libp2p wants it.
+/// Adapts a pluggable network to libp2p.
 struct Custom {
     transport: Arc<dyn Transport>,
-    /// What a wildcard stands for; `None` if it is told as it is.
+    /// The addresses that a wildcard stands for; `None` if the wildcard itself is reported.
     here: Option<Here>,
-    /// Polled in turn: the one that had something goes to the back.
+    /// Polled in turn: a listener that had an event moves to the back.
     listeners: Vec<(ListenerId, State)>,
-    /// Those that were removed: the swarm has to be told.
+    /// Listeners that were removed, which the swarm must be told.
     removed: VecDeque<ListenerId>,
 }
 
@@ -142,7 +144,7 @@ enum State {
     Bound(Bound),
 }
 
-/// A listener, and the addresses that have been told of it.
+/// A listener, and its addresses that have been reported.
 struct Bound {
     listener: Box<dyn Listener>,
     told: Vec<IpAddr>,
@@ -157,7 +159,7 @@ impl Custom {
 }
 
 impl Bound {
-    /// The next address to tell, or to take back.
+    /// The next address to report as new or as expired.
     fn news(&mut self, id: ListenerId, here: Option<&Here>) -> Option<Event> {
         let local = self.listener.local_addr();
         let address = |ip| translate::address(SocketAddr::new(ip, local.port()));
@@ -188,7 +190,7 @@ impl Bound {
     }
 }
 
-/// What a listener has to say; after a [`TransportEvent::ListenerClosed`] it is to be dropped.
+/// Polls a listener. After a [`TransportEvent::ListenerClosed`] it must be dropped.
 fn poll_listener(id: ListenerId, state: &mut State, here: Option<&Here>, cx: &mut Context<'_>) -> Poll<Event> {
     let event = loop {
         match state {
@@ -274,7 +276,7 @@ mod tests {
             let (dialler, listener) = (side(one), side(other));
             let info = dialler.protocol_info().next().unwrap();
             let (dialled, accepted) = smol::block_on(join(
-                // Who fails drops its end, and so the other fails too.
+                // An end that fails drops its stream, so the other end fails too.
                 dialler.upgrade_outbound(near, info),
                 listener.upgrade_inbound(far, info),
             ));

@@ -17,7 +17,7 @@ use crate::{AviP2p, AviP2pHandle, EventReceiver};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// A node that keeps the rules, its address, and a friend that it hears.
+/// A node that keeps the rules, its address, and a friend whose messages it receives.
 struct Victim {
     _node: AviP2p,
     _friend: AviP2p,
@@ -46,12 +46,12 @@ impl Victim {
         let heard = tokio::time::timeout(WITHIN, async {
             loop {
                 if let Some(AviEvent::Message { data, .. }) = self.events.recv().await {
-                    assert_eq!(data, b"friend", "nobody else is heard");
+                    assert_eq!(data, b"friend", "a message of another peer was received");
                     return;
                 }
             }
         });
-        heard.await.expect("the friend is heard");
+        heard.await.expect("no message of the friend was received");
     }
 
     async fn stats(&self, is_so: impl Fn(&Stats) -> bool) {
@@ -75,7 +75,7 @@ fn secured(key: &Keypair) -> Boxed<(libp2p_identity::PeerId, StreamMuxerBox)> {
         .boxed()
 }
 
-/// What a node of AVI wants to hear, and the means to break its rules.
+/// The protocols that a node of AVI expects, and GossipSub to break its rules with.
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p_swarm::derive_prelude")]
 struct Program {
@@ -83,7 +83,7 @@ struct Program {
     ping: libp2p_ping::Behaviour,
 }
 
-/// A program that speaks GossipSub as this configuration has it, connected to the victim and aware of its topic.
+/// A program that speaks GossipSub with this configuration, connected to the victim and subscribed to its topic.
 async fn intruder(
     address: &Multiaddr,
     authenticity: MessageAuthenticity,
@@ -104,11 +104,11 @@ async fn intruder(
             SwarmEvent::Behaviour(ProgramEvent::Gossipsub(gossipsub::Event::Subscribed { .. }))
         ) {}
     };
-    tokio::time::timeout(WITHIN, aware).await.expect("it hears of the topic");
+    tokio::time::timeout(WITHIN, aware).await.expect("it did not learn the topic");
     swarm
 }
 
-/// Sends again and again, until the victim hangs up; then dials again, in vain.
+/// Sends repeatedly until the victim disconnects it. Then dials again and is refused.
 async fn sends_until_it_is_thrown_out(swarm: &mut Swarm<Program>, address: &Multiaddr, data: Vec<u8>) {
     let thrown_out = async {
         let mut pause = tokio::time::interval(Duration::from_millis(50));
@@ -127,7 +127,7 @@ async fn sends_until_it_is_thrown_out(swarm: &mut Swarm<Program>, address: &Mult
             }
         }
     };
-    tokio::time::timeout(WITHIN, thrown_out).await.expect("it is thrown out");
+    tokio::time::timeout(WITHIN, thrown_out).await.expect("it was not disconnected");
     swarm.dial(address.clone()).unwrap();
     let in_vain = async {
         while !matches!(
@@ -135,7 +135,7 @@ async fn sends_until_it_is_thrown_out(swarm: &mut Swarm<Program>, address: &Mult
             SwarmEvent::ConnectionClosed { .. } | SwarmEvent::OutgoingConnectionError { .. }
         ) {}
     };
-    tokio::time::timeout(WITHIN, in_vain).await.expect("it stays out");
+    tokio::time::timeout(WITHIN, in_vain).await.expect("it was let in again");
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn who_signs_nothing_is_not_heard_and_thrown_out() {
 #[tokio::test]
 async fn who_sends_what_is_too_long_is_thrown_out_and_no_other_gets_it() {
     sends_what_is_too_long(AviP2pConfig::default().limits.max_message_bytes + 1).await;
-    // As a node might that is set up otherwise.
+    // A node with another configuration might do this.
     sends_what_is_too_long(MAX_MESSAGE_BYTES).await;
 }
 
@@ -176,7 +176,7 @@ async fn sends_what_is_too_long(bytes: usize) {
     sends_until_it_is_thrown_out(&mut swarm, &victim.address, vec![0; bytes]).await;
     victim.stats(|stats| stats.peers_banned == 1 && stats.messages_refused >= 2).await;
     victim.hears_its_friend().await;
-    // What was forwarded would have come before the answer.
+    // A forwarded message would have arrived before the answer.
     victim.handle.publish("t", b"answer".to_vec()).await.unwrap();
     let deadline = tokio::time::Instant::now() + WITHIN;
     let mut stats = victim.friend.stats().await.unwrap();
@@ -188,7 +188,7 @@ async fn sends_what_is_too_long(bytes: usize) {
     assert_eq!((stats.messages_refused, stats.peers_banned), (0, 0));
 }
 
-/// Speaks GossipSub to the victim on one substream after another, each with these bytes, until it hangs up.
+/// Speaks GossipSub to the victim on one substream after another, each with these bytes, until it is disconnected.
 async fn sends_raw_until_it_is_thrown_out(address: &Multiaddr, bytes: Vec<u8>) {
     let mut transport = secured(&Keypair::generate_ed25519());
     let dial = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
@@ -199,7 +199,7 @@ async fn sends_raw_until_it_is_thrown_out(address: &Multiaddr, bytes: Vec<u8>) {
         for _ in 0..100 {
             let mut stream = poll_fn(|cx| muxer.borrow_mut().poll_outbound_unpin(cx)).await?;
             stream.write_all(&[&hello[..], &bytes].concat()).await?;
-            // The answer, then the end of it.
+            // The answer, then its end.
             stream.read_to_end(&mut Vec::new()).await?;
         }
         Ok::<_, std::io::Error>(())
@@ -214,7 +214,7 @@ async fn sends_raw_until_it_is_thrown_out(address: &Multiaddr, bytes: Vec<u8>) {
         }
     });
     let accept = poll_fn(|cx| {
-        // What the victim opens is left alone.
+        // Ignores the substreams that the victim opens.
         while let Poll::Ready(Ok(stream)) = muxer.borrow_mut().poll_inbound_unpin(cx) {
             std::mem::forget(stream);
         }
@@ -222,12 +222,12 @@ async fn sends_raw_until_it_is_thrown_out(address: &Multiaddr, bytes: Vec<u8>) {
     });
     let thrown_out = async {
         tokio::select! {
-            spoken = speak => assert!(spoken.is_err(), "it may go on for ever"),
+            spoken = speak => assert!(spoken.is_err(), "the victim did not end it"),
             () = drive => {}
             () = accept => {}
         }
     };
-    tokio::time::timeout(WITHIN, thrown_out).await.expect("it is thrown out");
+    tokio::time::timeout(WITHIN, thrown_out).await.expect("it was not disconnected");
 }
 
 #[tokio::test]
@@ -247,12 +247,12 @@ fn with_length(content: &[u8]) -> Vec<u8> {
     [unsigned_varint::encode::usize(content.len(), &mut buffer), content].concat()
 }
 
-/// A field of a message of protobuf.
+/// A protobuf field.
 fn field(number: u8, content: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2], &with_length(content)[..]].concat()
 }
 
-/// A message of GossipSub with this control message.
+/// A GossipSub message with this control message.
 fn control(content: &[u8]) -> Vec<u8> {
     with_length(&field(3, content))
 }
@@ -261,7 +261,7 @@ fn control(content: &[u8]) -> Vec<u8> {
 async fn who_floods_with_grafts_that_it_may_not_send_is_thrown_out() {
     let mut victim = Victim::start().await;
     let topic = field(1, b"t");
-    // It leaves, for a minute, and comes again at once.
+    // It leaves the mesh, with a backoff of a minute, and joins again at once.
     let prune = control(&field(4, &topic));
     let grafts = control(&field(3, &topic).repeat(10_000));
     sends_raw_until_it_is_thrown_out(&victim.address, [prune, grafts].concat()).await;
@@ -284,7 +284,7 @@ async fn who_ends_every_substream_is_not_kept_as_a_deaf_neighbour() {
         own.write_all(&hello).await.unwrap();
         loop {
             let Ok(mut stream) = poll_fn(|cx| muxer.borrow_mut().poll_inbound_unpin(cx)).await else { return };
-            // Whatever the victim asks for: its pub/sub has it, and loses it at once.
+            // Accepts the victim's pub/sub substream, whatever it asked for, and drops it at once.
             let _ = stream.write_all(&multistream("/meshsub/1.3.0\n")).await;
             let _ = stream.read(&mut [0; 1024]).await;
         }
@@ -302,7 +302,7 @@ async fn who_ends_every_substream_is_not_kept_as_a_deaf_neighbour() {
         let mut pause = tokio::time::interval(Duration::from_millis(50));
         loop {
             pause.tick().await;
-            // It is no error that nobody has it.
+            // An error is fine: nobody receives it.
             let _ = victim.handle.publish("t", b"lost".to_vec()).await;
         }
     };
@@ -313,8 +313,8 @@ async fn who_ends_every_substream_is_not_kept_as_a_deaf_neighbour() {
             () = publish => {}
         }
     };
-    // Sooner than for pings that are not answered.
-    tokio::time::timeout(Duration::from_secs(8), ended).await.expect("its connection is ended");
+    // Sooner than unanswered pings would end it.
+    tokio::time::timeout(Duration::from_secs(8), ended).await.expect("its connection did not end");
     victim.stats(|stats| stats.connections_closed == 1).await;
     victim.stats(|stats| stats.ping_timeouts == 0 && stats.peers_banned == 0).await;
     victim.hears_its_friend().await;
@@ -387,7 +387,7 @@ fn a_peer_that_reads_no_more_is_slow_and_no_rule_breaker() {
         assert!((1..=100).contains(&dropped), "{dropped}");
         let full = NetEvent::Published { publish: PublishId(99), outcome: PublishOutcome::Congested };
         world.says(0, full).await;
-        // The next look at the scores has come by then.
+        // The scores have been checked again by then.
         let _ = tokio::time::timeout(Duration::from_secs(3), world.wait(0, |_| None::<()>)).await;
         assert!(!world.said[0].iter().any(|event| matches!(event, NetEvent::Misbehaved { .. })));
     });
@@ -406,7 +406,7 @@ fn in_a_quiet_mesh_nobody_is_woken_for_heartbeats_and_a_message_brings_five() {
             engine.handle(Time::ZERO, Input::Command(command));
         }
         world.dial(0, 1, Some(ids[1].clone()), address);
-        // When heartbeats were ordered, and pongs heard, at either node.
+        // When heartbeats were ordered, and when pongs arrived, at both nodes.
         let (mut beats, mut pongs) = ([vec![], vec![]], [vec![], vec![]]);
         let mut messages = 1;
         let mut drive = async |until: Duration, publish: bool| {
@@ -443,7 +443,7 @@ fn in_a_quiet_mesh_nobody_is_woken_for_heartbeats_and_a_message_brings_five() {
         let of =
             |all: &[Duration], from: u64, to: u64| all.iter().filter(|at| (from..to).contains(&at.as_secs())).count();
         for at in [0, 1] {
-            // Connected, grafted, told each other so.
+            // Connected, grafted, and both told each other.
             assert!(of(&beats[at], 0, 8) >= 2, "{beats:?}");
             assert_eq!(of(&beats[at], 8, 16), 0, "{beats:?}");
             assert!(of(&pongs[at], 8, 16) >= 1, "{pongs:?}");

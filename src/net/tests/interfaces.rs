@@ -1,4 +1,4 @@
-//! Where a node listens that uses some interfaces only. With more than loopback: `tests/netns.rs`.
+//! Where a node listens that uses only some interfaces. Tests with more than loopback are in `tests/netns.rs`.
 
 use std::net::Ipv6Addr;
 

@@ -1,4 +1,4 @@
-//! Whom a node finds through others, and that finding is not dialling.
+//! Which peers a node finds through others. Finding a peer does not dial it.
 
 use super::*;
 
@@ -45,7 +45,7 @@ fn a_walk_finds_the_peers_of_peers_and_dials_nobody() {
             };
             assert_eq!(world.wait(at, named).await, vec![addresses[far].clone()]);
         }
-        // A round trip later, a dial of Kademlia's own would have been seen at either end of it.
+        // A round trip later, both ends would have seen a dial of Kademlia's own.
         world.said.iter_mut().for_each(|said| said.retain(|event| !matches!(event, NetEvent::Pong { .. })));
         for at in [0, 2] {
             world.wait(at, |event| matches!(event, NetEvent::Pong { .. }).then_some(())).await;
@@ -55,7 +55,7 @@ fn a_walk_finds_the_peers_of_peers_and_dials_nobody() {
             matches!(event, Connected { .. } | DialFailed { .. } | InboundFailed | InboundRefused(_))
         };
         assert_eq!(world.said.iter().flatten().find(of_dials), None);
-        // The engine may dial whom the walk has found.
+        // The engine may dial a peer that the walk found.
         world.dial(0, 2, Some(peers[2].clone()), addresses[2].clone());
         assert_eq!(world.connected(0).await.1, peers[2]);
     });
