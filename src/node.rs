@@ -22,9 +22,9 @@ use crate::stats::{AudioStats, PeerInfo, Stats};
 
 /// A running node.
 ///
-/// It has a thread of its own, and those who call it do some of its work on theirs; or it is
-/// [a task](Self::start_on_tokio) of the application's tokio runtime. It stops with [`AviP2p::shutdown`], or when the
-/// last of it and its handles is dropped.
+/// It has a thread of its own, which smol drives, or it is [a task](Self::start_on_tokio) of the application's tokio
+/// runtime. It stops with [`AviP2p::shutdown`], or when the last of it and its handles is dropped. Dropping never blocks:
+/// the node says goodbye and frees its port in its own time, and has ended when its [`EventReceiver`] ends.
 #[derive(Debug)]
 pub struct AviP2p {
     handle: AviP2pHandle,
@@ -33,10 +33,11 @@ pub struct AviP2p {
 
 /// Calls to a node. Cheap to clone, and usable from any thread and any executor.
 ///
-/// Every call returns once the node has carried it out. If the node is not at work just then, a call does the node's
-/// work on the calling thread, encryption and writes to sockets included; it never blocks on the network. A call that is
-/// dropped before it has returned may have been carried out or not. Every call returns [`AviP2pError::ChannelClosed`]
-/// after the node has stopped.
+/// Every call returns once the node has carried it out. A call does what it takes on the calling thread: encryption and
+/// writes to sockets included, up to 32 KiB; the node's thread does the rest. A call never blocks on the network. It may
+/// wait for a lock while the node handles other inputs: 64 of them or 200 µs at most, and one call of each other thread.
+/// A call that is dropped before it has returned may have been carried out or not. Every call returns
+/// [`AviP2pError::ChannelClosed`] after the node has stopped.
 #[derive(Clone)]
 pub struct AviP2pHandle {
     owner: Arc<Owner>,
@@ -71,7 +72,8 @@ impl AviP2p {
     /// # Errors
     /// [`AviP2pError::InvalidConfig`] for a field out of range, [`AviP2pError::ListenFailed`] for a port that is taken
     /// or an address that is not this machine's, [`AviP2pError::Identity`] for a key file that cannot be used,
-    /// [`AviP2pError::Io`] if the system refuses a thread or randomness.
+    /// [`AviP2pError::Io`] if the system refuses a thread, a poller for sockets or randomness, or has no edge-triggered
+    /// polling, as Windows.
     pub async fn start(config: AviP2pConfig) -> Result<(Self, EventReceiver), AviP2pError> {
         config.validate()?;
         let failed = |error| AviP2pError::Io(format!("cannot start the node's thread: {error}"));
@@ -83,11 +85,10 @@ impl AviP2p {
     /// Starts a node as a task of the tokio runtime that this is called in, which needs its I/O and time drivers
     /// (`enable_all`; `#[tokio::main]` has them).
     ///
-    /// What arrives then changes no thread on its way to a task (`tokio::spawn`) that reads the events, which on an
-    /// idle machine takes a good part of the time that a frame of audio needs. In exchange, one task that blocks its
-    /// thread can be enough to stop the node: after five to ten seconds peers take it for gone. When it is dropped, it
-    /// says its goodbyes in its own time; when the runtime ends, none. With `enable_mdns` there is a thread for mDNS.
-    /// tokio's clock must not be paused.
+    /// What arrives then changes no thread on its way to a task (`tokio::spawn`) that reads the events. On an idle machine
+    /// the change of threads takes a good part of the time that a frame of audio needs. In exchange, one task that blocks
+    /// its thread can stop the node: after five to ten seconds its peers disconnect it. If the runtime ends first, the
+    /// node says no goodbye. With `enable_mdns` there is a thread for mDNS. tokio's clock must not be paused.
     ///
     /// # Errors
     /// As [`AviP2p::start`]; [`AviP2pError::Io`] outside of a tokio runtime, or in one without drivers, of which tokio's
@@ -96,7 +97,11 @@ impl AviP2p {
         let outside = || AviP2pError::Io("start_on_tokio needs a tokio runtime around it: or call start".to_owned());
         let platform = Tokio::here().ok_or_else(outside)?;
         let spawn = platform.spawner();
-        Self::start_with(config, platform, |task| Ok(spawn(task))).await
+        Self::start_with(config, platform, |task| {
+            spawn(task);
+            Ok(())
+        })
+        .await
     }
 
     /// Starts a node on another executor, clock and network: `spawn` runs its task to the end.
@@ -109,7 +114,11 @@ impl AviP2p {
         platform: impl Platform,
         spawn: impl FnOnce(BoxFuture<'static, ()>),
     ) -> Result<(Self, EventReceiver), AviP2pError> {
-        Self::start_with(config, platform, |task| Ok(spawn(task))).await
+        Self::start_with(config, platform, |task| {
+            spawn(task);
+            Ok(())
+        })
+        .await
     }
 
     async fn start_with(
@@ -152,12 +161,13 @@ impl AviP2p {
         &self.local_peer_id
     }
 
-    /// Says goodbye to peers and streams, frees the port and ends the thread. Takes at most about 2 s, and only that
-    /// long if a peer does not answer; a runtime that the node is a task of must run for that. Events that are not read
-    /// yet stay readable.
+    /// Says goodbye to peers and streams, and frees the port. Takes at most about 2 s, and only that long if a peer does
+    /// not answer; a runtime that the node is a task of must run for that. Events that are not read yet stay readable. If
+    /// the future is dropped, the node stops all the same.
     ///
     /// # Errors
-    /// [`AviP2pError::ChannelClosed`] if the node has stopped already.
+    /// [`AviP2pError::ChannelClosed`] if the node has stopped already, [`AviP2pError::Panicked`] if a panic has ended it,
+    /// [`AviP2pError::Io`] if the runtime that it was a task of has ended.
     pub async fn shutdown(self) -> Result<(), AviP2pError> {
         let owner = &self.handle.owner;
         let asked = self.handle.done(|id| Command::Shutdown { id }).await;

@@ -308,7 +308,7 @@ limits! {
     event_audio_bytes: 16 * 1024 * 1024, 1024..=1024 * 1024 * 1024;
     /// Lifecycle events that wait for the application, after coalescing; 16 to 1,000,000, default 4,096.
     event_lifecycle: 4096, 16..=1_000_000;
-    /// Calls of the handle that wait for the node; further ones wait in the caller. 1 to 100,000, default 256.
+    /// Calls of `discover_peers` that wait for the end of a search; 1 to 100,000, default 256.
     pending_commands: 256, 1..=100_000;
     /// Peers that are remembered, connected or not; 16 to 100,000, default 1,024.
     known_peers: 1024, 16..=100_000;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Platform;
 use super::events::EventQueue;
@@ -306,7 +306,8 @@ impl Shared {
             let is_due = || node.is_due() || self.tasks.is_due() || self.is_abandoned.load(Ordering::SeqCst);
             let may_sleep = !has_more && self.wake.rest(is_due);
             let (news, is_stopped) = (std::mem::take(&mut node.news), node.is_stopped);
-            drop(state);
+            // A caller who waits gets the lock, also if the next batch begins at once.
+            MutexGuard::unlock_fair(state);
             self.tell(news);
             if is_stopped {
                 return Poll::Ready(());

@@ -209,13 +209,15 @@ impl Pair {
         let peer = far.node.local_peer_id().clone();
         let handle = near.node.handle();
         until(|| {
-            (near.settle(), far.settle());
+            near.settle();
+            far.settle();
             let info = at_once(handle.peer_info(&peer)).ok()?;
             (info.connected && !info.topics.is_empty()).then_some(())
         });
         let stream = at_once(handle.request_stream_with(peer, options)).unwrap();
         until(|| {
-            (near.settle(), far.settle());
+            near.settle();
+            far.settle();
             for event in far.take(|event| matches!(event, AviEvent::AudioStreamRequested { .. })) {
                 let AviEvent::AudioStreamRequested { stream_id, .. } = event else { continue };
                 at_once(far.node.handle().accept_audio_stream(stream_id)).unwrap();

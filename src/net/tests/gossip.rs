@@ -402,8 +402,8 @@ fn in_a_quiet_mesh_nobody_is_woken_for_heartbeats_and_a_message_brings_five() {
         let mut engines: Vec<_> = ids.iter().map(|id| Engine::new(&config(), id.clone(), [0; 32])).collect();
         let address = world.address(1).await;
         for engine in &mut engines {
-            let command = Command::Subscribe { topic: "kitchen".to_owned() };
-            engine.handle(Time::ZERO, Input::Command { id: CommandId(1), command });
+            let command = Command::Subscribe { id: CommandId::new(1), topic: "kitchen".to_owned() };
+            engine.handle(Time::ZERO, Input::Command(command));
         }
         world.dial(0, 1, Some(ids[1].clone()), address);
         // When heartbeats were ordered, and when pongs arrived, at both nodes.
@@ -412,8 +412,9 @@ fn in_a_quiet_mesh_nobody_is_woken_for_heartbeats_and_a_message_brings_five() {
         let mut drive = async |until: Duration, publish: bool| {
             if publish {
                 messages += 1;
-                let command = Command::Publish { topic: "kitchen".to_owned(), data: Bytes::from_static(b"1") };
-                engines[0].handle(Time(start.elapsed()), Input::Command { id: CommandId(messages), command });
+                let id = CommandId::new(messages);
+                let command = Command::Publish { id, topic: "kitchen".to_owned(), data: Bytes::from_static(b"1") };
+                engines[0].handle(Time(start.elapsed()), Input::Command(command));
             }
             let mut tick = tokio::time::interval(Duration::from_millis(5));
             while start.elapsed() < until {
