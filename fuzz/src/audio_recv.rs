@@ -1,4 +1,4 @@
-//! What does a receiver make of any frames at any times? Against a model that knows nothing but RFC 3550.
+//! Does a receiver handle any frames at any times? Compared with a model that implements only RFC 3550.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use avi_p2p_proto::engine::Time;
 
 use super::script::Script;
 
-/// RFC 3550's estimate never exceeds the greatest difference, which is an hour here.
+/// RFC 3550's estimate never exceeds the greatest difference, which is clamped to an hour here.
 const MAX_JITTER_US: u64 = 3_600_000_000;
-/// Added to every timestamp of the second receiver: of transit times only differences mean anything.
+/// Added to every timestamp of the second receiver. Only differences of transit times matter, so both must agree.
 const OFFSET_US: u64 = 1 << 40;
 
 /// Any frames and ends, at any times: order, gaps, counters and bounds hold.
@@ -29,7 +29,7 @@ pub fn audio_recv(data: &[u8]) {
             assert_eq!(result, other.on_end(sequence));
             model.on_end(sequence, result);
         } else {
-            // Not so great that the other one's overflows.
+            // Limited so that the second receiver's timestamp does not overflow.
             let timestamp_us = timestamp(&mut script, now).min(u64::MAX - OFFSET_US);
             let result = receiver.on_data(now, sequence, timestamp_us);
             assert_eq!(result, other.on_data(now, sequence, timestamp_us + OFFSET_US));
@@ -43,7 +43,7 @@ pub fn audio_recv(data: &[u8]) {
     }
 }
 
-/// Mostly the next one or one a little further on; else a repetition, a step back, anything.
+/// Usually the next sequence or a slightly higher one; otherwise a repetition, a lower one, or any number.
 fn sequence(script: &mut Script, next: u64) -> u64 {
     match script.byte() {
         step @ ..0x80 => next.saturating_add(u64::from(step / 16)),
@@ -53,7 +53,7 @@ fn sequence(script: &mut Script, next: u64) -> u64 {
     }
 }
 
-/// Mostly near the time of arrival; else anything.
+/// Usually near the time of arrival; otherwise any time.
 fn timestamp(script: &mut Script, now: Time) -> u64 {
     match script.byte() {
         early @ ..0xc0 => now.as_micros().saturating_sub(u64::from(early) * 1000),
@@ -71,7 +71,7 @@ struct Model {
     last_transit_us: Option<i128>,
     least_transit_us: Option<i128>,
     first_arrival_us: Option<u64>,
-    /// Late if clocks do not drift, and late whatever the drift that is made up for.
+    /// The upper and the lower bound of late frames: without clock drift, and with the largest drift that is corrected.
     late: (u64, u64),
 }
 
@@ -101,7 +101,7 @@ impl Model {
         let elapsed_us = arrival_us - *self.first_arrival_us.get_or_insert(arrival_us);
         let least_us = self.least_transit_us.map_or(transit_us, |least_us| least_us.min(transit_us));
         self.least_transit_us = Some(least_us);
-        // 200 ppm of all the time there was.
+        // 200 ppm of the elapsed time.
         let drift_us = i128::from(elapsed_us / 5000);
         self.late.0 += u64::from(transit_us - least_us > self.late_after_us);
         self.late.1 += u64::from(transit_us - least_us - drift_us > self.late_after_us);

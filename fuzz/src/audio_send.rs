@@ -1,4 +1,4 @@
-//! What does a send queue drop, keep and refuse? Against a list.
+//! Which frames does a send queue drop, keep and refuse? Compared with a list.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -106,7 +106,7 @@ impl Model {
         Ok(())
     }
 
-    /// A queue that drops sends nothing that is too old.
+    /// A queue that drops frames sends none that is too old.
     fn drop_old(&mut self, now: Time) {
         while self.on_congestion == OnCongestion::DropOldest && self.is_stuck(now) {
             self.frames.pop_front();

@@ -89,7 +89,7 @@ fn options(script: &mut Script) {
     }
 }
 
-/// One field or several of the default, changed.
+/// The default configuration with one or several fields changed.
 fn any_config(script: &mut Script) -> AviP2pConfig {
     let mut config = AviP2pConfig::default();
     let changes = script.below(8);
@@ -122,7 +122,7 @@ fn change(script: &mut Script, config: &mut AviP2pConfig) {
         13 => config.audio_queue = time(script),
         14 => (config.enable_mdns, config.enable_kad) = (script.flag(), script.flag()),
         15 => {
-            // A great many: an index at the front counts how often one is repeated.
+            // Very many entries: the number in front says how many, and the peers are repeated.
             let (times, peer) = (script.number().min(11_000) as usize, peers(script));
             config.blocked_peers = peer.into_iter().cycle().take(times).collect();
         }
@@ -157,7 +157,7 @@ fn change_limit(script: &mut Script, limits: &mut Limits) {
 
 fn texts(script: &mut Script) -> Vec<String> {
     let (count, text) = (script.below(80), script.text(200));
-    // The last may differ from all before it.
+    // The last entry may differ from the others.
     let mut texts = vec![text; count];
     texts.extend(script.flag().then(|| script.text(200)));
     texts
@@ -167,7 +167,7 @@ fn peers(script: &mut Script) -> Vec<PeerId> {
     texts(script).iter().map(|text| PeerId::new(text)).collect()
 }
 
-/// What the documentation of each field says.
+/// Checks the ranges in the documentation of each field.
 fn assert_in_range(config: &AviP2pConfig) {
     let AviP2pConfig { node_name, limits, .. } = config;
     assert!((1..=64).contains(&node_name.len()) && !node_name.chars().any(char::is_control), "{node_name:?}");

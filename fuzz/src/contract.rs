@@ -1,4 +1,4 @@
-//! What an engine keeps to, whatever happens: checked on everything that goes in and comes out.
+//! The contract of an engine, checked on all its inputs and outputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,30 +18,30 @@ pub(crate) struct Contract {
     held_messages: usize,
     known_peers: usize,
     concurrent_dials: usize,
-    /// Whether the network uses an id for one thing only. If not, nothing is asked of what the engine does to it.
+    /// Whether the network never reuses an id. If it does, the engine's actions on that id are not checked.
     has_honest_ids: bool,
-    /// Commands without a reply, by their numbers.
+    /// Commands that have no reply yet, by their numbers.
     owed: BTreeMap<u64, Command>,
     streams: BTreeMap<StreamId, Heard>,
     connected: BTreeSet<PeerId>,
     dials: BTreeSet<DialId>,
-    /// The connections that are there, to whom, and whether each was told to end.
+    /// The open connections, their peers, and whether each was told to close.
     connections: BTreeMap<ConnectionId, (PeerId, bool)>,
-    /// Heartbeats that may still be ordered for what has happened.
+    /// Heartbeats that may still be ordered for past events.
     heartbeats: u32,
-    /// Whether listeners are missing, and mDNS does not work, that nobody has tried again since.
+    /// Whether listeners are missing, without a retry since. The next field is the same for mDNS.
     are_listeners_missing: bool,
     is_mdns_missing: bool,
     opening: BTreeMap<StreamId, ConnectionId>,
     substreams: BTreeMap<SubstreamId, Substream>,
-    /// Given to the network, which has not answered.
+    /// Publishes given to the network whose result is pending.
     publishes: BTreeSet<PublishId>,
     accounts: Accounts,
     stopping: bool,
     stopped: bool,
 }
 
-/// What has become of the application's messages.
+/// The counts of the application's messages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Accounts {
     taken: u64,
@@ -49,7 +49,7 @@ struct Accounts {
     expired: u64,
 }
 
-/// What the application knows of a stream.
+/// The state of a stream as the application knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Heard {
     Asked,
@@ -65,7 +65,7 @@ struct Substream {
     heard_finish: bool,
 }
 
-/// What tests ask besides.
+/// Queries for tests.
 #[cfg(test)]
 impl Contract {
     pub(crate) fn has_stopped(&self) -> bool {
@@ -76,7 +76,7 @@ impl Contract {
         self.stopping
     }
 
-    /// Substreams that the network still holds for this node.
+    /// The number of substreams that the network holds for this node.
     pub(crate) fn substreams(&self) -> usize {
         self.substreams.len()
     }
@@ -99,13 +99,13 @@ impl Contract {
         }
     }
 
-    /// The network may use ids twice.
+    /// Allows the network to reuse ids.
     pub(crate) fn expect_reused_ids(&mut self) {
         self.has_honest_ids = false;
     }
 
-    /// After an input has been drained: whatever follows from it has come out, and a second look at everything, which a
-    /// timeout takes, finds nothing more.
+    /// After an input and its outputs, checks that nothing was left undone: a timeout, which checks everything, must
+    /// give no further output.
     pub(crate) fn assert_nothing_is_missed(engine: &mut Engine, now: Time) {
         if engine.next_deadline().is_none_or(|deadline| deadline > now) {
             engine.handle_timeout(now);
@@ -113,7 +113,7 @@ impl Contract {
         }
     }
 
-    /// The node has stopped: nobody waits for it any more.
+    /// Checks that the node has stopped and that nobody waits for it.
     pub(crate) fn assert_settled(&self) {
         assert!(self.stopped, "not stopped");
         assert!(self.owed.is_empty(), "no reply: {:?}", self.owed);
@@ -160,7 +160,7 @@ impl Contract {
             NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, .. } => self.is_mdns_missing = true,
             NetEvent::DiscoveryAvailable { source: DiscoverySource::Mdns } => self.is_mdns_missing = false,
             NetEvent::Disconnected { connection, peer } => {
-                // Of another peer's the network only says that it has ended.
+                // An event that names another peer does not remove the connection.
                 self.connections.retain(|other, (to, _)| other != connection || to != peer);
                 self.substreams.retain(|_, substream| substream.connection != *connection);
                 self.opening.retain(|_, on| on != connection);
@@ -224,7 +224,7 @@ impl Contract {
         }
     }
 
-    /// What the engine says of itself, when everything that came out of it has been seen.
+    /// Compares the engine's statistics with the outputs seen.
     pub(crate) fn on_stats(&self, stats: &Stats) {
         assert!(stats.streams_now <= self.max_audio_streams as u64, "{} streams", stats.streams_now);
         assert!(stats.messages_held_now <= self.held_messages as u64, "{} held", stats.messages_held_now);

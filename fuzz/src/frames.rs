@@ -1,4 +1,5 @@
-//! Does the code of frames hold for any bytes? Against an own reading of the byte-layout table in `wire/mod.rs`.
+//! Is the frame code correct for any bytes? Compared with a second implementation of the byte-layout table in
+//! `wire/mod.rs`.
 
 use avi_p2p_proto::media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media};
 use avi_p2p_proto::wire::{Code, Decoder, Frame, MAX_REASON_BYTES, Open, Report, WireError};
@@ -6,12 +7,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::script::Script;
 
-/// Limits at both sides of every length of a varint, and the one of the default configuration.
+/// Limits on both sides of every varint length, and that of the default configuration.
 const LIMITS: [usize; 8] = [1, 2, 22, 127, 128, 300, 16_384, 65_557];
 const KNOWN: [&str; 6] = ["OPEN", "ACCEPT", "REJECT", "DATA", "CLOSE", "REPORT"];
 
-/// Any bytes, within any limit, in any pieces: no panic, no more held than the limit, an error ends it, and the length
-/// and the kind mean what the table says.
+/// Any bytes, within any limit, in any pieces: no panic, no more bytes buffered than the limit, an error is final, and
+/// length and kind have the meaning in the table.
 pub fn frame_decode(data: &[u8]) {
     for max in LIMITS {
         for piece in [usize::MAX, 1, 7] {
@@ -51,14 +52,14 @@ fn assert_terminal(decoder: &mut Decoder, error: &WireError) {
     assert_eq!((accept.len(), decoder.buffered_bytes()), (2, held), "nothing is consumed after an error");
 }
 
-/// Length and kind of the frames in a sequence of bytes.
+/// The length and kind of each frame in a sequence of bytes.
 struct Framing<'a> {
     rest: &'a [u8],
     max: usize,
     skipped: u64,
 }
 
-/// What stands at the front of bytes.
+/// The content at the front of the bytes.
 enum Front<'a> {
     Incomplete(usize),
     Bad(&'static str),
@@ -70,7 +71,7 @@ impl<'a> Framing<'a> {
         Self { rest, max, skipped: 0 }
     }
 
-    /// The next frame that is not to be skipped.
+    /// The next frame that is not skipped.
     fn next(&mut self) -> Front<'a> {
         loop {
             let front = front(self.rest, self.max);
@@ -139,7 +140,7 @@ fn front(bytes: &[u8], max: usize) -> Front<'_> {
     }
 }
 
-/// A frame decodes to itself; and no bytes but the encoder's own decode to a frame.
+/// A frame decodes to itself, and only the encoder's own bytes decode to a frame.
 pub fn frame_roundtrip(data: &[u8]) {
     let mut script = Script::new(data);
     match script.flag() {
@@ -165,7 +166,7 @@ pub fn frame_roundtrip(data: &[u8]) {
     }
 }
 
-/// The same bytes, cut in any two ways, give the same frames and the same error.
+/// The same bytes, split in any two ways, give the same frames and the same error.
 pub fn decoder_split(data: &[u8]) {
     let mut script = Script::new(data);
     let max = script.pick(&LIMITS);
@@ -176,10 +177,10 @@ pub fn decoder_split(data: &[u8]) {
     assert_eq!(outcome(&bytes, max, second), whole);
 }
 
-/// Frames, frames skipped, bytes held and used, and the error.
+/// Frames, skipped frames, bytes buffered and used, and the error.
 type Outcome = (Vec<Frame>, u64, usize, usize, Option<WireError>);
 
-/// `cuts` are the lengths of the pieces, over and over; none: one piece.
+/// `cuts` are the lengths of the pieces, used in turn. An empty `cuts` means one piece.
 fn outcome(bytes: &Bytes, max: usize, cuts: &[u8]) -> Outcome {
     let (mut decoder, mut frames, mut rest) = (Decoder::new(max), Vec::new(), bytes.clone());
     let mut cuts = cuts.iter().map(|cut| usize::from(*cut) + 1).cycle();
@@ -195,7 +196,7 @@ fn outcome(bytes: &Bytes, max: usize, cuts: &[u8]) -> Outcome {
         };
         let used = bytes.len() - rest.len() - piece.len();
         if error.is_some() || rest.is_empty() {
-            // What an error leaves behind is nobody's.
+            // After an error the buffered bytes do not count.
             let held = if error.is_some() { 0 } else { decoder.buffered_bytes() };
             return (frames, decoder.skipped(), held, used, error);
         }

@@ -1,6 +1,6 @@
-//! What holds for any input? The bodies of the fuzz targets.
+//! Which properties hold for any input? The bodies of the fuzz targets.
 //!
-//! Each panics if a promise is broken. The tests of `avi-p2p-proto` include this library, and replay the corpora.
+//! Each panics if a property is violated. The tests of `avi-p2p-proto` include this library, and replay the corpora.
 
 mod audio_recv;
 mod audio_send;
@@ -25,10 +25,10 @@ pub(crate) use contract::Contract;
 #[cfg(test)]
 pub(crate) use engine_ops::{address, peer};
 
-/// What a fuzz target does with one input.
+/// The body of a fuzz target, for one input.
 pub type Body = fn(&[u8]);
 
-/// Every target, by the name of its corpus.
+/// Every target, with the name of its corpus.
 pub const TARGETS: [(&str, Body); 8] = [
     ("audio_recv", audio_recv),
     ("audio_send", audio_send),

@@ -1,4 +1,5 @@
-//! What does an application read that reads when it likes? Nothing twice, nothing out of order, all losses counted.
+//! What does an application read from a mailbox at any times? Nothing twice, nothing out of order, and all losses
+//! counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,7 @@ use avi_p2p_proto::id::{PeerId, StreamId};
 
 use super::script::Script;
 
-/// Any events, read at any time: both bounds of each class and the accounts of `Lagged` hold.
+/// Any events, read at any time: both bounds of each class hold, and `Lagged` counts correctly.
 pub fn mailbox(data: &[u8]) {
     let mut script = Script::new(data);
     let limits = Limits {
@@ -37,11 +38,11 @@ pub fn mailbox(data: &[u8]) {
 struct Reader {
     mailbox: Mailbox,
     limits: Limits,
-    /// The sizes of the messages that may still wait, and of the frames and gaps; the oldest first.
+    /// The sizes of the messages that may still be queued, and of the frames and gaps; the oldest first.
     messages: Vec<usize>,
     audio: Vec<(u64, usize)>,
     given: Lag,
-    /// Read, or reported as dropped.
+    /// Events that were read, or reported as dropped.
     accounted: Lag,
     reported: Lag,
     connected: BTreeMap<u8, bool>,
@@ -174,7 +175,7 @@ impl Reader {
         true
     }
 
-    /// As long as none was dropped: `Lagged` says that the application may have missed some.
+    /// Checks only while nothing was dropped: after `Lagged` the application may have missed events.
     fn on_lifecycle(&mut self, event: &AviEvent) {
         if let AviEvent::PeerSlow { dropped, .. } = event {
             self.slow[1] += dropped;
@@ -202,7 +203,7 @@ impl Reader {
 
     fn check_bounds(&mut self) {
         let Limits { event_messages, event_message_bytes, event_audio_frames, event_audio_bytes, .. } = self.limits;
-        // What has been read or dropped waits no more, and the oldest went first.
+        // Events that were read or dropped are no longer queued. The oldest were dropped first.
         let dropped = self.mailbox.dropped();
         let gone = self.accounted.messages - self.reported.messages + dropped.messages;
         let waiting = &self.messages[gone as usize..];
@@ -252,7 +253,7 @@ fn sum(one: Lag, other: Lag) -> Lag {
     }
 }
 
-/// A payload that says the how-manieth it is.
+/// A payload that contains its number.
 fn numbered(number: u64, script: &mut Script) -> Vec<u8> {
     let mut data = number.to_be_bytes().to_vec();
     data.resize(8 + script.below(256), 0);

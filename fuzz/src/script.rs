@@ -1,4 +1,4 @@
-//! How does a fuzzer's input read? From the front, field by field, until it is used up.
+//! How is a fuzzer's input read? From the front, field by field, until it is used up.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl<'a> Script<'a> {
         choices[self.below(choices.len())].clone()
     }
 
-    /// Small in one byte, anything in nine, and the numbers at which arithmetic ends.
+    /// One byte for small numbers, nine for any number, and the numbers at the limits of arithmetic.
     pub(super) fn number(&mut self) -> u64 {
         match self.byte() {
             small @ ..0xf0 => small.into(),
@@ -46,26 +46,26 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// Up to four months in one unit or another.
+    /// Up to four months, in various units.
     pub(super) fn duration(&mut self) -> Duration {
         let unit_us = self.pick(&[1, 100, 1_000, 20_000, 1_000_000]);
         Duration::from_micros(self.number().min(10_000_000_000_000 / unit_us) * unit_us)
     }
 
-    /// At most `max` bytes, whose length comes first.
+    /// At most `max` bytes, preceded by their length.
     pub(super) fn bytes(&mut self, max: usize) -> &'a [u8] {
         let len = usize::try_from(self.number()).unwrap_or(usize::MAX).min(max).min(self.0.len());
         self.0.bytes(len).unwrap_or_default()
     }
 
-    /// A text of at most `max_bytes`, whose length comes first.
+    /// A text of at most `max_bytes`, preceded by its length.
     pub(super) fn text(&mut self, max_bytes: usize) -> String {
         let mut text = String::from_utf8_lossy(self.bytes(max_bytes)).into_owned();
         text.truncate(text.floor_char_boundary(max_bytes));
         text
     }
 
-    /// All that is left.
+    /// The remaining bytes.
     pub(super) fn rest(self) -> &'a [u8] {
         self.0.take_rest()
     }

@@ -1,4 +1,4 @@
-//! The application of a simulated node: does what the plan orders, answers calls, tells the ledger what it sees.
+//! The application of a simulated node: carries out the plan, answers calls, and reports its events to the ledger.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,74 +14,74 @@ use crate::platform::{SimPlatform, Tasks};
 use crate::random::mix;
 use crate::scenario::Calls;
 
-/// What the plan wants of a node.
+/// An order of the plan to a node.
 #[derive(Clone, Copy, Debug)]
 pub enum Order {
     /// Publish a message.
     Publish {
-        /// The topic's number.
+        /// The number of the topic.
         topic: usize,
-        /// Names the message.
+        /// The number of the message.
         message: u64,
     },
     /// Call one of its peers.
     Call {
-        /// Names the call.
+        /// The number of the call.
         call: u64,
     },
-    /// Tell the ledger how the node stands.
+    /// Report the node's state to the ledger.
     Sample,
-    /// Look for peers.
+    /// Search for peers.
     Discover,
     /// Begin to read events.
     Wake,
     /// Publish without pause.
     Flood,
-    /// Ask everyone for streams without pause.
+    /// Request streams from all peers without pause.
     FloodStreams,
-    /// Say goodbye.
+    /// Shut down.
     Leave,
 }
 
-/// How an application treats its events.
+/// How an application reads its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// It takes them as they come.
+    /// It reads them as they come.
     Promptly,
-    /// It takes this long for each.
+    /// It takes this long for each event.
     Slowly(Duration),
     /// It does not read before [`Order::Wake`].
     Never,
 }
 
-/// What an application is told at its start.
+/// The setup of an application.
 #[derive(Clone)]
 pub struct Setup {
-    /// Its host.
+    /// The host of its node.
     pub host: Host,
-    /// Where it runs: another one, if it has moved.
+    /// The machine it runs on. It differs from `host` after a move.
     pub machine: Host,
     /// How often the host has started.
     pub generation: u32,
-    /// Of its node.
+    /// The configuration of its node.
     pub config: AviP2pConfig,
-    /// How it treats its events.
+    /// How it reads its events.
     pub reading: Reading,
     /// Topics to subscribe to.
     pub topics: usize,
     /// Bytes of its messages.
     pub message_bytes: usize,
-    /// What its calls are like.
+    /// The properties of its calls.
     pub calls: Calls,
     /// Whether it keeps the rules.
     pub is_honest: bool,
-    /// Of the run.
+    /// The seed of the run.
     pub seed: u64,
-    /// The network on which everyone hears of everyone.
+    /// The network that announces each node to all others, as mDNS does.
     pub lan: Option<Arc<dyn Network>>,
 }
 
-/// The topic of that number.
+/// The name of the topic with this number.
 pub fn topic(number: usize) -> String {
     format!("topic-{number}")
 }
@@ -114,7 +114,7 @@ struct App {
     setup: Setup,
     handle: AviP2pHandle,
     ledger: Shared,
-    /// Calls under way, and what else takes time.
+    /// Running calls and other tasks that take time.
     jobs: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
@@ -149,12 +149,12 @@ impl App {
             }
             Order::Flood => self.jobs.push(Box::pin(flood(self.handle.clone(), self.setup.message_bytes))),
             Order::FloodStreams => self.jobs.push(Box::pin(flood_streams(self.handle.clone()))),
-            // Taken care of before.
+            // Handled by the caller.
             Order::Wake | Order::Leave => {}
         }
     }
 
-    /// Reads what has waited, which must have been bounded.
+    /// Reads the queued events, which must have been bounded.
     async fn wake(&mut self, events: &mut EventReceiver) {
         self.setup.reading = Reading::Promptly;
         let waiting: Vec<_> = std::iter::from_fn(|| events.try_recv()).collect();
@@ -178,7 +178,7 @@ impl App {
         }
     }
 
-    /// Calls a peer that the seed chooses among those that are connected.
+    /// Calls a connected peer that the seed chooses.
     async fn call(&mut self, call: u64) {
         let Ok(mut peers) = self.handle.connected_peers().await else { return };
         peers.retain(|peer| self.ledger.lock().is_honest(peer));
@@ -202,7 +202,7 @@ impl App {
         self.ledger.lock().on_event(self.setup.host, self.setup.generation, &event);
         match event {
             AviEvent::AudioStreamRequested { stream_id, .. } => {
-                // It may have been closed since.
+                // The stream may have been closed since.
                 let _ = self.handle.accept_audio_stream(stream_id).await;
             }
             AviEvent::AudioStreamAccepted { stream_id, .. } if self.setup.is_honest => {
@@ -222,7 +222,7 @@ impl App {
     }
 }
 
-/// Sends the frames of a call in real time, and hangs up.
+/// Sends the frames of a call in real time, and closes it.
 async fn talk(handle: AviP2pHandle, ledger: Shared, key: StreamKey, calls: Calls) {
     let frames = (calls.seconds * 1000.0) as u64 / calls.frame_ms;
     let mut beat = tokio::time::interval(Duration::from_millis(calls.frame_ms));
@@ -234,7 +234,7 @@ async fn talk(handle: AviP2pHandle, ledger: Shared, key: StreamKey, calls: Calls
         }
         ledger.lock().on_frame_sent(key);
     }
-    // The other end may have hung up since.
+    // The other end may have closed the call since.
     let _ = handle.close_audio_stream(key.stream).await;
 }
 
@@ -245,7 +245,7 @@ async fn discover(handle: AviP2pHandle, ledger: Shared, host: Host) {
 
 async fn flood(handle: AviP2pHandle, bytes: usize) {
     loop {
-        // Whether it is taken or refused: that is the library's to say.
+        // The library decides whether the message is taken or refused.
         let _ = handle.publish(&topic(0), vec![0xff; bytes]).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -1,4 +1,4 @@
-//! The invariants that look at a run as a whole: delivery, healing, calls.
+//! The invariants of a whole run: delivery, healing, calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,38 +8,38 @@ use crate::network::Host;
 use crate::plan::{Action, Plan};
 use crate::scenario::Expect;
 
-/// Before a message, how long a node must have had a peer to count as connected: its subscriptions are known by then.
+/// How long before a message a node must have had a peer to count as connected. By then its subscriptions are known.
 const KNOWN: Duration = Duration::from_secs(3);
-/// Before a message, how long a node that has started again must have been up.
+/// How long before a message a restarted node must have been up.
 const SETTLED: Duration = Duration::from_secs(8);
-/// How long a crash may go unnoticed by those who were connected.
+/// How long connected peers may take to detect a crash.
 const NOTICED: Duration = Duration::from_secs(15);
 
-/// Something to look at when its time has come.
+/// A check that is made at a certain time.
 #[derive(Clone, Copy, Debug)]
 pub enum Check {
-    /// Whether a message has reached everybody.
+    /// Whether a message has reached every node that it should.
     Delivery {
-        /// Its name.
+        /// The number of the message.
         message: u64,
     },
-    /// Whether the mesh is one again.
+    /// Whether the mesh is connected again.
     Healing,
-    /// Whether a node that has come late has peers enough.
+    /// Whether a late node has enough peers.
     Join {
-        /// Which.
+        /// The late node.
         node: Host,
     },
-    /// Whether everyone who was connected to a node knows that its host has lost power.
+    /// Whether all peers of a node know that its host has lost power.
     Notice {
-        /// Which.
+        /// The node whose host lost power.
         node: Host,
-        /// When.
+        /// The time of the crash.
         crashed_at: Duration,
     },
 }
 
-/// When to look at what: only where nothing else disturbs.
+/// The checks and their times. There are none while another fault would disturb them.
 pub fn checks(plan: &Plan, expect: &Expect) -> Vec<(Duration, Check)> {
     let heal = secs(expect.heal_within);
     let deliver = secs(expect.deliver_within);
@@ -55,7 +55,7 @@ pub fn checks(plan: &Plan, expect: &Expect) -> Vec<(Duration, Check)> {
             checks.push((*at + deliver, Check::Delivery { message: *message }));
         }
     }
-    // The mesh forms at the start as it heals later.
+    // The initial mesh has the same time to form as a later one has to heal.
     let formed = plan.first_start.last().copied().unwrap_or_default() + heal;
     if formed <= plan.end && is_calm(Duration::ZERO, formed) {
         checks.push((formed, Check::Healing));
@@ -77,7 +77,7 @@ pub fn checks(plan: &Plan, expect: &Expect) -> Vec<(Duration, Check)> {
     checks
 }
 
-/// Where nobody is back before he can be missed, and no answer to a ping is under way for long.
+/// Crashes are checked only if the node stays away long enough, and nothing delays the answer to a ping for long.
 fn notices(plan: &Plan) -> Vec<(Duration, Check)> {
     let mut notices = Vec::new();
     for (crashed_at, action) in &plan.actions {
@@ -96,7 +96,7 @@ fn notices(plan: &Plan) -> Vec<(Duration, Check)> {
     notices
 }
 
-/// Looks.
+/// Makes a check.
 pub fn check(ledger: &mut Ledger, plan: &Plan, now: Duration, check: Check) {
     match check {
         Check::Delivery { message } => delivery(ledger, plan, now, message),
@@ -107,7 +107,7 @@ pub fn check(ledger: &mut Ledger, plan: &Plan, now: Duration, check: Check) {
 }
 
 fn join(ledger: &mut Ledger, plan: &Plan, now: Duration, node: Host) {
-    // It may part with one again a moment later.
+    // The node may disconnect a peer again a moment later.
     if ledger.joins.get(&node).is_none_or(|join| join.peered_after.is_none()) {
         let peers = ledger.hosts.get(&node).map_or(0, |record| record.connected.len());
         let due = ledger.rules.enough_peers;
@@ -147,10 +147,10 @@ fn delivery(ledger: &mut Ledger, plan: &Plan, now: Duration, name: u64) {
     }
 }
 
-/// Who must have a message that was published at that time, in calm times.
+/// The nodes that must receive a message published at that time, in calm times.
 pub fn expected(ledger: &Ledger, plan: &Plan, author: Host, at: Duration) -> Vec<Host> {
     let settled = |host: Host, since: Duration| {
-        // At the very start of a run, publishing begins when the scenario says that the mesh stands.
+        // At the very start of a run, publishing begins when the scenario says that the mesh is formed.
         let is_first = plan.first_start.get(host.0 as usize).is_some_and(|first| since <= *first + SETTLED);
         since + SETTLED <= at || is_first && since <= at
     };
@@ -190,12 +190,12 @@ fn healing(ledger: &mut Ledger, plan: &Plan) {
     }
 }
 
-/// At the end: no stream is left, and what was sent is accounted for.
+/// At the end of a run: no stream is left, and every sent message and frame is accounted for.
 pub fn at_the_end(ledger: &mut Ledger, plan: &Plan) {
     let quiet = plan.troubles.is_empty() && plan.slow.is_empty() && plan.honest == plan.nodes;
     let doubled = ledger.hosts.iter().find_map(|(host, record)| {
         let open = record.stats.connections_opened.saturating_sub(record.stats.connections_closed);
-        // One more may be on its way out.
+        // One more connection may be closing.
         (open > record.stats.peers_connected + 1).then_some((*host, open, record.stats.peers_connected))
     });
     if let Some((host, open, peers)) = doubled.filter(|_| quiet) {

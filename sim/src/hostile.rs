@@ -1,4 +1,4 @@
-//! Hosts that do not keep the rules, below the library.
+//! Hosts that break the rules below the library.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use futures::io::{AsyncReadExt, AsyncWriteExt};
 use crate::network::Host;
 use crate::random::Random;
 
-/// Connects, and sends what is no handshake.
+/// Connects, and sends bytes that are no handshake.
 pub async fn garbage(transport: Arc<dyn Transport>, targets: Vec<Host>, seed: u64) {
     let mut random = Random::new(seed);
     loop {
@@ -23,7 +23,7 @@ pub async fn garbage(transport: Arc<dyn Transport>, targets: Vec<Host>, seed: u6
     }
 }
 
-/// Connects again and again, and says nothing; keeps the last connections open.
+/// Connects repeatedly without sending anything, and keeps the last connections open.
 pub async fn dial_storm(transport: Arc<dyn Transport>, targets: Vec<Host>, seed: u64) {
     let mut random = Random::new(seed);
     let mut open = std::collections::VecDeque::new();

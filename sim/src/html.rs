@@ -1,4 +1,4 @@
-//! How does a report look in a browser? One file: plots as inline SVG, no script, nothing to load.
+//! How is a report shown in a browser? One file: plots as inline SVG, no scripts, nothing to load.
 
 mod plots;
 
@@ -9,12 +9,12 @@ use thiserror::Error;
 use self::plots::{DrawError, PALETTE};
 use crate::report::{Percentiles, Report, Violation};
 
-/// Why there is no page.
+/// Why the page could not be rendered.
 #[derive(Debug, Error)]
 #[error("a plot cannot be drawn: {0}")]
 pub struct RenderError(#[from] DrawError);
 
-/// The page of a report, complete in itself, readable in light and dark and at any width.
+/// The page of a report, self-contained, readable in light and dark and at any width.
 ///
 /// # Errors
 /// [`RenderError`] if a plot cannot be drawn.
@@ -34,7 +34,7 @@ pub fn render(report: &Report) -> Result<String, RenderError> {
     Ok(page)
 }
 
-/// The figures of a report for people: what is measured, and what it came to.
+/// The figures of a report as text: names and values.
 pub fn summary(report: &Report) -> Vec<(&'static str, String)> {
     let Report { messages, audio, connections, joins, .. } = report;
     let speed = report.virtual_seconds / report.wall_seconds;
@@ -106,7 +106,7 @@ fn figures(page: &mut String, report: &Report) -> Result<(), RenderError> {
     Ok(())
 }
 
-/// A style sheet wins over the colours that the plots carry as attributes.
+/// A style sheet that overrides the colours in the plots' attributes.
 fn dark_plots() -> String {
     let mut css = String::from("@media (prefers-color-scheme: dark) {\n");
     for (light, dark) in PALETTE {

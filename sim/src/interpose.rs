@@ -1,5 +1,5 @@
-//! What does code below us get when it asks the system for time or randomness? On a simulation's thread, what the seed
-//! says; on any other, the truth.
+//! What do libraries get when they ask the system for time or randomness? On a simulation's thread the values of the
+//! simulation, on any other thread the real ones.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
@@ -9,14 +9,14 @@ use libc::{clockid_t, size_t, ssize_t, timespec};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// Where the monotonic clock begins. Not at zero, or an instant minus a duration would underflow.
+/// The start of the monotonic clock. It is not zero, because an instant minus a duration would underflow.
 const MONOTONIC_BASE: Duration = Duration::from_secs(1_000_000);
 /// Where the wall clock begins: in November 2023.
 const REALTIME_BASE: Duration = Duration::from_secs(1_700_000_000);
 
 struct Simulated {
     active: Cell<bool>,
-    /// Whether a call is under way: tokio's clock asks the system's outside of a runtime.
+    /// Whether a call is in progress: outside of a runtime, tokio's clock asks the system's clock.
     inside: Cell<bool>,
     start: Cell<Option<Instant>>,
     now: Cell<Duration>,
@@ -39,16 +39,18 @@ thread_local! {
     };
 }
 
-/// How often this thread was asked, and how far its time has come. Part of every trace: a difference is a leak.
+/// How often this thread asked for time and randomness, and its current time. Part of every trace: a difference is a
+/// leak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// Calls for the time.
     pub clock: u64,
-    /// Bytes of randomness, in calls.
+    /// Bytes of randomness.
     pub random: u64,
 }
 
-/// Makes this thread a simulation's. It must be new: hash maps and generators draw their keys once per thread.
+/// Marks this thread as a simulation's. It must be new, because hash maps and generators draw their keys once per
+/// thread.
 ///
 /// # Panics
 /// If the interposed functions are not in effect, so that a run would only look deterministic.
@@ -60,7 +62,7 @@ pub fn begin(seed: u64) {
     });
     assert!(asked().clock > 0, "clock_gettime is not interposed: the executable does not export it");
     let mut drawn = [0; 16];
-    // SAFETY: the buffer is 16 bytes long and ours.
+    // SAFETY: the buffer is 16 bytes long and belongs to this function.
     unsafe { libc::getentropy(drawn.as_mut_ptr().cast(), drawn.len()) };
     assert!(asked().random > 0, "getentropy is not interposed: the executable does not export it");
 }
@@ -70,13 +72,13 @@ pub fn now() -> Duration {
     THREAD.with(Simulated::virtual_now).unwrap_or_default()
 }
 
-/// Says what time it is outside of any runtime, for a simulation with more than one. A runtime that is made now has a
-/// clock that begins there.
+/// Sets the time outside of any runtime, for a simulation with several runtimes. The clock of a new runtime starts at
+/// this time.
 pub fn set_now(now: Duration) {
     THREAD.with(|thread| thread.now.set(now));
 }
 
-/// What this thread was asked so far.
+/// The calls of this thread so far.
 pub fn asked() -> Asked {
     THREAD.with(|thread| Asked { clock: thread.clock_calls.get(), random: thread.draws.get() })
 }
@@ -107,10 +109,10 @@ impl Simulated {
     }
 }
 
-/// The C library's function of that name.
+/// The C library's function of the same name.
 ///
 /// # Safety
-/// As there: `time` points to a `timespec`.
+/// As for the original: `time` points to a `timespec`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
     let simulated =
@@ -123,33 +125,33 @@ pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) ->
             unsafe { *time = timespec { tv_sec: now.as_secs() as _, tv_nsec: now.subsec_nanos().into() } };
             0
         }
-        // SAFETY: the same arguments, to the system itself.
+        // SAFETY: the same arguments are passed to the system.
         None => unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as c_int },
     }
 }
 
-/// The C library's function of that name.
+/// The C library's function of the same name.
 ///
 /// # Safety
-/// As there: `buffer` points to `len` writable bytes.
+/// As for the original: `buffer` points to `len` writable bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getrandom(buffer: *mut c_void, len: size_t, flags: u32) -> ssize_t {
     // SAFETY: the caller gives `len` writable bytes.
     let simulated = !buffer.is_null() && fill(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), len) });
     match simulated {
         true => len as ssize_t,
-        // SAFETY: the same arguments, to the system itself.
+        // SAFETY: the same arguments are passed to the system.
         false => unsafe { libc::syscall(libc::SYS_getrandom, buffer, len, flags) as ssize_t },
     }
 }
 
-/// The C library's function of that name.
+/// The C library's function of the same name.
 ///
 /// # Safety
-/// As there: `buffer` points to `len` writable bytes.
+/// As for the original: `buffer` points to `len` writable bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getentropy(buffer: *mut c_void, len: size_t) -> c_int {
-    // SAFETY: as the caller of this function promises.
+    // SAFETY: the caller of this function guarantees it.
     let filled = unsafe { getrandom(buffer, len, 0) };
     if filled == len as ssize_t { 0 } else { -1 }
 }

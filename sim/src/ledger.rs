@@ -1,4 +1,4 @@
-//! What happened in a run, and whether it may happen: the invariants of single events.
+//! The events of a run, and the invariants of single events.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,12 +11,12 @@ use crate::interpose;
 use crate::network::Host;
 use crate::report::Violation;
 
-/// Events of a node that a violation shows.
+/// The number of a node's events that a violation shows.
 const TAIL: usize = 24;
-/// The data of hostile members begins with this.
+/// The first number in the data of hostile members.
 const NOISE: u64 = u64::MAX;
 
-/// The ledger, as everyone in a simulation shares it.
+/// The ledger, shared by all parts of a simulation.
 #[derive(Clone)]
 pub struct Shared(Arc<Mutex<Ledger>>);
 
@@ -43,41 +43,41 @@ impl Shared {
         Self(Arc::new(Mutex::new(ledger)))
     }
 
-    /// For a moment; never across an await.
+    /// Lock only for a moment, never across an await.
     pub fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What may happen in a run.
+/// The rules that a run must keep.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Nodes from this one on break the rules.
     pub honest: usize,
-    /// Whether the network does all that it should, all the time.
+    /// Whether the network has no faults during the whole run.
     pub is_calm: bool,
-    /// Whether nobody gives a reason for a ban.
+    /// Whether no node gives a reason for a ban.
     pub bans_nobody: bool,
     /// As in the nodes' configuration.
     pub max_peers: usize,
     /// As in the nodes' configuration.
     pub max_audio_streams: usize,
-    /// As many peers as a node looks for by itself: half of `max_peers`, if there are so many.
+    /// The number of peers that a node searches for by itself: half of `max_peers`, if there are that many.
     pub enough_peers: usize,
 }
 
 /// An audio stream at one of its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamKey {
-    /// Where.
+    /// The host of this end.
     pub host: Host,
     /// How often the host had started.
     pub generation: u32,
-    /// Its name there.
+    /// The stream's id at this end.
     pub stream: StreamId,
 }
 
-/// What happened so far.
+/// The events of a run so far.
 pub struct Ledger {
     pub(crate) rules: Rules,
     digest: Sha256,
@@ -91,40 +91,40 @@ pub struct Ledger {
     pub(crate) published: u64,
     pub(crate) expired: u64,
     pub(crate) latencies_ms: Vec<f64>,
-    /// Those who have come late.
+    /// The late nodes.
     pub(crate) joins: BTreeMap<Host, Join>,
-    /// From a crash to the word of it, at each who was connected.
+    /// The time from a crash until it was reported, at each connected peer.
     pub(crate) noticed_ms: Vec<f64>,
     pub(crate) violation: Option<Violation>,
 }
 
 #[derive(Default)]
 pub(crate) struct HostRecord {
-    /// Since when it is up, if it is.
+    /// The time since which it is up, if it is up.
     pub(crate) up_since: Option<Duration>,
     pub(crate) has_lagged: bool,
     pub(crate) stats: Stats,
     pub(crate) peers: Vec<PeerId>,
-    /// Its peers, and since when.
+    /// Its peers, and the time since which each is connected.
     pub(crate) connected: BTreeMap<PeerId, Duration>,
-    /// When its host has lost power, if it has.
+    /// When its host lost power, if it has.
     crashed_at: Option<Duration>,
-    /// Since when it has had at least one peer, if it has.
+    /// The time since which it has had at least one peer, if it has.
     pub(crate) connected_since: Option<Duration>,
-    /// The newest message of each author that has come.
+    /// The newest message received of each author.
     newest: BTreeMap<Host, u64>,
     tail: VecDeque<(Duration, AviEvent)>,
 }
 
-/// What a node that has come late has reached.
+/// The progress of a late node.
 #[derive(Default)]
 pub(crate) struct Join {
     at: Duration,
     /// How long it took to have enough peers.
     pub(crate) peered_after: Option<Duration>,
-    /// Everyone it has heard of or met.
+    /// All peers that it has discovered or connected to.
     pub(crate) heard: BTreeSet<PeerId>,
-    /// How many peers each search has found.
+    /// The number of peers that each search has found.
     pub(crate) found: Vec<f64>,
 }
 
@@ -133,13 +133,13 @@ pub(crate) struct Message {
     pub(crate) at: Duration,
     pub(crate) was_refused: bool,
     bytes: usize,
-    /// To whom, and how often the host had started.
+    /// The receivers, and how often each receiver's host had started.
     pub(crate) delivered: BTreeMap<Host, u32>,
 }
 
 #[derive(Default)]
 pub(crate) struct Stream {
-    /// At the end that called.
+    /// The number of the call, at the calling end.
     pub(crate) call: Option<u64>,
     next_frame: u64,
     pub(crate) is_closed: bool,
@@ -156,7 +156,7 @@ pub(crate) struct AudioTally {
 }
 
 impl Ledger {
-    /// A promise is broken. The first one counts.
+    /// Records a broken promise. Only the first one counts.
     pub fn violate(&mut self, invariant: &str, host: Host, detail: String) {
         if self.violation.is_some() {
             return;
@@ -178,12 +178,12 @@ impl Ledger {
         }
     }
 
-    /// Adds something to the trace.
+    /// Adds numbers to the trace.
     pub fn trace(&mut self, parts: &[u64]) {
         parts.iter().for_each(|part| self.digest.update(part.to_le_bytes()));
     }
 
-    /// The digest of all that is in the trace.
+    /// The digest of the trace.
     pub fn digest(&self) -> String {
         self.digest.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -193,12 +193,12 @@ impl Ledger {
         self.ids.get(peer).is_some_and(|host| (host.0 as usize) < self.rules.honest)
     }
 
-    /// Whose id this is.
+    /// The host with this peer id.
     pub fn host_of(&self, peer: &PeerId) -> Option<Host> {
         self.ids.get(peer).copied()
     }
 
-    /// A node listens.
+    /// Records that a node listens.
     pub fn on_start(&mut self, host: Host, generation: u32, peer: PeerId) {
         self.trace(&[1, nanos(), host.0.into(), generation.into()]);
         if self.ids.insert(peer, host).is_some_and(|other| other != host) {
@@ -208,18 +208,18 @@ impl Ledger {
         self.hosts.insert(host, HostRecord { up_since: Some(interpose::now()), tail, ..HostRecord::default() });
     }
 
-    /// A node that comes when the others are up is about to start.
+    /// Records that a late node is about to start.
     pub fn on_join(&mut self, host: Host) {
         self.joins.entry(host).or_insert_with(|| Join { at: interpose::now(), ..Join::default() });
     }
 
-    /// A host has lost power.
+    /// Records that a host has lost power.
     pub fn on_crash(&mut self, host: Host) {
         self.on_leave(host);
         self.hosts.entry(host).or_default().crashed_at = Some(interpose::now());
     }
 
-    /// A node says goodbye, or its host has lost power.
+    /// Records that a node has shut down, or that its host has lost power.
     pub fn on_leave(&mut self, host: Host) {
         self.trace(&[2, nanos(), host.0.into()]);
         let record = self.hosts.entry(host).or_default();
@@ -227,7 +227,7 @@ impl Ledger {
         record.peers.clear();
     }
 
-    /// The bytes of a message, which its readers check.
+    /// Makes the bytes of a message, which its readers check.
     pub fn compose(&mut self, author: Host, topic: usize, message: u64, bytes: usize) -> Vec<u8> {
         self.trace(&[3, nanos(), author.0.into(), topic as u64, message]);
         let at = interpose::now();
@@ -236,7 +236,7 @@ impl Ledger {
         stamped(message, at, bytes)
     }
 
-    /// The library did not take a message.
+    /// Records that the library refused a message.
     pub fn on_refused(&mut self, message: u64, error: &AviP2pError) {
         let text = error.to_string();
         self.digest.update(text.as_bytes());
@@ -246,29 +246,29 @@ impl Ledger {
         }
     }
 
-    /// The bytes of a frame of audio.
+    /// Makes the bytes of an audio frame.
     pub fn compose_frame(&mut self, key: StreamKey, frame: u64, bytes: usize) -> Vec<u8> {
         self.trace(&[4, nanos(), key.host.0.into(), key.stream.0, frame]);
         stamped(frame, interpose::now(), bytes)
     }
 
-    /// The library took a frame.
+    /// Records that the library took a frame.
     pub fn on_frame_sent(&mut self, _: StreamKey) {
         self.audio.sent += 1;
     }
 
-    /// A node asks another for a stream.
+    /// Records that a node requested a stream from another.
     pub fn on_call(&mut self, key: StreamKey, call: u64) {
         self.trace(&[5, nanos(), key.host.0.into(), key.stream.0, call]);
         self.streams.entry(key).or_default().call = Some(call);
     }
 
-    /// A call could not begin.
+    /// Records that a call could not begin.
     pub fn on_call_failed(&mut self) {
         self.audio.failed += 1;
     }
 
-    /// How a node stands.
+    /// Records the state of a node.
     pub fn on_sample(&mut self, host: Host, stats: &Stats, peers: Vec<PeerId>) {
         self.trace(&[6, nanos(), host.0.into(), stats.connections_opened, stats.dials, peers.len() as u64]);
         let Rules { max_peers, max_audio_streams, bans_nobody, .. } = self.rules;
@@ -290,7 +290,7 @@ impl Ledger {
         }
     }
 
-    /// A node tells its application something.
+    /// Records an event that a node reported to its application.
     pub fn on_event(&mut self, host: Host, generation: u32, event: &AviEvent) {
         self.trace_event(host, event);
         let record = self.hosts.entry(host).or_default();
@@ -299,7 +299,7 @@ impl Ledger {
         }
         record.tail.push_back((interpose::now(), event.clone()));
         if host.0 as usize >= self.rules.honest {
-            // What a hostile member sees is its own affair.
+            // Events of hostile members are not checked.
             return;
         }
         let key = |stream| StreamKey { host, generation, stream };
@@ -360,7 +360,7 @@ impl Ledger {
         }
     }
 
-    /// A peer is gone: how long has its host been without power?
+    /// Measures the time from a crash until a peer reports the disconnect.
     fn on_parted(&mut self, peer: &PeerId, since: Option<Duration>) {
         let record = self.ids.get(peer).and_then(|host| self.hosts.get(host));
         if let (Some(crashed_at), Some(since)) = (record.and_then(|record| record.crashed_at), since)
@@ -370,7 +370,7 @@ impl Ledger {
         }
     }
 
-    /// A search for peers has ended.
+    /// Records the end of a search for peers.
     pub fn on_discovery(&mut self, host: Host, found: &Result<Vec<PeerId>, AviP2pError>) {
         let count = found.as_ref().map_or(0, Vec::len);
         self.trace(&[8, nanos(), host.0.into(), count as u64]);
@@ -385,7 +385,8 @@ impl Ledger {
         }
     }
 
-    /// Honest nodes keep the protocol, always; and in a calm network they say goodbye.
+    /// Checks the reason of a stream's end. Honest nodes always keep the protocol; in a calm network they also close
+    /// streams.
     fn on_close(&mut self, host: Host, peer: &PeerId, reason: &StreamCloseReason) {
         let is_wrong = match reason {
             StreamCloseReason::Protocol(_) => true,
@@ -448,14 +449,14 @@ impl Ledger {
         let has_lagged = self.hosts.get(&key.host).is_some_and(|record| record.has_lagged);
         let Some(stream) = self.on_stream(key, &"AudioData") else { return };
         let expected = std::mem::replace(&mut stream.next_frame, frame + 1);
-        // After Lagged, it is not known of which stream the lost frames were.
+        // After `Lagged`, it is unknown which streams lost frames.
         if frame < expected || frame > expected && !has_lagged {
             let detail = format!("stream {}: frame {frame} after {expected} was due", key.stream);
             self.violate("frames come in order, once, and gaps are reported", key.host, detail);
         }
     }
 
-    /// A stream that is there and not over.
+    /// Returns a stream that exists and has not ended.
     fn on_stream(&mut self, key: StreamKey, event: &impl std::fmt::Debug) -> Option<&mut Stream> {
         let has_lagged = self.hosts.get(&key.host).is_some_and(|record| record.has_lagged);
         let is_open = self.streams.get(&key).is_some_and(|stream| !stream.is_closed);
@@ -470,7 +471,7 @@ fn nanos() -> u64 {
     interpose::now().as_nanos() as u64
 }
 
-/// Bytes that say what they are and when they were sent.
+/// Bytes that contain a number and the time of sending.
 fn stamped(name: u64, at: Duration, bytes: usize) -> Vec<u8> {
     let mut data = name.to_be_bytes().to_vec();
     data.extend_from_slice(&(at.as_nanos() as u64).to_be_bytes());

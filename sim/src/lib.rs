@@ -1,7 +1,7 @@
 //! Deterministic simulation of avi-p2p: the real stack over simulated byte streams, in virtual time.
 //!
-//! A [`Scenario`](scenario::Scenario) and a seed make a [`Plan`](plan::Plan); [`run`] carries it out and returns a
-//! [`Report`](report::Report). One simulation a process: crates below have counters of their own.
+//! A [`Scenario`](scenario::Scenario) and a seed make a [`Plan`](plan::Plan); [`run`] executes it and returns a
+//! [`Report`](report::Report). Run one simulation per process, because libraries below have process-wide counters.
 #![deny(missing_docs)]
 
 mod app;

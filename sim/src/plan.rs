@@ -1,4 +1,4 @@
-//! A scenario and a seed, drawn out: what happens when, to whom.
+//! The plan of a run, drawn from a scenario and a seed: what happens, when, and to which nodes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,117 +8,117 @@ use crate::network::{Group, Host};
 use crate::random::{Random, mix};
 use crate::scenario::{Fault, PartitionMode, Scenario};
 
-/// Seconds that a search for peers may take.
+/// The longest time of a search for peers, in seconds.
 const WALK: f64 = 30.0;
-/// Seconds that a sybil is there, and then not.
+/// How many seconds a sybil stays, and then stays away.
 const SYBIL_STAYS: f64 = 3.0;
 const SYBIL_AWAY: f64 = 2.0;
 
-/// Everything that a run does from outside of the nodes, in order of time.
+/// All external actions of a run, in order of time.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Members of the mesh, hostile ones at the end.
     pub nodes: usize,
-    /// Of them, how many keep the rules.
+    /// The number of honest members.
     pub honest: usize,
-    /// Of those, the last ones, which come when the mesh is up.
+    /// The last honest ones, which start when the mesh is up.
     pub late: Range<u32>,
-    /// Nodes that connect to the victim alone: after the members.
+    /// Nodes that connect only to the victim; numbered after the members.
     pub sybils: Range<u32>,
-    /// Hosts that only send garbage or dial: after those.
+    /// Hosts that only send garbage or dial; numbered after the sybils.
     pub outsiders: Range<u32>,
-    /// Machines in all. The last ones are where nodes move to.
+    /// The number of all machines. Nodes move to the last ones.
     pub hosts: usize,
-    /// Whom the sybils connect to.
+    /// The node that the sybils connect to.
     pub victim: Option<Host>,
-    /// Where else each node lives in the run.
+    /// The other machines that each node uses during the run.
     pub moves: BTreeMap<Host, Group>,
     /// When the run ends.
     pub end: Duration,
-    /// What happens, in order.
+    /// The actions, in order.
     pub actions: Vec<(Duration, Action)>,
-    /// What goes wrong, for invariants and reports.
+    /// The planned faults, for invariants and reports.
     pub troubles: Vec<Trouble>,
     /// Nodes whose applications read slowly.
     pub slow: Vec<Host>,
-    /// Who knows whom at the start.
+    /// The peers that each node knows at the start.
     pub bootstrap: Vec<Vec<Host>>,
     /// When each member starts for the first time.
     pub first_start: Vec<Duration>,
 }
 
-/// A time in which something is wrong.
+/// A time with a fault.
 #[derive(Clone, Debug)]
 pub struct Trouble {
-    /// Begin.
+    /// The begin.
     pub from: Duration,
-    /// End.
+    /// The end.
     pub until: Duration,
-    /// What, for people.
+    /// A description of the fault.
     pub what: String,
-    /// Whether it holds up what is under way.
+    /// Whether it delays data in flight.
     pub delays: bool,
 }
 
-/// Something that happens.
+/// An action of the plan.
 #[derive(Clone, Debug)]
 pub enum Action {
     /// A node starts, perhaps again.
     Start(Host),
-    /// A node says goodbye.
+    /// A node shuts down.
     Leave(Host),
     /// A host loses power.
     Crash(Host),
-    /// The next time that a node starts, it does so elsewhere.
+    /// The next start of a node is on another machine.
     Move {
-        /// Which.
+        /// The node that moves.
         node: Host,
-        /// On which machine.
+        /// The machine that it moves to.
         to: Host,
     },
-    /// A node's application looks for peers.
+    /// A node's application searches for peers.
     Discover(Host),
     /// A message is published.
     Publish {
-        /// By whom.
+        /// The publishing node.
         node: Host,
-        /// On which topic.
+        /// The number of the topic.
         topic: usize,
-        /// Names the message.
+        /// The number of the message.
         message: u64,
     },
     /// A node calls one of its peers.
     Call {
-        /// Who.
+        /// The calling node.
         node: Host,
-        /// Names the call.
+        /// The number of the call.
         call: u64,
     },
-    /// Nothing passes from the first group to the second.
+    /// Stops all data from the first group to the second.
     Cut {
-        /// Names it for its end.
+        /// The number of the fault, by which it is healed.
         trouble: usize,
-        /// Whose bytes.
+        /// The senders.
         from: Group,
-        /// To whom.
+        /// The receivers.
         to: Group,
-        /// What becomes of them.
+        /// What happens to the data.
         mode: PartitionMode,
     },
-    /// The cuts of that name are over.
+    /// Ends the cuts of a fault.
     Heal {
-        /// Their name.
+        /// The number of the fault.
         trouble: usize,
     },
-    /// Everything takes that much longer.
+    /// Adds this to the one-way latency of everything.
     SlowDown(Duration),
-    /// The applications that read nothing begin to read.
+    /// The applications that do not read begin to read.
     WakeSlow,
     /// Hostile hosts and members begin.
     Attack,
 }
 
-/// A way to be gone.
+/// How a node goes down.
 #[derive(Clone, Copy)]
 struct Down {
     action: fn(Host) -> Action,
@@ -132,19 +132,19 @@ struct Drawing<'a> {
     scenario: &'a Scenario,
     random: Random,
     honest: Vec<Host>,
-    /// Of them, those that are there from the start.
+    /// The nodes that are there from the start.
     early: Vec<Host>,
     bootstrap: Vec<Vec<Host>>,
     victim: Option<Host>,
     moves: BTreeMap<Host, Group>,
-    /// The machine that nobody has lived on yet.
+    /// The next machine that no node has used yet.
     free: u32,
     actions: Vec<(Duration, Action)>,
     troubles: Vec<Trouble>,
 }
 
 impl Plan {
-    /// Draws the plan of a run with so many honest nodes.
+    /// Draws the plan of a run with this many honest nodes.
     pub fn draw(scenario: &Scenario, nodes: usize, seed: u64) -> Self {
         let end = scenario.seconds.duration();
         let hostile = &scenario.hostile;
@@ -179,7 +179,7 @@ impl Plan {
             drawing.actions.iter().filter_map(|(at, action)| matches!(action, Action::Start(_)).then_some(*at));
         let first_start = starts.take(members).collect();
         let Drawing { mut actions, mut troubles, bootstrap, victim, moves, free, .. } = drawing;
-        // Stable: what is drawn first comes first.
+        // The sort is stable: of two actions at one time, the one that was drawn first comes first.
         actions.sort_by_key(|(at, _)| *at);
         troubles.sort_by_key(|trouble| trouble.from);
         Self {
@@ -200,7 +200,7 @@ impl Plan {
         }
     }
 
-    /// Every machine that these nodes live on in the run.
+    /// All machines that these nodes use during the run.
     pub fn machines(&self, nodes: &Group) -> Group {
         let moved = nodes.iter().filter_map(|node| self.moves.get(node)).flatten();
         nodes.iter().chain(moved).copied().collect()
@@ -222,7 +222,7 @@ impl Drawing<'_> {
         late.for_each(|index| self.discovers(Host(index as u32)));
     }
 
-    /// A node that comes late looks for peers when it must have some, and again as often as the scenario says.
+    /// A late node searches for peers when it must have some, and repeats that as the scenario says.
     fn discovers(&mut self, host: Host) {
         let every = self.scenario.join.discover_every;
         let mut at = self.scenario.join.at + self.scenario.expect.join_within;
@@ -235,7 +235,7 @@ impl Drawing<'_> {
         }
     }
 
-    /// Each of them comes, connects, goes, and comes again.
+    /// Each sybil starts, connects, leaves, and starts again.
     fn sybils(&mut self, sybils: Range<u32>, end: Duration) {
         let last = self.early.len() as u32 - 1;
         let victim = Host(self.scenario.hostile.victim.unwrap_or(last).min(last));
@@ -277,7 +277,7 @@ impl Drawing<'_> {
         for call in 0..calls.count {
             let at = secs(self.random.between(calls.from, last.max(calls.from)));
             let node = Host(self.random.below(self.early.len()) as u32);
-            // What the sybils do matters to the victim's calls.
+            // If there is a victim, half of the calls are its own, because the sybils may affect them.
             let node = self.victim.filter(|_| call % 2 == 0).unwrap_or(node);
             self.actions.push((at, Action::Call { node, call: call as u64 }));
         }
@@ -365,7 +365,7 @@ impl Drawing<'_> {
         }
     }
 
-    /// Nodes that may have another address from now on, as many as wanted or possible.
+    /// Nodes that get another address from now on: the wanted number, or as many as possible.
     fn movers(&mut self, nodes: usize) -> Vec<Host> {
         let mut movers = Vec::new();
         for node in self.random.choose(&self.early.clone(), self.early.len()) {
@@ -377,7 +377,7 @@ impl Drawing<'_> {
         movers
     }
 
-    /// Everyone's configuration still names somebody who is where it says, unless neighbours are heard of anyway.
+    /// Whether every configuration would still name a node at its address. Not needed if neighbours are announced.
     fn can_move(&self, node: Host) -> bool {
         let has_moved = |host: &Host| *host == node || self.moves.contains_key(host);
         let knows_nobody = |index: usize| self.bootstrap[index].is_empty();

@@ -1,4 +1,4 @@
-//! What the nodes of a simulation run on: tokio's paused clock, a simulated network, tasks that a crash can end.
+//! What do the nodes of a simulation run on? tokio's paused clock, a simulated network, tasks that a crash can end.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use crate::interpose;
 
-/// Polls in one virtual instant beyond which a run does not come from the spot.
+/// The most polls in one virtual instant. Beyond it the run is considered stuck.
 const MAX_POLLS_PER_INSTANT: u64 = 20_000_000;
 
-/// What one node runs on.
+/// The platform of one node.
 #[derive(Clone)]
 pub struct SimPlatform {
     transport: Arc<dyn Transport>,
@@ -26,7 +26,7 @@ pub struct SimPlatform {
 }
 
 impl SimPlatform {
-    /// Must be made inside the simulation's runtime.
+    /// Create it inside the simulation's runtime.
     pub fn new(transport: Arc<dyn Transport>) -> Self {
         Self { transport, epoch: Instant::now() }
     }
@@ -51,7 +51,7 @@ impl Platform for SimPlatform {
 pub struct Tasks(Arc<Mutex<Vec<AbortHandle>>>);
 
 impl Tasks {
-    /// Runs a task until its end, or until [`Tasks::end`].
+    /// Runs a task until it ends, or until [`Tasks::end`].
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let handle = tokio::spawn(Watched(Box::pin(task))).abort_handle();
         let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,14 +61,14 @@ impl Tasks {
         tasks.push(handle);
     }
 
-    /// Ends them all where they stand.
+    /// Ends all tasks immediately.
     pub fn end(&self) {
         let tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
-/// A task that cannot keep virtual time from passing without being noticed.
+/// Wraps a task and counts its polls, so that a task that keeps virtual time from advancing is detected.
 struct Watched(BoxFuture<'static, ()>);
 
 thread_local! {

@@ -1,4 +1,4 @@
-//! Everything that a run draws, from its seed.
+//! All random choices of a run, derived from its seed.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]
@@ -16,29 +16,29 @@ impl Random {
         finish(self.0)
     }
 
-    /// From 0 to below 1.
+    /// From 0, inclusive, to 1, exclusive.
     pub fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// From `low` to below `high`.
+    /// From `low`, inclusive, to `high`, exclusive.
     pub fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    /// Below `bound`; 0 if that is 0.
+    /// A number below `bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }
 
-    /// So many different ones of the items, in any order.
+    /// This many different items, in random order.
     pub fn choose<T: Clone>(&mut self, items: &[T], count: usize) -> Vec<T> {
         let mut rest = items.to_vec();
         (0..count.min(items.len())).map(|_| rest.swap_remove(self.below(rest.len()))).collect()
     }
 }
 
-/// A pure hash of two numbers.
+/// A hash of two numbers.
 pub fn mix(a: u64, b: u64) -> u64 {
     finish(a.rotate_left(32) ^ b.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }

@@ -1,8 +1,8 @@
-//! What a run came to.
+//! The results of a run.
 
 use serde::{Deserialize, Serialize};
 
-/// The figures of a run, as `--json` writes them. Times are virtual unless they say otherwise.
+/// The results of a run, as `--json` writes them. Times are virtual unless stated otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The scenario's name or file.
@@ -15,9 +15,9 @@ pub struct Report {
     pub seed: u64,
     /// `events` or `turmoil`.
     pub network: String,
-    /// Length of the run.
+    /// The length of the run.
     pub virtual_seconds: f64,
-    /// How long that took.
+    /// The real time that the run took.
     pub wall_seconds: f64,
     /// The most memory that the process used, in bytes.
     pub peak_memory_bytes: u64,
@@ -31,14 +31,14 @@ pub struct Report {
     pub audio: Audio,
     /// Connections.
     pub connections: Connections,
-    /// Nodes that came when the mesh was up.
+    /// Nodes that started when the mesh was up.
     #[serde(default)]
     pub joins: Joins,
-    /// Bytes that a node sent, over the nodes.
+    /// Bytes sent per node.
     pub bytes_sent: Percentiles,
-    /// Once a second.
+    /// One sample per second.
     pub timeline: Vec<Sample>,
-    /// What went wrong on purpose.
+    /// The planned faults.
     pub troubles: Vec<Span>,
     /// The promise that was broken, if one was.
     pub violation: Option<Violation>,
@@ -49,17 +49,17 @@ pub struct Report {
 pub struct Messages {
     /// Messages that the library took.
     pub published: u64,
-    /// Messages that came back, held too long or without a path.
+    /// Held messages that were returned, because they were held too long or their path was congested.
     pub expired: u64,
-    /// Deliveries that would be complete: each message at each other node that was up.
+    /// The number of deliveries if complete: each message at each other node that was up.
     pub possible: u64,
     /// Deliveries.
     pub delivered: u64,
     /// Deliveries that overtook an earlier message of the same author.
     pub out_of_order: u64,
-    /// From publish to delivery.
+    /// The time from publish to delivery.
     pub latency_ms: Percentiles,
-    /// The same, as a histogram.
+    /// The same times as a histogram.
     pub latency_histogram: Vec<Bin>,
 }
 
@@ -68,7 +68,7 @@ pub struct Messages {
 pub struct Audio {
     /// Calls that were accepted.
     pub calls: u64,
-    /// Calls that could not begin, as without a peer.
+    /// Calls that could not begin, for example without a peer.
     pub failed: u64,
     /// Frames that the library took.
     pub sent: u64,
@@ -76,14 +76,14 @@ pub struct Audio {
     pub received: u64,
     /// Frames that were reported missing.
     pub missing: u64,
-    /// From send to arrival.
+    /// The time from send to arrival.
     pub latency_ms: Percentiles,
 }
 
 /// Connections.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Connections {
-    /// Peers of a node at the end, over the nodes.
+    /// Peers per node at the end.
     pub degree: Percentiles,
     /// Connections made, each counted at both ends.
     pub opened: u64,
@@ -93,50 +93,51 @@ pub struct Connections {
     pub dials_failed: u64,
     /// Connections refused before their handshake.
     pub refused: u64,
-    /// How many nodes have how many peers at the end.
+    /// The distribution of the number of peers at the end.
     pub degree_histogram: Vec<Bin>,
-    /// Connections of a node at the end, over the nodes.
+    /// Connections per node at the end.
     #[serde(default)]
     pub of_a_node: Percentiles,
-    /// Connections at the end in all, each counted at both ends.
+    /// All connections at the end, each counted at both ends.
     #[serde(default)]
     pub total: u64,
-    /// From a crash to `PeerDisconnected`, at each who was connected.
+    /// The time from a crash to `PeerDisconnected`, at each connected peer.
     #[serde(default)]
     pub noticed_ms: Percentiles,
 }
 
-/// Nodes that came when the mesh was up.
+/// Nodes that started when the mesh was up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Joins {
-    /// How many.
+    /// The number of these nodes.
     pub nodes: u64,
-    /// From the start to half of `max_peers`, or all others, over those who have got there.
+    /// The time from their start until they had half of `max_peers` or all other nodes as peers, for those that reached
+    /// it.
     pub peered_ms: Percentiles,
-    /// Peers that a search has found, over the searches.
+    /// The number of peers found per search.
     pub found: Percentiles,
-    /// Part of the mesh that each has heard of at the end.
+    /// The share of the mesh that each had heard of at the end.
     pub heard: Percentiles,
 }
 
-/// Part of a histogram.
+/// One bin of a histogram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bin {
     /// Upper bound, included.
     pub upto: f64,
-    /// How many.
+    /// The number of values in the bin.
     pub count: u64,
 }
 
-/// Some values of many, in order.
+/// Percentiles of a set of values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
-    /// How many there were.
+    /// The number of values.
     pub count: u64,
-    /// Their sum, divided by how many they are.
+    /// The mean.
     #[serde(default)]
     pub mean: f64,
-    /// The middle one.
+    /// The median.
     pub p50: f64,
     /// 95 of 100 are at most this.
     pub p95: f64,
@@ -146,7 +147,7 @@ pub struct Percentiles {
     pub max: f64,
 }
 
-/// How a run stood at a moment.
+/// The state of a run at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Seconds from the start.
@@ -159,43 +160,43 @@ pub struct Sample {
     pub possible: u64,
     /// Nodes that are up.
     pub up: u64,
-    /// Peers of a node, on average.
+    /// The mean number of peers per node.
     pub degree_mean: f64,
-    /// The most peers of a node.
+    /// The largest number of peers of a node.
     pub degree_max: u64,
-    /// Bytes sent so far, by all.
+    /// Bytes sent so far by all nodes.
     pub bytes_sent: u64,
-    /// Part of the mesh that a node which came late has heard of, on average.
+    /// The share of the mesh that a late node has heard of, on average.
     #[serde(default)]
     pub heard_mean: f64,
 }
 
-/// A time in which something was wrong.
+/// A time with a fault.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Span {
-    /// Begin, in seconds.
+    /// The begin, in seconds.
     pub from: f64,
-    /// End.
+    /// The end, in seconds.
     pub until: f64,
-    /// What.
+    /// A description of the fault.
     pub what: String,
 }
 
 /// A broken promise.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Violation {
-    /// Which.
+    /// The name of the broken invariant.
     pub invariant: String,
-    /// When, in seconds.
+    /// The time, in seconds.
     pub at: f64,
-    /// What was seen.
+    /// What was observed.
     pub detail: String,
     /// The last events of the nodes concerned.
     pub tail: Vec<String>,
 }
 
 impl Percentiles {
-    /// Of these values.
+    /// The percentiles of these values.
     pub fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let at = |part: f64| {

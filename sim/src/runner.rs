@@ -1,4 +1,4 @@
-//! How is a run carried out? On a fresh thread, over the network of choice, from one thing of the plan to the next.
+//! How is a run executed? On a new thread, over the chosen network, from one action of the plan to the next.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,35 +17,35 @@ use crate::scenario::Scenario;
 use crate::world::World;
 use crate::{interpose, summary};
 
-/// What is run.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The scenario's name or file.
     pub scenario: String,
-    /// How many honest nodes.
+    /// The number of honest nodes.
     pub nodes: usize,
-    /// Where all that is drawn comes from.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// How many virtual seconds, if not as many as the scenario says.
+    /// The length in virtual seconds, if it differs from the scenario's.
     pub seconds: Option<f64>,
-    /// Over which network.
+    /// The network to use.
     pub network: NetworkKind,
 }
 
 /// The networks to choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkKind {
-    /// Ours: event-driven, for meshes of any size.
+    /// The project's own: event-driven, for meshes of any size.
     Events,
     /// turmoil, as a cross-check by an independent simulator.
     Turmoil,
 }
 
 impl NetworkKind {
-    /// Whether a scenario can be run on it.
+    /// Checks that a scenario can run on this network.
     ///
     /// # Errors
-    /// What of the scenario it cannot do.
+    /// The feature of the scenario that the network lacks.
     pub fn supports(self, scenario: &Scenario) -> Result<(), Unsupported> {
         match (self, scenario.link.uplink_kbit) {
             (Self::Turmoil, uplink_kbit @ 1..) => Err(Unsupported::Uplink { uplink_kbit }),
@@ -54,13 +54,13 @@ impl NetworkKind {
     }
 }
 
-/// Why a scenario cannot be run on a network.
+/// Why a scenario cannot run on a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unsupported {
-    /// Only `events` bounds what a node can send.
+    /// Only `events` limits the bandwidth of a node.
     #[error("link.uplink_kbit = {uplink_kbit}: turmoil has no bandwidth: expected 0, or --network events")]
     Uplink {
-        /// What the scenario asks for.
+        /// The value in the scenario.
         uplink_kbit: u64,
     },
 }
@@ -86,12 +86,12 @@ impl FromStr for NetworkKind {
     }
 }
 
-/// How much wall time a virtual second may take: far more than it takes with ten thousand nodes.
+/// The most real time for a virtual second: far more than it takes with ten thousand nodes.
 const STUCK_AFTER: Duration = Duration::from_secs(300);
 
-/// Runs a scenario on a thread of its own. `progress` says how many virtual milliseconds have passed.
+/// Runs a scenario on its own thread. `progress` holds the virtual milliseconds passed.
 ///
-/// One simulation a process: a second one would find what the first left in the counters of the crates below.
+/// Run one simulation per process: a second one would see the counters that the first has left in the libraries below.
 pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> Report {
     let began = std::time::Instant::now();
     let plan = Plan::draw(&scenario, options.nodes, options.seed);
@@ -100,7 +100,7 @@ pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> R
     let (ending, ended) = mpsc::channel();
     let passed = progress.clone();
     let simulation = std::thread::Builder::new().name("simulation".to_owned()).stack_size(16 << 20).spawn(move || {
-        // Dropped when the simulation ends, however it does.
+        // Dropped when the simulation ends, whatever the reason.
         let _ending: mpsc::Sender<()> = ending;
         interpose::begin(seed);
         match kind {
@@ -126,8 +126,8 @@ pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> R
     report
 }
 
-/// Waits for the end of a simulation, or until its virtual time stands still: whatever polls without end in one task is
-/// not caught by the bound on polls.
+/// Waits until a simulation ends, or until its virtual time stops. A task that polls endlessly within one poll is not
+/// caught by the bound on polls.
 fn is_stuck(progress: &AtomicU64, ended: &mpsc::Receiver<()>) -> bool {
     let (mut last, mut since) = (0, std::time::Instant::now());
     while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(Duration::from_secs(1)) {
@@ -141,7 +141,7 @@ fn is_stuck(progress: &AtomicU64, ended: &mpsc::Receiver<()>) -> bool {
     false
 }
 
-/// In one runtime, whose paused clock jumps to what comes next.
+/// Uses one runtime, whose paused clock jumps to the next event.
 fn on_events(scenario: Scenario, plan: Plan, seed: u64, progress: &AtomicU64) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without I/O needs nothing of the system");
@@ -159,12 +159,12 @@ fn on_events(scenario: Scenario, plan: Plan, seed: u64, progress: &AtomicU64) ->
             }
         }
     });
-    // Nodes that still run would say goodbye to a world that is over.
+    // Nodes that still run would try to close connections in a network that has ended.
     runtime.shutdown_background();
     report
 }
 
-/// In a runtime for each host, a tick of a millisecond at a time.
+/// Uses one runtime per host, and advances in ticks of a millisecond.
 fn on_turmoil(scenario: Scenario, plan: Plan, seed: u64, progress: &AtomicU64) -> Report {
     let (network, mut simulation) = Turmoil::new(plan.hosts, &scenario.link, plan.end, seed);
     let mut world = World::new(scenario, plan, seed, Arc::new(network));

@@ -1,4 +1,4 @@
-//! What happens in a run, as a file says it.
+//! The scenario of a run, as written in a file.
 
 mod load;
 
@@ -13,17 +13,17 @@ pub use self::load::{BUILTIN, ScenarioError};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
-    /// One line for people.
+    /// A description in one line.
     pub description: String,
     /// How long the run lasts, in virtual seconds.
     pub seconds: Seconds<30>,
-    /// How the nodes are set up.
+    /// The configuration of the nodes.
     pub node: NodeSetup,
-    /// Who knows whom at the start.
+    /// Which peers the nodes know at the start.
     pub topology: Topology,
-    /// Nodes that come when the mesh is up.
+    /// Nodes that start when the mesh is up.
     pub join: Join,
-    /// What the network is like.
+    /// The properties of the network.
     pub link: Link,
     /// Pub/sub traffic.
     pub publish: Publish,
@@ -33,9 +33,9 @@ pub struct Scenario {
     pub slow_consumers: SlowConsumers,
     /// Nodes that break the rules.
     pub hostile: Hostile,
-    /// What goes wrong, and when.
+    /// The faults and their times.
     pub faults: Vec<Fault>,
-    /// What must hold, beyond what always must.
+    /// Requirements beyond those that always hold.
     pub expect: Expect,
 }
 
@@ -51,13 +51,13 @@ impl<const DEFAULT: u32> Default for Seconds<DEFAULT> {
 }
 
 impl<const DEFAULT: u32> Seconds<DEFAULT> {
-    /// As a duration; nothing if it is negative or absurd.
+    /// As a duration; zero if it is negative or too large.
     pub fn duration(self) -> Duration {
         Duration::try_from_secs_f64(self.0).unwrap_or_default()
     }
 }
 
-/// How the nodes are set up.
+/// The configuration of the nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodeSetup {
@@ -69,7 +69,7 @@ pub struct NodeSetup {
     pub kad: bool,
     /// Whether all nodes have the key of one private mesh.
     pub private: bool,
-    /// Over how many seconds the nodes start, one after the other.
+    /// Seconds within which the nodes start, one after the other.
     pub start_within: f64,
     /// Messages and audio frames that may wait for an application.
     pub event_queue: usize,
@@ -81,13 +81,13 @@ impl Default for NodeSetup {
     }
 }
 
-/// Who knows whom at the start.
+/// Which peers the nodes know at the start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Topology {
-    /// How many of the nodes that started before it each node knows, chosen by the seed.
+    /// The number of earlier nodes that each node knows, chosen by the seed.
     pub bootstrap: usize,
-    /// Whether everyone hears of everyone at once, as by mDNS on one network.
+    /// Whether each node is announced to all others at once, as by mDNS on one network.
     pub lan: bool,
 }
 
@@ -97,17 +97,17 @@ impl Default for Topology {
     }
 }
 
-/// Nodes that come when the mesh is up: the last ones of the run's.
+/// Nodes that start when the mesh is up: the last ones of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Join {
-    /// How many.
+    /// The number of these nodes.
     pub nodes: usize,
-    /// When, in seconds.
+    /// When they start, in seconds.
     pub at: f64,
-    /// How many of the others each of them knows, chosen by the seed.
+    /// The number of other nodes that each of them knows, chosen by the seed.
     pub bootstrap: usize,
-    /// After how many seconds their applications look for peers again; 0: they look once.
+    /// Seconds after which their applications search for peers again; 0: they search once.
     pub discover_every: f64,
 }
 
@@ -117,17 +117,17 @@ impl Default for Join {
     }
 }
 
-/// What the network is like.
+/// The properties of the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Link {
-    /// Shortest latency of a pair of nodes, in milliseconds one way.
+    /// Shortest one-way latency of a pair of nodes, in milliseconds.
     pub latency_min_ms: f64,
-    /// Longest latency of a pair of nodes.
+    /// Longest one-way latency of a pair of nodes, in milliseconds.
     pub latency_max_ms: f64,
-    /// What is added at random to each piece of data, at most.
+    /// The most random delay that is added to each piece of data, in milliseconds.
     pub jitter_ms: f64,
-    /// Kilobits a second that a node can send; 0: no bound.
+    /// Kilobits per second that a node can send; 0: unlimited.
     pub uplink_kbit: u64,
 }
 
@@ -143,7 +143,7 @@ impl Default for Link {
 pub struct Publish {
     /// Topics; every node subscribes to all of them.
     pub topics: usize,
-    /// Messages in all, spread evenly, each by a node that the seed chooses.
+    /// The number of messages, spread evenly over time, each from a node that the seed chooses.
     pub messages: usize,
     /// Bytes of a message, at least 16.
     pub bytes: usize,
@@ -159,17 +159,17 @@ impl Default for Publish {
     }
 }
 
-/// Audio calls, between nodes that are connected and that the seed chooses.
+/// Audio calls between connected nodes that the seed chooses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Calls {
-    /// Calls in all.
+    /// The number of calls.
     pub count: usize,
     /// When the first may begin, in seconds.
     pub from: f64,
-    /// How long each lasts.
+    /// How long each call lasts, in seconds.
     pub seconds: f64,
-    /// Milliseconds from frame to frame.
+    /// Milliseconds between two frames.
     pub frame_ms: u64,
     /// Bytes of a frame, at least 16.
     pub frame_bytes: usize,
@@ -185,132 +185,132 @@ impl Default for Calls {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SlowConsumers {
-    /// How many nodes have one.
+    /// The number of nodes with such an application.
     pub count: usize,
-    /// Milliseconds that they take for an event; 0: they read nothing until the last five seconds.
+    /// Milliseconds that they take per event; 0: they do not read until the last five seconds.
     pub event_ms: u64,
 }
 
-/// Nodes that break the rules. They are not counted in the nodes of the run.
+/// Nodes that break the rules. They are not included in the number of nodes of the run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hostile {
-    /// Hosts that connect, and send what is no handshake.
+    /// Hosts that connect, and send bytes that are no handshake.
     pub garbage: usize,
-    /// Hosts that connect again and again, and say nothing.
+    /// Hosts that connect repeatedly without sending anything.
     pub dial_storm: usize,
     /// Members that publish as fast as they can.
     pub flood: usize,
-    /// Members that ask everyone for streams, again and again.
+    /// Members that request streams from all peers, repeatedly.
     pub stream_flood: usize,
-    /// Nodes, each somebody else, that connect to one honest node alone, again and again.
+    /// Nodes with different identities that connect to one honest node only, repeatedly.
     pub sybils: usize,
-    /// The number of that node, from 0; if left out, the last that is there from the start.
+    /// The number of that node, from 0. By default the last one that is there from the start.
     pub victim: Option<u32>,
 }
 
 impl Hostile {
-    /// Of all kinds together.
+    /// The number of hostile nodes of all kinds.
     pub fn count(&self) -> usize {
         self.garbage + self.dial_storm + self.flood + self.stream_flood + self.sybils
     }
 }
 
-/// What goes wrong, and when.
+/// A fault and its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, tag = "kind", rename_all = "snake_case")]
 pub enum Fault {
     /// Two groups of nodes cannot reach each other.
     Partition {
-        /// Begin, in seconds.
+        /// The begin, in seconds.
         from: f64,
-        /// End.
+        /// The end, in seconds.
         until: f64,
-        /// Part of the nodes in the first group.
+        /// The share of the nodes in the first group.
         #[serde(default = "half")]
         share: f64,
-        /// Whether only bytes from the first group to the second are stopped.
+        /// Whether only data from the first group to the second is stopped.
         #[serde(default)]
         one_way: bool,
-        /// What becomes of connections.
+        /// What happens to connections.
         #[serde(default)]
         mode: PartitionMode,
     },
-    /// Nodes lose power, and perhaps come back.
+    /// Nodes lose power, and perhaps start again.
     Crash {
-        /// When, in seconds.
+        /// The time, in seconds.
         at: f64,
-        /// How many; the seed chooses.
+        /// The number of nodes; the seed chooses them.
         nodes: usize,
-        /// When they start again with the same identity, if they do.
+        /// When they start again with the same identity, if at all.
         #[serde(default)]
         restart_at: Option<f64>,
-        /// Whether they have another address then.
+        /// Whether they then have another address.
         #[serde(default)]
         moves: bool,
     },
-    /// Nodes say goodbye, and perhaps come back.
+    /// Nodes shut down, and perhaps start again.
     Leave {
-        /// When, in seconds.
+        /// The time, in seconds.
         at: f64,
-        /// How many; the seed chooses.
+        /// The number of nodes; the seed chooses them.
         nodes: usize,
-        /// When they start again with the same identity, if they do.
+        /// When they start again with the same identity, if at all.
         #[serde(default)]
         restart_at: Option<f64>,
-        /// Whether they have another address then.
+        /// Whether they then have another address.
         #[serde(default)]
         moves: bool,
     },
-    /// Nothing that some nodes send arrives for a while; then all of it does.
+    /// Data that some nodes send does not arrive for a while; then all of it arrives.
     Stall {
-        /// Begin, in seconds.
+        /// The begin, in seconds.
         from: f64,
-        /// End.
+        /// The end, in seconds.
         until: f64,
-        /// How many; the seed chooses.
+        /// The number of nodes; the seed chooses them.
         nodes: usize,
     },
-    /// Everything takes longer for a while.
+    /// The latency of everything is higher for a while.
     Latency {
-        /// Begin, in seconds.
+        /// The begin, in seconds.
         from: f64,
-        /// End.
+        /// The end, in seconds.
         until: f64,
-        /// Milliseconds more, one way.
+        /// Additional milliseconds, one way.
         add_ms: f64,
     },
     /// Faults of all kinds, drawn from the seed.
     Chaos {
-        /// When the first may begin, in seconds.
+        /// When the first fault may begin, in seconds.
         from: f64,
-        /// When the last has ended.
+        /// When the last fault has ended, in seconds.
         until: f64,
-        /// How many.
+        /// The number of faults.
         count: usize,
     },
 }
 
-/// What a partition does to what is under way.
+/// What a partition does to data in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PartitionMode {
-    /// It waits, and arrives when the partition ends, as with a cable that was out for a moment.
+    /// It waits, and arrives when the partition ends, as with a cable that was unplugged for a moment.
     #[default]
     Hold,
     /// It is lost, and the connections are reset.
     Reset,
 }
 
-/// What must hold, beyond what always must.
+/// Requirements beyond those that always hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expect {
-    /// How long after the last fault the mesh may take to be one again, in seconds.
+    /// Seconds within which the mesh must be connected again after the last fault.
     pub heal_within: f64,
-    /// How long a message may take to reach everybody who is connected in calm times, in seconds.
+    /// Seconds within which a message must reach all connected nodes in calm times.
     pub deliver_within: f64,
-    /// How long a node of `join` may take to be connected to half of `max_peers`, in seconds.
+    /// Seconds within which a node of `join` must be connected to half of `max_peers`.
     pub join_within: f64,
 }
 
@@ -325,7 +325,7 @@ fn half() -> f64 {
 }
 
 impl Fault {
-    /// From when to when, in seconds.
+    /// The begin and the end, in seconds.
     pub fn span(&self) -> Range<f64> {
         match *self {
             Self::Partition { from, until, .. }
@@ -336,12 +336,12 @@ impl Fault {
         }
     }
 
-    /// Whether nodes come back with another address.
+    /// Whether nodes restart with another address.
     fn moves(&self) -> bool {
         matches!(self, Self::Crash { moves: true, .. } | Self::Leave { moves: true, .. })
     }
 
-    /// Whether nodes come back.
+    /// Whether nodes restart.
     fn restarts(&self) -> bool {
         matches!(self, Self::Crash { restart_at: Some(_), .. } | Self::Leave { restart_at: Some(_), .. })
     }

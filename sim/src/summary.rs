@@ -1,4 +1,4 @@
-//! What did a run come to? The figures of the report, from the ledger.
+//! What are the results of a run? Computes the report from the ledger.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::report::{Audio, Connections, Joins, Messages, Percentiles, Report, Sa
 
 const BINS: usize = 40;
 
-/// How the run stands.
+/// The current state of the run.
 pub fn sample(ledger: &Ledger, plan: &Plan, network: &dyn Network, now: Duration) -> Sample {
     let members = ledger.hosts.range(..Host(plan.nodes as u32)).map(|(_, record)| record);
     let up: Vec<_> = members.filter(|record| record.up_since.is_some()).collect();
@@ -29,7 +29,7 @@ pub fn sample(ledger: &Ledger, plan: &Plan, network: &dyn Network, now: Duration
     }
 }
 
-/// Which part of the others each node that came late has heard of.
+/// The share of the other nodes that each late node has heard of.
 fn heard(ledger: &Ledger, plan: &Plan) -> Vec<f64> {
     let others = plan.nodes.saturating_sub(1).max(1) as f64;
     ledger.joins.values().map(|join| join.heard.len() as f64 / others).collect()
@@ -46,12 +46,12 @@ fn joins(ledger: &Ledger, plan: &Plan) -> Joins {
     }
 }
 
-/// Each message at each other honest node.
+/// The number of deliveries if each message reaches each other honest node.
 fn possible(ledger: &Ledger, plan: &Plan) -> u64 {
     ledger.published * (plan.honest as u64).saturating_sub(1)
 }
 
-/// The figures of a whole run.
+/// The report of a whole run.
 pub fn of(ledger: &Ledger, plan: &Plan, network: &dyn Network) -> Report {
     let honest = ledger.hosts.range(..Host(plan.honest as u32)).map(|(_, record)| record);
     let up: Vec<_> = honest.filter(|record| record.up_since.is_some()).collect();
@@ -96,7 +96,7 @@ pub fn of(ledger: &Ledger, plan: &Plan, network: &dyn Network) -> Report {
     }
 }
 
-/// By each honest node, wherever it was.
+/// The bytes that each honest node sent, on all its machines.
 fn bytes_sent(plan: &Plan, network: &dyn Network) -> Vec<f64> {
     let sent = network.bytes_sent();
     let by = |machine: &Host| sent.get(machine.0 as usize).copied().unwrap_or_default();
@@ -104,14 +104,14 @@ fn bytes_sent(plan: &Plan, network: &dyn Network) -> Vec<f64> {
     (0..plan.honest as u32).map(|host| machines(host).iter().map(by).sum::<u64>() as f64).collect()
 }
 
-/// One for each number of peers.
+/// One bin for each number of peers.
 fn plan_bins(degrees: &[f64]) -> usize {
     degrees.iter().copied().fold(1.0, f64::max) as usize
 }
 
-/// A run whose timers do not tick looks deterministic, and proves nothing.
+/// A run whose timers do not fire looks deterministic, and proves nothing.
 pub fn check_heartbeats(ledger: &mut Ledger, plan: &Plan, end: Duration) {
-    // Gossipsub's heartbeat alone is one a second and node.
+    // Gossipsub's heartbeat alone fires once per second and node.
     let due = plan.nodes as f64 * (end.as_secs_f64() - 10.0) * 0.3;
     let fired = futures_timer::fired();
     if plan.troubles.is_empty() && (fired as f64) < due {
@@ -120,7 +120,7 @@ pub fn check_heartbeats(ledger: &mut Ledger, plan: &Plan, end: Duration) {
     }
 }
 
-/// A run that ended before its time.
+/// The report of a run that failed.
 pub fn of_failure(failure: &str) -> Report {
     let invariant = "a run comes to its end".to_owned();
     let violation = Violation { invariant, detail: failure.to_owned(), ..Violation::default() };

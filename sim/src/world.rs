@@ -1,4 +1,4 @@
-//! What is there in a run, and what does the plan do to it, whichever network carries it?
+//! What exists in a run, and how does the plan change it? The same for both networks.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use crate::report::{Report, Sample, Span};
 use crate::scenario::Scenario;
 use crate::{hostile, summary};
 
-/// A run under way.
+/// A running simulation.
 pub(crate) struct World {
     pub(crate) scenario: Scenario,
     pub(crate) plan: Plan,
@@ -27,7 +27,7 @@ pub(crate) struct World {
     pub(crate) ledger: Shared,
     network: Arc<dyn Network>,
     running: BTreeMap<Host, Running>,
-    /// Where those that have moved start.
+    /// The machines on which moved nodes start.
     homes: BTreeMap<Host, Host>,
     generations: BTreeMap<Host, u32>,
     cuts: BTreeMap<usize, Vec<CutId>>,
@@ -45,7 +45,7 @@ struct Running {
 }
 
 impl World {
-    /// A world at its beginning.
+    /// A world at its start.
     pub(crate) fn new(scenario: Scenario, plan: Plan, seed: u64, network: Arc<dyn Network>) -> Self {
         let Scenario { node, hostile, .. } = &scenario;
         let ledger = Shared::new(Rules {
@@ -74,14 +74,14 @@ impl World {
         }
     }
 
-    /// When there is something to do next.
+    /// The time of the next action or check.
     pub(crate) fn next(&self) -> Duration {
         let (action, check) = (self.actions.front().map(|(at, _)| *at), self.checks.front().map(|(at, _)| *at));
         let next = [action, check].into_iter().flatten().fold(self.next_sample, Duration::min);
         next.min(self.plan.end)
     }
 
-    /// Does what is due, and looks at what came of the rest. Returns whether the run is over.
+    /// Does the actions and checks that are due. Returns whether the run is over.
     pub(crate) fn turn(&mut self, now: Duration) -> bool {
         while self.actions.front().is_some_and(|(at, _)| *at <= now) {
             let Some((_, action)) = self.actions.pop_front() else { break };
@@ -176,7 +176,7 @@ impl World {
             listen_port: PORT,
             bootstrap_peers: bootstrap.map(|host| host.multiaddr()).collect(),
             enable_mdns: self.scenario.topology.lan,
-            // A sybil is after the victim alone.
+            // A sybil connects only to the victim.
             enable_kad: node.kad && !self.plan.sybils.contains(&host.0),
             network_key: node.private.then(|| NetworkKey::from_bytes(secret(self.seed, "network key", Host(0)))),
             max_peers: node.max_peers,
@@ -224,7 +224,7 @@ impl World {
         }
     }
 
-    /// Asks every node how it stands, and notes how the run stands.
+    /// Asks every node for its state, and records a sample.
     fn sample(&mut self, now: Duration) {
         for running in self.running.values() {
             let _ = running.orders.send(Order::Sample);
@@ -240,7 +240,7 @@ impl World {
         }
     }
 
-    /// What the run came to.
+    /// Makes the report.
     pub(crate) fn conclude(self, end: Duration) -> Report {
         let mut ledger = self.ledger.lock();
         audit::at_the_end(&mut ledger, &self.plan);
@@ -260,7 +260,7 @@ impl World {
     }
 }
 
-/// The same secret for a host in every run of a seed, whatever happens in it.
+/// The same secret for a host in every run of a seed, whatever happens in the run.
 fn secret(seed: u64, what: &str, host: Host) -> [u8; 32] {
     let mut digest = Sha256::new();
     digest.update(b"avi-sim ");
@@ -270,7 +270,7 @@ fn secret(seed: u64, what: &str, host: Host) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// tokio catches a task's panic; the run must know of it.
+/// tokio catches a task's panic, but the run must report it.
 fn catch_panics() -> Arc<Mutex<Option<String>>> {
     let seen = Arc::new(Mutex::new(None));
     let (slot, before) = (seen.clone(), std::panic::take_hook());

@@ -1,4 +1,4 @@
-//! Does the command line say clearly what is wrong, and compare reports rightly? Nothing here simulates.
+//! Does the command line report errors clearly, and compare reports correctly? These tests do not simulate.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ fn report() -> Report {
     report
 }
 
-/// Two files that compare as `change` says.
+/// Two report files that differ by `change`.
 fn pair(name: &str, change: impl FnOnce(&mut Report)) -> (String, String) {
     let mut head = report();
     change(&mut head);

@@ -1,4 +1,4 @@
-//! Has the behaviour of the nodes changed? Compares the trace of one small run with the one that was accepted.
+//! Has the behaviour of the nodes changed? Compares the trace of one small run with the accepted one.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Does a mesh keep its promises at sizes that matter? Each run has a process of its own, and keeps every invariant.
+//! Does a mesh keep its promises at relevant sizes? Each run has its own process, and checks every invariant.
 
 use std::fs;
 use std::path::Path;

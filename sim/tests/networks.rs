@@ -1,4 +1,4 @@
-//! Do both networks give the same of the same plan? Each run has a process of its own.
+//! Do both networks give the same results for the same plan? Each run has its own process.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::{fs, thread};
 
 use avi_sim::report::Report;
 
-/// A run of a scenario, which keeps every promise.
+/// A run of a scenario that keeps every promise.
 fn report(name: &str, scenario: &str, network: &str) -> Report {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("networks-{name}-{network}.json"));
     let output = Command::new(env!("CARGO_BIN_EXE_avi-sim"))

@@ -1,4 +1,4 @@
-//! What may be done to an engine? Anything, in any order, at any time: it keeps the contract.
+//! Does an engine keep its contract under any operations, in any order, at any time?
 
 mod network;
 mod world;
@@ -14,10 +14,10 @@ use world::World;
 
 use super::script::Script;
 
-/// A wait goes through every deadline on its way, of which there are some hundreds in an hour.
+/// The longest wait. It passes every deadline on its way, of which there are some hundreds in an hour.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// A peer id that passes for real. A greater number makes a greater id.
+/// A valid peer id. A greater number gives a greater id.
 pub(crate) fn peer(n: u16) -> PeerId {
     let mut hash = vec![0x00, 36, 0x08, 0x01, 0x12, 0x20];
     hash.extend(n.to_be_bytes());
@@ -25,13 +25,14 @@ pub(crate) fn peer(n: u16) -> PeerId {
     PeerId::new(&bs58::encode(hash).into_string())
 }
 
-/// Where `peer(n)` listens.
+/// The address of `peer(n)`.
 pub(crate) fn address(n: u16) -> String {
     format!("/ip4/192.0.2.{}/tcp/{}", n % 256, 9000 + n)
 }
 
-/// Any commands, network events and times, consistent or absurd: no panic, one reply a command, one end a stream, no
-/// deadline in the past, no busy loop; and the same again gives the same, however often it is woken.
+/// Any commands, network events and times, consistent or absurd. There must be no panic, one reply per command, one end
+/// per stream, no deadline in the past and no busy loop. A second run must give the same outputs, with any number of
+/// wake-ups.
 pub fn engine_ops(data: &[u8]) {
     let (once, again) = (run(data, false), run(data, true));
     for (one, other) in once.iter().zip(&again) {
@@ -110,7 +111,7 @@ fn step(world: &mut World, script: &mut Script) {
                 world.command(Command::SendAudio { id, stream, data: data.clone() });
             }
         }
-        // Seldom, for little can happen after it.
+        // Seldom, because little can happen after it.
         0x78 => {
             let id = world.next_id();
             world.command(Command::Shutdown { id });
@@ -126,7 +127,7 @@ fn step(world: &mut World, script: &mut Script) {
     }
 }
 
-/// A command, or a question, which changes nothing.
+/// A command, or a query, which changes nothing.
 fn any_call(world: &mut World, script: &mut Script) {
     let command = match script.below(20) {
         0 | 1 => Command::Subscribe { id: world.next_id(), topic: any_topic(script) },
@@ -168,7 +169,7 @@ fn any_call(world: &mut World, script: &mut Script) {
     world.command(command);
 }
 
-/// One of eight and this node itself, seldom no peer at all.
+/// One of eight peers or this node itself, seldom an invalid id.
 fn any_peer(script: &mut Script) -> PeerId {
     match script.byte() {
         n @ ..0xf0 => peer(u16::from(n % 9)),
@@ -176,7 +177,7 @@ fn any_peer(script: &mut Script) -> PeerId {
     }
 }
 
-/// Mostly one of the last that there are.
+/// Usually one of the latest streams.
 fn any_stream(world: &World, script: &mut Script) -> StreamId {
     match script.byte() {
         n @ ..0xf0 => world.streams.iter().rev().nth(usize::from(n) % 4).copied().unwrap_or(StreamId(n.into())),

@@ -1,4 +1,4 @@
-//! What does a network say: as asked, otherwise than hoped, or nonsense?
+//! How does a network respond: as asked, with a failure, or with nonsense?
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::super::script::Script;
 use super::world::World;
 use super::{address, any_peer, any_stream, any_topic, peer};
 
-/// What there is, as far as the engine was told.
+/// The connections and substreams that exist, as far as the engine was told.
 #[derive(Default)]
 pub(super) struct Network {
     connections: Vec<(ConnectionId, PeerId)>,
@@ -53,7 +53,7 @@ impl Network {
         self.connections.iter().any(|(other, _)| *other == connection)
     }
 
-    /// Whatever was asked for succeeds.
+    /// The events after an action that succeeds.
     pub(super) fn as_asked(&mut self, action: &NetAction) -> Vec<NetEvent> {
         let event = match action {
             NetAction::Dial { dial, peer: wanted, addresses } => NetEvent::Connected {
@@ -83,7 +83,7 @@ impl Network {
         vec![event]
     }
 
-    /// Whatever was asked for goes wrong.
+    /// The events after an action that fails.
     pub(super) fn otherwise(&mut self, action: &NetAction, how: u8) -> Vec<NetEvent> {
         let event = match action {
             NetAction::Dial { dial, .. } => NetEvent::DialFailed { dial: *dial, failure: failure(how) },
@@ -137,7 +137,7 @@ fn outcome(how: u8) -> PublishOutcome {
     [PublishOutcome::NoSubscribers, PublishOutcome::Congested, PublishOutcome::Refused("no")][usize::from(how) % 3]
 }
 
-/// What may happen on a network by itself. `None` if there is nothing that it could happen to.
+/// A plausible event of the network. `None` if there is nothing that it could happen to.
 pub(super) fn likely(world: &mut World, script: &mut Script) -> Option<NetEvent> {
     let network = &mut world.network;
     Some(match script.below(18) {
@@ -208,7 +208,7 @@ fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
     })
 }
 
-/// What a network that lies, or a defect in it, may say. What is new has a new name, unless names are reused.
+/// An event of a lying or defective network. New ids are unused ones, unless ids are reused.
 pub(super) fn absurd(world: &mut World, script: &mut Script) -> NetEvent {
     let stream = any_stream(world, script);
     let (network, n) = (&mut world.network, script.number());
@@ -241,7 +241,7 @@ pub(super) fn absurd(world: &mut World, script: &mut Script) -> NetEvent {
     }
 }
 
-/// Mostly frames that could follow, seldom any; a piece of one, or no frame at all.
+/// Usually frames that could follow, seldom any frame, a part of one, or other bytes.
 fn any_bytes(script: &mut Script) -> Bytes {
     let frame = match script.byte() {
         0..0x30 => Frame::Open(Open::default()),

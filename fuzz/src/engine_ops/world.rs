@@ -1,4 +1,4 @@
-//! One engine, the contract it keeps, and a network that remembers what it was asked for.
+//! One engine, its contract, and a network that remembers the actions to answer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use super::super::contract::Contract;
 use super::network::Network;
 use super::peer;
 
-/// What came out, and when.
+/// The outputs with their times.
 pub(super) type Trace = Vec<(Time, Output)>;
 
-/// Deadlines in an hour, at most: far more than there can be without a livelock.
+/// The most deadlines in a wait: far more than possible without a livelock.
 const MAX_STEPS: usize = 10_000;
-/// How long a shutdown takes at most: goodbyes, the last messages, the end of connections.
+/// The longest time of a shutdown: CLOSE frames, last messages, closing of connections.
 const STOPPED_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) struct World {
@@ -25,12 +25,12 @@ pub(super) struct World {
     contract: Contract,
     now: Time,
     commands: u64,
-    /// Whether it is told of timeouts that are not due.
+    /// Whether the engine also gets timeouts that are not due.
     is_woken_early: bool,
     pub(super) network: Network,
-    /// What the network has not answered yet.
+    /// Actions that the network has not answered yet.
     asked: VecDeque<NetAction>,
-    /// The streams that the application has heard of.
+    /// The streams that the application knows.
     pub(super) streams: Vec<StreamId>,
     trace: Trace,
 }
@@ -78,7 +78,7 @@ impl World {
         self.handle(Input::Net(event));
     }
 
-    /// The network answers what it was asked first.
+    /// The network answers the oldest pending action.
     pub(super) fn answer(&mut self, answer: impl FnOnce(&NetAction, &mut Network) -> Vec<NetEvent>) {
         if let Some(action) = self.asked.pop_front() {
             let events = answer(&action, &mut self.network);
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    /// Time goes on, through every deadline on the way.
+    /// Advances the time, through every deadline on the way.
     pub(super) fn wait(&mut self, duration: Duration) {
         let until = self.now + duration;
         let mut steps = 0;
@@ -105,7 +105,7 @@ impl World {
         self.now = until;
     }
 
-    /// Time goes on, and nobody cares for deadlines.
+    /// Advances the time without handling deadlines.
     pub(super) fn oversleep(&mut self, duration: Duration) {
         self.now = self.now + duration;
     }
@@ -123,7 +123,7 @@ impl World {
         self.wait(STOPPED_WITHIN);
         self.contract.assert_settled();
         assert_eq!(self.engine.next_deadline(), None, "a deadline after Stopped");
-        // Too late: it is answered, and changes nothing.
+        // After the shutdown, a command is answered and changes nothing.
         let id = self.next_id();
         self.command(Command::Subscribe { id, topic: "t0".to_owned() });
         self.net(NetEvent::InboundFailed);

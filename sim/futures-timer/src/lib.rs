@@ -1,7 +1,7 @@
 //! The API of the crate `futures-timer` on tokio's clock.
 //!
-//! The stack below avi-p2p takes its timers from `futures-timer`, which sleeps in a thread of its own and in real time.
-//! In its place, this one makes those timers part of the simulation. A [`Delay`] must be made inside a tokio runtime.
+//! The libraries below avi-p2p take their timers from `futures-timer`, which sleeps in its own thread and in real time.
+//! This replacement makes those timers part of the simulation. A [`Delay`] must be created inside a tokio runtime.
 
 use std::cell::Cell;
 use std::fmt;
@@ -16,7 +16,7 @@ thread_local! {
     static FIRED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How many delays have come to their end on this thread: proof that the timers of the stack tick.
+/// The number of delays that have fired on this thread. It proves that the timers of the stack run.
 pub fn fired() -> u64 {
     FIRED.get()
 }
@@ -32,7 +32,7 @@ impl Delay {
         Self { sleep: Box::pin(tokio::time::sleep(duration)) }
     }
 
-    /// Begins anew: resolves `duration` from now.
+    /// Restarts the delay: it resolves `duration` from now.
     pub fn reset(&mut self, duration: Duration) {
         self.sleep.as_mut().reset(Instant::now() + duration);
     }

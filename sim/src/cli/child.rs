@@ -1,4 +1,4 @@
-//! How is a run done in a process of its own?
+//! How is a run executed in its own process?
 
 use std::io;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::{CliError, Setup};
 
-/// Lines of a dead child's stderr that are shown.
+/// The number of lines of a failed child's stderr that are shown.
 const LAST_WORDS: usize = 12;
 
 /// Why a child left no report.
@@ -25,7 +25,7 @@ pub(super) enum ChildError {
     Report(io::Error),
 }
 
-/// Where children leave their reports; gone when it is dropped.
+/// The folder for the children's reports, removed when this is dropped.
 pub(super) struct Reports(PathBuf);
 
 impl Reports {
@@ -38,19 +38,19 @@ impl Reports {
         }
     }
 
-    /// Runs a seed in a process of its own, and waits for it. `name` keeps reports apart.
+    /// Runs a seed in a child process, and waits for it. `name` distinguishes the reports.
     pub(super) fn run(&self, name: &str, setup: &Setup, seed: u64) -> Result<Report, ChildError> {
         let file = self.0.join(format!("{name}.json"));
         let child = Command::new(env::current_exe().map_err(ChildError::Start)?)
             .args(setup.arguments(seed))
             .arg("--json")
             .arg(&file)
-            // The message of a panic is what its end should say.
+            // The panic message should be the last output.
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .output()
             .map_err(ChildError::Start)?;
-        // 1 is a broken promise, and that is in the report.
+        // Exit code 1 means a broken promise, which is in the report.
         if !matches!(child.status.code(), Some(0 | 1)) {
             return Err(ChildError::Died { status: child.status, stderr: last_words(&child.stderr) });
         }

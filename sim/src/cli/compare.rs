@@ -37,7 +37,7 @@ struct Limits {
     wall: f64,
 }
 
-/// A figure of both reports, and how it may change.
+/// A figure of both reports, and how much it may change.
 struct Figure {
     name: &'static str,
     base: f64,
@@ -53,7 +53,7 @@ enum Limit {
 impl Figure {
     fn worse(&self) -> bool {
         match self.limit {
-            // The last term is for ratios that are no binary fractions.
+            // The last term allows for ratios that are not binary fractions.
             Limit::LowerBy(difference) => self.base - self.head > difference + 1e-12,
             Limit::HigherByPart(part) => self.head > self.base * (1.0 + part),
         }
@@ -139,7 +139,7 @@ fn same_run(base: &Report, head: &Report) -> Result<(), CliError> {
     different("the scenario", base.scenario.clone(), head.scenario.clone())?;
     different("the number of nodes", base.nodes.to_string(), head.nodes.to_string())?;
     different("the network", base.network.clone(), head.network.clone())?;
-    // A run with a broken promise ends early.
+    // A run with a broken promise ends early, so its figures are not compared.
     if base.violation.is_none() && head.violation.is_none() {
         different("the length in seconds", base.virtual_seconds.to_string(), head.virtual_seconds.to_string())?;
     }

@@ -1,4 +1,4 @@
-//! Which commands are there, and what do they share?
+//! Which commands exist, and what do they share?
 
 mod child;
 mod compare;
@@ -55,7 +55,7 @@ struct Setup {
     network: NetworkKind,
 }
 
-/// What a command came to.
+/// The outcome of a command.
 #[derive(Clone, Copy, PartialEq)]
 enum Outcome {
     Good,
@@ -63,7 +63,7 @@ enum Outcome {
     Bad,
 }
 
-/// Why a command cannot do what it was asked for.
+/// Why a command cannot be carried out.
 #[derive(Debug, Error)]
 enum CliError {
     #[error(transparent)]
@@ -86,7 +86,7 @@ enum CliError {
     Output(io::Error),
 }
 
-/// Does what the command line says. Exit code 1: something is wrong with what was simulated; 2: with the command.
+/// Runs the command line. Exit code 1 means a failure in the simulation, 2 a wrong command.
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Task::Run(args) => run::run(&args),
@@ -116,14 +116,14 @@ fn list() -> Result<Outcome, CliError> {
 }
 
 impl Setup {
-    /// The scenario, as long as it was asked for.
+    /// The scenario, with the requested length.
     fn load(&self) -> Result<Scenario, CliError> {
         let mut scenario = Scenario::load(&self.scenario)?;
         let unsupported = |error| CliError::Unsupported { scenario: self.scenario.clone(), error };
         self.network.supports(&scenario).map_err(unsupported)?;
         let Some(seconds) = self.seconds else { return Ok(scenario) };
         scenario.seconds = Seconds(seconds);
-        // What was within the scenario's own length may now be outside.
+        // Values that were valid for the scenario's own length may now be out of range.
         let Ok(text) = toml::to_string(&scenario) else { return Ok(scenario) };
         match Scenario::parse(&self.scenario, &text) {
             Err(ScenarioError::Range { field, value, expected, .. }) => {
@@ -144,7 +144,7 @@ impl Setup {
         }
     }
 
-    /// The arguments of a run that differ from what a run does anyway.
+    /// The arguments of a run that differ from the defaults.
     fn arguments(&self, seed: u64) -> Vec<String> {
         let nodes = self.nodes.to_string();
         let run = ["run", &self.scenario, "--nodes", &nodes, "--seed", &seed.to_string()].map(str::to_owned);
@@ -158,7 +158,7 @@ impl Setup {
         arguments
     }
 
-    /// The command that runs a seed again, and of which commit it was, if that is known.
+    /// The command that repeats a seed, and its commit, if known.
     fn repro(&self, seed: u64, commit: Option<&str>) -> String {
         let arguments: Vec<_> = self.arguments(seed).iter().map(|argument| quote(argument)).collect();
         let commit = commit.map(|commit| format!("  # commit {commit}")).unwrap_or_default();
@@ -166,14 +166,14 @@ impl Setup {
     }
 }
 
-/// The commit of the working directory, if git says one.
+/// The commit of the working directory, if git knows it.
 fn commit() -> Option<String> {
     let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok()?;
     let hash = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !hash.is_empty()).then_some(hash)
 }
 
-/// As a shell takes it for one word.
+/// Quotes a word for a shell.
 fn quote(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./".contains(letter);
     match !word.is_empty() && word.chars().all(plain) {
@@ -187,13 +187,13 @@ const LINES: TableStyle = TableStyle::new().top_border(LINE).header_separator(LI
 
 fn table<T: Display>(header: &[T]) -> Table {
     let mut table = Table::new();
-    // Never wrapped: lines of it are there to be copied.
+    // Lines are never wrapped, so that they can be copied.
     table.load_style(LINES).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().map(ToString::to_string));
     table
 }
 
-/// Writes to stdout. A reader that has gone, as `head`, is no error.
+/// Writes to stdout. It is no error if the reader has ended, for example `head`.
 fn print(text: &str) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

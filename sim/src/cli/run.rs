@@ -33,7 +33,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<Outcome, CliError> {
     let scenario = args.setup.load()?;
     for file in [&args.json, &args.report].into_iter().flatten() {
-        // Better now than after the run. What is in the file stays until then.
+        // Checked before the run rather than after it. The file keeps its content until then.
         OpenOptions::new().create(true).append(true).open(file).map_err(|error| file_error(file, error))?;
     }
     let mut report = watch(args, scenario);
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, CliError> {
     Ok(if report.violation.is_some() { Outcome::Bad } else { Outcome::Good })
 }
 
-/// Runs it, with a bar of virtual time if somebody watches.
+/// Runs the scenario, with a progress bar of virtual time on a terminal.
 fn watch(args: &Args, scenario: Scenario) -> Report {
     let end_ms = scenario.seconds.duration().as_millis() as u64;
     let progress = Arc::new(AtomicU64::new(0));
@@ -61,7 +61,7 @@ fn watch(args: &Args, scenario: Scenario) -> Report {
     })
 }
 
-/// Ends the bar, also if the run panics: its thread is waited for.
+/// Ends the progress bar, also after a panic, and waits for its thread.
 struct End<'a>(&'a AtomicBool, Thread);
 
 impl Drop for End<'_> {

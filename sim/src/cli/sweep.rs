@@ -1,4 +1,4 @@
-//! Which seeds fail, and how do the figures spread over seeds?
+//! Which seeds fail, and how much do the figures vary between seeds?
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -28,7 +28,7 @@ pub(super) struct Args {
     jobs: Option<NonZero<usize>>,
 }
 
-/// Some seeds, at least one.
+/// A range of seeds, at least one.
 #[derive(Clone, Debug, PartialEq)]
 struct Seeds(RangeInclusive<u64>);
 
@@ -53,7 +53,7 @@ impl FromStr for Seeds {
     }
 }
 
-/// What is kept of a seed.
+/// The figures that are kept of a seed.
 struct Figures {
     violation: Option<Violation>,
     values: [Option<f64>; 7],
@@ -133,7 +133,7 @@ fn progress(seeds: u64) -> ProgressBar {
     bar
 }
 
-/// Says at once what failed, to those who watch.
+/// Reports a failure at once on a terminal.
 fn tell(bar: &ProgressBar, seed: u64, result: &Result<Figures, ChildError>) {
     match result {
         Ok(Figures { violation: Some(violation), .. }) => bar.println(format!("seed {seed}: {}", violation.invariant)),

@@ -1,4 +1,4 @@
-//! Does the same happen again, and something else with another seed?
+//! Does the same seed give the same run, and another seed a different one?
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -18,9 +18,9 @@ pub(super) struct Args {
     seed: u64,
 }
 
-/// Fields that may differ: they are not of the simulation.
+/// Fields that may differ, because they do not belong to the simulation.
 const IGNORED: [&str; 3] = ["wall_seconds", "peak_memory_bytes", "repro"];
-/// Differing fields that are shown.
+/// The most differing fields that are shown.
 const SHOWN: usize = 20;
 
 pub(super) fn verify(args: &Args) -> Result<Outcome, CliError> {
@@ -28,7 +28,7 @@ pub(super) fn verify(args: &Args) -> Result<Outcome, CliError> {
     let reports = Reports::new()?;
     let other = args.seed.wrapping_add(1);
     let run = |name, seed| reports.run(name, &args.setup, seed);
-    // At the same time: what the machine does meanwhile must not matter.
+    // In parallel: other load on the machine must not matter.
     let [once, again, other_seed] = thread::scope(|scope| {
         let runs = [("once", args.seed), ("again", args.seed), ("other", other)];
         runs.map(|(name, seed)| scope.spawn(move || run(name, seed)))

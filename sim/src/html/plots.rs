@@ -1,4 +1,4 @@
-//! What does a plot show, and in which colours?
+//! What does each plot show, and in which colours?
 
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
@@ -14,7 +14,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 type Drawn = Result<(), DrawError>;
 
-/// A plot, and what its colours mean.
+/// A plot, and the legend of its colours.
 pub(super) struct Plot {
     pub(super) svg: String,
     pub(super) keys: Vec<(RGBColor, &'static str)>,
@@ -22,7 +22,7 @@ pub(super) struct Plot {
 
 type Draw = fn(&Report) -> Result<Option<Plot>, DrawError>;
 
-/// Every plot, with its title. Nothing to show is no plot.
+/// Every plot, with its title. A plot without data is left out.
 pub(super) const ALL: [(&str, Draw); 7] = [
     ("Message latency", latency),
     ("Delivery over time", delivery),
@@ -41,7 +41,7 @@ const ORANGE: RGBColor = RGBColor(0xbc, 0x4c, 0x00);
 const FAULT: RGBColor = RGBColor(0xbf, 0x87, 0x00);
 const BROKEN: RGBColor = RGBColor(0xcf, 0x22, 0x2e);
 
-/// Each colour of the plots in the light, and what stands for it in the dark.
+/// Each colour of the plots in light mode, and its replacement in dark mode.
 pub(super) const PALETTE: [(RGBColor, RGBColor); 7] = [
     (TEXT, RGBColor(0xe6, 0xed, 0xf3)),
     (AXIS, RGBColor(0x7d, 0x85, 0x90)),
@@ -55,12 +55,12 @@ pub(super) const PALETTE: [(RGBColor, RGBColor); 7] = [
 const WIDTH: u32 = 680;
 const HEIGHT: u32 = 280;
 const FONT: (&str, u32) = ("sans-serif", 16);
-/// Samples in a line; more cannot be told apart.
+/// The most samples in a line; more could not be distinguished.
 const POINTS: usize = 600;
-/// Faults in the timeline.
+/// The most faults in the timeline.
 const BARS: usize = 40;
 
-/// As plotters writes it into attributes.
+/// The colour as plotters writes it into attributes.
 pub(super) fn hex(color: RGBColor) -> String {
     format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2)
 }
@@ -73,7 +73,7 @@ fn latency(report: &Report) -> Result<Option<Plot>, DrawError> {
 
 fn degrees(report: &Report) -> Result<Option<Plot>, DrawError> {
     let bins = &report.connections.degree_histogram;
-    // Whole numbers: a bar of one number stands over it.
+    // Bins of whole numbers: a bar for one number is centred on it.
     let whole = bins.windows(2).all(|pair| (pair[1].upto - pair[0].upto - 1.0).abs() < 1e-9);
     let moved = |bin: &Bin| Bin { upto: bin.upto + 0.5, ..*bin };
     let bins: Vec<_> = bins.iter().map(|bin| if whole { moved(bin) } else { *bin }).collect();
@@ -134,7 +134,7 @@ fn fault(chart: &mut Chart<'_, '_>, end: f64, span: &Span, rows: std::ops::Range
     let until = span.until.max(span.from + end / 300.0);
     let middle = (rows.start + rows.end) / 2.0;
     draw(chart, Rectangle::new([(span.from, rows.start), (until, rows.end)], FAULT.mix(0.4).filled()))?;
-    // The label runs to where there is more room.
+    // The label extends to the side with more room.
     match span.from > end / 2.0 {
         false => label(chart, &format!("\u{a0}{}", span.what), (span.from, middle), (HPos::Left, VPos::Center)),
         true => label(chart, &format!("{}\u{a0}", span.what), (until.min(end), middle), (HPos::Right, VPos::Center)),
@@ -258,7 +258,7 @@ fn end(report: &Report) -> f64 {
     upper(report.timeline.iter().map(|sample| sample.at).chain(spans).chain([report.virtual_seconds]))
 }
 
-/// The largest value, never 0, because an axis needs a length.
+/// The largest value, but never 0, because an axis needs a length.
 fn upper(values: impl Iterator<Item = f64>) -> f64 {
     let most = values.filter(|value| value.is_finite()).fold(0.0, f64::max);
     if most > 0.0 { most } else { 1.0 }
@@ -270,7 +270,7 @@ fn thinned(samples: &[Sample]) -> Vec<&Sample> {
     kept.filter(|(index, _)| index % step == 0 || index + 1 == samples.len()).map(|(_, sample)| sample).collect()
 }
 
-/// A figure that fits beside an axis.
+/// A number that fits beside an axis.
 fn figure(value: &f64) -> String {
     let (value, unit) = match value.abs() {
         size if size >= 1e9 => (value / 1e9, "G"),

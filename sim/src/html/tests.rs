@@ -1,4 +1,4 @@
-//! Does the page hold what a report says, whatever the report says?
+//! Does the page contain the report, for any report?
 
 use super::*;
 use crate::report::{Audio, Connections, Joins, Messages, Sample, Span, histogram};

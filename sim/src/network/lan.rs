@@ -1,4 +1,4 @@
-//! Who hears of whom on one network, as by mDNS?
+//! Which nodes are announced to each other on one network, as by mDNS?
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 
 use super::Host;
 
-/// Everyone who is there, and everyone who listens.
+/// All announced nodes, and all listeners.
 #[derive(Default)]
 pub(super) struct Lan {
     announced: BTreeMap<Host, PeerId>,
@@ -18,17 +18,17 @@ pub(super) struct Lan {
 }
 
 impl Lan {
-    /// Tells everyone who listens, now and later.
+    /// Announces a node to all present and future listeners.
     pub(super) fn announce(&mut self, host: Host, peer: PeerId) {
         self.ears.retain(|ear| ear.unbounded_send((peer.clone(), host.socket())).is_ok());
         self.announced.insert(host, peer);
     }
 
-    /// Who is there, and who comes.
+    /// The announced nodes, and those that will be announced.
     pub(super) fn listen_in(&mut self) -> BoxStream<'static, (PeerId, SocketAddr)> {
         let (ear, heard) = unbounded();
         for (host, peer) in &self.announced {
-            // The other end is in our hands.
+            // The receiver `heard` still exists, so sending cannot fail.
             let _ = ear.unbounded_send((peer.clone(), host.socket()));
         }
         self.ears.push(ear);

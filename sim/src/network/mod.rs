@@ -1,4 +1,4 @@
-//! Over what do the nodes of a simulation talk?
+//! Which network carries the nodes of a simulation?
 
 pub mod events;
 mod lan;
@@ -28,17 +28,17 @@ impl Host {
         Ipv4Addr::new(10, a, b, c).into()
     }
 
-    /// Where its node listens.
+    /// The address that its node listens on.
     pub fn socket(self) -> SocketAddr {
         SocketAddr::new(self.ip(), PORT)
     }
 
-    /// As a node's configuration has it.
+    /// The address in the form of a node's configuration.
     pub fn multiaddr(self) -> String {
         format!("/ip4/{}/tcp/{PORT}", self.ip())
     }
 
-    /// Whose address this is.
+    /// The host with this address.
     pub fn of(ip: IpAddr) -> Option<Self> {
         let IpAddr::V4(ip) = ip else { return None };
         let [net, a, b, c] = ip.octets();
@@ -47,17 +47,17 @@ impl Host {
     }
 }
 
-/// Names a cut of a network.
+/// The id of a cut in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CutId(pub u64);
 
 /// A group of hosts on one side of a partition.
 pub type Group = std::collections::BTreeSet<Host>;
 
-/// What a host does when it has started, as a function that begins it in the runtime it is called in.
+/// The program of a host: a function that starts it in the runtime in which it is called.
 pub type Software = Box<dyn FnOnce() + Send>;
 
-/// One way between two hosts, without jitter: the same in both directions, and for the whole run.
+/// The one-way latency between two hosts, without jitter. It is the same in both directions and for the whole run.
 fn latency(link: &Link, seed: u64, a: Host, b: Host) -> Duration {
     let pair = u64::from(a.0.min(b.0)) << 32 | u64::from(a.0.max(b.0));
     let part = (mix(seed, pair) >> 11) as f64 / (1u64 << 53) as f64;
@@ -65,33 +65,34 @@ fn latency(link: &Link, seed: u64, a: Host, b: Host) -> Duration {
     Duration::from_secs_f64((low + (high - low) * part) / 1000.0)
 }
 
-/// A simulated network, with what can go wrong in it.
+/// A simulated network, with its faults.
 pub trait Network: Send + Sync {
-    /// Begins what a host that is on does.
+    /// Starts the program of a host that is on.
     fn launch(&self, host: Host, software: Software);
 
-    /// What a host's node listens and dials on.
+    /// The transport of a host's node.
     fn transport(&self, host: Host) -> Arc<dyn Transport>;
 
-    /// Tells everybody at once that a host's node is there, as mDNS does on one network.
+    /// Announces a host's node to all others at once, as mDNS does on one network.
     fn announce(&self, host: Host, peer: PeerId);
 
-    /// Turns a host on or off, as by its plug. What it has sent still arrives; nobody is told that it is off, and
-    /// what it does not remember when it is back on meets a reset. Its node must be stopped by other means.
+    /// Turns a host on or off, like its power supply. Data that it has sent still arrives. Its peers are not told that
+    /// it is off. Connections that it does not remember after it is on again get a reset. Its node must be stopped
+    /// separately.
     fn power(&self, host: Host, on: bool);
 
-    /// Nothing passes from `from` to `to` until [`Network::heal`].
+    /// Stops all data from `from` to `to` until [`Network::heal`].
     fn cut(&self, from: &Group, to: &Group, mode: PartitionMode) -> CutId;
 
-    /// The cut is over.
+    /// Ends a cut.
     fn heal(&self, cut: CutId);
 
-    /// Everything takes that much longer, one way.
+    /// Adds this to the one-way latency of everything.
     fn slow_down(&self, more: Duration);
 
-    /// Bytes that each host has sent so far.
+    /// The bytes that each host has sent so far.
     fn bytes_sent(&self) -> Vec<u64>;
 
-    /// A digest of everything that was carried, when and to whom.
+    /// A digest of all carried data, with times and receivers.
     fn digest(&self) -> u64;
 }

@@ -1,4 +1,4 @@
-//! Is a file a scenario? Reads it, and says where it is not.
+//! Is a file a valid scenario? Reads it, and reports where it is not.
 
 use std::ops::Range;
 use std::path::Path;
@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::{Calls, Expect, Join, Link, NodeSetup, Publish, Scenario};
 
-/// Why a file is not a scenario.
+/// Why a file is not a valid scenario.
 #[derive(Debug, Error)]
 pub enum ScenarioError {
     /// It cannot be read.
@@ -15,7 +15,7 @@ pub enum ScenarioError {
     Unreadable {
         /// The file.
         file: String,
-        /// Why.
+        /// Why it cannot be read.
         error: std::io::Error,
     },
     /// It is not TOML, or a field is unknown or of the wrong type.
@@ -23,7 +23,7 @@ pub enum ScenarioError {
     Syntax {
         /// The file.
         file: String,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
         /// What was expected.
         message: String,
@@ -33,7 +33,7 @@ pub enum ScenarioError {
     Range {
         /// The file.
         file: String,
-        /// Counted from 1; of the field's name, or 1.
+        /// The line of the field's name, counted from 1; 1 if it is not found.
         line: usize,
         /// The field.
         field: String,
@@ -45,7 +45,7 @@ pub enum ScenarioError {
 }
 
 impl Scenario {
-    /// Reads a file, or the built-in scenario of that name.
+    /// Reads a file, or the built-in scenario with this name.
     ///
     /// # Errors
     /// [`ScenarioError`], with the file, the line, and what was expected.
@@ -145,7 +145,7 @@ fn line_of(text: &str, span: Range<usize>) -> usize {
     text[..span.start.min(text.len())].matches('\n').count() + 1
 }
 
-/// Where a field's own name is set, the closest that can be said once the text is parsed.
+/// The line where a field's own name is set. After parsing, no better position is known.
 fn line_of_field(text: &str, field: &str) -> usize {
     let (section, name) = field.rsplit_once('.').unwrap_or(("", field));
     let header = format!("[{section}]");
@@ -157,7 +157,7 @@ fn line_of_field(text: &str, field: &str) -> usize {
     text.lines().skip(begin).position(is_set).map_or(1, |line| begin + line + 1)
 }
 
-/// Name and text of the scenarios that come with the tool.
+/// Name and text of the built-in scenarios.
 pub const BUILTIN: [(&str, &str); 12] = [
     ("quiet", include_str!("../../scenarios/quiet.toml")),
     ("calls", include_str!("../../scenarios/calls.toml")),

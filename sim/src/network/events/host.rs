@@ -1,4 +1,4 @@
-//! What does a host of the event-driven network have in its hands? Its transport, its listener, its ends of connections.
+//! What does a host of the event-driven network own? Its transport, its listener, its ends of connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -60,7 +60,7 @@ impl Transport for HostTransport {
         async move {
             match connected.await {
                 Ok(result) => result.map(|duplex| Box::pin(duplex) as BoxByteStream),
-                // The request was lost. A real stack tries for minutes; whoever dials gives up before that.
+                // The request was lost. A real stack tries for minutes; the dialler gives up before that.
                 Err(_) => std::future::pending().await,
             }
         }
@@ -82,7 +82,7 @@ impl Listener for HostListener {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxByteStream, SocketAddr)>> {
         let mut state = self.events.lock();
         let backlog = state.hosts[self.host.0 as usize].listeners.get_mut(&self.port);
-        // The host has lost power, and this node with it.
+        // The host has lost power, and with it this node.
         let Some(backlog) = backlog else { return Poll::Pending };
         match backlog.waiting.pop_front() {
             Some((duplex, from)) => Poll::Ready(Ok((Box::pin(duplex), from))),
@@ -179,7 +179,7 @@ impl Drop for Duplex {
         let mut state = self.events.lock();
         let is_forgotten = |id| state.pipes.get(&id).is_some_and(|pipe: &Pipe| pipe.is_forgotten);
         match (is_forgotten(self.read), is_forgotten(self.write)) {
-            // The other end writes on, and does not know that nobody reads.
+            // The other end continues to write, and does not know that nobody reads.
             (true, false) => return,
             (_, true) => {
                 state.pipes.remove(&self.write);
@@ -189,7 +189,7 @@ impl Drop for Duplex {
         }
         let read = state.pipes.remove(&self.read);
         let write = state.pipes.get(&self.write);
-        // Without a goodbye, or with data unread, the other end sees a reset, behind what was sent before.
+        // Without a proper close, or with unread data, the other end sees a reset after the data sent before.
         let unread = read.is_some_and(|pipe| !pipe.unread.is_empty());
         if let Some((from, to)) = write.filter(|pipe| unread || !pipe.is_finished).map(|pipe| (pipe.from, pipe.to)) {
             state.send(from, to, Some(self.write), 0, What::Reset { pipe: self.write });

@@ -1,4 +1,4 @@
-//! An event-driven network: what is under way waits in a heap for its time, and an idle mesh costs nothing.
+//! An event-driven network: data in flight waits in a heap until its time, and an idle mesh costs nothing.
 
 mod host;
 
@@ -22,14 +22,14 @@ use super::{CutId, Group, Host, Network, Software, latency};
 use crate::random::{Random, mix};
 use crate::scenario::{Link, PartitionMode};
 
-/// Bytes that may be under way or unread in one direction of a connection, as a TCP window.
+/// The most bytes in flight or unread in one direction of a connection, like a TCP window.
 const WINDOW_BYTES: usize = 256 * 1024;
-/// Connections that a listener's node has not accepted yet; more are refused, as by a full backlog.
+/// The most connections that a listener has not accepted yet. Further ones are refused, as by a full backlog.
 const BACKLOG: usize = 128;
 /// The first port of outgoing connections.
 const FIRST_EPHEMERAL: u16 = 32_768;
 
-/// The network. Its clones are the same network.
+/// The network. All clones share it.
 #[derive(Clone)]
 pub struct Events {
     state: Arc<Mutex<State>>,
@@ -50,7 +50,7 @@ struct State {
     next_connection: u64,
     cuts: BTreeMap<CutId, (Group, Group, PartitionMode)>,
     next_cut: u64,
-    /// What the cuts hold, in order.
+    /// Data held by cuts, in order.
     held: Vec<Due>,
     digest: u64,
     lan: Lan,
@@ -61,7 +61,7 @@ struct HostState {
     is_on: bool,
     listeners: BTreeMap<u16, Backlog>,
     next_port: u16,
-    /// When its uplink has sent what it has.
+    /// When its uplink will be free.
     uplink_free: Duration,
     bytes_sent: u64,
 }
@@ -72,7 +72,7 @@ struct Backlog {
     waker: Option<Waker>,
 }
 
-/// One direction of a connection: the connection, and whether it is the dialler's.
+/// One direction of a connection: the connection's id, and whether the dialler writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct PipeId(u64, bool);
 
@@ -86,14 +86,14 @@ impl PipeId {
 struct Pipe {
     from: Host,
     to: Host,
-    /// When the last thing that was sent arrives: nothing overtakes.
+    /// When the last sent item arrives: no item overtakes another.
     last_at: Duration,
     unread: VecDeque<Bytes>,
-    /// Under way or unread.
+    /// Bytes in flight or unread.
     outstanding_bytes: usize,
     ended: bool,
     reset: bool,
-    /// The reader's host has lost power since: it remembers nothing of this.
+    /// The reader's host has lost power since, and no longer knows the connection.
     is_forgotten: bool,
     is_finished: bool,
     reader: Option<Waker>,
@@ -147,7 +147,7 @@ enum What {
 }
 
 impl Events {
-    /// A network of so many hosts. Must be made inside the simulation's runtime.
+    /// A network with this many hosts. Create it inside the simulation's runtime.
     pub fn new(hosts: usize, link: &Link, seed: u64) -> Self {
         let hosts = (0..hosts).map(|_| HostState { is_on: true, next_port: FIRST_EPHEMERAL, ..HostState::default() });
         let state = |me: &Weak<Mutex<State>>| State {
@@ -172,7 +172,7 @@ impl Events {
         Self { state: Arc::new_cyclic(|me| Mutex::new(state(me))) }
     }
 
-    /// Delivers what is due, for as long as the simulation runs.
+    /// Delivers due items, for as long as the simulation runs.
     pub async fn pump(self) {
         let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         std::future::poll_fn(|cx| {
@@ -191,7 +191,7 @@ impl Events {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic in a simulation ends it; until then its state is still worth reading.
+        // A panic in a simulation ends it. Until then its state can still be read.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -201,14 +201,14 @@ impl State {
         self.epoch.elapsed()
     }
 
-    /// Delivers what is due. Returns when there is more.
+    /// Delivers the due items. Returns when the next item is due.
     fn deliver_due(&mut self, cx: &mut Context<'_>, aftermath: &mut Aftermath) -> Option<Instant> {
         let now = self.now();
         while self.heap.peek().is_some_and(|Reverse(due)| due.at <= now) {
             let Some(Reverse(due)) = self.heap.pop() else { break };
             match self.cut(due.delivery.from, due.delivery.to) {
                 Some(PartitionMode::Hold) => self.held.push(due),
-                // The connection was reset when the cut began, and nobody answers a dial.
+                // The cut has reset the connection at its beginning, and nobody answers a dial.
                 Some(PartitionMode::Reset) => aftermath.lost.push(due.delivery),
                 None if self.is_on(due.delivery.to) => self.deliver(now, due.delivery, aftermath),
                 None => aftermath.lost.push(due.delivery),
@@ -278,7 +278,7 @@ impl State {
                 aftermath.wakers.extend(pipe.reader.take());
             }
             Some(_) => {}
-            // The reader is gone: as TCP, it answers with a reset.
+            // The reader is gone. Like TCP, it answers with a reset.
             None => {
                 if let Some(back) = self.pipes.get(&id.reverse()) {
                     let (from, to) = (back.from, back.to);
@@ -288,7 +288,7 @@ impl State {
         }
     }
 
-    /// Both directions of a connection are over, for whoever is still there.
+    /// Ends both directions of a connection, at each end that still exists.
     fn break_off(&mut self, id: PipeId, aftermath: &mut Aftermath) {
         for id in [id, id.reverse()] {
             if let Some(pipe) = self.pipes.get_mut(&id) {
@@ -299,7 +299,7 @@ impl State {
         }
     }
 
-    /// Sends something on its way. It arrives after what the same direction of a connection has sent before.
+    /// Sends an item. It arrives after all earlier items in the same direction of the connection.
     fn send(&mut self, from: Host, to: Host, pipe: Option<PipeId>, len: usize, what: What) {
         let now = self.now();
         let mut departs = now;
@@ -354,7 +354,7 @@ impl Pipe {
     }
 }
 
-/// What is done once the network's lock is free: an end of a connection takes it when it is dropped.
+/// Work for after the network's lock is released, because an end of a connection takes the lock when it is dropped.
 #[derive(Default)]
 struct Aftermath {
     wakers: Vec<Waker>,
@@ -386,7 +386,7 @@ impl Network for Events {
         let Some(machine) = state.hosts.get_mut(host.0 as usize) else { return };
         machine.is_on = on;
         let forgotten = std::mem::take(&mut machine.listeners);
-        // Its ends of connections will be dropped, and have nothing more to say. The other ends do not know.
+        // Its ends of connections will be dropped, and send nothing more. The other ends are not told.
         for pipe in state.pipes.values_mut() {
             pipe.is_finished |= pipe.from == host;
             if pipe.to == host {
@@ -418,7 +418,7 @@ impl Network for Events {
         let mut state = self.lock();
         state.cuts.remove(&cut);
         let now = state.now();
-        // With their old numbers, so that nothing overtakes. What another cut holds is held again.
+        // Items keep their old numbers, so that none overtakes another. Items held by another cut are held again.
         let held = std::mem::take(&mut state.held);
         state.heap.extend(held.into_iter().map(|due| Reverse(Due { at: due.at.max(now), ..due })));
         let pump = state.pump.take();

@@ -1,17 +1,18 @@
 //! turmoil as the network: an independent simulator, as a cross-check for up to about 25 nodes.
 //!
-//! Every host is a turmoil host with a runtime of its own; nodes talk over turmoil's TCP. It differs from `events`:
+//! Every host is a turmoil host with its own runtime; nodes use turmoil's TCP. It differs from `events`:
 //!
-//! - Time goes in ticks of a millisecond: nothing happens between them, and the plan's actions wait for the next one.
-//!   Jitter is exponential within its bound, and in whole milliseconds. There is no bandwidth: a scenario with
+//! - Time advances in ticks of a millisecond: nothing happens between them, and the plan's actions wait for the next one.
+//!   Jitter is exponential within its bound, and in whole milliseconds. Bandwidth is not modelled: a scenario with
 //!   `uplink_kbit` is refused.
 //! - A SYN is answered, and a window opens, without latency and through every cut.
-//! - A hold stops both directions in turmoil. If only one is to be stopped, what goes the other way is handed on once its
-//!   latency has passed.
-//! - A reset partition loses what is sent, as turmoil's own does; turmoil would leave the connections with a gap for
-//!   ever, so their ends are told of a reset by us. Where a pair is held and reset at once, the reset counts.
-//! - A crash ends a host's connections as the end of a process does: the others see their end or a reset. With `events`,
-//!   as with a plug that is pulled, they see nothing. So does a stream that is dropped without a close: it ends.
+//! - A hold stops both directions in turmoil. If only one must stop, this module delivers the data of the other direction
+//!   after its latency.
+//! - A reset partition loses the data that is sent, like turmoil's own. turmoil would leave the connections with a gap for
+//!   ever, so this module resets both ends. If a pair is held and reset at once, the reset counts.
+//! - A crash ends a host's connections like the end of a process: the other ends see an end of data or a reset. With
+//!   `events` it is like a power failure, and they see nothing. For a stream that is dropped without a close the other end
+//!   also sees an end of data.
 //! - Only bytes that nodes write are counted as sent.
 
 mod stream;
@@ -33,15 +34,15 @@ use crate::interpose;
 use crate::random::mix;
 use crate::scenario::{Link, PartitionMode};
 
-/// How long turmoil runs the hosts, one after the other.
+/// The time for which turmoil runs the hosts, one after the other.
 const TICK: Duration = Duration::from_millis(1);
-/// How far the clock of a host is ahead: turmoil lets that much pass in each new runtime.
+/// How far the clock of a host is ahead: turmoil lets this much time pass in each new runtime.
 const HEAD_START: Duration = Duration::from_millis(1);
 /// Connections that wait to be accepted, and segments of a connection that are under way or unread. One connection
 /// more, and turmoil panics.
 const CAPACITY: usize = 4096;
 
-/// The network, as the world and the nodes have it. Its clones are the same network.
+/// The network, as the world and the nodes use it. All clones share it.
 #[derive(Clone)]
 pub struct Turmoil {
     state: Arc<Mutex<State>>,
@@ -49,7 +50,7 @@ pub struct Turmoil {
 
 struct State {
     hosts: Vec<HostState>,
-    /// What the simulation has to do before its next step.
+    /// The work that the simulation must do before its next step.
     orders: VecDeque<Order>,
     wires: Wires,
     next_cut: u64,
@@ -82,14 +83,14 @@ struct Line {
     writer: Option<Waker>,
 }
 
-/// turmoil's side of the network.
+/// The simulation, which runs turmoil.
 pub struct Simulation {
     sim: Sim<'static>,
     network: Turmoil,
 }
 
 impl Turmoil {
-    /// A network of so many hosts, which are off.
+    /// A network with this many hosts, which are off.
     pub fn new(hosts: usize, link: &Link, end: Duration, seed: u64) -> (Self, Simulation) {
         let state = State {
             hosts: (0..hosts).map(|_| HostState::default()).collect(),
@@ -111,15 +112,15 @@ impl Turmoil {
             .build();
         for host in (0..hosts as u32).map(Host) {
             let network = network.clone();
-            // The clock of each new runtime begins at this.
+            // The clock of each new runtime starts at this time.
             interpose::set_now(Duration::ZERO);
-            // Under an address of our choice, not a name: turmoil takes both.
+            // Registered under an address, not a name: turmoil takes both.
             sim.host(host.ip(), move || network.clone().serve(host));
         }
         (network.clone(), Simulation { sim, network })
     }
 
-    /// What a host does from its start to its crash.
+    /// Runs a host from its start to its crash.
     async fn serve(self, host: Host) -> turmoil::Result {
         let software = self.lock().hosts[host.0 as usize].software.take();
         if let Some(software) = software {
@@ -127,7 +128,7 @@ impl Turmoil {
             assert_eq!(time, Some(interpose::now()), "the clock of a host is not the simulation's");
             software();
         }
-        // A node that has left may still have something to say.
+        // A node that has stopped may still have data to send.
         std::future::pending().await
     }
 
@@ -138,15 +139,15 @@ impl Turmoil {
 }
 
 impl Simulation {
-    /// How much virtual time has passed.
+    /// The virtual time that has passed.
     pub fn elapsed(&self) -> Duration {
         self.sim.elapsed()
     }
 
-    /// Lets a tick pass.
+    /// Advances by one tick.
     ///
     /// # Errors
-    /// Something in turmoil failed.
+    /// An error of turmoil.
     pub fn step(&mut self) -> turmoil::Result {
         let mut state = self.network.lock();
         let orders = std::mem::take(&mut state.orders);
@@ -167,14 +168,14 @@ impl Simulation {
 }
 
 impl State {
-    /// Adds something that was carried to the digest.
+    /// Adds carried data to the digest.
     fn note(&mut self, kind: u64, here: Host, there: Host, len: usize) {
         let ends = u64::from(here.0) << 32 | u64::from(there.0);
         let now = interpose::now().as_nanos() as u64;
         self.digest = mix(mix(mix(self.digest, now), ends), kind << 32 | len as u64);
     }
 
-    /// Connections across a cut are over.
+    /// Ends the connections across a cut.
     fn reset(&mut self, from: &Group, to: &Group) -> Vec<Waker> {
         let is_across = |a: &Host, b: &Host| from.contains(a) && to.contains(b);
         let lines = self.lines.values_mut();
@@ -204,7 +205,7 @@ impl Network for Turmoil {
         self.lock().lan.announce(host, peer);
     }
 
-    /// A host goes on with its [`Network::launch`].
+    /// Only turning off needs an order: [`Network::launch`] starts the host again.
     fn power(&self, host: Host, on: bool) {
         if !on {
             self.lock().orders.push_back(Order::Crash(host));

@@ -50,7 +50,7 @@ impl Transport for HostTransport {
             let there = Host::of(address.ip()).ok_or(io::ErrorKind::HostUnreachable)?;
             match TcpStream::connect(address).await {
                 Ok(tcp) => Ok(Box::pin(Stream::new(network, host, there, tcp)) as BoxByteStream),
-                // The request was lost, which turmoil takes for a refusal. A real stack tries for minutes; whoever dials
+                // The request was lost, but turmoil reports a refusal. A real stack tries for minutes; the dialler
                 // gives up before that.
                 Err(_) if network.loses(host, there) => std::future::pending().await,
                 Err(error) => Err(error),
@@ -118,7 +118,7 @@ impl Stream {
         Self { network, here, there, line, tcp, is_closed: false }
     }
 
-    /// Of both directions, after a partition that resets.
+    /// Checks both directions, after a partition that resets.
     fn check(&self) -> io::Result<()> {
         match self.network.lock().lines.get(&self.line) {
             Some(line) if !line.is_reset => Ok(()),
@@ -175,7 +175,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // turmoil takes a second close for an error.
+        // turmoil treats a second close as an error.
         if std::mem::replace(&mut self.is_closed, true) {
             return Poll::Ready(Ok(()));
         }

@@ -1,4 +1,4 @@
-//! What becomes of what is under way between two turmoil hosts?
+//! What happens to data in flight between two turmoil hosts?
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -8,22 +8,23 @@ use turmoil::{LinkIter, Sim};
 use crate::network::{CutId, Group, Host, latency};
 use crate::scenario::{Link, PartitionMode};
 
-/// The wires between all hosts, as they should be and as turmoil has them.
+/// The links between all hosts, as they should be and as turmoil has them.
 pub(super) struct Wires {
     link: Link,
     seed: u64,
     hosts: u32,
     slower: Duration,
     cuts: BTreeMap<CutId, (Group, Group, PartitionMode)>,
-    /// Pairs that are not as they were at first; of a pair, the smaller host stands first.
+    /// Pairs that differ from their initial state. The smaller host comes first in a pair.
     troubled: BTreeMap<(Host, Host), Fates>,
-    /// For the free direction of a pair that is held because of the other one: when what waits there may go on.
+    /// The times at which waiting data may continue, for the free direction of a pair that is held because of the other
+    /// one.
     free: BTreeMap<(Host, Host), VecDeque<Duration>>,
     cuts_changed: bool,
     latency_changed: bool,
 }
 
-/// What becomes of each direction: of the smaller host's bytes, and of the other's.
+/// What happens to each direction: to data from the smaller host, and to data from the other.
 type Fates = (Option<PartitionMode>, Option<PartitionMode>);
 
 impl Wires {
@@ -56,7 +57,7 @@ impl Wires {
         self.latency_changed = true;
     }
 
-    /// What becomes of what a host sends to another.
+    /// What happens to data from one host to another.
     pub(super) fn fate(&self, from: Host, to: Host) -> Option<PartitionMode> {
         let cuts = self.cuts.values().filter(|(here, there, _)| here.contains(&from) && there.contains(&to));
         let modes: Vec<_> = cuts.map(|(_, _, mode)| *mode).collect();
@@ -66,7 +67,7 @@ impl Wires {
         }
     }
 
-    /// Makes turmoil's links what they should be.
+    /// Sets turmoil's links to the state that they should have.
     pub(super) fn arrange(&mut self, sim: &Sim<'_>) {
         let (cuts_changed, latency_changed) = (self.cuts_changed, self.latency_changed);
         (self.cuts_changed, self.latency_changed) = (false, false);
@@ -110,7 +111,7 @@ impl Wires {
         }
     }
 
-    /// Hands on what turmoil holds in a free direction, after its latency. To be called once after each step.
+    /// Delivers the data that turmoil holds in a free direction, after its latency. Call this once after each step.
     pub(super) fn hand_on(&mut self, sim: &Sim<'_>) {
         if self.free.is_empty() {
             return;
@@ -135,13 +136,13 @@ impl Wires {
     }
 }
 
-/// What is on a wire stays there in order, until the tick after it was handed on.
+/// Keeps data on a link in order until the tick after its delivery.
 fn hand_on_wire(wire: LinkIter<'_>, from: Host, dues: &mut VecDeque<Duration>, now: Duration, delay: Duration) {
     let sent = wire.filter(|sent| Host::of(sent.pair().0.ip()) == Some(from));
     let mut handed_on = 0;
     for (index, sent) in sent.enumerate() {
         if index == dues.len() {
-            // Nothing overtakes.
+            // No item overtakes another.
             dues.push_back(dues.back().copied().unwrap_or_default().max(now + delay));
         }
         if dues[index] <= now {
