@@ -1,4 +1,4 @@
-//! Who may come in, who is kept, who is kept out.
+//! Which peers may connect, which are kept, and which are blocked.
 
 use super::*;
 use crate::wire::{Code, Frame};
@@ -15,7 +15,7 @@ fn allow(n: u16, is_allowed: bool) -> impl FnOnce(CommandId) -> Command {
     move |id| Command::SetAllowed { id, peer: peer(n), is_allowed }
 }
 
-/// What the policy says to `peer(n)` after its handshake.
+/// The policy's decision on `peer(n)` after its handshake.
 fn verdict(node: &Node, n: u16) -> Result<(), Refusal> {
     node.admission.as_ref().unwrap().established(&peer(n), 0, 0)
 }
@@ -111,7 +111,7 @@ fn the_lists_are_bounded() {
     let mut node = Node::new(1, AviP2pConfig { blocked_peers: ids(2..10_002), ..config() });
     let limit = AviP2pError::LimitReached { limit: "blocked_peers", max: 10_000 };
     assert_eq!(node.ask(block(1, true)), Err(limit));
-    assert_eq!(node.ask(block(2, true)), Ok(()), "it is on the list");
+    assert_eq!(node.ask(block(2, true)), Ok(()), "it is on the list already");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn of_those_kept_out_the_oldest_make_room() {
 fn a_paired_peer_is_dialled_for_ever_and_never_parted_with() {
     let mut node = Node::new(1, AviP2pConfig { max_peers: 8, paired_peers: ids([2]), ..config() });
     assert_eq!(node.peer_info(2).unwrap().source, DiscoverySource::Paired);
-    assert_eq!(node.take_dials(), [], "nobody knows where it is");
+    assert_eq!(node.take_dials(), [], "its address is unknown");
     node.discovered(2);
     assert_eq!(node.take_events(), [AviEvent::PeerDiscovered { peer_id: peer(2) }]);
     for _ in 0..40 {
@@ -184,7 +184,7 @@ fn whoever_is_in_no_gossip_mesh_is_parted_with_first() {
     node.net(NetEvent::MeshChanged { peers: ids(2..30).into_iter().collect() });
     node.wait(millis(500));
     node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
-    assert_eq!(node.take_actions().len(), 1, "a full node makes room all the same");
+    assert_eq!(node.take_actions().len(), 1, "a full node must make room");
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn a_full_node_makes_room_for_a_paired_peer_as_soon_as_a_call_ends_by_either_end
         let [AviEvent::AudioStreamRequested { stream_id: stream, .. }] = node.take_events()[..] else { panic!() };
         node.ask(|id| Command::AcceptStream { id, stream }).unwrap();
         node.discovered(2);
-        assert!(!node.take_actions().contains(&cut(1)), "the only one to part with is in a call");
+        assert!(!node.take_actions().contains(&cut(1)), "the only idle peer is in a call");
         if ends_here {
             node.ask(|id| Command::CloseStream { id, stream }).unwrap();
         } else {

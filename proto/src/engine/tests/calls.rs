@@ -1,4 +1,4 @@
-//! Audio streams between two nodes that keep the rules.
+//! Audio streams between two nodes that keep the protocol.
 
 use super::*;
 
@@ -167,13 +167,13 @@ fn an_offer_times_out_though_the_asking_end_says_nothing() {
     node.received(substream, &[crate::wire::Frame::Open(Default::default())]);
     let [AviEvent::AudioStreamRequested { stream_id, .. }] = node.take_events()[..] else { panic!() };
     node.wait(secs(30));
-    assert_eq!(node.take_events(), [], "the asking end goes first");
+    assert_eq!(node.take_events(), [], "the requesting end closes first");
     node.wait(secs(5));
     assert_eq!(node.take_events(), [closed(&peer(2), stream_id, StreamCloseReason::Timeout)]);
     let timeout = crate::wire::Frame::Reject { code: crate::wire::Code::Timeout, reason: String::new() };
     assert_eq!(node.written(substream), [timeout]);
     node.wait(secs(5));
-    assert_eq!(node.contract.substreams(), 0, "the goodbye has its time, and no more");
+    assert_eq!(node.contract.substreams(), 0, "CLOSE has its time, and no more");
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn unanswered_offers_of_one_peer_take_half_of_the_streams_at_most() {
     assert_eq!(mesh.events(0), [closed(&b, asked[3], rejected(half))]);
     let offers = [1, 2, 3].map(StreamId);
     assert_eq!(mesh.events(1), offers.map(|stream| requested(&a, stream)));
-    // Others find room, and so does the same peer once an offer of it is answered.
+    // Other peers have room, and so does the same peer once an offer of it is answered.
     mesh.request(2, 1, StreamOptions::default()).unwrap();
     assert_eq!(mesh.events(1), [requested(&c, StreamId(5))]);
     mesh.accept(1, offers[0]).unwrap();
@@ -340,10 +340,10 @@ fn reports_reach_the_senders_audio_stats_about_once_a_second() {
     assert_eq!((seen.frames_received, seen.frames_lost, seen.frames_late), (100, 0, 0));
     let sent = mesh.audio_stats(0, here);
     assert_eq!((sent.frames_given, sent.frames_sent, sent.frames_dropped), (100, 100, 0));
-    let remote = sent.remote.expect("a report");
+    let remote = sent.remote.expect("no report");
     assert!((49..100).contains(&remote.highest_sequence) && remote.lost == 0, "{remote:?}");
     assert_eq!(seen.remote, None, "nothing was sent the other way");
-    // Two seconds on, the last report has told everything, and without audio there is nothing more to report.
+    // Two seconds later everything has been reported, and without audio there is nothing more to report.
     mesh.run_for(secs(2));
     assert_eq!(mesh.audio_stats(0, here).remote.unwrap().highest_sequence, 99);
     assert_eq!(mesh.nodes[1].deadline(), None);

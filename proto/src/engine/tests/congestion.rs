@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a receiver got: the frames' first bytes, and the gaps.
+/// What a receiver got: the first bytes of the frames, and the gaps.
 fn heard(events: &[AviEvent]) -> (Vec<u8>, Vec<u64>) {
     let (mut frames, mut gaps) = (Vec::new(), Vec::new());
     for event in events {
@@ -32,7 +32,7 @@ fn a_congested_path_drops_the_oldest_which_both_ends_count_and_the_receiver_hear
     mesh.relieve(0);
     mesh.send(0, here, &[50]).unwrap();
 
-    // Frame 0 was on its way; of the others, those of the last 200 ms are left.
+    // Frame 0 was being written; of the others, those of the last 200 ms are left.
     let expected: Vec<u8> = [0].into_iter().chain(40..=50).collect();
     assert_eq!(heard(&mesh.events(1)), (expected, vec![39]));
     let stats = mesh.audio_stats(0, here);
@@ -115,7 +115,7 @@ fn when_both_ends_have_closed_what_waits_leaves_or_is_given_up_after_five_second
         mesh.close(1, there).unwrap();
         mesh.run_for(millis(4999));
         let left = |mesh: &Mesh| [0, 1].map(|n| mesh.nodes[n].contract.substreams());
-        assert_eq!(left(&mesh), [1, 1], "the last write is still under way");
+        assert_eq!(left(&mesh), [1, 1], "the last write is still pending");
         match relieved {
             true => mesh.relieve(0),
             false => mesh.run_for(millis(1)),

@@ -1,4 +1,4 @@
-//! One peer, several connections; what is known about connected peers.
+//! Several connections to one peer; the facts known about connected peers.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn simultaneous_dials_end_in_one_connection_and_the_lower_id_decides() {
         let stats = mesh.nodes[n].stats();
         assert_eq!((stats.connections_opened, stats.connections_closed, stats.peers_connected), (2, 1, 1));
         let (peer_id, address) = (mesh.id(other), address(other as u16 + 1));
-        assert_eq!(mesh.events(n), [AviEvent::PeerConnected { peer_id, address }], "told once");
+        assert_eq!(mesh.events(n), [AviEvent::PeerConnected { peer_id, address }], "reported once");
     }
     mesh.run_for(secs(600));
     assert_eq!((mesh.links(0, 1).len(), mesh.nodes[0].stats().dials), (1, 1));
@@ -63,7 +63,7 @@ fn an_old_connection_that_carries_a_call_is_kept() {
     mesh.send(0, here, b"on").unwrap();
     let a = mesh.id(0);
     assert_eq!(mesh.events(1), [audio(&a, there, b"on")]);
-    // When the call is over, nothing speaks for the old one any more.
+    // After the call, no stream uses the old connection any more.
     mesh.close(0, here).unwrap();
     mesh.connect(1, 0);
     assert!(mesh.links(0, 1).is_empty());
@@ -81,7 +81,7 @@ fn a_peer_is_gone_with_its_last_connection() {
     node.disconnected(2, 2);
     assert_eq!(node.take_events(), [AviEvent::PeerDisconnected { peer_id: peer(2) }]);
     assert_eq!(node.engine().connected_peers(), Ok(vec![]));
-    assert_eq!(node.peer_info(2), None, "nothing says where to dial it");
+    assert_eq!(node.peer_info(2), None, "no address of it is known");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_peer_of_another_kind_is_disconnected_and_not_dialled_until_it_is_heard_of_a
     assert_eq!((node.take_dials(), node.peer_info(2)), (vec![], None));
     node.discovered(2);
     assert_eq!(node.take_dials().len(), 1);
-    // A peer that is not there any more does no harm.
+    // An event about a peer that is not connected has no effect.
     node.net(NetEvent::Foreign { peer: peer(3) });
     assert_eq!(node.take_actions(), []);
 }

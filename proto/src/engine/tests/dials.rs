@@ -1,4 +1,4 @@
-//! Whom a node dials, when, how often; whom it remembers.
+//! Which peers a node dials, when and how often, and which it remembers.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn knows(addresses: &[String]) -> AviP2pConfig {
     AviP2pConfig { bootstrap_peers: addresses.to_vec(), ..config() }
 }
 
-/// `base`, up to a quarter more or less.
+/// Checks that a wait is `base`, up to a quarter more or less.
 #[track_caller]
 fn assert_about(waited: Duration, base: Duration) {
     assert!(waited >= base.mul_f64(0.75) && waited <= base.mul_f64(1.25), "{waited:?} is not about {base:?}");
@@ -51,7 +51,7 @@ fn a_discovered_peer_is_forgotten_after_sixteen_failures() {
     assert_eq!(node.peer_info(2), None);
     assert_eq!(node.deadline(), None);
     assert_eq!(node.stats().dials_failed, 16);
-    // It may be heard of again.
+    // It may be discovered again.
     node.take_events();
     node.discovered(2);
     assert_eq!(node.take_events(), [AviEvent::PeerDiscovered { peer_id: peer(2) }]);
@@ -156,7 +156,7 @@ fn a_bootstrap_entry_that_is_this_node_itself_is_told_once_and_tried_every_minut
         assert_eq!(node.step(), secs(60));
         assert_eq!(myself(&mut node), []);
     }
-    // It was somebody else in between.
+    // Another peer had answered in between.
     node.step();
     let dial = only_dial(&mut node);
     node.connected(1, 2, Direction::Outbound(dial));
@@ -311,7 +311,7 @@ fn known_peers_bounds_who_is_remembered() {
     let stats = node.stats();
     assert_eq!((stats.peers_known, stats.peers_ignored), (16, 24));
     assert_eq!(node.take_events().len(), 16);
-    // Whoever cannot be reached makes room.
+    // A peer that cannot be reached makes room.
     let dial = node.take_dials()[0].0;
     node.dial_failed(dial);
     node.discovered(50);
@@ -363,7 +363,7 @@ fn where_a_peer_was_reached_comes_first_and_no_hint_displaces_it() {
     let dials = node.take_dials();
     assert_eq!(dials[0].1, expected);
     node.dial_failed(dials[0].0);
-    // What is known already is no reason to dial at once.
+    // Known addresses are no reason to dial at once.
     node.discovered(2);
     node.discovered_at(2, &[&lies[8]]);
     assert_eq!(node.take_dials(), []);
@@ -409,7 +409,7 @@ fn a_full_node_makes_room_for_those_who_come() {
         let actions = node.take_actions();
         actions.into_iter().filter(|action| matches!(action, NetAction::Disconnect { .. })).count()
     };
-    assert_eq!(parted(&mut node), 0, "nobody goes before they could hear of others");
+    assert_eq!(parted(&mut node), 0, "no peer is disconnected before it could learn of others");
     node.wait(secs(3));
     node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
     assert_eq!((parted(&mut node), node.stats().peers_pruned), (1, 1));

@@ -86,7 +86,7 @@ fn a_substream_that_cannot_be_opened_is_an_error() {
 
 #[test]
 fn a_request_survives_the_loss_of_a_duplicate_connection() {
-    // The greater id: of two connections, the other end chooses.
+    // This node has the greater id: of two connections, the other end chooses.
     let mut node = Node::with_peer(9, 2, config());
     node.connected(2, 2, Direction::Inbound);
     let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
@@ -100,7 +100,7 @@ fn a_request_survives_the_loss_of_a_duplicate_connection() {
     assert_eq!(node.take_actions(), [open(1)]);
     node.net(NetEvent::SubstreamOpened { stream, substream: SubstreamId(2) });
     assert_eq!(node.written(SubstreamId(2)), [Frame::Open(Default::default())]);
-    // The time for an answer begins anew.
+    // The time for an answer starts again.
     node.wait(millis(29_999));
     node.received(SubstreamId(2), &[Frame::Accept]);
     assert_eq!(node.take_events(), [accepted(&peer(2), stream)]);
@@ -126,7 +126,8 @@ fn a_request_that_moves_leaves_the_old_substream_behind() {
     node.connected(2, 2, Direction::Inbound);
     let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
     node.net(NetEvent::SubstreamOpened { stream, substream: SubstreamId(1) });
-    // OPEN has not left, half a frame has come, and the connection's end is heard of before the substream's.
+    // OPEN has not been sent, half a frame has arrived, and the end of the connection is reported before the
+    // substream's.
     node.net(NetEvent::Received { substream: SubstreamId(1), bytes: bytes::Bytes::from_static(&[9, 1]) });
     node.disconnected(2, 2);
     node.net(NetEvent::Broken { substream: SubstreamId(1), reason: "reset".to_owned() });
@@ -151,7 +152,7 @@ fn a_request_is_moved_once_and_then_given_up() {
 
 #[test]
 fn an_open_stream_does_not_survive_its_connection_though_another_is_there() {
-    // The greater id: of two connections, the other end chooses.
+    // This node has the greater id: of two connections, the other end chooses.
     let mut node = Node::with_peer(9, 2, config());
     let substream = node.offered(1, 2);
     node.received(substream, &[Frame::Open(Default::default())]);

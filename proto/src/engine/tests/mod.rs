@@ -1,4 +1,4 @@
-//! Does the engine keep its promises? It is driven by a network that is nothing but data.
+//! Does the engine keep its promises? The network that drives it is a data structure.
 
 mod access;
 mod calls;

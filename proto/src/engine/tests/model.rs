@@ -1,4 +1,5 @@
-//! Does an engine do what a set, a few lists and a table would do? One peer, one network that answers at once.
+//! Does an engine behave like a simple model: a set, a few lists and a table? One peer, and a network that answers at
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -79,7 +80,7 @@ enum Phase {
 struct Row {
     phase: Phase,
     substream: SubstreamId,
-    /// When it is over if nobody answers.
+    /// The time at which it ends if nobody answers.
     expires: Option<Time>,
     next_sequence: u64,
 }
@@ -91,7 +92,7 @@ struct Held {
     data: Vec<u8>,
 }
 
-/// Given to the network: the command that waits, or when it would have expired.
+/// A publish given to the network: the pending command, or the time at which the held message would have expired.
 struct Pending {
     publish: PublishId,
     origin: Result<CommandId, Time>,
@@ -146,7 +147,7 @@ impl Run {
                 self.expire();
             }
             Op::Accept(pick) | Op::Reject(pick) | Op::Close(pick) | Op::Send(pick) => {
-                // One in six is none at all.
+                // One in six is an id that does not exist.
                 let stream = self.table.keys().nth(pick).copied().unwrap_or(StreamId(99));
                 self.on_call(stream, op);
             }
@@ -162,7 +163,7 @@ impl Run {
         self.check();
     }
 
-    /// What the engine tells is what the model says, of one time in any order.
+    /// Compares the engine's events with the model's. At one time they may come in any order.
     fn check(&mut self) {
         let sorted = |events: Vec<AviEvent>| {
             let mut events: Vec<_> = events.into_iter().map(|event| format!("{event:?}")).collect();
@@ -233,7 +234,7 @@ impl Run {
         Ok(())
     }
 
-    /// The engine has given it to the network, next in line.
+    /// The engine must have given this publish to the network next.
     fn hand_over(&mut self, origin: Result<CommandId, Time>, topic: String, data: Vec<u8>) {
         let at = self.node.actions.iter().position(|action| matches!(action, NetAction::Publish { .. }));
         let Some(NetAction::Publish { publish, topic: to, data: given }) =
@@ -268,7 +269,7 @@ impl Run {
             Op::PeerSubscribes(n) if is_here => {
                 self.node.net(NetEvent::PeerSubscribed { peer: peer(PEER), topic: topic(n) });
                 if self.subscribers.len() == MAX_TOPICS && !self.subscribers.contains(&topic(n)) {
-                    // As many as are remembered of a peer.
+                    // The limit of remembered subscriptions per peer.
                     return;
                 }
                 self.subscribers.insert(topic(n));
@@ -334,7 +335,7 @@ impl Run {
             AviEvent::AudioStreamRequested { stream_id, .. } => Some(*stream_id),
             _ => None,
         });
-        let stream = stream.expect("a request is told");
+        let stream = stream.expect("a request must be reported");
         self.expected.push(requested(&self::peer(PEER), stream));
         self.insert(stream, Phase::Offered, substream, secs(8));
     }
@@ -412,7 +413,7 @@ impl Run {
         assert!(self.table.insert(stream, row).is_none(), "{stream:?} twice");
     }
 
-    /// The stream is over; the other end takes all that it is told, and says that it has no more to say.
+    /// Ends the stream; the other end takes all bytes, and closes its direction.
     fn end(&mut self, stream: StreamId, reason: StreamCloseReason) {
         self.expected.push(closed(&peer(PEER), stream, reason));
         if let Some(Row { substream, .. }) = self.table.remove(&stream) {
@@ -440,7 +441,7 @@ impl Run {
         self.next
     }
 
-    /// No two messages are the same.
+    /// A payload that no other message has.
     fn numbered(&mut self, bytes: usize) -> Vec<u8> {
         let mut data = self.fresh().to_be_bytes().to_vec();
         data.resize(8 + bytes, 0);

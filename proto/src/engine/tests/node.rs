@@ -1,4 +1,4 @@
-//! One engine under the contract, driven by hand.
+//! One engine, checked by the contract, and driven by hand.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,7 +8,7 @@ use super::*;
 pub(super) use crate::fuzzing::{address, peer};
 use crate::wire::{Decoder, Frame};
 
-/// The default, without walks of its own.
+/// The default configuration, without walks by itself.
 pub(super) fn config() -> AviP2pConfig {
     AviP2pConfig { enable_mdns: false, enable_kad: false, ..AviP2pConfig::default() }
 }
@@ -19,7 +19,7 @@ pub(super) fn limited(limit: impl FnOnce(&mut Limits)) -> AviP2pConfig {
     config
 }
 
-/// What a reply may carry.
+/// A value that a reply may carry.
 pub(super) trait Value: Sized {
     fn of(reply: Reply) -> Result<Self, AviP2pError>;
 }
@@ -51,8 +51,8 @@ impl Value for Vec<PeerId> {
     }
 }
 
-/// An engine, and what came out of it that nobody has taken yet. When it is dropped it is shut down, with no network
-/// that answers, and must have settled.
+/// An engine and its outputs that no test has taken yet. When it is dropped, the engine is shut down without answers of
+/// the network, and must have settled.
 pub(super) struct Node {
     pub(super) id: PeerId,
     pub(super) config: AviP2pConfig,
@@ -61,20 +61,20 @@ pub(super) struct Node {
     pub(super) contract: Contract,
     events: Vec<AviEvent>,
     pub(super) actions: VecDeque<NetAction>,
-    /// The heartbeats ordered of late, which no test but their own looks at.
+    /// The ordered heartbeats. Only their own tests look at them.
     pub(super) heartbeats: Vec<Time>,
-    /// The connections that are there.
+    /// The open connections.
     connections: BTreeMap<ConnectionId, PeerId>,
     /// Whether peers answer pings.
     pub(super) has_pongs: bool,
     next_pongs: Time,
-    /// The connection policy; `None` once all connections have ended for good.
+    /// The connection policy; `None` once all connections were closed for good.
     pub(super) admission: Option<Admission>,
-    /// By the numbers of their commands.
+    /// The replies by the numbers of their commands.
     replies: BTreeMap<u64, Reply>,
     commands: u64,
     decoders: BTreeMap<SubstreamId, Decoder>,
-    /// Everything that ever came out.
+    /// All outputs so far.
     pub(super) trace: Vec<(Time, Output)>,
 }
 
@@ -124,10 +124,10 @@ impl Node {
         self.handle(Input::Net(event));
     }
 
-    /// A command that is answered at once.
+    /// Sends a command that must be answered at once.
     pub(super) fn ask<T: Value>(&mut self, command: impl FnOnce(CommandId<T>) -> Command) -> Result<T, AviP2pError> {
         let id = self.command(command);
-        self.reply(id).expect("an answer at once")
+        self.reply(id).expect("no answer at once")
     }
 
     pub(super) fn connected(&mut self, connection: u64, n: u16, direction: Direction) {
@@ -164,14 +164,14 @@ impl Node {
         substream
     }
 
-    /// The other end of a substream says this, in one piece.
+    /// The other end of a substream sends these frames, in one piece.
     pub(super) fn received(&mut self, substream: SubstreamId, frames: &[Frame]) {
         let mut bytes = BytesMut::new();
         frames.iter().for_each(|frame| frame.encode(&mut bytes));
         self.net(NetEvent::Received { substream, bytes: bytes.freeze() });
     }
 
-    /// Moves on, through every deadline on the way.
+    /// Advances the time, through every deadline on the way.
     pub(super) fn wait(&mut self, duration: Duration) {
         self.advance_to(self.now + duration);
     }
@@ -205,15 +205,15 @@ impl Node {
         }
     }
 
-    /// Tells the engine that it may have something to do.
+    /// Calls the engine's timeout.
     pub(super) fn time_out(&mut self) {
         self.engine.handle_timeout(self.now);
         self.drain();
     }
 
-    /// Moves on to the next deadline. Returns how long it took.
+    /// Advances to the next deadline. Returns the time passed.
     pub(super) fn step(&mut self) -> Duration {
-        let deadline = self.deadline().expect("a deadline");
+        let deadline = self.deadline().expect("no deadline");
         let waited = deadline - self.now;
         self.advance_to(deadline);
         waited
@@ -221,7 +221,7 @@ impl Node {
 
     // Outputs.
 
-    /// When the engine is to be called next.
+    /// The engine's next deadline.
     pub(super) fn due(&self) -> Option<Time> {
         self.engine.next_deadline()
     }
@@ -230,12 +230,12 @@ impl Node {
         self.replies.remove(&id.number()).map(T::of)
     }
 
-    /// For questions.
+    /// The engine, for queries.
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// The same as [`due`](Self::due), but for what goes on at all times: heartbeats, and looking whether peers are there.
+    /// As [`due`](Self::due), but without the permanent ones: heartbeats, and checks of silent peers.
     pub(super) fn deadline(&self) -> Option<Time> {
         let Engine { peers, topics, streams, walks, records, retries, .. } = &self.engine;
         let machines = [
@@ -275,7 +275,7 @@ impl Node {
         self.take_actions().into_iter().filter_map(dial).collect()
     }
 
-    /// The frames written to a substream since the last time. Every write is taken at once.
+    /// The frames written to a substream since the last call. Every write is taken at once.
     pub(super) fn written(&mut self, substream: SubstreamId) -> Vec<Frame> {
         let mut frames = Vec::new();
         while let Some(at) = self
@@ -285,7 +285,7 @@ impl Node {
         {
             if let Some(NetAction::Write { mut bytes, .. }) = self.actions.remove(at) {
                 let decoder = self.decoders.entry(substream).or_insert_with(|| Decoder::new(1 << 21));
-                frames.extend(std::iter::from_fn(|| decoder.decode(&mut bytes).expect("well-formed frames")));
+                frames.extend(std::iter::from_fn(|| decoder.decode(&mut bytes).expect("malformed frames")));
             }
             self.net(NetEvent::Writable { substream });
         }
@@ -293,7 +293,7 @@ impl Node {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        self.engine.stats().expect("a node that runs")
+        self.engine.stats().expect("the node has stopped")
     }
 
     pub(super) fn peer_info(&self, n: u16) -> Option<PeerInfo> {

@@ -1,4 +1,4 @@
-//! A network of engines that is nothing but data: links, substreams, subscriptions, virtual time.
+//! A network of engines as a data structure: links, substreams, subscriptions, virtual time.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -6,17 +6,17 @@ use bytes::Bytes;
 
 use super::*;
 
-/// Nodes `0..`, where node `n` is `peer(n + 1)`, and what lies between them.
+/// Nodes `0..`, where node `n` is `peer(n + 1)`, and the network between them.
 ///
-/// Everything happens at once; only [`Mesh::run_for`] takes time. A link is `ConnectionId(2 * link)` to the node that
-/// dialled and one more to the other; so it is with substreams and the node that opened them.
+/// Everything happens at once; only [`Mesh::run_for`] takes time. A link is `ConnectionId(2 * link)` at the node that
+/// dialled, and one more at the other. Substreams are numbered in the same way, from the node that opened them.
 pub(super) struct Mesh {
     pub(super) nodes: Vec<Node>,
     pub(super) now: Time,
-    /// The sizes of the pieces in which bytes arrive, in turn; 0 for all that there is.
+    /// The sizes of the pieces in which bytes arrive, used in turn; 0 means all available bytes.
     pub(super) cuts: Vec<usize>,
     next_cut: usize,
-    /// What becomes of the next publishes, in place of what should.
+    /// The result of the next publishes, in place of the real one.
     pub(super) publish_outcome: Option<PublishOutcome>,
     queue: VecDeque<(usize, NetEvent)>,
     ports: Vec<Port>,
@@ -46,16 +46,16 @@ struct Pipe {
 
 #[derive(Debug, Default)]
 struct End {
-    /// What it has written that has not left; `None` for the end of its bytes.
+    /// Bytes written and not sent yet; `None` is the end of the bytes.
     backlog: VecDeque<Option<Bytes>>,
     finished: bool,
     heard_finish: bool,
-    /// Reset or broken: no event comes any more.
+    /// Reset or broken: no event follows.
     gone: bool,
 }
 
 impl End {
-    /// The network has let go of it, in peace or not.
+    /// Whether the network has released it, after a clean end or not.
     fn is_over(&self) -> bool {
         self.gone || (self.finished && self.heard_finish)
     }
@@ -81,7 +81,7 @@ impl Mesh {
         mesh
     }
 
-    /// Two connected nodes that have told their applications so.
+    /// Two connected nodes that have reported the connection.
     pub(super) fn pair(a: AviP2pConfig, b: AviP2pConfig) -> Self {
         let mut mesh = Self::new(vec![a, b]);
         mesh.connect(0, 1);
@@ -120,7 +120,7 @@ impl Mesh {
         self.settle();
     }
 
-    /// What the node writes does not leave until it is relieved.
+    /// Stops sending what the node writes, until it is relieved.
     pub(super) fn congest(&mut self, n: usize) {
         self.ports[n].congested = true;
     }
@@ -135,7 +135,7 @@ impl Mesh {
         self.settle();
     }
 
-    /// A command, and its reply if there is one before time goes on.
+    /// Sends a command. Returns its reply if there is one before time advances.
     pub(super) fn command<T: Value>(
         &mut self,
         n: usize,
@@ -151,7 +151,7 @@ impl Mesh {
         n: usize,
         command: impl FnOnce(CommandId<T>) -> Command,
     ) -> Result<T, AviP2pError> {
-        self.command(n, command).expect("a reply")
+        self.command(n, command).expect("no reply")
     }
 
     pub(super) fn request(&mut self, from: usize, to: usize, options: StreamOptions) -> Result<StreamId, AviP2pError> {
@@ -181,7 +181,7 @@ impl Mesh {
         self.ask(n, |id| Command::Publish { id, topic: topic.to_owned(), data: Bytes::copy_from_slice(data) })
     }
 
-    /// The one stream that a node was asked for.
+    /// The only stream that a node was offered.
     pub(super) fn offer(&mut self, n: usize) -> StreamId {
         match self.events(n).as_slice() {
             [AviEvent::AudioStreamRequested { stream_id, .. }] => *stream_id,
@@ -189,7 +189,7 @@ impl Mesh {
         }
     }
 
-    /// An accepted stream from node 0 to node 1: its names at both ends.
+    /// An accepted stream from node 0 to node 1: its ids at both ends.
     pub(super) fn call(&mut self, options: StreamOptions) -> (StreamId, StreamId) {
         let here = self.request(0, 1, options).unwrap();
         let there = self.offer(1);
@@ -203,12 +203,12 @@ impl Mesh {
     }
 
     pub(super) fn audio_stats(&self, n: usize, stream: StreamId) -> AudioStats {
-        self.nodes[n].engine().audio_stats(stream).expect("a stream that is alive")
+        self.nodes[n].engine().audio_stats(stream).expect("the stream has ended")
     }
 
     // Time.
 
-    /// Moves on to the next deadline of any node, if it is not later than `until`.
+    /// Advances to the next deadline of any node, if it is not later than `until`.
     pub(super) fn step(&mut self, until: Time) -> bool {
         let deadline = self.nodes.iter().filter_map(Node::due).min();
         let Some(deadline) = deadline.filter(|deadline| *deadline <= until) else { return false };
@@ -234,7 +234,7 @@ impl Mesh {
         self.settle();
     }
 
-    /// Carries everything out and delivers everything, until nothing is left to do at this time.
+    /// Carries out all actions and delivers all bytes, until nothing is left to do at this time.
     pub(super) fn settle(&mut self) {
         for _ in 0..1_000_000 {
             for n in 0..self.nodes.len() {
@@ -436,7 +436,7 @@ impl Mesh {
         }
     }
 
-    /// Tells whoever has not heard it that a substream is no more.
+    /// Reports the end of a substream to each end that has not been told.
     fn break_pipe(&mut self, pipe: usize) {
         for end in 0..2 {
             self.pipes[pipe].ends[end].backlog.clear();
@@ -469,7 +469,7 @@ impl Mesh {
     }
 }
 
-/// The pipe and the end that a substream's id stands for, and the other way round.
+/// The pipe and the end that a substream's id stands for, and the reverse.
 fn place(substream: SubstreamId) -> (usize, usize) {
     ((substream.0 / 2) as usize, (substream.0 % 2) as usize)
 }

@@ -1,4 +1,4 @@
-//! Whatever is done to nodes, in whatever order: the contract holds.
+//! Does the contract hold under any operations on nodes, in any order?
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::wire::{Code, Frame};
 
-/// What may happen to two nodes; `n` says to which, `pick` to which of its streams.
+/// An operation on two nodes; `n` is the node, `pick` one of its streams.
 #[derive(Clone, Debug)]
 enum Op {
     Subscribe { n: usize, topic: u8 },
@@ -70,7 +70,7 @@ fn any_op() -> impl Strategy<Value = Op> {
 fn any_ops() -> impl Strategy<Value = Vec<Op>> {
     let end = option::of((0..2usize).prop_map(|n| Op::Shutdown { n }));
     (vec(any_op(), 0..60), end, vec(any_op(), 0..10)).prop_map(|(mut ops, end, after)| {
-        // A call to begin with, or most operations would find nothing to work on.
+        // Starts with a call; otherwise most operations would have no stream to work on.
         let call = [Op::Connect { from: 0 }, Op::Request { n: 0, refuse: false }, Op::Accept { n: 1, pick: 0 }];
         ops.splice(0..0, call);
         ops.extend(end);
@@ -79,13 +79,13 @@ fn any_ops() -> impl Strategy<Value = Vec<Op>> {
     })
 }
 
-/// Two nodes, and what their applications saw.
+/// Two nodes, and the events of their applications.
 struct Run {
     mesh: Mesh,
     streams: [Vec<StreamId>; 2],
     /// Frames taken from the application.
     given: BTreeMap<(usize, StreamId), u64>,
-    /// Frames heard or missed at the other end, and whose they were.
+    /// Frames received or missed at the other end, and the stream that sent them.
     heard: BTreeMap<(usize, StreamId), (u64, Option<StreamId>)>,
     published: u64,
     messages: [BTreeSet<Vec<u8>>; 2],
@@ -158,7 +158,7 @@ impl Run {
 
     fn pick(&self, n: usize, pick: usize) -> Option<StreamId> {
         let streams = &self.streams[n];
-        // Mostly one of the last: the others are over.
+        // Usually one of the latest: the others have ended.
         streams.iter().rev().nth(pick % streams.len().clamp(1, 4)).copied()
     }
 
@@ -168,7 +168,7 @@ impl Run {
         }
     }
 
-    /// Every frame says whose it is and the how-manieth.
+    /// Every frame contains its stream and its number.
     fn send(&mut self, n: usize, pick: usize, filler: usize) {
         let Some(stream) = self.pick(n, pick) else { return };
         let given = self.given.entry((n, stream)).or_default();
@@ -228,7 +228,7 @@ fn run(ops: &[Op]) -> Vec<Vec<(Time, Output)>> {
     run.finish()
 }
 
-/// What a network that lies, or a defect in it, may say. References are to anything; new things are new.
+/// An event of a lying or defective network. It may refer to anything; new ids are unused ones.
 fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
     let events: [fn(&mut Liar, u64) -> NetEvent; 31] = [
         |liar, x| NetEvent::Connected {

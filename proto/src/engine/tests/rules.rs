@@ -1,4 +1,4 @@
-//! What peers that break the rules of audio streams come to.
+//! What happens to peers that break the protocol of audio streams.
 
 use bytes::Bytes;
 
@@ -34,7 +34,7 @@ fn offered(config: AviP2pConfig) -> (Node, StreamId) {
     }
 }
 
-/// A node whose request to `peer(2)` waits for an answer.
+/// A node with a pending request to `peer(2)`.
 fn asking() -> (Node, StreamId) {
     let mut node = Node::with_peer(1, 2, config());
     let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
@@ -50,7 +50,7 @@ fn talking() -> (Node, StreamId) {
     (node, stream)
 }
 
-/// The stream has ended for a broken rule, which is counted, and the substream is dropped.
+/// Checks that the stream has ended for a broken rule, that this is counted, and that the substream is dropped.
 #[track_caller]
 fn assert_broken(node: &mut Node, stream: StreamId, text: &str) {
     match node.take_events().as_slice() {
@@ -211,7 +211,7 @@ fn substreams_that_are_opened_and_left_silent_are_bounded() {
         (0..4).for_each(|at| _ = node.offered(100 + u64::from(4 * n + at), n));
     }
     assert_eq!(node.contract.substreams(), 18, "of all");
-    // They are no streams yet, and take no room from those that the application wants.
+    // They are not offered yet, and do not count against the streams of the application.
     assert!(node.request(&peer(2), StreamOptions::default()).is_ok());
 }
 

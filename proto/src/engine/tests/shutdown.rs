@@ -35,7 +35,7 @@ fn held_messages_expire_with_the_node() {
     mesh.publish(0, "u", b"2").unwrap();
     let id = mesh.nodes[0].command(|id| Command::Shutdown { id });
     assert_eq!(mesh.events(0), [expired("t", b"1"), expired("u", b"2")]);
-    // What was published a moment ago has a moment to leave.
+    // A message published a moment ago gets a moment to be sent.
     mesh.run_for(millis(50));
     assert_eq!(mesh.nodes[0].reply(id), Some(Ok(())));
 }
@@ -121,7 +121,7 @@ fn a_node_that_shuts_down_takes_no_new_streams_and_dials_nobody() {
     node.offered(2, 2);
     node.discovered(3);
     assert_eq!(node.take_actions(), [NetAction::Reset { substream: SubstreamId(2) }]);
-    assert!(!node.contract.has_stopped(), "the goodbye is on its way");
+    assert!(!node.contract.has_stopped(), "CLOSE is pending");
 }
 
 #[test]

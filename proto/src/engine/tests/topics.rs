@@ -15,7 +15,7 @@ fn subscribed(node: &mut Node, topic: &str) {
     node.net(NetEvent::PeerSubscribed { peer: peer(2), topic: topic.to_owned() });
 }
 
-/// The messages handed to the network since the last time.
+/// The messages given to the network since the last call.
 fn handed_over(node: &mut Node) -> Vec<(PublishId, Vec<u8>)> {
     let publish = |action| match action {
         NetAction::Publish { publish, data, .. } => Some((publish, data.to_vec())),
@@ -108,7 +108,7 @@ fn held_messages_are_bounded_in_number() {
     assert_eq!((stats.messages_held, stats.publishes_refused), (2, 1));
     node.wait(HOLD);
     let again = node.publish("t", b"4");
-    assert_eq!(node.reply(again), Some(Ok(())), "there is room again");
+    assert_eq!(node.reply(again), Some(Ok(())), "there must be room again");
 }
 
 #[test]
@@ -124,10 +124,10 @@ fn held_messages_are_bounded_in_bytes() {
     subscribed(&mut node, "t");
     assert_eq!(handed_over(&mut node).len(), 2);
     let again = node.publish("u", b"1234567890");
-    assert_eq!(node.reply(again), Some(Ok(())), "what has left takes no room");
+    assert_eq!(node.reply(again), Some(Ok(())), "sent messages take no room");
     node.wait(HOLD);
     let again = node.publish("u", b"1234567890");
-    assert_eq!(node.reply(again), Some(Ok(())), "what has expired takes no room");
+    assert_eq!(node.reply(again), Some(Ok(())), "expired messages take no room");
 }
 
 #[test]

@@ -1,13 +1,13 @@
-//! What goes on at all times: who is still there, what mDNS has said, what is tried again, when GossipSub rests.
+//! Permanent work: silent peers, mDNS records, retries, and pauses of GossipSub's heartbeat.
 
 use std::collections::BTreeSet;
 
 use super::*;
 use crate::engine::PING_TIMEOUT;
 
-/// From a pong to the next, at most.
+/// The longest time from one pong to the next.
 const PONG_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long mDNS is believed.
+/// How long an mDNS record is valid.
 const LIFETIME: Duration = Duration::from_secs(360);
 
 fn disconnect(connection: u64) -> NetAction {
@@ -18,7 +18,7 @@ fn abort(connection: u64) -> NetAction {
     NetAction::Abort { connection: ConnectionId(connection) }
 }
 
-/// A node whose peers do not answer by themselves, with `peer(2)` on `ConnectionId(1)`.
+/// A node whose peers do not answer pings by themselves, with `peer(2)` on `ConnectionId(1)`.
 fn silent() -> Node {
     let mut node = Node::with_peer(1, 2, config());
     node.has_pongs = false;
@@ -76,7 +76,7 @@ fn after_a_stall_of_this_node_its_peers_have_time_to_answer() {
         }
         assert_eq!(node.take_actions(), [disconnect(1)], "{late:?} late");
     }
-    // A peer that would have had longer keeps that.
+    // A peer with a later deadline keeps it.
     let mut node = silent();
     node.wait(secs(9));
     pong(&mut node, 1);
@@ -99,7 +99,7 @@ fn a_connection_that_does_not_end_when_it_is_told_to_is_aborted_two_seconds_late
     node.disconnected(2, 3);
     node.wait(secs(2) - millis(1));
     assert_eq!(node.take_actions(), []);
-    // It is told again, which does not give it more time.
+    // It is told to close again, which does not give it more time.
     node.net(NetEvent::Foreign { peer: peer(2) });
     assert_eq!(node.take_actions(), [disconnect(1)]);
     node.wait(millis(1));
@@ -163,7 +163,7 @@ fn a_hint_that_expires_is_not_dialled_again_but_where_the_peer_was_reached_is() 
     announced(&mut node, 2, &["/a", "/b"]);
     let (dial, _) = only_dial(&mut node);
     node.connected(1, 2, Direction::Outbound(dial));
-    // Who is connected says itself where it is.
+    // A connected peer reports its own addresses.
     node.wait(LIFETIME);
     assert_eq!(node.peer_info(2).unwrap().addresses, [address(2), "/b".to_owned(), "/a".to_owned()]);
     announced(&mut node, 2, &["/a", "/b"]);
@@ -172,7 +172,7 @@ fn a_hint_that_expires_is_not_dialled_again_but_where_the_peer_was_reached_is() 
         node.step();
         node.take_dials().into_iter().for_each(|(dial, _)| node.dial_failed(dial));
     }
-    assert_eq!(node.peer_info(2).unwrap().addresses, [address(2)], "it was reached there");
+    assert_eq!(node.peer_info(2).unwrap().addresses, [address(2)], "it was reached at this address");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn whoever_mdns_forgets_while_it_waits_or_is_dialled_is_forgotten() {
                 break dial;
             }
         };
-        // The dial under way has its address.
+        // The dial in progress has its address.
         node.wait(LIFETIME);
         assert!(node.peer_info(2).is_some());
         node.net(NetEvent::DialFailed { dial, failure });
@@ -256,13 +256,13 @@ fn listeners_that_are_missing_are_tried_again_less_and_less_often_until_the_inte
     assert_eq!(node.deadline(), None, "all are there");
     node.net(NetEvent::InterfacesChanged);
     waits(&mut node, &[1, 2]);
-    // What was to be tried again is tried with the new addresses.
+    // After a change of addresses, the retries start again.
     node.net(NetEvent::ListenersMissing);
     node.net(NetEvent::InterfacesChanged);
     assert_eq!(node.deadline(), None);
 }
 
-/// How many heartbeats follow, and that they come a little more than a second apart.
+/// Counts the heartbeats that follow, and checks that they are a little more than a second apart.
 fn heartbeats(node: &mut Node) -> usize {
     let mut before = node.now;
     node.heartbeats.clear();

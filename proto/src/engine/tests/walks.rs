@@ -1,4 +1,4 @@
-//! Searches for peers through the peers that are known.
+//! Searches for peers through the known ones.
 
 use super::*;
 
@@ -53,7 +53,7 @@ fn a_search_that_does_not_end_is_given_up_after_thirty_seconds() {
     node.wait(millis(1));
     let error = AviP2pError::Timeout { operation: "the search for peers", after: secs(30) };
     assert_eq!(node.reply(id), Some(Err(error)));
-    // Its end may still come, and does nothing.
+    // Its end may still be reported, and has no effect.
     ended(&mut node);
     let again = node.command(|id| Command::DiscoverPeers { id });
     assert_eq!(node.reply(again), None);

@@ -6,7 +6,7 @@ fn ask(node: &mut Node, n: u16) -> StreamId {
     node.request(&peer(n), StreamOptions::default()).unwrap()
 }
 
-/// A node that is full of idle peers from 10 on, and has heard of `peer(2)`.
+/// A node that is full of idle peers from 10 on, and has discovered `peer(2)`.
 fn full(max_peers: u16) -> Node {
     let mut node = Node::new(1, AviP2pConfig { max_peers: max_peers.into(), ..config() });
     (10..10 + max_peers).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
@@ -65,9 +65,9 @@ fn a_call_to_oneself_or_to_who_is_kept_out_says_why() {
         assert_eq!(error.to_string(), format!("peer {} cannot be called: {why}", peer(n)));
     }
     ask(&mut node, 4);
-    // Paired, it needs no place on the list.
+    // A paired peer needs no entry in the list.
     ask(&mut node, 6);
-    // It is not known where, and why it would not do anyhow matters more.
+    // Its address is unknown, but the reason of a refusal is more important.
     let unheard_of = node.request(&peer(8), StreamOptions::default());
     assert!(matches!(unheard_of, Err(AviP2pError::PeerRefused { .. })), "{unheard_of:?}");
 }
@@ -99,7 +99,7 @@ fn a_call_displaces_one_idle_peer_of_a_full_node_and_the_place_is_kept_for_it() 
     let [NetAction::Disconnect { connection }] = actions[..] else { panic!("{actions:?}") };
     let admits = |node: &Node, n| node.admission.as_ref().unwrap().established(&peer(n), 3, 0);
     assert_eq!(admits(&node, 99), Err(Refusal::MaxPeers), "nobody else takes the place");
-    assert_eq!(admits(&node, 2), Ok(()), "but the one who is called may come itself");
+    assert_eq!(admits(&node, 2), Ok(()), "but the called peer itself may connect");
     node.wait(millis(1));
     assert_eq!(node.take_actions(), [], "one is enough");
     node.disconnected(connection.0, connection.0 as u16);
@@ -125,7 +125,7 @@ fn neither_calls_nor_bootstrap_nor_paired_peers_are_displaced() {
     node.take_events();
     node.wait(secs(30));
     assert!(node.take_events().contains(&closed(&peer(2), stream, StreamCloseReason::Timeout)));
-    // When one of them leaves, the call would have found room; nobody waits any more.
+    // When one of them leaves, the call would have room, but no call waits any more.
     node.disconnected(10, 10);
     node.wait(secs(1));
     assert_eq!(node.stats().peers_displaced, 0);
@@ -241,7 +241,8 @@ fn whom_to_part_with_is_decided_when_the_last_place_has_been_dialled_for() {
     let mut node = Node::new(1, AviP2pConfig { max_peers: 2, bootstrap_peers, ..config() });
     let dials = node.take_dials();
     node.connected(10, 10, Direction::Inbound);
-    // One place is taken, and one dial goes on: the other entry waits again, and somebody is to go, now and not later.
+    // One place is taken, and one dial is in progress: the other entry waits again, and a peer must be disconnected
+    // now.
     node.connected(11, 2, Direction::Outbound(dials[0].0));
     node.dial_failed(dials[1].0);
     node.step();

@@ -1,4 +1,4 @@
-//! Does the code keep the byte-layout table? Every vector here is written from the table, not by the encoder.
+//! Does the code implement the byte-layout table? Every vector here is written from the table, not by the encoder.
 
 use std::ops::ControlFlow;
 
@@ -22,7 +22,7 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// Puts the length before a body of less than 2^14 bytes.
+/// Adds the length prefix to a body of less than 2^14 bytes.
 fn framed(body: &[u8]) -> Vec<u8> {
     let len = body.len();
     let mut frame = if len < 0x80 { vec![len as u8] } else { vec![len as u8 | 0x80, (len >> 7) as u8] };
@@ -37,7 +37,7 @@ fn encoded(frames: &[Frame]) -> Bytes {
     out.freeze()
 }
 
-/// All that a decoder shows to its caller.
+/// All results that a decoder gives its caller.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Outcome {
     frames: Vec<Frame>,
@@ -47,7 +47,7 @@ struct Outcome {
     buffered_bytes: usize,
 }
 
-/// Feeds the pieces to one decoder, and checks at every step what holds for any input.
+/// Feeds the pieces to one decoder, and checks the invariants at every step.
 fn decode_pieces(max_frame_bytes: usize, pieces: impl IntoIterator<Item = Bytes>) -> Outcome {
     let mut decoder = Decoder::new(max_frame_bytes);
     let mut outcome = Outcome::default();
@@ -96,7 +96,7 @@ fn decode_whole(bytes: &[u8]) -> Outcome {
     decode_pieces(MAX_FRAME_BYTES, [Bytes::copy_from_slice(bytes)])
 }
 
-/// Checks one splitting at every position, and the splitting into bytes.
+/// Checks a split at every position, and a split into single bytes.
 fn assert_same_at_every_split(bytes: &[u8], expected: &Outcome) {
     let bytes = Bytes::copy_from_slice(bytes);
     for at in 0..=bytes.len() {
@@ -111,7 +111,7 @@ fn assert_error(bytes: &[u8], error: WireError) {
     let outcome = decode_whole(bytes);
     assert_eq!(outcome.error.as_ref(), Some(&error), "{bytes:02x?}");
     assert_eq!(outcome.frames, [], "{bytes:02x?}");
-    // The frame before counts, the frames behind do not: an error ends the stream where it stands.
+    // Frames before an error are decoded, frames after it are not.
     let behind_a_frame = [&hex("01 02")[..], bytes, &hex("01 02 01 02")].concat();
     let used_bytes = 2 + outcome.used_bytes;
     let expected = Outcome { frames: vec![Frame::Accept], error: Some(error), used_bytes, ..Outcome::default() };
@@ -193,7 +193,7 @@ fn golden() -> Vec<(Vec<u8>, Frame)> {
     [golden_openings(), golden_answers(), golden_stream()].concat()
 }
 
-/// All golden frames with a frame of an unknown kind in the middle, and what they decode to.
+/// All golden frames with a frame of an unknown kind in the middle, and the result of decoding them.
 fn exchange() -> (Bytes, Outcome) {
     let golden = golden();
     let mut bytes = Vec::new();
@@ -414,14 +414,14 @@ fn bodies() -> Vec<Vec<(&'static str, Vec<u8>)>> {
     ]
 }
 
-/// The body up to the field `name`, from whichever frame has it.
+/// The body up to the field `name`, from the frame that has it.
 fn body_before(name: &str) -> Vec<u8> {
     let bodies = bodies();
     let fields = bodies.iter().find(|fields| fields.iter().any(|(field, _)| *field == name)).expect(name);
     fields.iter().take_while(|(field, _)| *field != name).flat_map(|(_, bytes)| bytes.clone()).collect()
 }
 
-/// A frame whose field `name` is `value`; what would follow is missing.
+/// A frame whose field `name` is `value`; the fields after it are missing.
 fn frame_with(name: &str, value: &[u8]) -> Vec<u8> {
     framed(&[&body_before(name)[..], value].concat())
 }
@@ -543,7 +543,7 @@ fn a_payload_that_lies_within_one_piece_is_not_copied() {
     }
 }
 
-/// The pieces between the positions `at`, which share the bytes.
+/// The pieces between the positions `at`; they share the bytes.
 fn cut(bytes: &Bytes, at: &[usize]) -> Vec<Bytes> {
     let starts = std::iter::once(0).chain(at.iter().copied());
     let ends = at.iter().copied().chain([bytes.len()]);
@@ -568,7 +568,7 @@ fn texts_of_the_longest_length_survive_unchanged() {
 
 #[test]
 fn texts_beyond_their_limit_are_cut_at_a_character_and_still_decode() {
-    // What does not fit: a byte, the second half of a character, and three of four bytes.
+    // The part that does not fit: a byte, the second half of a character, and three of four bytes.
     for (last, before_last) in [("x", 256), ("é", 255), ("€", 254), ("😀", 253), ("😀", 255)] {
         let kept = "a".repeat(before_last);
         let long = format!("{kept}{last}{}", "z".repeat(1000));

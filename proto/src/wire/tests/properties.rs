@@ -1,4 +1,4 @@
-//! Does the code keep its promises for any frame, any bytes, any cuts?
+//! Does the code keep its promises for any frame, any bytes, any splits?
 
 use proptest::collection::vec;
 use proptest::option;
@@ -40,8 +40,8 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     ]
 }
 
-/// Bytes that get past the length more often than chance would: frames, frames with one byte changed, any body of a
-/// known or unknown kind, and any bytes.
+/// Bytes that are valid up to the length more often than random ones: frames, frames with one byte changed, any body of
+/// a known or unknown kind, and any bytes.
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     let good = || any_frame().prop_map(|frame| encoded(&[frame]).to_vec());
     let changed = (good(), any::<prop::sample::Index>(), any::<u8>()).prop_map(|(mut bytes, index, byte)| {
@@ -55,7 +55,7 @@ fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     vec(prop_oneof![4 => good(), 1 => changed, 2 => body, 1 => noise], 0..6).prop_map(|parts| parts.concat())
 }
 
-/// Cuts the bytes into pieces of these lengths, over and over.
+/// Splits the bytes into pieces of these lengths, used in turn.
 fn pieces_of(bytes: &Bytes, lengths: &[usize]) -> Vec<Bytes> {
     let mut rest = bytes.clone();
     let mut pieces: Vec<Bytes> = lengths
