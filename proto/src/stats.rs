@@ -55,7 +55,7 @@ stats! {
     gauge peers_connected;
     /// Peers remembered now, connected or not.
     gauge peers_known;
-    /// Peers heard of that were not remembered because `known_peers` was reached.
+    /// Discovered peers that were not remembered because `known_peers` was reached.
     counter peers_ignored;
     /// Addresses heard by mDNS that were dropped: not in the subnet of an interface that is used, not plain TCP, or
     /// beyond `addresses_per_peer` and `known_peers`.

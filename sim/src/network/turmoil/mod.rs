@@ -38,7 +38,7 @@ use crate::scenario::{Link, PartitionMode};
 const TICK: Duration = Duration::from_millis(1);
 /// How far the clock of a host is ahead: turmoil lets this much time pass in each new runtime.
 const HEAD_START: Duration = Duration::from_millis(1);
-/// Connections that wait to be accepted, and segments of a connection that are under way or unread. One connection
+/// Connections that wait to be accepted, and segments of a connection that are in flight or unread. One connection
 /// more, and turmoil panics.
 const CAPACITY: usize = 4096;
 
