@@ -55,7 +55,7 @@ impl Reactor {
     }
 
     /// Waits until a socket is ready, a timer is due or somebody calls [`notify`](Self::notify), and wakes those who
-    /// wait for it.
+    /// wait for it. The caller then polls the node's task.
     pub(super) fn wait(&self) -> io::Result<()> {
         let deadline = match self.must_not_wait.swap(false, Ordering::Relaxed) {
             true => Some(Instant::now()),
@@ -73,6 +73,8 @@ impl Reactor {
         }
         drop(events);
         self.wake_due();
+        // Whoever was woken just now is polled before the next wait.
+        self.must_not_wait.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -132,12 +134,20 @@ where
     #[allow(unsafe_code)]
     pub(super) fn new(reactor: Arc<Reactor>, socket: S) -> io::Result<Self> {
         let (key, readiness) = (reactor.next_key(), Arc::<Readiness>::default());
+        // Nothing was written yet, so nothing blocks.
+        readiness.write.is_ready.store(true, Ordering::SeqCst);
         lock(&reactor.sources).insert(key, readiness.clone());
         let watched = Self { socket, key, readiness, reactor };
         // SAFETY: the poller must forget the socket before that is closed. `Drop` does so, and `socket` is private and
         // never replaced.
-        unsafe { watched.reactor.poller.add_with_mode(&watched.socket, Event::all(key), PollMode::Edge)? };
+        unsafe { watched.reactor.poller.add_with_mode(&watched.socket, Event::readable(key), PollMode::Edge)? };
         Ok(watched)
+    }
+
+    /// Has the reactor watch whether the socket may be written to. Few sockets need that, and those that are watched so
+    /// wake the thread for nothing now and then.
+    fn watch_writing(&self) -> io::Result<()> {
+        self.reactor.poller.modify_with_mode(&self.socket, Event::all(self.key), PollMode::Edge)
     }
 
     pub(super) fn socket(&self) -> &S {
@@ -157,15 +167,24 @@ where
     pub(super) fn poll_write<T>(
         &self,
         cx: &mut Context<'_>,
-        write: impl FnMut(&S) -> io::Result<T>,
+        mut write: impl FnMut(&S) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        self.readiness.write.poll(cx, &self.socket, write)
+        self.readiness.write.poll(cx, &self.socket, |socket| {
+            let written = write(socket);
+            if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                self.watch_writing()?;
+            }
+            written
+        })
     }
 
-    /// Resolves when the socket may be written to.
-    pub(super) async fn writable(&self) {
+    /// Resolves when a connection that is being made is there, or has failed.
+    pub(super) async fn connected(&self) -> io::Result<()> {
+        self.readiness.write.is_ready.store(false, Ordering::SeqCst);
+        self.watch_writing()?;
         poll_fn(|cx| if self.readiness.write.take(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
         self.readiness.write.is_ready.store(true, Ordering::SeqCst);
+        self.reactor.poller.modify_with_mode(&self.socket, Event::readable(self.key), PollMode::Edge)
     }
 }
 

@@ -48,7 +48,7 @@ impl Transport for Tcp {
                 _ => {}
             }
             let stream = Stream::new(&reactor, TcpStream::from(socket))?;
-            stream.socket.writable().await;
+            stream.socket.connected().await?;
             match stream.socket.socket().take_error()? {
                 Some(error) => Err(error),
                 None => Ok(Box::pin(stream) as BoxByteStream),
