@@ -1,31 +1,32 @@
-//! Makes what the tests include: the library's `src/wake.rs` on loom's primitives, and that with one promise broken.
+//! Writes what the tests include: copies of the library's `src/wake.rs` that use loom, one as it is, and one for each
+//! broken promise.
 
 use std::path::Path;
 use std::{env, fs};
 
 const SOURCE: &str = "../src/wake.rs";
 
-/// A name, what stands in the source, and what stands there when the promise is broken.
+/// A name, the text in the source, and the text that replaces it and breaks a promise.
 const MUTATIONS: [(&str, &str, &str); 4] = [
     (
         "no_second_look_after_registering",
-        "        if is_due() {\n            self.is_attended.store(true, Ordering::SeqCst);\n            return false;\n        }\n",
+        "        if self.is_due() || is_due() {\n            self.set_attended(true);\n            return false;\n        }\n",
         "        let _ = is_due;\n",
     ),
     (
         "no_note_left_before_waking",
-        "        if !self.is_set.swap(true, Ordering::SeqCst) {\n            self.wake.wake();\n        }\n",
-        "        self.wake.wake();\n        self.is_set.store(true, Ordering::SeqCst);\n",
+        "        if !self.is_set.swap(true, Ordering::SeqCst) {\n            self.wake.set_due();\n            self.wake.wake();\n        }\n",
+        "        self.wake.wake();\n        self.is_set.store(true, Ordering::SeqCst);\n        self.wake.set_due();\n",
     ),
     (
         "the_last_look_before_the_end",
-        "        self.stop_attending();\n        is_due() &&",
-        "        let is_due = is_due();\n        self.stop_attending();\n        is_due &&",
+        "        if turn.attends {\n            self.set_attended(false);\n        }\n        (self.is_due() || is_due()) &&",
+        "        let is_due = self.is_due() || is_due();\n        if turn.attends {\n            self.set_attended(false);\n        }\n        is_due &&",
     ),
     (
         "no_end_at_all",
-        "        self.stop_attending();\n        is_due() && !self.is_attended.swap(true, Ordering::SeqCst)\n",
-        "        let _ = is_due;\n        false\n",
+        "        if turn.attends {\n            self.set_attended(false);\n        }\n        (self.is_due() || is_due()) && !self.set_attended(true)\n",
+        "        let _ = (turn.attends, is_due);\n        false\n",
     ),
 ];
 

@@ -1,17 +1,18 @@
 //! Who must be polled, and who may sleep on?
 //!
-//! A node has one task. Whoever has work for it leaves a *note* (a [`Flag`] that is set, a connection task in the run
-//! queue) and then calls [`Wake::wake`]. The protocol keeps four promises:
+//! A node has one task. A thread that has work for it first leaves a *note*: it sets a [`Flag`], or puts a connection task
+//! into the run queue. Then it calls [`Wake::wake`]. The protocol keeps four promises:
 //!
-//! 1. A note is left before `wake` is called. So whoever is woken finds it.
-//! 2. `is_attended` means that somebody is awake who will look at all notes: the task, or a caller in its turn. While it
+//! 1. A note is left before `wake` is called. So the task finds it when it is woken.
+//! 2. `is_attended` means that somebody is awake who will look at the notes: the task, or a caller in its turn. While it
 //!    is true, `wake` wakes nobody.
-//! 3. Whoever stops attending first clears `is_attended` and then looks at all notes once more. So a note that was left
-//!    before the clearing is found by this look, and a note that is left after it wakes the task.
-//! 4. Every turn ends with that look, also the turn of a caller. If a caller finds a note, it wakes the task.
+//! 3. Whoever stops attending first clears `is_attended`, and then looks at the notes once more. This look finds a note
+//!    that was left before the clearing. A note that is left after the clearing wakes the task.
+//! 4. Every turn of a caller ends with such a look. If it finds a note, and nobody attends, the caller wakes the task.
 //!
-//! The last look happens under the node's lock, for the task and for callers. `model/` checks the protocol in every
-//! interleaving, and checks that each of the promises is needed.
+//! `is_due` sums up the flags, which only the holder of the node's lock may take. So the last look needs no lock. The
+//! tests in `model/` check the protocol in all interleavings with up to three preemptions, and check that they notice
+//! when one of the promises is broken.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -23,6 +24,8 @@ use std::task::{self, Waker};
 #[derive(Default)]
 pub(crate) struct Wake {
     is_attended: AtomicBool,
+    /// Whether a flag may be set.
+    is_due: AtomicBool,
     /// The task's waker; `None` until its first poll, which looks at all notes anyway.
     task: Mutex<Option<Waker>>,
 }
@@ -30,7 +33,7 @@ pub(crate) struct Wake {
 impl Wake {
     /// Wakes the task, unless somebody attends. Call after leaving a note.
     pub(crate) fn wake(&self) {
-        if !self.is_attended.swap(true, Ordering::SeqCst) {
+        if !self.set_attended(true) {
             self.wake_task();
         }
     }
@@ -42,39 +45,56 @@ impl Wake {
             *task = Some(waker.clone());
         }
         drop(task);
-        self.is_attended.store(true, Ordering::SeqCst);
+        self.set_attended(true);
     }
 
-    /// Ends a poll of the task: returns whether it may sleep. `is_due` looks at all notes.
-    pub(crate) fn rest(&self, is_due: impl FnOnce() -> bool) -> bool {
-        self.stop_attending();
+    /// Whether the holder of the node's lock has something to do.
+    pub(crate) fn is_due(&self) -> bool {
+        self.is_due.load(Ordering::SeqCst)
+    }
+
+    /// Says that the holder of the node's lock has something to do.
+    pub(crate) fn set_due(&self) {
+        self.is_due.swap(true, Ordering::SeqCst);
+    }
+
+    /// Sums the notes up anew. Call with the node's lock, after the work. `is_due` looks at all flags.
+    pub(crate) fn sum_up(&self, is_due: impl FnOnce() -> bool) {
+        // First cleared, then looked: a flag that is set meanwhile says so itself.
+        self.is_due.swap(false, Ordering::SeqCst);
         if is_due() {
-            self.is_attended.store(true, Ordering::SeqCst);
+            self.set_due();
+        }
+    }
+
+    /// Ends a poll of the task: returns whether it may sleep. `is_due` looks at the notes that are no flags.
+    pub(crate) fn rest(&self, is_due: impl FnOnce() -> bool) -> bool {
+        self.set_attended(false);
+        if self.is_due() || is_due() {
+            self.set_attended(true);
             return false;
         }
         true
     }
 
-    /// Starts the turn of a caller, who holds the node's lock.
+    /// Starts the turn of a caller.
     pub(crate) fn begin(&self) -> Turn {
-        Turn { attends: !self.is_attended.swap(true, Ordering::SeqCst) }
+        Turn { attends: !self.set_attended(true) }
     }
 
-    /// Ends the turn of a caller, who still holds the node's lock: returns whether it has to call
-    /// [`wake_task`](Self::wake_task) after it has released the lock. `is_due` looks at all notes.
+    /// Ends the turn of a caller: returns whether it has to call [`wake_task`](Self::wake_task). `is_due` looks at the
+    /// notes that are no flags.
     pub(crate) fn end(&self, turn: Turn, is_due: impl FnOnce() -> bool) -> bool {
-        if !turn.attends {
-            // The task is awake, and looks at all notes before it sleeps.
-            return false;
+        if turn.attends {
+            self.set_attended(false);
         }
-        self.stop_attending();
-        is_due() && !self.is_attended.swap(true, Ordering::SeqCst)
+        (self.is_due() || is_due()) && !self.set_attended(true)
     }
 
-    /// A swap, not a store: it reads what the last call of [`wake`](Self::wake) has written, and so everything that was
-    /// done before that call is seen by the look that follows.
-    fn stop_attending(&self) {
-        self.is_attended.swap(false, Ordering::SeqCst);
+    /// Returns what it was. Both fields are only ever swapped, never stored to: a swap reads what others have written, and
+    /// so the look that follows sees the notes that they left before.
+    fn set_attended(&self, is_attended: bool) -> bool {
+        self.is_attended.swap(is_attended, Ordering::SeqCst)
     }
 
     /// Wakes the task, attended or not.
@@ -102,12 +122,14 @@ pub(crate) struct Flag {
 impl Flag {
     /// Starts set, so that the first poll happens.
     pub(crate) fn new(wake: Arc<Wake>) -> Arc<Self> {
+        wake.set_due();
         Arc::new(Self { is_set: AtomicBool::new(true), wake })
     }
 
-    /// Leaves the note without waking anybody: for whoever attends.
+    /// Leaves the note without waking anybody: for whoever has the node's lock.
     pub(crate) fn set(&self) {
         self.is_set.store(true, Ordering::SeqCst);
+        self.wake.set_due();
     }
 
     /// Whether a poll is due.
@@ -128,6 +150,7 @@ impl task::Wake for Flag {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.is_set.swap(true, Ordering::SeqCst) {
+            self.wake.set_due();
             self.wake.wake();
         }
     }

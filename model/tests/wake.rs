@@ -1,7 +1,7 @@
-//! Does the wake protocol lose no wake-up? loom tries every interleaving of a node's task, its callers, and sources that
-//! wake it. Whoever loses a wake-up lets the task sleep for ever, which loom reports as a deadlock.
+//! Does the wake protocol lose no wake-up? loom tries all interleavings of a node's task, its callers and its sources of
+//! work, with up to three preemptions. A lost wake-up leaves the task asleep, which loom reports as a deadlock.
 //!
-//! Each of the four promises of `wake.rs` is also broken on purpose, to see that the check would notice.
+//! Each of the four promises of `wake.rs` is also broken on purpose, to see that the check notices.
 
 use std::sync::Arc;
 use std::task::{Wake as _, Waker};
@@ -33,7 +33,7 @@ impl std::task::Wake for Sleeper {
     }
 }
 
-/// Checks `wake.rs` as a file of the build script's has it.
+/// Checks one of the files that `build.rs` writes.
 macro_rules! checks {
     ($name:ident, $source:literal $(, #[$panics:meta])?) => {
         mod $name {
@@ -67,36 +67,38 @@ macro_rules! checks {
                     while self.flag.take() {
                         *seen = self.left.load(Ordering::SeqCst);
                     }
+                    self.wake.sum_up(|| self.flag.is_set());
                 }
 
                 /// As the node's task does.
                 fn drive(&self, all: usize) {
                     let sleeper = Arc::<Sleeper>::default();
                     let waker = Waker::from(sleeper.clone());
-                    'polls: loop {
+                    loop {
                         self.wake.attend(&waker);
                         loop {
-                            let mut seen = self.node.lock().unwrap();
-                            self.work(&mut seen);
-                            if *seen == all {
-                                return;
+                            if self.wake.is_due() {
+                                let mut seen = self.node.lock().unwrap();
+                                self.work(&mut seen);
+                                if *seen == all {
+                                    return;
+                                }
                             }
-                            if self.wake.rest(|| self.flag.is_set()) {
-                                drop(seen);
-                                sleeper.sleep();
-                                continue 'polls;
+                            if self.wake.rest(|| false) {
+                                break;
                             }
                         }
+                        sleeper.sleep();
                     }
                 }
 
-                /// A socket is ready, say.
+                /// A source of work, for example a socket.
                 fn source(&self) {
                     self.left.fetch_add(1, Ordering::SeqCst);
                     self.flag.wake_by_ref();
                 }
 
-                /// As a caller does whose input leaves work for the task.
+                /// A caller whose input wakes something that only the task polls.
                 fn call(&self) {
                     self.turn(|| {
                         self.left.fetch_add(1, Ordering::SeqCst);
@@ -104,18 +106,26 @@ macro_rules! checks {
                     });
                 }
 
-                /// As a caller does who leaves nothing.
+                /// A caller whose input leaves something due that has no waker, for example an earlier deadline.
+                fn set(&self) {
+                    self.turn(|| {
+                        self.left.fetch_add(1, Ordering::SeqCst);
+                        self.flag.set();
+                    });
+                }
+
+                /// A caller whose input leaves nothing.
                 fn ask(&self) {
                     self.turn(|| {});
                 }
 
                 fn turn(&self, work: impl FnOnce()) {
-                    let seen = self.node.lock().unwrap();
+                    let node = self.node.lock().unwrap();
                     let turn = self.wake.begin();
                     work();
-                    let must_wake = self.wake.end(turn, || self.flag.is_set());
-                    drop(seen);
-                    if must_wake {
+                    self.wake.sum_up(|| self.flag.is_set());
+                    drop(node);
+                    if self.wake.end(turn, || false) {
                         self.wake.wake_task();
                     }
                 }
@@ -144,6 +154,9 @@ macro_rules! checks {
                 check(1, [World::source, World::ask]);
                 check(2, [World::call, World::call]);
                 check(1, [World::call, World::ask]);
+                check(2, [World::set, World::set]);
+                check(2, [World::source, World::set]);
+                check(1, [World::set, World::ask]);
             }
         }
     };

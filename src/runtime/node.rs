@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::channel::oneshot;
@@ -26,7 +26,7 @@ use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::metrics::Metrics;
 use crate::net::Net;
-use crate::wake::Wake;
+use crate::wake::{Flag, Wake};
 
 /// Inputs that the node's task takes before it lets callers have the lock.
 const BATCH: usize = 64;
@@ -82,6 +82,8 @@ struct Node {
     events: Arc<EventQueue>,
     news: News,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
+    timer_due: Arc<Flag>,
+    timer_waker: Waker,
     is_stopped: bool,
 }
 
@@ -216,6 +218,7 @@ impl Shared {
     /// Nobody can call any more: the node is to end. Takes no lock, since it may be called from anywhere.
     pub(crate) fn abandon(&self) {
         self.is_abandoned.store(true, Ordering::SeqCst);
+        self.wake.set_due();
         self.wake.wake();
     }
 
@@ -231,9 +234,10 @@ impl Shared {
         let turn = self.wake.begin();
         let output = self.guard(|| input(node, &self.tasks));
         self.tasks.leave_woken();
-        let must_wake = self.wake.end(turn, || output.is_err() || node.is_due() || self.tasks.is_due());
+        self.wake.sum_up(|| output.is_err() || node.is_due());
         let news = std::mem::take(&mut node.news);
         drop(state);
+        let must_wake = self.wake.end(turn, || self.tasks.is_due());
         self.tell(news);
         if must_wake {
             self.wake.wake_task();
@@ -297,27 +301,30 @@ impl Shared {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.wake.attend(cx.waker());
         for _ in 0..BATCHES {
-            let moved = self.guard(|| self.tasks.run());
-            let mut state = self.node.lock();
-            let Some(node) = self.running(&mut state) else { return Poll::Ready(()) };
-            let is_abandoned = self.is_abandoned.swap(false, Ordering::SeqCst);
-            let work = || node.work(cx, is_abandoned, &self.tasks);
-            let Ok(has_more) = moved.and_then(|_| self.guard(work)) else { return Poll::Ready(()) };
-            let is_due = || node.is_due() || self.tasks.is_due() || self.is_abandoned.load(Ordering::SeqCst);
-            let may_sleep = !has_more && self.wake.rest(is_due);
-            let (news, is_stopped) = (std::mem::take(&mut node.news), node.is_stopped);
-            // A caller who waits gets the lock, also if the next batch begins at once.
-            MutexGuard::unlock_fair(state);
-            self.tell(news);
-            if is_stopped {
+            if self.guard(|| self.tasks.run()).is_err() || self.wake.is_due() && self.work().is_ready() {
                 return Poll::Ready(());
             }
-            if may_sleep {
+            if self.wake.rest(|| self.tasks.is_due()) {
                 return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Does what only the holder of the lock can do, up to a bound. Ready when the node has ended.
+    fn work(&self) -> Poll<()> {
+        let mut state = self.node.lock();
+        let Some(node) = self.running(&mut state) else { return Poll::Ready(()) };
+        let is_abandoned = self.is_abandoned.swap(false, Ordering::SeqCst);
+        let worked = self.guard(|| node.work(is_abandoned, &self.tasks));
+        self.wake.sum_up(|| worked.is_err() || node.is_due());
+        let news = std::mem::take(&mut node.news);
+        let has_ended = worked.is_err() || node.is_stopped;
+        // A caller who waits gets the lock, also if the next batch begins at once.
+        MutexGuard::unlock_fair(state);
+        self.tell(news);
+        if has_ended { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Ends the node, with everything it has.
@@ -371,6 +378,7 @@ impl Node {
         let tasks = shared.tasks.clone();
         let spawn = move |task| tasks.spawn(task);
         let net = Net::start(config, &platform.network(), metrics, shared.wake.clone(), spawn).await?;
+        let timer_due = Flag::new(shared.wake.clone());
         Ok(Self {
             epoch: platform.now(),
             engine: Engine::new(config, net.local_peer_id().clone(), seed),
@@ -382,6 +390,8 @@ impl Node {
             events: shared.events.clone(),
             news: News::default(),
             timer: None,
+            timer_waker: Waker::from(timer_due.clone()),
+            timer_due,
             is_stopped: false,
         })
     }
@@ -419,8 +429,8 @@ impl Node {
         self.last_frame.replace(now).is_some_and(|last| now - last < RUSH)
     }
 
-    /// Does what there is to do, up to a bound. Returns whether there may be more.
-    fn work(&mut self, cx: &mut Context<'_>, is_abandoned: bool, tasks: &Tasks) -> bool {
+    /// Does what there is to do, up to a bound.
+    fn work(&mut self, is_abandoned: bool, tasks: &Tasks) {
         if is_abandoned {
             let id = self.command_id();
             self.command(Command::Shutdown { id }, tasks);
@@ -429,15 +439,14 @@ impl Node {
         for _ in 0..BATCH {
             match self.net.next_event() {
                 Some(event) => self.handle(Input::Net(event)),
-                None => return self.poll_timer(cx),
+                None => break,
             }
             if self.platform.now() >= began.saturating_add(BATCH_WITHIN) {
                 break;
             }
         }
         self.settle();
-        self.poll_timer(cx);
-        true
+        self.poll_timer();
     }
 
     /// Handles what the network answers to the engine's actions. Afterwards nothing is queued.
@@ -447,8 +456,18 @@ impl Node {
         }
     }
 
-    /// Does what is due, and sets the timer for what is due next. Returns whether anything was due.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Does what is due, and sets the timer for what is due next.
+    fn poll_timer(&mut self) {
+        while self.is_timer_done() {
+            self.timer = None;
+            self.engine.handle_timeout(self.now());
+            self.carry_out();
+            self.settle();
+        }
+    }
+
+    /// Whether the engine's deadline has come. If it has not, the timer is set.
+    fn is_timer_done(&mut self) -> bool {
         let Some(deadline) = self.next_deadline() else {
             self.timer = None;
             return false;
@@ -458,14 +477,8 @@ impl Node {
             Some(timer) if timer.0 <= deadline => timer,
             timer => timer.insert((deadline, self.platform.sleep_until(deadline))),
         };
-        if self.platform.now() < *set && timer.as_mut().poll(cx).is_pending() {
-            return false;
-        }
-        self.timer = None;
-        self.engine.handle_timeout(self.now());
-        self.carry_out();
-        self.settle();
-        true
+        let cx = &mut Context::from_waker(&self.timer_waker);
+        self.platform.now() >= *set || timer.as_mut().poll(cx).is_ready()
     }
 
     /// The platform's time by which the engine wants to be called.

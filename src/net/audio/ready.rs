@@ -70,6 +70,7 @@ impl task::Wake for Entry {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.queue() {
+            self.queue.wake.set_due();
             self.queue.wake.wake();
         }
     }
