@@ -34,22 +34,26 @@
 
 mod metrics;
 mod net;
+#[cfg_attr(not(feature = "unstable"), allow(dead_code, reason = "only `unstable` opens it to other networks"))]
+mod network;
 mod node;
 mod runtime;
-#[cfg(feature = "unstable")]
-pub mod transport;
-#[cfg(not(feature = "unstable"))]
-#[allow(dead_code)]
-mod transport;
 mod wake;
 
-// The rooms of the pure core, by the names that they have in it.
-pub use avi_p2p_proto::config;
-#[cfg(not(feature = "unstable"))]
-use avi_p2p_proto::engine;
 #[cfg(feature = "unstable")]
 pub use avi_p2p_proto::{audio, engine, wire};
 use avi_p2p_proto::{error, event, id, media, stats};
+
+/// How a node is set up.
+pub mod config {
+    pub use avi_p2p_proto::config::{AviP2pConfig, Identity, Interfaces, Limits, NetworkKey};
+}
+
+/// The network below a node, as a program may replace it.
+#[cfg(feature = "unstable")]
+pub mod transport {
+    pub use crate::network::{BoxByteStream, ByteStream, Listener, Network, Transport};
+}
 
 pub use config::{AviP2pConfig, Identity, Interfaces, Limits, NetworkKey};
 pub use error::{AviP2pError, StreamCloseReason};

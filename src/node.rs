@@ -1,4 +1,4 @@
-//! The application's side of a node: start it, call it, hear from it, stop it.
+//! How does an application start, call, observe and stop a node?
 
 use std::fmt;
 use std::pin::Pin;
@@ -11,7 +11,6 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
 use crate::config::AviP2pConfig;
-use crate::engine::{Command, CommandId};
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
@@ -19,6 +18,7 @@ use crate::media::StreamOptions;
 use crate::metrics::Metrics;
 use crate::runtime::{EventQueue, Platform, Shared, Smol, Tokio};
 use crate::stats::{AudioStats, PeerInfo, Stats};
+use avi_p2p_proto::engine::{Command, CommandId};
 
 /// A running node.
 ///
@@ -227,7 +227,7 @@ impl AviP2pHandle {
         self.request_stream_with(peer, StreamOptions::default()).await
     }
 
-    /// The same as [`request_audio_stream`](Self::request_audio_stream), in fewer letters.
+    /// A short name for [`request_audio_stream`](Self::request_audio_stream).
     ///
     /// # Errors
     /// As there.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::Context;
 use std::thread;
 
-use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pError, StreamOptions, transport};
+use avi_p2p::{AviEvent, AviP2pConfig, AviP2pError, StreamOptions, transport};
 use by_hand::{ByHand, Pair, at_once, until};
 use common::{WITHIN, config};
 use futures::FutureExt;
@@ -118,11 +118,11 @@ fn a_shutdown_given_up_half_way_and_a_cancelled_start_end_the_node_too() {
     futures::executor::block_on(&mut task);
     assert_eq!(futures::executor::block_on(node.events.recv()), None);
 
-    let starting = AviP2p::start(config());
-    let mut starting = Box::pin(starting);
-    // It may be quick.
-    drop(starting.as_mut().now_or_never());
+    let (give, take) = mpsc::channel();
+    let mut starting = Box::pin(ByHand::starting(config(), move |task| give.send(task).unwrap()));
+    assert!(starting.as_mut().now_or_never().is_none());
     drop(starting);
+    futures::executor::block_on(take.recv().expect("its task was spawned"));
 }
 
 /// Notes of each event of the library whether it is told within a span of the application.

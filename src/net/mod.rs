@@ -25,9 +25,9 @@ use self::listening::{Addresses, Listening};
 use self::pubsub::PubSub;
 use self::reactor::Reactor;
 use self::swarm::{BehaviourEvent, Recorder, Swarm};
-use crate::engine::{DialId, NetAction, NetEvent};
 use crate::id::PeerId;
 use crate::wake::Wake;
+use avi_p2p_proto::engine::{DialId, NetAction, NetEvent};
 
 /// How many sources in a row are polled without an event. A task that wakes itself must not block the reactor.
 const ROUNDS: usize = 16;

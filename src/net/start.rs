@@ -15,7 +15,6 @@ use libp2p_core::transport::ListenerId;
 use libp2p_swarm::{Config, SwarmEvent};
 
 use crate::config::{AviP2pConfig, Interfaces};
-use crate::engine::NetEvent;
 use crate::error::AviP2pError;
 use crate::event::DiscoverySource;
 use crate::metrics::Metrics;
@@ -27,8 +26,9 @@ use crate::net::pubsub::PubSub;
 use crate::net::reactor::Reactor;
 use crate::net::swarm::{Behaviour, Recorder, Swarm, build_transport, keypair};
 use crate::net::{Net, translate};
-use crate::transport::Network;
+use crate::network::Network;
 use crate::wake::Wake;
+use avi_p2p_proto::engine::NetEvent;
 
 /// How long to wait for the interface addresses of TCP, which is bound by then.
 const TCP_WAIT: Duration = Duration::from_secs(1);

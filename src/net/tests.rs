@@ -11,14 +11,14 @@ use tokio::time::Interval;
 
 use super::*;
 use crate::config::{AviP2pConfig, Identity, NetworkKey};
-use crate::engine::{
-    Command, CommandId, ConnectionId, DialFailure, Direction, Engine, Input, Output, PublishId, PublishOutcome,
-    Refusal, SubstreamId, Time,
-};
 use crate::error::AviP2pError;
 use crate::id::{StreamId, Topic};
 use crate::metrics::Metrics;
-use crate::transport::{self, Network};
+use crate::network::{self as transport, Network};
+use avi_p2p_proto::engine::{
+    Command, CommandId, ConnectionId, DialFailure, Direction, Engine, Input, Output, PublishId, PublishOutcome,
+    Refusal, SubstreamId, Time,
+};
 
 mod gossip;
 mod interfaces;

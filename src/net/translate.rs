@@ -7,7 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use libp2p_core::Multiaddr;
 use libp2p_core::multiaddr::Protocol;
 
-use crate::config::{AviP2pConfig, invalid};
+use avi_p2p_proto::config::invalid;
+
+use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 

@@ -4,10 +4,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::config::Limits;
-use crate::engine::{Lag, Mailbox};
 use crate::event::AviEvent;
+use avi_p2p_proto::engine::{Lag, Mailbox};
 
-/// The mailbox, as whoever uses the node and the receiver share it. Neither ever waits for the other.
+/// The mailbox, shared by the node and the receiver. Neither ever waits for the other.
 pub(crate) struct EventQueue {
     state: Mutex<EventState>,
 }
@@ -15,7 +15,7 @@ pub(crate) struct EventQueue {
 struct EventState {
     mailbox: Mailbox,
     receiver: Option<Waker>,
-    /// What comes after all others: a full mailbox must not drop it.
+    /// The final event. It is kept outside the mailbox, so that a full mailbox cannot drop it.
     last: Option<AviEvent>,
     is_closed: bool,
     is_abandoned: bool,

@@ -1,5 +1,5 @@
-//! What drives a node? Its task, on a thread of its own or the application's; and whoever calls it, for as long as its
-//! own input takes.
+//! What drives a node? Its task, on a thread of its own or of the application's; and a caller, while it handles its own
+//! input.
 
 mod events;
 mod node;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::transport::Network;
+use crate::network::Network;
 
 pub(crate) use self::events::EventQueue;
 pub(crate) use self::node::Shared;

@@ -1,7 +1,7 @@
-//! Who may use the node, and what is done with it? One value behind one lock, which its task and its callers take.
+//! Who may use the node, and for how long? One value behind one lock, used by the node's task and by callers.
 //!
-//! Whoever has the lock feeds the engine, carries its outputs out, and lets go. Nobody holds it for long: the task for
-//! [`BATCH`] inputs or [`BATCH_WITHIN`], a caller for one input and for the [`CALLER_BYTES`] that it writes.
+//! The holder of the lock feeds the engine, carries out its outputs, and releases the lock. Nobody holds it for long: the
+//! task for [`BATCH`] inputs or [`BATCH_WITHIN`], a caller for one input and for the [`CALLER_BYTES`] that it writes.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -20,19 +20,19 @@ use super::Platform;
 use super::events::EventQueue;
 use super::tasks::Tasks;
 use crate::config::AviP2pConfig;
-use crate::engine::{Command, CommandId, Engine, Input, Output, Reply, Time};
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::metrics::Metrics;
 use crate::net::Net;
 use crate::wake::{Flag, Wake};
+use avi_p2p_proto::engine::{Command, CommandId, Engine, Input, Output, Reply, Time};
 
 /// Inputs that the node's task takes before it lets callers have the lock.
 const BATCH: usize = 64;
 /// How long it takes inputs at most before it lets them have it, and before it wakes the reader of events.
 const BATCH_WITHIN: Duration = Duration::from_micros(200);
-/// Batches before the task lets its executor have a turn, which learns there what sockets are ready.
+/// Batches before the task yields to its executor, which then polls the sockets.
 const BATCHES: usize = 4;
 
 /// What a caller writes itself. More than that it leaves to the node's task, which encrypts it on another thread while
@@ -40,8 +40,8 @@ const BATCHES: usize = 4;
 const CALLER_BYTES: usize = 32 * 1024;
 /// Writing to a connection costs about as much as encrypting this.
 const WRITE_BYTES: usize = 4 * 1024;
-/// Frames that follow each other this closely are written by the node's task, many at a time: that costs less than a
-/// write each.
+/// If frames follow each other faster than this, the node's task writes them in batches: that costs less than a write
+/// each.
 const RUSH: Duration = Duration::from_micros(20);
 /// Calls in a row that a caller never had to wait for, before it lets other tasks of its executor have a turn.
 const CALLS_IN_A_ROW: u64 = 32;
@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     tasks: Arc<Tasks>,
     events: Arc<EventQueue>,
     platform: Arc<dyn Platform>,
-    /// Without a parent, so that what the node logs on a caller's thread is not told as the caller's.
+    /// Has no parent, so that the node's log entries do not appear in the span of a caller.
     span: tracing::Span,
     /// Nobody can call any more.
     is_abandoned: AtomicBool,
@@ -82,12 +82,13 @@ struct Node {
     events: Arc<EventQueue>,
     news: News,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
+    /// Set when the timer has come to its end.
     timer_due: Arc<Flag>,
     timer_waker: Waker,
     is_stopped: bool,
 }
 
-/// Whom to wake after the lock was released: a waker may do anything.
+/// Whom to wake after the lock is released: a waker may do anything.
 #[derive(Default)]
 struct News {
     has_events: bool,
@@ -124,7 +125,7 @@ impl<T> Default for Waiting<T> {
 impl<T: Send + 'static> Waiting<T> {
     fn reply(&mut self, id: CommandId<T>, result: Result<T, AviP2pError>, news: &mut News) {
         match self.later.remove(&id) {
-            // A caller who gave up does not want to know.
+            // The caller may have dropped its future; then the reply is discarded.
             Some(caller) => news.replies.push(Box::new(|| drop(caller.send(result)))),
             None => self.at_once = Some((id, result)),
         }
@@ -207,10 +208,7 @@ impl Shared {
         &self,
         question: impl FnOnce(&Engine, Time) -> Result<T, AviP2pError>,
     ) -> Result<T, AviP2pError> {
-        let answer = match self.running(&mut self.node.lock()) {
-            Some(node) => question(&node.engine, node.now()),
-            None => Err(AviP2pError::ChannelClosed),
-        };
+        let answer = self.turn(|node, _| question(&node.engine, node.now()))?;
         self.yield_sometimes().await;
         answer
     }
@@ -227,7 +225,7 @@ impl Shared {
         self.panic.get().map(String::as_str)
     }
 
-    /// Lets a caller use the node, and has what it has woken done.
+    /// Runs the input of a caller with the lock.
     fn turn<T>(&self, input: impl FnOnce(&mut Node, &Tasks) -> T) -> Result<T, AviP2pError> {
         let mut state = self.node.lock();
         let Some(node) = self.running(&mut state) else { return Err(AviP2pError::ChannelClosed) };
@@ -337,7 +335,7 @@ impl Shared {
         self.events.close(last);
     }
 
-    /// Runs a piece of the node's work. A panic ends here, and is told.
+    /// Runs a part of the node's work. Catches a panic and keeps its text.
     fn guard<T>(&self, work: impl FnOnce() -> T) -> Result<T, Panicked> {
         let (mut work, mut output) = (Some(work), None);
         let mut run = || output = work.take().map(|work| work());
@@ -407,7 +405,7 @@ impl Node {
         self.is_stopped || self.net.is_due() || is_timer_due
     }
 
-    /// Carries a command out as far as it goes at once: down to the sockets, if that is little.
+    /// Executes a command, and runs the connection tasks that it woke if they write little.
     fn command(&mut self, command: Command, tasks: &Tasks) {
         let bytes = match &command {
             Command::Publish { data, .. } | Command::SendAudio { data, .. } => data.len(),
@@ -477,6 +475,7 @@ impl Node {
             Some(timer) if timer.0 <= deadline => timer,
             timer => timer.insert((deadline, self.platform.sleep_until(deadline))),
         };
+        self.timer_due.take();
         let cx = &mut Context::from_waker(&self.timer_waker);
         self.platform.now() >= *set || timer.as_mut().poll(cx).is_ready()
     }

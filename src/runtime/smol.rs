@@ -1,4 +1,5 @@
-//! Production: a thread of the node's own, which smol's `polling` wakes when a socket is ready or a timer is due.
+//! How does production run? On a thread of the node's own, which smol's `polling` wakes when a socket is ready or a timer
+//! is due.
 
 mod reactor;
 mod tcp;
@@ -14,7 +15,7 @@ use futures::future::BoxFuture;
 use self::reactor::Reactor;
 use self::tcp::Tcp;
 use super::Platform;
-use crate::transport::Network;
+use crate::network::Network;
 
 /// A thread with a reactor.
 pub(crate) struct Smol {
@@ -24,7 +25,7 @@ pub(crate) struct Smol {
 
 impl Smol {
     /// # Errors
-    /// What the system says if it refuses a poller, or has none that is edge-triggered.
+    /// The system's error if it refuses a poller, or if it has no edge-triggered polling.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { reactor: Arc::new(Reactor::new()?), epoch: Instant::now() })
     }
@@ -46,6 +47,11 @@ impl Platform for Smol {
         Box::pin(self.reactor.clone().sleep_until(self.epoch + moment))
     }
 
+    fn enter(&self, work: &mut dyn FnMut()) {
+        self.reactor.assert_works();
+        work();
+    }
+
     fn network(&self) -> Network {
         Network::System(Arc::new(Tcp::new(self.reactor.clone())))
     }
@@ -55,11 +61,7 @@ impl Platform for Smol {
 fn block_on(reactor: &Arc<Reactor>, mut task: BoxFuture<'static, ()>) {
     let waker = Waker::from(Arc::new(Unpark { reactor: reactor.clone(), thread: thread::current().id() }));
     while task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-        if let Err(error) = reactor.wait() {
-            // A system that cannot poll any more: the node ends with its task.
-            tracing::error!(%error, "the reactor has failed");
-            return;
-        }
+        reactor.wait();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who moves the bytes of connections? A task for each connection, in a queue of those that are ready.
 //!
-//! The node's task runs them, without the node's lock: libp2p's connection tasks and its swarm speak through channels
-//! alone. A caller runs those that its own input woke, and no others.
+//! The node's task runs them, without the node's lock: libp2p's connection tasks and its swarm communicate only through
+//! channels. A caller runs those that its own input woke, and no others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ struct Queue {
 struct All {
     tasks: BTreeMap<u64, Task<()>>,
     last_key: u64,
-    /// Finished tasks are dropped when so many are there.
+    /// When this many tasks are stored, those that have finished are removed.
     sweep_at: usize,
 }
 
@@ -89,12 +89,12 @@ impl Tasks {
         self.queue().ready.pop_front()
     }
 
-    /// From now on, tasks that this thread wakes are set apart. Call under the node's lock.
+    /// From now on, tasks that this thread wakes go into a queue of their own. Call with the node's lock.
     pub(crate) fn begin_caller(&self) {
         self.queue().caller = Some(thread::current().id());
     }
 
-    /// Ends that. Returns how many tasks were woken.
+    /// Stops that. Returns how many tasks this thread has woken.
     pub(crate) fn end_caller(&self) -> usize {
         let mut queue = self.queue();
         queue.caller = None;

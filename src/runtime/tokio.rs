@@ -1,4 +1,4 @@
-//! A node as a task of the application's tokio runtime.
+//! How does a node run as a task of the application's tokio runtime?
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use super::Platform;
-use crate::transport::Network;
+use crate::network::Network;
 
 /// The tokio runtime of an application.
 pub(crate) struct Tokio {
@@ -43,8 +43,8 @@ impl Platform for Tokio {
 
     fn enter(&self, work: &mut dyn FnMut()) {
         let _entered = self.runtime.enter();
-        // tokio gives each task a budget. Sockets must not find that of the caller's task used up: they would not say
-        // when they are ready.
+        // tokio gives each task a budget. If that of the caller's task is used up, sockets return `Pending` and ask to be
+        // polled again at once. So the work runs without a budget.
         let work = tokio::task::unconstrained(async { work() });
         work.now_or_never().unwrap_or_default();
     }

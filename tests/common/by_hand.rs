@@ -39,6 +39,13 @@ struct Platforms {
     inside: Inside,
 }
 
+impl Platforms {
+    fn new(network: &Memory, wire: &Arc<Wire>, inside: &Inside) -> Self {
+        let network = Watched { network: network.clone(), wire: wire.clone() };
+        Self { network, epoch: Instant::now(), inside: inside.clone() }
+    }
+}
+
 impl Platform for Platforms {
     fn now(&self) -> Duration {
         self.epoch.elapsed()
@@ -86,10 +93,17 @@ impl ByHand {
         Self::start_on(&Memory::default(), config)
     }
 
+    /// The start of a node whose task is given away.
+    pub fn starting(
+        config: AviP2pConfig,
+        spawn: impl FnOnce(BoxFuture<'static, ()>),
+    ) -> impl Future<Output = Result<(AviP2p, EventReceiver), AviP2pError>> {
+        AviP2p::start_on(config, Platforms::new(&Memory::default(), &Arc::default(), &Arc::default()), spawn)
+    }
+
     pub fn start_on(network: &Memory, config: AviP2pConfig) -> Self {
         let (inside, wire) = (Inside::default(), Arc::<Wire>::default());
-        let network = Watched { network: network.clone(), wire: wire.clone() };
-        let platform = Platforms { network, epoch: Instant::now(), inside: inside.clone() };
+        let platform = Platforms::new(network, &wire, &inside);
         let (give, take) = mpsc::channel();
         let mut starting = Box::pin(AviP2p::start_on(config, platform, move |task| give.send(task).unwrap()));
         assert!(starting.as_mut().now_or_never().is_none());

@@ -13,10 +13,10 @@ use self::negotiation::Negotiated;
 pub(super) use self::negotiation::{Behaviour, Event};
 use self::substreams::Substreams;
 use crate::config::AviP2pConfig;
-use crate::engine::{ConnectionId, NetEvent, SubstreamId};
 use crate::id::StreamId;
 use crate::net::connections::Connections;
 use crate::wake::Wake;
+use avi_p2p_proto::engine::{ConnectionId, NetEvent, SubstreamId};
 
 /// Yamux closes a connection that has more substreams than its limit. Its window accounting supports at most 4,096.
 const MAX_YAMUX_STREAMS: usize = 4096;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Waker};
 
-use crate::engine::SubstreamId;
 use crate::wake::Wake;
+use avi_p2p_proto::engine::SubstreamId;
 
 /// The substreams that must be polled.
 pub(super) struct ReadyQueue {

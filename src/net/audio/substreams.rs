@@ -10,9 +10,9 @@ use bytes::{Buf, Bytes};
 use futures::io::{AsyncRead, AsyncWrite};
 use libp2p_swarm::Stream;
 
-use crate::engine::{ConnectionId, NetEvent, SubstreamId};
 use crate::net::audio::ready::{Entry, ReadyQueue};
 use crate::wake::Wake;
+use avi_p2p_proto::engine::{ConnectionId, NetEvent, SubstreamId};
 
 /// The most bytes that one turn of a substream reads.
 const READ_BYTES: usize = 64 * 1024;

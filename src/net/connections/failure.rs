@@ -9,8 +9,8 @@ use libp2p_noise as noise;
 use libp2p_swarm::{ConnectionDenied, DialError};
 use thiserror::Error as ThisError;
 
-use crate::engine::{DialFailure, Refusal};
 use crate::net::translate::{causes, cut, peer_id, root_cause, text};
+use avi_p2p_proto::engine::{DialFailure, Refusal};
 
 /// The time limit for a whole handshake.
 pub(in crate::net) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

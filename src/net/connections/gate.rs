@@ -13,8 +13,8 @@ use libp2p_swarm::{
     ConnectionDenied, ConnectionId, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 
-use crate::engine::{Admission, Count, Refusal};
 use crate::net::translate;
+use avi_p2p_proto::engine::{Admission, Count, Refusal};
 
 /// Counts all connections and applies the connection policy. Until it has a policy, it refuses every connection.
 #[derive(Default)]

@@ -4,9 +4,9 @@ use libp2p_identify as identify;
 use libp2p_identity::Keypair;
 
 use crate::config::AviP2pConfig;
-use crate::engine::NetEvent;
 use crate::net::connections::table::Table;
 use crate::net::translate;
+use avi_p2p_proto::engine::NetEvent;
 
 /// The protocol version that marks a libp2p node as a node of AVI.
 const PROTOCOL_VERSION: &str = "/avi/1.0.0";

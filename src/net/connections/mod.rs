@@ -26,9 +26,9 @@ pub(super) use self::muxer::Bounded;
 pub(super) use self::ping::behaviour as ping_behaviour;
 pub(super) use self::table::Connection;
 use self::table::Table;
-use crate::engine::{ConnectionId, DialFailure, DialId, Direction, NetEvent};
 use crate::id::PeerId;
 use crate::net::translate;
+use avi_p2p_proto::engine::{ConnectionId, DialFailure, DialId, Direction, NetEvent};
 
 /// The connections of a node, and its dials.
 #[derive(Default)]

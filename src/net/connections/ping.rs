@@ -2,7 +2,7 @@
 
 use libp2p_ping::{Behaviour, Config};
 
-use crate::engine::{PING_INTERVAL, PING_TIMEOUT};
+use avi_p2p_proto::engine::{PING_INTERVAL, PING_TIMEOUT};
 
 pub(in crate::net) fn behaviour() -> Behaviour {
     Behaviour::new(Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT))

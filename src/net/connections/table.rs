@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use libp2p_swarm::ConnectionId as LibConnectionId;
 
-use crate::engine::ConnectionId;
 use crate::id::PeerId;
 use crate::net::translate;
+use avi_p2p_proto::engine::ConnectionId;
 
 /// An established connection.
 #[derive(Clone)]

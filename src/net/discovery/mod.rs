@@ -17,13 +17,13 @@ use self::neighbours::Neighbours;
 pub(super) use self::routing::Routing;
 use self::routing::WALK_TIMEOUT;
 use crate::config::AviP2pConfig;
-use crate::engine::NetEvent;
 use crate::event::DiscoverySource;
 use crate::id::PeerId;
 use crate::net::connections::Connections;
 use crate::net::translate;
-use crate::transport::Network;
+use crate::network::Network;
 use crate::wake::Wake;
+use avi_p2p_proto::engine::NetEvent;
 
 /// The sources of discovery.
 pub(super) struct Discovery {

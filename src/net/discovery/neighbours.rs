@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
 use crate::id::PeerId;
-use crate::transport::Network;
+use crate::network::Network;
 use crate::wake::{Flag, Wake};
 
 /// The hints of a pluggable network. Polled only after a wake-up.

@@ -9,7 +9,9 @@ use if_addrs::{IfAddr, Interface};
 use if_watch::tokio::IfWatcher;
 use tokio::runtime::Handle;
 
-use crate::config::{AviP2pConfig, Interfaces, invalid};
+use avi_p2p_proto::config::invalid;
+
+use crate::config::{AviP2pConfig, Interfaces};
 use crate::error::AviP2pError;
 use crate::wake::{Flag, Wake};
 

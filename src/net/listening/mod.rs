@@ -19,8 +19,8 @@ pub(super) use self::interfaces::{Addresses, Watch};
 use self::listeners::Followed;
 pub(super) use self::listeners::{bind, probe};
 use crate::config::AviP2pConfig;
-use crate::engine::NetEvent;
 use crate::net::translate;
+use avi_p2p_proto::engine::NetEvent;
 
 /// The listeners of a node.
 pub(super) struct Listening {

@@ -15,7 +15,9 @@ use libp2p_gossipsub::{
 };
 use libp2p_identity::{Keypair, PeerId};
 
-use crate::config::{AviP2pConfig, Limits, MAX_MESSAGE_BYTES};
+use avi_p2p_proto::config::MAX_MESSAGE_BYTES;
+
+use crate::config::{AviP2pConfig, Limits};
 use crate::error::AviP2pError;
 use crate::metrics::Metrics;
 use crate::net::pubsub::watched::Watched;

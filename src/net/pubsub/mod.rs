@@ -17,10 +17,10 @@ use self::mesh::Mesh;
 pub(super) use self::watched::Heard;
 use self::watched::Watched;
 use crate::config::AviP2pConfig;
-use crate::engine::{NetEvent, PublishId, PublishOutcome};
 use crate::id::Topic;
 use crate::net::connections::Connections;
 use crate::net::translate;
+use avi_p2p_proto::engine::{NetEvent, PublishId, PublishOutcome};
 
 /// GossipSub as part of the node's behaviour.
 pub(super) type Behaviour = Watched<Upstream>;

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use libp2p_identity::{KeyType, Keypair};
 
-use crate::config::{Identity, invalid};
+use avi_p2p_proto::config::invalid;
+
+use crate::config::Identity;
 use crate::error::AviP2pError;
 
 /// The most bytes that are read from a file. A key has 68 bytes.

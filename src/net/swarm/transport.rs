@@ -28,7 +28,7 @@ use crate::net::audio::max_substreams;
 use crate::net::connections::{Bounded, Closing, HANDSHAKE_TIMEOUT, HandshakeTimeout};
 use crate::net::listening::Here;
 use crate::net::translate;
-use crate::transport::{BoxByteStream, Listener, Network, Transport};
+use crate::network::{BoxByteStream, Listener, Network, Transport};
 
 /// The bytes before the network key in the Noise prologue.
 const NETWORK_KEY_PROLOGUE: &[u8] = b"/avi/network-key/1\0";

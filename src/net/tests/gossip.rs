@@ -10,10 +10,10 @@ use libp2p_identity::Keypair;
 use libp2p_swarm::{Config, NetworkBehaviour, Swarm};
 
 use super::*;
-use crate::config::MAX_MESSAGE_BYTES;
 use crate::event::AviEvent;
 use crate::stats::Stats;
 use crate::{AviP2p, AviP2pHandle, EventReceiver};
+use avi_p2p_proto::config::MAX_MESSAGE_BYTES;
 
 const WITHIN: Duration = Duration::from_secs(20);
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -19,8 +19,9 @@ pub(super) struct Reactor {
     sources: Mutex<BTreeMap<usize, Arc<Readiness>>>,
     timers: Mutex<BTreeMap<(Instant, u64), Waker>>,
     last_key: AtomicUsize,
-    /// The next wait is only to look.
+    /// If set, the next wait returns at once.
     must_not_wait: AtomicBool,
+    failure: OnceLock<io::Error>,
 }
 
 impl Reactor {
@@ -39,6 +40,7 @@ impl Reactor {
             timers: Mutex::default(),
             last_key: AtomicUsize::new(0),
             must_not_wait: AtomicBool::new(false),
+            failure: OnceLock::new(),
         })
     }
 
@@ -56,7 +58,22 @@ impl Reactor {
 
     /// Waits until a socket is ready, a timer is due or somebody calls [`notify`](Self::notify), and wakes those who
     /// wait for it. The caller then polls the node's task.
-    pub(super) fn wait(&self) -> io::Result<()> {
+    pub(super) fn wait(&self) {
+        if let Err(error) = self.try_wait() {
+            // It cannot be mended: the node ends at the next piece of its work.
+            let _ = self.failure.set(error);
+        }
+    }
+
+    /// # Panics
+    /// If the system can poll no more.
+    pub(super) fn assert_works(&self) {
+        if let Some(error) = self.failure.get() {
+            panic!("the system polls no more: {error}");
+        }
+    }
+
+    fn try_wait(&self) -> io::Result<()> {
         let deadline = match self.must_not_wait.swap(false, Ordering::Relaxed) {
             true => Some(Instant::now()),
             false => lock(&self.timers).first_key_value().map(|((at, _), _)| *at),
@@ -144,8 +161,7 @@ where
         Ok(watched)
     }
 
-    /// Has the reactor watch whether the socket may be written to. Few sockets need that, and those that are watched so
-    /// wake the thread for nothing now and then.
+    /// Watches for writability too. This causes extra wake-ups, so it starts only after a write has blocked.
     fn watch_writing(&self) -> io::Result<()> {
         self.reactor.poller.modify_with_mode(&self.socket, Event::all(self.key), PollMode::Edge)
     }
@@ -197,7 +213,7 @@ impl<S: AsSource> Drop for Watched<S> {
     }
 }
 
-/// What the reactor has said of a socket since it was last tried.
+/// Readiness reported since the last attempt.
 #[derive(Default)]
 struct Readiness {
     read: Side,
@@ -215,7 +231,7 @@ impl Readiness {
     }
 }
 
-/// One direction.
+/// Readiness of one direction.
 #[derive(Default)]
 struct Side {
     /// Cleared before each try, so that an edge that comes during the try is not lost.

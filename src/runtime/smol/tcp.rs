@@ -1,4 +1,4 @@
-//! TCP as a [`Transport`], on the reactor of the node's thread.
+//! How is TCP a [`Transport`] on the reactor of the node's thread?
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,11 +13,11 @@ use futures::io::{AsyncRead, AsyncWrite, IoSlice};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::reactor::{Reactor, Watched};
-use crate::transport::{BoxByteStream, Listener, Transport};
+use crate::network::{BoxByteStream, Listener, Transport};
 
 /// Connections that the system holds until they are accepted; it may hold fewer.
 const BACKLOG: i32 = 1024;
-/// Reads in a row before a connection lets others have a turn: a peer that never stops sending must not hold them up.
+/// Reads in a row before a connection yields, so that a peer that never stops sending does not delay others.
 const READS_IN_A_ROW: u32 = 32;
 /// How long a listener waits after the system had no descriptor or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -88,7 +88,7 @@ impl Accepting {
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        // A port whose last connections are still being forgotten can be used again.
+        // Allows to bind a port that has connections in TIME_WAIT.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;

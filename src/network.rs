@@ -1,4 +1,4 @@
-//! The network below a node: reliable byte streams between socket addresses. A program may replace it.
+//! What must the network below a node provide? Reliable byte streams between socket addresses. A program may replace it.
 
 use std::fmt;
 use std::io;
