@@ -189,14 +189,14 @@ impl Shared {
         &self,
         command: impl FnOnce(CommandId<T>) -> Command,
     ) -> Result<T, AviP2pError> {
-        let answered = self.turn(|node, tasks| {
+        let (answered, has_left) = self.turn(|node, tasks| {
             let id = node.command_id();
-            node.command(command(id), tasks);
-            T::waiting(&mut node.callers).answer(id)
+            let has_left = node.command(command(id), tasks);
+            (T::waiting(&mut node.callers).answer(id), has_left)
         })?;
         match answered {
             Answered::Now(result) => {
-                self.yield_sometimes().await;
+                self.yield_sometimes(has_left).await;
                 result
             }
             Answered::Later(answer) => answer.await.map_err(|_| AviP2pError::ChannelClosed)?,
@@ -209,7 +209,7 @@ impl Shared {
         question: impl FnOnce(&Engine, Time) -> Result<T, AviP2pError>,
     ) -> Result<T, AviP2pError> {
         let answer = self.turn(|node, _| question(&node.engine, node.now()))?;
-        self.yield_sometimes().await;
+        self.yield_sometimes(false).await;
         answer
     }
 
@@ -231,7 +231,9 @@ impl Shared {
         let Some(node) = self.running(&mut state) else { return Err(AviP2pError::ChannelClosed) };
         let turn = self.wake.begin();
         let output = self.guard(|| input(node, &self.tasks));
-        self.tasks.leave_woken();
+        if output.is_err() {
+            self.tasks.leave_woken();
+        }
         self.wake.sum_up(|| output.is_err() || node.is_due());
         let news = std::mem::take(&mut node.news);
         drop(state);
@@ -258,9 +260,11 @@ impl Shared {
         }
     }
 
-    /// A caller that never has to wait lets other tasks of its executor have a turn nevertheless.
-    async fn yield_sometimes(&self) {
-        if !(self.calls.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(CALLS_IN_A_ROW) {
+    /// A caller that never has to wait lets other tasks of its executor have a turn nevertheless. It does so at once if
+    /// the node's task, which may be one of them, has a lot to do for it.
+    async fn yield_sometimes(&self, has_left: bool) {
+        let calls = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        if !has_left && !calls.is_multiple_of(CALLS_IN_A_ROW) {
             return;
         }
         let mut has_yielded = false;
@@ -397,8 +401,8 @@ impl Node {
     /// Whether there is something to do for the node's task.
     fn is_due(&self) -> bool {
         let is_timer_due = match (self.next_deadline(), &self.timer) {
-            // It is set too late, or its time has come.
-            (Some(deadline), Some((set, _))) => deadline < *set || self.platform.now() >= *set,
+            // It is set too late.
+            (Some(deadline), Some((set, _))) => deadline < *set,
             (deadline, None) => deadline.is_some(),
             (None, Some(_)) => false,
         };
@@ -406,7 +410,8 @@ impl Node {
     }
 
     /// Executes a command, and runs the connection tasks that it woke if they write little.
-    fn command(&mut self, command: Command, tasks: &Tasks) {
+    /// Returns whether it has left a lot to the node's task.
+    fn command(&mut self, command: Command, tasks: &Tasks) -> bool {
         let bytes = match &command {
             Command::Publish { data, .. } | Command::SendAudio { data, .. } => data.len(),
             _ => 0,
@@ -415,10 +420,9 @@ impl Node {
         tasks.begin_caller();
         self.handle(Input::Command(command));
         self.settle();
-        let woken = tasks.end_caller();
-        if !is_in_rush && woken * (bytes + WRITE_BYTES) <= CALLER_BYTES {
-            tasks.run_woken();
-        }
+        let is_little = |woken| woken * (bytes + WRITE_BYTES) <= CALLER_BYTES;
+        let has_left = tasks.end_caller(|woken| !is_in_rush && is_little(woken));
+        has_left && !is_in_rush
     }
 
     /// Whether the last frame was sent a moment ago.

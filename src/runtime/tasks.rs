@@ -94,25 +94,29 @@ impl Tasks {
         self.queue().caller = Some(thread::current().id());
     }
 
-    /// Stops that. Returns how many tasks this thread has woken.
-    pub(crate) fn end_caller(&self) -> usize {
+    /// Stops that. If `may_run` says so of the number of tasks that this thread has woken, runs each of them once;
+    /// otherwise leaves them to the node's task. Returns whether it has left any.
+    pub(crate) fn end_caller(&self, may_run: impl FnOnce(usize) -> bool) -> bool {
         let mut queue = self.queue();
         queue.caller = None;
-        queue.woken.len()
-    }
-
-    /// Runs each task that the caller has woken once.
-    pub(crate) fn run_woken(&self) {
-        while let Some(runnable) = self.pop_woken() {
+        let woken = queue.woken.len();
+        if woken > 0 && !may_run(woken) {
+            let queue = &mut *queue;
+            queue.ready.append(&mut queue.woken);
+            return true;
+        }
+        drop(queue);
+        for runnable in (0..woken).map_while(|_| self.pop_woken()) {
             runnable.run();
         }
+        false
     }
 
     fn pop_woken(&self) -> Option<Runnable> {
         self.queue().woken.pop_front()
     }
 
-    /// Leaves what the caller has woken, and has not run, to the node's task.
+    /// Leaves what a caller has woken to the node's task: the caller has panicked.
     pub(crate) fn leave_woken(&self) {
         let queue = &mut *self.queue();
         queue.caller = None;
