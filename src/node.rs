@@ -35,7 +35,7 @@ pub struct AviP2p {
 ///
 /// Every call returns once the node has carried it out. A call does what it takes on the calling thread: encryption and
 /// writes to sockets included, up to 32 KiB; the node's thread does the rest. A call never blocks on the network. It may
-/// wait for a lock while the node handles other inputs: 64 of them or 200 µs at most, and one call of each other thread.
+/// wait for a lock while the node handles other inputs: usually for less than 200 µs.
 /// A call that is dropped before it has returned may have been carried out or not. Every call returns
 /// [`AviP2pError::ChannelClosed`] after the node has stopped.
 #[derive(Clone)]
@@ -145,7 +145,8 @@ impl AviP2p {
             // Nobody has to wait for it.
             let _ = ending.send(());
         }))?;
-        let ended_at_once = "the node's task ended at once: has its runtime drivers (enable_all)?";
+        let ended_at_once =
+            "the node's task panicked at once: if it is one of tokio's, has its runtime drivers (enable_all)?";
         let local_peer_id = start.await.map_err(|_| AviP2pError::Io(ended_at_once.to_owned()))??;
         let handle = AviP2pHandle { owner: Arc::new(owner) };
         Ok((Self { handle, local_peer_id }, EventReceiver { queue: events }))

@@ -1,18 +1,20 @@
 //! Who must be polled, and who may sleep on?
 //!
-//! A node has one task. A thread that has work for it first leaves a *note*: it sets a [`Flag`], or puts a connection task
-//! into the run queue. Then it calls [`Wake::wake`]. The protocol keeps four promises:
+//! A node has one task. A thread that has work for it first leaves a *note*: it sets a [`Flag`], puts a connection task
+//! into the run queue, and the like. Then it calls [`Wake::wake`]. The protocol keeps four promises:
 //!
 //! 1. A note is left before `wake` is called. So the task finds it when it is woken.
-//! 2. `is_attended` means that somebody is awake who will look at the notes: the task, or a caller in its turn. While it
-//!    is true, `wake` wakes nobody.
+//! 2. `is_attended` means that somebody will look at the notes: the task, which is awake or being woken, or a caller in
+//!    its *turn*, from [`Wake::begin`] to [`Wake::end`]. While it is true, `wake` wakes nobody.
 //! 3. Whoever stops attending first clears `is_attended`, and then looks at the notes once more. This look finds a note
 //!    that was left before the clearing. A note that is left after the clearing wakes the task.
 //! 4. Every turn of a caller ends with such a look. If it finds a note, and nobody attends, the caller wakes the task.
 //!
-//! `is_due` sums up the flags, which only the holder of the node's lock may take. So the last look needs no lock. The
-//! tests in `model/` check the protocol in all interleavings with up to three preemptions, and check that they notice
-//! when one of the promises is broken.
+//! `is_due` sums up the notes that only the holder of the node's lock may take: all but the connection tasks. Whoever
+//! leaves such a note sets it. Whoever has worked with the lock clears it, then looks at every such note, and sets it
+//! again if one is there ([`Wake::sum_up`]); a look with [`Wake::rest`] or [`Wake::end`] follows. So these need no lock.
+//! The tests in `model/` check the protocol in all interleavings with up to three preemptions, and check that they
+//! notice when a look, a note, or their order is missing.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -128,7 +130,7 @@ impl Flag {
 
     /// Leaves the note without waking anybody: for whoever has the node's lock.
     pub(crate) fn set(&self) {
-        self.is_set.store(true, Ordering::SeqCst);
+        self.is_set.swap(true, Ordering::SeqCst);
         self.wake.set_due();
     }
 

@@ -109,6 +109,13 @@ fn dropping_the_last_owner_does_not_wait_though_the_node_is_at_work() {
 }
 
 #[test]
+fn the_last_owner_may_go_at_any_step_of_the_tasks_work() {
+    for step in 0..2 {
+        assert!(ByHand::start(config()).ends_if_dropped_at(step), "forgotten at step {step}");
+    }
+}
+
+#[test]
 fn a_shutdown_given_up_half_way_and_a_cancelled_start_end_the_node_too() {
     let mut node = ByHand::start(config());
     let mut task = node.take_task();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::task::{Wake as _, Waker};
 
-use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
@@ -51,6 +51,8 @@ macro_rules! checks {
             struct World {
                 wake: Arc<Wake>,
                 flag: Arc<Flag>,
+                /// A note that is taken before the work, as the one of the last owner.
+                is_abandoned: AtomicBool,
                 node: Node,
                 /// Work that was left for the node.
                 left: AtomicUsize,
@@ -60,14 +62,31 @@ macro_rules! checks {
                 fn new() -> Arc<Self> {
                     let wake = Arc::<Wake>::default();
                     let flag = Flag::new(wake.clone());
-                    Arc::new(Self { wake, flag, node: Mutex::new(0), left: AtomicUsize::new(0) })
+                    let (is_abandoned, node, left) = (AtomicBool::new(false), Mutex::new(0), AtomicUsize::new(0));
+                    Arc::new(Self { wake, flag, is_abandoned, node, left })
                 }
 
                 fn work(&self, seen: &mut usize) {
-                    while self.flag.take() {
+                    let is_abandoned = self.is_abandoned.swap(false, Ordering::SeqCst);
+                    while self.flag.take() | is_abandoned {
                         *seen = self.left.load(Ordering::SeqCst);
+                        if is_abandoned {
+                            break;
+                        }
                     }
-                    self.wake.sum_up(|| self.flag.is_set());
+                    self.sum_up();
+                }
+
+                fn sum_up(&self) {
+                    self.wake.sum_up(|| self.flag.is_set() || self.is_abandoned.load(Ordering::SeqCst));
+                }
+
+                /// The last owner goes.
+                fn abandon(&self) {
+                    self.left.fetch_add(1, Ordering::SeqCst);
+                    self.is_abandoned.swap(true, Ordering::SeqCst);
+                    self.wake.set_due();
+                    self.wake.wake();
                 }
 
                 /// As the node's task does.
@@ -123,7 +142,7 @@ macro_rules! checks {
                     let node = self.node.lock().unwrap();
                     let turn = self.wake.begin();
                     work();
-                    self.wake.sum_up(|| self.flag.is_set());
+                    self.sum_up();
                     drop(node);
                     if self.wake.end(turn, || false) {
                         self.wake.wake_task();
@@ -157,6 +176,8 @@ macro_rules! checks {
                 check(2, [World::set, World::set]);
                 check(2, [World::source, World::set]);
                 check(1, [World::set, World::ask]);
+                check(1, [World::abandon, World::ask]);
+                check(2, [World::abandon, World::source]);
             }
         }
     };

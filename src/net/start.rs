@@ -139,7 +139,8 @@ impl Net {
             if waiting.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            if !self.wake.rest(|| self.swarm.is_due()) {
+            self.wake.sum_up(|| self.swarm.is_due());
+            if !self.wake.rest(|| false) {
                 cx.waker().wake_by_ref();
             }
             timeout.poll_unpin(cx).map(|()| match waiting.first() {

@@ -29,7 +29,8 @@ mod routing;
 fn poll_event(net: &mut Net, cx: &mut Context<'_>) -> Poll<NetEvent> {
     net.wake.attend(cx.waker());
     let event = net.next_event();
-    if event.is_none() && !net.wake.rest(|| net.is_due()) {
+    net.wake.sum_up(|| net.is_due());
+    if event.is_none() && !net.wake.rest(|| false) {
         cx.waker().wake_by_ref();
     }
     event.map_or(Poll::Pending, Poll::Ready)

@@ -66,6 +66,7 @@ impl EventQueue {
     pub(crate) fn abandon(&self) {
         let mut state = self.lock();
         state.is_abandoned = true;
+        state.receiver = None;
         while state.pop().is_some() {}
     }
 

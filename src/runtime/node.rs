@@ -215,7 +215,7 @@ impl Shared {
 
     /// Nobody can call any more: the node is to end. Takes no lock, since it may be called from anywhere.
     pub(crate) fn abandon(&self) {
-        self.is_abandoned.store(true, Ordering::SeqCst);
+        self.is_abandoned.swap(true, Ordering::SeqCst);
         self.wake.set_due();
         self.wake.wake();
     }
@@ -230,19 +230,27 @@ impl Shared {
         let mut state = self.node.lock();
         let Some(node) = self.running(&mut state) else { return Err(AviP2pError::ChannelClosed) };
         let turn = self.wake.begin();
-        let output = self.guard(|| input(node, &self.tasks));
+        let output = self.guard(|| {
+            let output = input(node, &self.tasks);
+            self.sum_up(node);
+            output
+        });
         if output.is_err() {
+            // The task ends the node.
             self.tasks.leave_woken();
+            self.wake.set_due();
         }
-        self.wake.sum_up(|| output.is_err() || node.is_due());
         let news = std::mem::take(&mut node.news);
         drop(state);
-        let must_wake = self.wake.end(turn, || self.tasks.is_due());
-        self.tell(news);
-        if must_wake {
+        if self.wake.end(turn, || self.tasks.is_due()) {
             self.wake.wake_task();
         }
+        self.tell(news);
         output.map_err(|Panicked| AviP2pError::ChannelClosed)
+    }
+
+    fn sum_up(&self, node: &Node) {
+        self.wake.sum_up(|| node.is_due() || self.is_abandoned.load(Ordering::SeqCst));
     }
 
     fn tell(&self, news: News) {
@@ -294,6 +302,7 @@ impl Shared {
         };
         let local_peer_id = node.net.local_peer_id().clone();
         *self.node.lock() = State::Running(Box::new(node));
+        self.wake.set_due();
         // If nobody waits for the start any more, the node is abandoned, and sees that.
         let _ = started.send(Ok(local_peer_id));
         poll_fn(|cx| self.poll(cx)).await;
@@ -319,8 +328,10 @@ impl Shared {
         let mut state = self.node.lock();
         let Some(node) = self.running(&mut state) else { return Poll::Ready(()) };
         let is_abandoned = self.is_abandoned.swap(false, Ordering::SeqCst);
-        let worked = self.guard(|| node.work(is_abandoned, &self.tasks));
-        self.wake.sum_up(|| worked.is_err() || node.is_due());
+        let worked = self.guard(|| {
+            node.work(is_abandoned, &self.tasks);
+            self.sum_up(node);
+        });
         let news = std::mem::take(&mut node.news);
         let has_ended = worked.is_err() || node.is_stopped;
         // A caller who waits gets the lock, also if the next batch begins at once.
@@ -332,7 +343,7 @@ impl Shared {
     /// Ends the node, with everything it has.
     fn close(&self) {
         let state = std::mem::replace(&mut *self.node.lock(), State::Ended);
-        // What has panicked may panic again when it is dropped.
+        // What has panicked may panic again when it is dropped. Connection tasks catch that themselves.
         let _ = self.guard(|| self.tasks.close());
         let _ = self.guard(|| drop(state));
         let last = self.panic.get().map(|reason| AviEvent::NodeFailed { reason: reason.clone() });
@@ -377,6 +388,8 @@ impl Node {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| AviP2pError::Io(format!("no randomness: {error}")))?;
         let platform = shared.platform.clone();
+        // A runtime without a timer panics here, and not when the first deadline comes.
+        drop(platform.sleep_until(platform.now()));
         let tasks = shared.tasks.clone();
         let spawn = move |task| tasks.spawn(task);
         let net = Net::start(config, &platform.network(), metrics, shared.wake.clone(), spawn).await?;
@@ -406,7 +419,7 @@ impl Node {
             (deadline, None) => deadline.is_some(),
             (None, Some(_)) => false,
         };
-        self.is_stopped || self.net.is_due() || is_timer_due
+        self.is_stopped || self.timer_due.is_set() || self.net.is_due() || is_timer_due
     }
 
     /// Executes a command, and runs the connection tasks that it woke if they write little.
@@ -460,16 +473,22 @@ impl Node {
 
     /// Does what is due, and sets the timer for what is due next.
     fn poll_timer(&mut self) {
-        while self.is_timer_done() {
-            self.timer = None;
-            self.engine.handle_timeout(self.now());
-            self.carry_out();
-            self.settle();
+        if !self.is_timer_done() {
+            return;
+        }
+        self.timer = None;
+        self.engine.handle_timeout(self.now());
+        self.carry_out();
+        self.settle();
+        if self.is_timer_done() {
+            // In the next batch.
+            self.timer_due.set();
         }
     }
 
     /// Whether the engine's deadline has come. If it has not, the timer is set.
     fn is_timer_done(&mut self) -> bool {
+        self.timer_due.take();
         let Some(deadline) = self.next_deadline() else {
             self.timer = None;
             return false;
@@ -479,7 +498,6 @@ impl Node {
             Some(timer) if timer.0 <= deadline => timer,
             timer => timer.insert((deadline, self.platform.sleep_until(deadline))),
         };
-        self.timer_due.take();
         let cx = &mut Context::from_waker(&self.timer_waker);
         self.platform.now() >= *set || timer.as_mut().poll(cx).is_ready()
     }

@@ -4,7 +4,10 @@
 //! channels. A caller runs those that its own input woke, and no others.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::thread::{self, ThreadId};
 
 use async_task::{Runnable, Task};
@@ -30,6 +33,27 @@ struct Queue {
     is_closed: bool,
 }
 
+/// The future of a connection. `async-task` aborts the process if a future panics while it is dropped, and streams of a
+/// pluggable network are dropped with it: so such a panic ends here.
+struct Contained(Option<BoxFuture<'static, ()>>);
+
+impl Future for Contained {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().map_or(Poll::Ready(()), |future| future.as_mut().poll(cx))
+    }
+}
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        let future = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
+            tracing::error!("a connection has panicked while it was dropped");
+        }
+    }
+}
+
 #[derive(Default)]
 struct All {
     tasks: BTreeMap<u64, Task<()>>,
@@ -51,7 +75,7 @@ impl Tasks {
                 tasks.schedule(runnable);
             }
         };
-        let (runnable, task) = async_task::spawn(future, schedule);
+        let (runnable, task) = async_task::spawn(Contained(Some(future)), schedule);
         self.all.lock().unwrap_or_else(PoisonError::into_inner).add(task);
         runnable.schedule();
     }

@@ -20,8 +20,8 @@ use super::common::{WITHIN, config};
 use super::memory::Memory;
 use super::transport::{BoxByteStream, Listener, Network, Transport};
 
-/// What happens when somebody is about to do the node's work; once.
-type Inside = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+/// What happens when somebody is about to do the node's work, after that many other times; once.
+type Inside = Arc<Mutex<Option<(usize, Box<dyn FnOnce() + Send>)>>>;
 
 /// What the streams of a node do.
 #[derive(Default)]
@@ -60,8 +60,17 @@ impl Platform for Platforms {
     }
 
     fn enter(&self, work: &mut dyn FnMut()) {
-        let first = self.inside.lock().unwrap().take();
-        if let Some(first) = first {
+        let mut inside = self.inside.lock().unwrap();
+        let now = match &mut *inside {
+            Some((0, _)) => inside.take(),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        };
+        drop(inside);
+        if let Some((_, first)) = now {
             first();
         }
         work();
@@ -128,7 +137,7 @@ impl ByHand {
 
     /// Has this happen when somebody is about to do the node's work the next time.
     pub fn next_work(&mut self, work: impl FnOnce() + Send + 'static) {
-        *self.inside.lock().unwrap() = Some(Box::new(work));
+        *self.inside.lock().unwrap() = Some((0, Box::new(work)));
     }
 
     /// Whether the node's task was woken since it was polled last.
@@ -164,6 +173,16 @@ impl ByHand {
     /// Takes the events of a kind.
     pub fn take(&mut self, is_wanted: impl Fn(&AviEvent) -> bool) -> Vec<AviEvent> {
         self.heard.extract_if(.., |event| is_wanted(event)).collect()
+    }
+
+    /// Drops the last owner at the n-th step of the task's next poll. Returns whether the task has ended then, without
+    /// being woken by anything else.
+    pub fn ends_if_dropped_at(self, step: usize) -> bool {
+        let Self { node, mut task, woken, inside, .. } = self;
+        at_once(node.handle().subscribe("work for the task")).unwrap();
+        *inside.lock().unwrap() = Some((step, Box::new(move || drop(node))));
+        poll(&mut task, &woken);
+        task.is_none()
     }
 
     pub fn shut_down(self) -> Result<(), AviP2pError> {

@@ -1,6 +1,7 @@
 //! What is libp2p's swarm made of, and when is it polled?
 
 mod behaviour;
+mod fair;
 mod identity;
 mod metrics;
 mod transport;

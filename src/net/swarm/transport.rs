@@ -27,6 +27,7 @@ use crate::error::AviP2pError;
 use crate::net::audio::max_substreams;
 use crate::net::connections::{Bounded, Closing, HANDSHAKE_TIMEOUT, HandshakeTimeout};
 use crate::net::listening::Here;
+use crate::net::swarm::fair::Fair;
 use crate::net::translate;
 use crate::network::{BoxByteStream, Listener, Network, Transport};
 
@@ -85,9 +86,11 @@ where
     T::Dial: Send,
     T::ListenerUpgrade: Send,
 {
+    let transport = libp2p_core::Transport::map(transport, |stream, _| Fair::new(stream));
     let Some(key) = network_key else { return secure(transport, noise, yamux, closing) };
     let pnet = PnetConfig::new(PreSharedKey::new(key.to_bytes()));
-    let private = transport.and_then(move |stream, _| pnet.handshake(stream).map_err(socket_error));
+    let private =
+        libp2p_core::Transport::and_then(transport, move |stream, _| pnet.handshake(stream).map_err(socket_error));
     let private = libp2p_core::Transport::map_err(private, |error| error.into_inner());
     secure(private, noise, yamux, closing)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -21,7 +21,8 @@ pub(super) struct Reactor {
     last_key: AtomicUsize,
     /// If set, the next wait returns at once.
     must_not_wait: AtomicBool,
-    failure: OnceLock<io::Error>,
+    has_failed: AtomicBool,
+    failure: Mutex<Option<io::Error>>,
 }
 
 impl Reactor {
@@ -40,7 +41,8 @@ impl Reactor {
             timers: Mutex::default(),
             last_key: AtomicUsize::new(0),
             must_not_wait: AtomicBool::new(false),
-            failure: OnceLock::new(),
+            has_failed: AtomicBool::new(false),
+            failure: Mutex::default(),
         })
     }
 
@@ -60,15 +62,18 @@ impl Reactor {
     /// wait for it. The caller then polls the node's task.
     pub(super) fn wait(&self) {
         if let Err(error) = self.try_wait() {
-            // It cannot be mended: the node ends at the next piece of its work.
-            let _ = self.failure.set(error);
+            // The node ends at the next part of its work.
+            *lock(&self.failure) = Some(error);
+            self.has_failed.store(true, Ordering::SeqCst);
         }
     }
 
     /// # Panics
-    /// If the system can poll no more.
+    /// Once, if the system can poll no more.
     pub(super) fn assert_works(&self) {
-        if let Some(error) = self.failure.get() {
+        if self.has_failed.load(Ordering::Relaxed)
+            && let Some(error) = lock(&self.failure).take()
+        {
             panic!("the system polls no more: {error}");
         }
     }
@@ -106,7 +111,7 @@ impl Reactor {
         due.into_values().for_each(Waker::wake);
     }
 
-    /// Resolves at that moment or later.
+    /// Resolves at that moment or later. Polled by the node's thread alone: a wait that is under way is not shortened.
     pub(super) async fn sleep_until(self: Arc<Self>, at: Instant) {
         let timer = Timer { key: (at, self.next_key() as u64), reactor: self };
         poll_fn(|cx| {

@@ -17,8 +17,6 @@ use crate::network::{BoxByteStream, Listener, Transport};
 
 /// Connections that the system holds until they are accepted; it may hold fewer.
 const BACKLOG: i32 = 1024;
-/// Reads in a row before a connection yields, so that a peer that never stops sending does not delay others.
-const READS_IN_A_ROW: u32 = 32;
 /// How long a listener waits after the system had no descriptor or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -48,8 +46,8 @@ impl Transport for Tcp {
                 _ => {}
             }
             let stream = Stream::new(&reactor, TcpStream::from(socket))?;
-            stream.socket.connected().await?;
-            match stream.socket.socket().take_error()? {
+            stream.0.connected().await?;
+            match stream.0.socket().take_error()? {
                 Some(error) => Err(error),
                 None => Ok(Box::pin(stream) as BoxByteStream),
             }
@@ -111,11 +109,18 @@ impl Listener for Accepting {
                 self.pause = None;
             }
             let accepted = std::task::ready!(self.listener.poll_read(cx, TcpListener::accept));
-            match accepted.and_then(|(stream, remote)| Ok((Stream::accepted(&self.reactor, stream)?, remote))) {
-                Ok((stream, remote)) => return Poll::Ready(Ok((Box::pin(stream), remote))),
-                // The peer has gone already.
-                Err(error) if is_of_peer(&error) => tracing::debug!(%error, "a connection was not accepted"),
-                Err(error) => {
+            let error = match accepted {
+                Ok((stream, remote)) => match Stream::accepted(&self.reactor, stream) {
+                    Ok(stream) => return Poll::Ready(Ok((Box::pin(stream), remote))),
+                    // The socket of a peer that has gone already refuses its options.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => continue,
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            match error {
+                error if is_of_peer(&error) => tracing::debug!(%error, "a connection was not accepted"),
+                error => {
                     tracing::warn!(%error, address = %self.address, "no connection can be accepted now");
                     self.pause = Some(self.reactor.clone().sleep_until(Instant::now() + PAUSE).boxed());
                 }
@@ -125,19 +130,16 @@ impl Listener for Accepting {
 }
 
 fn is_of_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected, PermissionDenied};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | InvalidInput | NotConnected | PermissionDenied)
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, PermissionDenied};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | PermissionDenied)
 }
 
 /// A connection.
-struct Stream {
-    socket: Watched<TcpStream>,
-    reads_in_a_row: u32,
-}
+struct Stream(Watched<TcpStream>);
 
 impl Stream {
     fn new(reactor: &Arc<Reactor>, socket: TcpStream) -> io::Result<Self> {
-        Ok(Self { socket: Watched::new(reactor.clone(), socket)?, reads_in_a_row: 0 })
+        Ok(Self(Watched::new(reactor.clone(), socket)?))
     }
 
     fn accepted(reactor: &Arc<Reactor>, socket: TcpStream) -> io::Result<Self> {
@@ -148,21 +150,14 @@ impl Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.reads_in_a_row >= READS_IN_A_ROW {
-            self.reads_in_a_row = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let read = self.socket.poll_read(cx, |mut socket| socket.read(buf));
-        self.reads_in_a_row = if read.is_ready() { self.reads_in_a_row + 1 } else { 0 };
-        read
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_read(cx, |mut socket| socket.read(buf))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.socket.poll_write(cx, |mut socket| socket.write(bytes))
+        self.0.poll_write(cx, |mut socket| socket.write(bytes))
     }
 
     fn poll_write_vectored(
@@ -170,7 +165,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.socket.poll_write(cx, |mut socket| socket.write_vectored(bytes))
+        self.0.poll_write(cx, |mut socket| socket.write_vectored(bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -178,7 +173,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.socket.socket().shutdown(Shutdown::Write) {
+        match self.0.socket().shutdown(Shutdown::Write) {
             Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(())),
         }
