@@ -10,7 +10,7 @@ const SOURCE: &str = "../src/wake.rs";
 const MUTATIONS: [(&str, &str, &str); 4] = [
     (
         "no_second_look_after_registering",
-        "        if self.is_due() || is_due() {\n            self.set_attended(true);\n            return false;\n        }\n",
+        "        if self.is_due() || is_due() {\n            self.is_awake.swap(true, Ordering::SeqCst);\n            self.set_attended(true);\n            return false;\n        }\n",
         "        let _ = is_due;\n",
     ),
     (

@@ -5,7 +5,8 @@
 //!
 //! 1. A note is left before `wake` is called. So the task finds it when it is woken.
 //! 2. `is_attended` means that somebody will look at the notes: the task, which is awake or being woken, or a caller in
-//!    its *turn*, from [`Wake::begin`] to [`Wake::end`]. While it is true, `wake` wakes nobody.
+//!    its *turn*, from [`Wake::begin`] to [`Wake::end`]. While it is true, `wake` wakes nobody. Connection tasks, which a
+//!    caller does not look for, ask for `is_awake` in its place ([`Wake::wake_beside`]).
 //! 3. Whoever stops attending first clears `is_attended`, and then looks at the notes once more. This look finds a note
 //!    that was left before the clearing. A note that is left after the clearing wakes the task.
 //! 4. Every turn of a caller ends with such a look. If it finds a note, and nobody attends, the caller wakes the task.
@@ -26,6 +27,8 @@ use std::task::{self, Waker};
 #[derive(Default)]
 pub(crate) struct Wake {
     is_attended: AtomicBool,
+    /// Whether the task itself is awake, or being woken.
+    is_awake: AtomicBool,
     /// Whether a flag may be set.
     is_due: AtomicBool,
     /// The task's waker; `None` until its first poll, which looks at all notes anyway.
@@ -40,6 +43,14 @@ impl Wake {
         }
     }
 
+    /// The same for a connection task, which a caller in its turn does not look for: wakes the task, unless the task itself
+    /// is awake.
+    pub(crate) fn wake_beside(&self) {
+        if !self.is_awake.swap(true, Ordering::SeqCst) {
+            self.wake_task();
+        }
+    }
+
     /// Starts a poll of the task.
     pub(crate) fn attend(&self, waker: &Waker) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,6 +58,7 @@ impl Wake {
             *task = Some(waker.clone());
         }
         drop(task);
+        self.is_awake.swap(true, Ordering::SeqCst);
         self.set_attended(true);
     }
 
@@ -71,8 +83,10 @@ impl Wake {
 
     /// Ends a poll of the task: returns whether it may sleep. `is_due` looks at the notes that are no flags.
     pub(crate) fn rest(&self, is_due: impl FnOnce() -> bool) -> bool {
+        self.is_awake.swap(false, Ordering::SeqCst);
         self.set_attended(false);
         if self.is_due() || is_due() {
+            self.is_awake.swap(true, Ordering::SeqCst);
             self.set_attended(true);
             return false;
         }
@@ -93,7 +107,7 @@ impl Wake {
         (self.is_due() || is_due()) && !self.set_attended(true)
     }
 
-    /// Returns what it was. Both fields are only ever swapped, never stored to: a swap reads what others have written, and
+    /// Returns what it was. All fields are only ever swapped, never stored to: a swap reads what others have written, and
     /// so the look that follows sees the notes that they left before.
     fn set_attended(&self, is_attended: bool) -> bool {
         self.is_attended.swap(is_attended, Ordering::SeqCst)

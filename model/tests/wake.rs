@@ -56,14 +56,17 @@ macro_rules! checks {
                 node: Node,
                 /// Work that was left for the node.
                 left: AtomicUsize,
+                /// Connection tasks that are ready.
+                ready: AtomicUsize,
             }
 
             impl World {
                 fn new() -> Arc<Self> {
                     let wake = Arc::<Wake>::default();
                     let flag = Flag::new(wake.clone());
-                    let (is_abandoned, node, left) = (AtomicBool::new(false), Mutex::new(0), AtomicUsize::new(0));
-                    Arc::new(Self { wake, flag, is_abandoned, node, left })
+                    let (is_abandoned, node) = (AtomicBool::new(false), Mutex::new(0));
+                    let (left, ready) = (AtomicUsize::new(0), AtomicUsize::new(0));
+                    Arc::new(Self { wake, flag, is_abandoned, node, left, ready })
                 }
 
                 fn work(&self, seen: &mut usize) {
@@ -93,17 +96,20 @@ macro_rules! checks {
                 fn drive(&self, all: usize) {
                     let sleeper = Arc::<Sleeper>::default();
                     let waker = Waker::from(sleeper.clone());
+                    let (mut seen, mut has_run) = (0, 0);
                     loop {
                         self.wake.attend(&waker);
                         loop {
+                            has_run += self.ready.swap(0, Ordering::SeqCst);
                             if self.wake.is_due() {
-                                let mut seen = self.node.lock().unwrap();
-                                self.work(&mut seen);
-                                if *seen == all {
-                                    return;
-                                }
+                                let mut node = self.node.lock().unwrap();
+                                self.work(&mut node);
+                                seen = *node;
                             }
-                            if self.wake.rest(|| false) {
+                            if seen + has_run == all {
+                                return;
+                            }
+                            if self.wake.rest(|| self.ready.load(Ordering::SeqCst) > 0) {
                                 break;
                             }
                         }
@@ -115,6 +121,12 @@ macro_rules! checks {
                 fn source(&self) {
                     self.left.fetch_add(1, Ordering::SeqCst);
                     self.flag.wake_by_ref();
+                }
+
+                /// A connection task becomes ready.
+                fn schedule(&self) {
+                    self.ready.fetch_add(1, Ordering::SeqCst);
+                    self.wake.wake_beside();
                 }
 
                 /// A caller whose input wakes something that only the task polls.
@@ -144,7 +156,7 @@ macro_rules! checks {
                     work();
                     self.sum_up();
                     drop(node);
-                    if self.wake.end(turn, || false) {
+                    if self.wake.end(turn, || self.ready.load(Ordering::SeqCst) > 0) {
                         self.wake.wake_task();
                     }
                 }
@@ -178,6 +190,9 @@ macro_rules! checks {
                 check(1, [World::set, World::ask]);
                 check(1, [World::abandon, World::ask]);
                 check(2, [World::abandon, World::source]);
+                check(1, [World::schedule, World::ask]);
+                check(2, [World::schedule, World::call]);
+                check(2, [World::schedule, World::source]);
             }
         }
     };

@@ -241,7 +241,8 @@ impl Shared {
             self.wake.set_due();
         }
         let news = std::mem::take(&mut node.news);
-        drop(state);
+        // The task, or another caller, gets the lock if it waits: this caller may come again at once.
+        MutexGuard::unlock_fair(state);
         if self.wake.end(turn, || self.tasks.is_due()) {
             self.wake.wake_task();
         }

@@ -92,7 +92,7 @@ impl Tasks {
         }
         queue.ready.push_back(runnable);
         drop(queue);
-        self.wake.wake();
+        self.wake.wake_beside();
     }
 
     /// Whether a task is ready.
