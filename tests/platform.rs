@@ -128,7 +128,12 @@ fn a_silent_loss_of_the_network_is_noticed_by_ping() {
         next(&mut first_events, |event| matches!(event, AviEvent::PeerConnected { .. }).then_some(())).await;
         network.cut();
         next(&mut first_events, |event| matches!(event, AviEvent::PeerDisconnected { .. }).then_some(())).await;
-        assert_eq!(first.handle().stats().await.unwrap().ping_timeouts, 1);
+        // Both ends notice at about the same time. Whoever is first ends the connection, which the other may see then.
+        let mut timeouts = 0;
+        for node in [&first, &second] {
+            timeouts += node.handle().stats().await.unwrap().ping_timeouts;
+        }
+        assert!((1..=2).contains(&timeouts), "{timeouts}");
         drop((first, second));
     });
 }
