@@ -8,7 +8,7 @@ mod common;
 mod memory;
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::mpsc;
 use std::task::Context;
 use std::thread;
 
@@ -16,8 +16,6 @@ use avi_p2p::{AviEvent, AviP2pConfig, AviP2pError, StreamOptions, transport};
 use by_hand::{ByHand, Pair, at_once, until};
 use common::{WITHIN, config};
 use futures::FutureExt;
-use tracing_subscriber::layer::{self, SubscriberExt};
-use tracing_subscriber::registry::{LookupSpan, Registry};
 
 /// The node has ended with this panic: an event tells it, calls return, and `shutdown` says so.
 fn assert_panicked(mut node: ByHand, reason: &str) {
@@ -130,37 +128,4 @@ fn a_shutdown_given_up_half_way_and_a_cancelled_start_end_the_node_too() {
     assert!(starting.as_mut().now_or_never().is_none());
     drop(starting);
     futures::executor::block_on(take.recv().expect("its task was spawned"));
-}
-
-/// Notes of each event of the library whether it is told within a span of the application.
-#[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<(String, bool)>>>);
-
-impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> layer::Layer<S> for Told {
-    fn on_event(&self, event: &tracing::Event<'_>, context: layer::Context<'_, S>) {
-        let is_within =
-            context.event_scope(event).is_some_and(|mut scope| scope.any(|span| span.name() == "application"));
-        self.0.lock().unwrap().push((event.metadata().target().to_owned(), is_within));
-    }
-}
-
-#[test]
-fn what_the_node_logs_on_a_callers_thread_does_not_land_in_the_callers_span() {
-    let told = Told::default();
-    tracing::subscriber::with_default(Registry::default().with(told.clone()), || {
-        let mut pair = Pair::in_a_call(StreamOptions::default());
-        told.0.lock().unwrap().clear();
-        tracing::info_span!("application").in_scope(|| {
-            let handle = pair.near.node.handle();
-            at_once(handle.publish("bulk", vec![1; 100])).unwrap();
-            at_once(handle.send_audio(pair.stream, vec![7; 640])).unwrap();
-            tracing::info!("of the application");
-        });
-        pair.settle();
-    });
-    let told = told.0.lock().unwrap();
-    assert!(told.contains(&("ends".to_owned(), true)), "the check sees the span: {told:?}");
-    assert!(told.iter().any(|(target, _)| target.starts_with("avi_p2p")), "{told:?}");
-    let strays: Vec<_> = told.iter().filter(|(target, is_within)| *is_within && target != "ends").collect();
-    assert!(strays.is_empty(), "{strays:?}");
 }
