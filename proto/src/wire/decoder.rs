@@ -41,6 +41,7 @@ impl Decoder {
     }
 
     /// The next frame, or `None` if `input` is used up and the frame is incomplete.
+    #[inline]
     pub fn decode(&mut self, input: &mut Bytes) -> Result<Option<Frame>, WireError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -58,6 +59,7 @@ impl Decoder {
         self.partial.len()
     }
 
+    #[inline]
     fn advance(&mut self, input: &mut Bytes) -> Result<Option<Frame>, WireError> {
         loop {
             let frame_len = match self.frame_len {
@@ -90,6 +92,7 @@ impl Decoder {
         }
     }
 
+    #[inline]
     fn read_prefix(&mut self, input: &mut Bytes) -> Result<Option<usize>, WireError> {
         const FIELD: &str = "length";
         while input.has_remaining() {

@@ -135,6 +135,7 @@ impl Frame {
     }
 
     /// Appends the frame to `out`, with its length.
+    #[inline]
     pub fn encode(&self, out: &mut BytesMut) {
         if let Self::Data { sequence, timestamp_us, payload } = self {
             return encode_data(*sequence, *timestamp_us, payload, out);
@@ -167,6 +168,7 @@ impl Frame {
     }
 
     /// Decodes kind and body, without the length. Returns `None` for an unknown kind that may be skipped.
+    #[inline]
     pub(super) fn decode(frame: Bytes) -> Result<Option<Self>, WireError> {
         let mut reader = Reader::new(frame);
         let kind = reader.u8("kind").map_err(|_| WireError::Empty)?;
@@ -197,6 +199,7 @@ impl Frame {
 }
 
 /// Appends a DATA frame to `out`, with its length, without copying the payload twice.
+#[inline]
 pub fn encode_data(sequence: u64, timestamp_us: u64, payload: &[u8], out: &mut BytesMut) {
     let (mut first, mut second) = (unsigned_varint::encode::u64_buffer(), unsigned_varint::encode::u64_buffer());
     let sequence = unsigned_varint::encode::u64(sequence, &mut first);
@@ -211,6 +214,7 @@ pub fn encode_data(sequence: u64, timestamp_us: u64, payload: &[u8], out: &mut B
 }
 
 /// The number of bytes that [`encode_data`] appends.
+#[inline]
 pub fn data_bytes(sequence: u64, timestamp_us: u64, payload: usize) -> usize {
     let len = 1 + uvarint_bytes(sequence) + uvarint_bytes(timestamp_us) + payload;
     uvarint_bytes(len as u64) + len

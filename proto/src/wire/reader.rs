@@ -61,6 +61,7 @@ pub enum WireError {
 }
 
 /// Reads a minimal varint of at most 64 bits. Returns its value and its length in bytes.
+#[inline]
 pub(super) fn read_uvarint(bytes: &[u8], field: &'static str) -> Result<(u64, usize), WireError> {
     let (value, rest) = unsigned_varint::decode::u64(bytes).map_err(|error| match error {
         unsigned_varint::decode::Error::Insufficient => WireError::Truncated { field },
@@ -80,10 +81,12 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
+    #[inline]
     pub(crate) fn new(body: Bytes) -> Self {
         Self { body }
     }
 
+    #[inline]
     pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, WireError> {
         self.body.try_get_u8().map_err(|_| WireError::Truncated { field })
     }
@@ -92,6 +95,7 @@ impl Reader {
         self.body.try_get_u32().map_err(|_| WireError::Truncated { field })
     }
 
+    #[inline]
     pub(crate) fn uvarint(&mut self, field: &'static str) -> Result<u64, WireError> {
         let (value, used) = read_uvarint(&self.body, field)?;
         self.body.advance(used);
@@ -110,6 +114,7 @@ impl Reader {
     }
 
     /// Returns the rest of the body, which shares the frame's buffer.
+    #[inline]
     pub(crate) fn rest(self) -> Bytes {
         self.body
     }
