@@ -366,7 +366,7 @@ impl Shared {
     }
 }
 
-/// A piece of the node's work has panicked.
+/// A part of the node's work has panicked.
 #[derive(Clone, Copy, Debug)]
 struct Panicked;
 

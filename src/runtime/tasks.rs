@@ -100,13 +100,12 @@ impl Tasks {
         !self.queue().ready.is_empty()
     }
 
-    /// Runs each task that is ready now once. Returns whether there was one.
-    pub(crate) fn run(&self) -> bool {
+    /// Runs each task that is ready now once.
+    pub(crate) fn run(&self) {
         let ready = self.queue().ready.len();
         for runnable in (0..ready).map_while(|_| self.pop_ready()) {
             runnable.run();
         }
-        ready > 0
     }
 
     fn pop_ready(&self) -> Option<Runnable> {

@@ -118,12 +118,11 @@ impl Listener for Accepting {
                 },
                 Err(error) => error,
             };
-            match error {
-                error if is_of_peer(&error) => tracing::debug!(%error, "a connection was not accepted"),
-                error => {
-                    tracing::warn!(%error, address = %self.address, "no connection can be accepted now");
-                    self.pause = Some(self.reactor.clone().sleep_until(Instant::now() + PAUSE).boxed());
-                }
+            if is_of_peer(&error) {
+                tracing::debug!(%error, "a connection was not accepted");
+            } else {
+                tracing::warn!(%error, address = %self.address, "no connection can be accepted now");
+                self.pause = Some(self.reactor.clone().sleep_until(Instant::now() + PAUSE).boxed());
             }
         }
     }
