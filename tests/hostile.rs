@@ -425,6 +425,12 @@ async fn a_peer_that_never_reads_is_dropped_and_delays_nobody() {
     let stream = take_pubsub(&mut deaf).await;
     yamux::write(&mut deaf, &window(stream)).await.unwrap();
 
+    // Until it has read the subscription, the victim holds what it publishes.
+    let mut held = u64::MAX;
+    while held != victim.stat("messages_held").await {
+        held = victim.stat("messages_held").await;
+        assert_eq!(victim.ask("publish flood 1 16").await, "published");
+    }
     let published = victim.ask("publish flood 1000 16000").await;
     assert_eq!(published, "published");
     victim.stat_until("ping_timeouts", |timeouts| timeouts == 1).await;
