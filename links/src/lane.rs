@@ -1,0 +1,83 @@
+//! What does one direction of a link do to a packet? Queue, rate, loss, delay.
+
+use std::time::Duration;
+
+use crate::Fate;
+use crate::profile::{Lane, millis};
+
+/// The state of one direction.
+#[derive(Clone, Debug)]
+pub(crate) struct Queue {
+    lane: Lane,
+    random: fastrand::Rng,
+    /// When the last packet in the queue will have been sent.
+    free_at: Duration,
+    /// Whether the lane is in the bad state of Gilbert and Elliott.
+    is_bad: bool,
+    /// When the last packet comes out: without reordering, no packet overtakes it.
+    last_at: Duration,
+}
+
+impl Queue {
+    pub(crate) fn new(lane: &Lane, seed: u64) -> Self {
+        Self {
+            lane: lane.clone(),
+            random: fastrand::Rng::with_seed(seed),
+            free_at: Duration::ZERO,
+            is_bad: false,
+            last_at: Duration::ZERO,
+        }
+    }
+
+    /// When the packet has been sent at the lane's rate; `None` if the queue is full and drops it.
+    pub(crate) fn enter(&mut self, now: Duration, bytes: usize) -> Option<Duration> {
+        if self.lane.rate_kbit == 0 {
+            return Some(now);
+        }
+        let bits_per_second = self.lane.rate_kbit as f64 * 1000.0;
+        let waiting = self.free_at.saturating_sub(now).as_secs_f64() * bits_per_second / 8.0;
+        // What is being sent has left the queue, so that a packet always fits an idle lane.
+        if waiting > 0.0 && waiting + bytes as f64 > self.lane.queue_bytes as f64 {
+            return None;
+        }
+        self.free_at = self.free_at.max(now) + Duration::from_secs_f64(bytes as f64 * 8.0 / bits_per_second);
+        Some(self.free_at)
+    }
+
+    /// What happens on the way to a packet that was sent at `at`.
+    pub(crate) fn leave(&mut self, at: Duration) -> Fate {
+        if self.is_lost() {
+            return Fate::default();
+        }
+        let first = self.arrival(at);
+        let again = (self.lane.duplicate > 0.0 && self.random.f64() < self.lane.duplicate).then(|| self.arrival(at));
+        Fate { at: Some(first), again }
+    }
+
+    fn is_lost(&mut self) -> bool {
+        if let Some(burst) = &self.lane.burst {
+            // The mean stay in the bad state is `packets`, and the share of packets in it is `share`.
+            let leaves = 1.0 / burst.packets;
+            let enters = leaves * burst.share / (1.0 - burst.share);
+            let changes = if self.is_bad { leaves } else { enters };
+            self.is_bad ^= self.random.f64() < changes;
+            if self.is_bad && self.random.f64() < burst.loss {
+                return true;
+            }
+        }
+        self.lane.loss > 0.0 && self.random.f64() < self.lane.loss
+    }
+
+    fn arrival(&mut self, at: Duration) -> Duration {
+        let jitter = match self.lane.jitter_ms {
+            0.0 => 0.0,
+            jitter => jitter * (2.0 * self.random.f64() - 1.0),
+        };
+        let arrival = at + millis((self.lane.latency_ms + jitter).max(0.0));
+        if self.lane.reorder {
+            return arrival;
+        }
+        self.last_at = self.last_at.max(arrival);
+        self.last_at
+    }
+}
