@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::Fate;
-use crate::profile::{Lane, millis};
+use crate::profile::{Burst, Lane, millis};
 
 /// The state of one direction.
 #[derive(Clone, Debug)]
@@ -12,21 +12,20 @@ pub(crate) struct Queue {
     random: fastrand::Rng,
     /// When the last packet in the queue will have been sent.
     free_at: Duration,
-    /// Whether the lane is in the bad state of Gilbert and Elliott.
+    /// Whether the lane is in the bad state of Gilbert and Elliott, and until when it stays as it is.
     is_bad: bool,
+    changes_at: Duration,
     /// When the last packet comes out: without reordering, no packet overtakes it.
     last_at: Duration,
 }
 
 impl Queue {
     pub(crate) fn new(lane: &Lane, seed: u64) -> Self {
-        Self {
-            lane: lane.clone(),
-            random: fastrand::Rng::with_seed(seed),
-            free_at: Duration::ZERO,
-            is_bad: false,
-            last_at: Duration::ZERO,
-        }
+        let mut random = fastrand::Rng::with_seed(seed);
+        // The chain begins in the middle of its life.
+        let is_bad = lane.burst.as_ref().is_some_and(|burst| random.f64() < burst.share);
+        let changes_at = lane.burst.as_ref().map_or(Duration::MAX, |burst| burst.stay(is_bad, &mut random));
+        Self { lane: lane.clone(), random, free_at: Duration::ZERO, is_bad, changes_at, last_at: Duration::ZERO }
     }
 
     /// When the packet has been sent at the lane's rate; `None` if the queue is full and drops it.
@@ -46,7 +45,7 @@ impl Queue {
 
     /// What happens on the way to a packet that was sent at `at`.
     pub(crate) fn leave(&mut self, at: Duration) -> Fate {
-        if self.is_lost() {
+        if self.is_lost(at) {
             return Fate::default();
         }
         let first = self.arrival(at);
@@ -54,13 +53,12 @@ impl Queue {
         Fate { at: Some(first), again }
     }
 
-    fn is_lost(&mut self) -> bool {
+    fn is_lost(&mut self, at: Duration) -> bool {
         if let Some(burst) = &self.lane.burst {
-            // The mean stay in the bad state is `packets`, and the share of packets in it is `share`.
-            let leaves = 1.0 / burst.packets;
-            let enters = leaves * burst.share / (1.0 - burst.share);
-            let changes = if self.is_bad { leaves } else { enters };
-            self.is_bad ^= self.random.f64() < changes;
+            while self.changes_at <= at {
+                self.is_bad = !self.is_bad;
+                self.changes_at += burst.stay(self.is_bad, &mut self.random);
+            }
             if self.is_bad && self.random.f64() < burst.loss {
                 return true;
             }
@@ -79,5 +77,14 @@ impl Queue {
         }
         self.last_at = self.last_at.max(arrival);
         self.last_at
+    }
+}
+
+impl Burst {
+    /// How long the lane stays in a state: exponentially distributed.
+    fn stay(&self, is_bad: bool, random: &mut fastrand::Rng) -> Duration {
+        let mean_ms = if is_bad { self.mean_ms } else { self.mean_ms * (1.0 - self.share) / self.share };
+        // Never 0, so that time passes.
+        millis(-mean_ms * (1.0 - random.f64()).ln()) + Duration::from_nanos(1)
     }
 }

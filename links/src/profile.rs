@@ -58,14 +58,16 @@ pub struct Lane {
     pub reorder: bool,
 }
 
-/// Loss in bursts, after Gilbert and Elliott: packets meet a good or a bad state, and those in the bad one are lost.
+/// Loss in bursts, after Gilbert and Elliott: the lane is in a good or a bad state, and packets in the bad one are lost.
+/// How long it stays in each is exponentially distributed. Time passes, and not only packets, so that a burst also ends
+/// for who sends little.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Burst {
-    /// The part of the packets that meets the bad state. More than 0, less than 1.
+    /// The part of the time in which it is in the bad state. More than 0, less than 1.
     pub share: f64,
-    /// How many packets in a row meet it, on average. At least 1.
-    pub packets: f64,
+    /// How many milliseconds it stays there, on average.
+    pub mean_ms: f64,
     /// The part that is lost in it.
     #[serde(default = "all")]
     pub loss: f64,
@@ -231,10 +233,8 @@ impl Lane {
         check("rate_kbit", rate, rate <= 1e9, "at most 1000000000")?;
         if let Some(burst) = &self.burst {
             check("burst.share", burst.share, burst.share > 0.0 && burst.share < 1.0, "more than 0, less than 1")?;
-            check("burst.packets", burst.packets, (1.0..=1e6).contains(&burst.packets), "1 to 1000000")?;
+            check("burst.mean_ms", burst.mean_ms, (1.0..=60_000.0).contains(&burst.mean_ms), "1 to 60000")?;
             check("burst.loss", burst.loss, (0.0..=1.0).contains(&burst.loss), "0 to 1")?;
-            let enters = burst.share / (burst.packets * (1.0 - burst.share));
-            check("burst.share", burst.share, enters <= 1.0, "at most packets / (packets + 1)")?;
         }
         Ok(())
     }

@@ -64,6 +64,12 @@ pub struct Rules {
     pub max_audio_streams: usize,
     /// The number of peers that a node searches for by itself: half of `max_peers`, if there are that many.
     pub enough_peers: usize,
+    /// The most time that a frame may take, if there is a bound.
+    pub frame_within: Option<Duration>,
+    /// How much older frames may become during a call, if there is a bound.
+    pub frame_growth: Option<Duration>,
+    /// Whether every call must end with a goodbye.
+    pub calls_survive: bool,
 }
 
 /// An audio stream at one of its ends.
@@ -143,6 +149,8 @@ pub(crate) struct Stream {
     pub(crate) call: Option<u64>,
     next_frame: u64,
     pub(crate) is_closed: bool,
+    /// How old each frame was that arrived.
+    ages: Vec<Duration>,
 }
 
 #[derive(Default)]
@@ -280,6 +288,10 @@ impl Ledger {
             let detail = format!("{} streams, max_audio_streams = {max_audio_streams}", stats.streams_now);
             self.violate("max_audio_streams holds", host, detail);
         }
+        if self.rules.is_calm && bans_nobody && stats.ping_timeouts > 0 {
+            let detail = format!("{} peers", stats.ping_timeouts);
+            self.violate("who is there is not declared dead", host, detail);
+        }
         if bans_nobody && stats.peers_banned > 0 {
             let detail = format!("{} bans", stats.peers_banned);
             self.violate("nobody who keeps the rules is banned", host, detail);
@@ -341,6 +353,8 @@ impl Ledger {
                 self.on_close(host, peer_id, reason);
                 if let Some(stream) = self.on_stream(key(*stream_id), event) {
                     stream.is_closed = true;
+                    let ages = std::mem::take(&mut stream.ages);
+                    self.check_growth(host, &ages);
                 }
             }
             AviEvent::Lagged { audio_frames, .. } => {
@@ -390,7 +404,9 @@ impl Ledger {
     fn on_close(&mut self, host: Host, peer: &PeerId, reason: &StreamCloseReason) {
         let is_wrong = match reason {
             StreamCloseReason::Protocol(_) => true,
-            StreamCloseReason::Error(_) | StreamCloseReason::PeerDisconnected => self.rules.is_calm,
+            StreamCloseReason::Error(_) | StreamCloseReason::PeerDisconnected => {
+                self.rules.is_calm || self.rules.calls_survive
+            }
             _ => false,
         };
         if is_wrong && self.is_honest(peer) {
@@ -445,14 +461,36 @@ impl Ledger {
             return self.violate("a frame arrives as it was sent", key.host, format!("{} bytes", data.len()));
         };
         self.audio.received += 1;
-        self.audio.latencies_ms.push((interpose::now().saturating_sub(at)).as_secs_f64() * 1000.0);
+        let age = interpose::now().saturating_sub(at);
+        self.audio.latencies_ms.push(age.as_secs_f64() * 1000.0);
+        if self.rules.frame_within.is_some_and(|most| age > most) {
+            let detail = format!("stream {}: frame {frame} is {age:?} old", key.stream);
+            self.violate("a frame is young, or does not come", key.host, detail);
+        }
         let has_lagged = self.hosts.get(&key.host).is_some_and(|record| record.has_lagged);
         let Some(stream) = self.on_stream(key, &"AudioData") else { return };
+        stream.ages.push(age);
         let expected = std::mem::replace(&mut stream.next_frame, frame + 1);
         // After `Lagged`, it is unknown which streams lost frames.
         if frame < expected || frame > expected && !has_lagged {
             let detail = format!("stream {}: frame {frame} after {expected} was due", key.stream);
             self.violate("frames come in order, once, and gaps are reported", key.host, detail);
+        }
+    }
+
+    /// Compares the median age of frames in the last third of a call with that in the first third.
+    fn check_growth(&mut self, host: Host, ages: &[Duration]) {
+        let Some(most) = self.rules.frame_growth.filter(|_| ages.len() >= 30) else { return };
+        let median = |part: &[Duration]| {
+            let mut part = part.to_vec();
+            part.sort();
+            part[part.len() / 2]
+        };
+        let third = ages.len() / 3;
+        let (first, last) = (median(&ages[..third]), median(&ages[ages.len() - third..]));
+        if last > first + most {
+            let detail = format!("from {first:?} in the first third of a call to {last:?} in its last");
+            self.violate("the age of frames does not grow", host, detail);
         }
     }
 
@@ -493,8 +531,17 @@ mod tests {
     fn a_ban_is_a_broken_promise_where_everyone_keeps_the_rules() {
         let mut stats = Stats::default();
         stats.peers_banned = 1;
-        let rules =
-            Rules { honest: 2, is_calm: true, bans_nobody: true, max_peers: 8, max_audio_streams: 1, enough_peers: 1 };
+        let rules = Rules {
+            honest: 2,
+            is_calm: true,
+            bans_nobody: true,
+            max_peers: 8,
+            max_audio_streams: 1,
+            enough_peers: 1,
+            frame_within: None,
+            frame_growth: None,
+            calls_survive: false,
+        };
         for (bans_nobody, broken) in [(true, Some("nobody who keeps the rules is banned")), (false, None)] {
             let ledger = Shared::new(Rules { bans_nobody, ..rules });
             ledger.lock().on_sample(Host(1), &stats, Vec::new());

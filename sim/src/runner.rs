@@ -49,6 +49,7 @@ impl NetworkKind {
     pub fn supports(self, scenario: &Scenario) -> Result<(), Unsupported> {
         match (self, scenario.link.uplink_kbit) {
             (Self::Turmoil, uplink_kbit @ 1..) => Err(Unsupported::Uplink { uplink_kbit }),
+            (Self::Turmoil, _) if !scenario.link.profiles.is_empty() => Err(Unsupported::Profiles),
             _ => Ok(()),
         }
     }
@@ -63,6 +64,9 @@ pub enum Unsupported {
         /// The value in the scenario.
         uplink_kbit: u64,
     },
+    /// Only `events` has links that lose and delay packets.
+    #[error("link.profiles: turmoil has no links with queues and loss: expected none, or --network events")]
+    Profiles,
 }
 
 impl fmt::Display for NetworkKind {
@@ -143,10 +147,15 @@ fn is_stuck(progress: &AtomicU64, ended: &mpsc::Receiver<()>) -> bool {
 
 /// Uses one runtime, whose paused clock jumps to the next event.
 fn on_events(scenario: Scenario, plan: Plan, seed: u64, progress: &AtomicU64) -> Report {
+    let profiles = match scenario.link.load_profiles() {
+        Ok(profiles) => profiles,
+        // A file has changed since it was checked.
+        Err(error) => return summary::of_failure(&error.to_string()),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without I/O needs nothing of the system");
     let report = runtime.block_on(async {
-        let network = Events::new(plan.hosts, &scenario.link, seed);
+        let network = Events::new(plan.hosts, &scenario.link, &profiles, seed);
         tokio::spawn(network.clone().pump());
         let mut world = World::new(scenario, plan, seed, Arc::new(network));
         let epoch = Instant::now();

@@ -5,6 +5,7 @@ mod load;
 use std::ops::Range;
 use std::time::Duration;
 
+use avi_links::{Profile, ProfileError};
 use serde::{Deserialize, Serialize};
 
 pub use self::load::{BUILTIN, ScenarioError};
@@ -127,13 +128,26 @@ pub struct Link {
     pub latency_max_ms: f64,
     /// The most random delay that is added to each piece of data, in milliseconds.
     pub jitter_ms: f64,
-    /// Kilobits per second that a node can send; 0: unlimited.
+    /// Kilobits per second that a node can send; 0: unlimited. For a link with a queue and loss, use `profiles`.
     pub uplink_kbit: u64,
+    /// Names or files of link profiles (see `links/profiles`). Each node has the access link of one of them, chosen by
+    /// the seed; without any, links are perfect. Latency and jitter above come in addition, between the links.
+    pub profiles: Vec<String>,
+}
+
+impl Link {
+    /// The profiles.
+    ///
+    /// # Errors
+    /// [`ProfileError`] for a profile that does not exist or is not valid.
+    pub fn load_profiles(&self) -> Result<Vec<Profile>, ProfileError> {
+        self.profiles.iter().map(|name| Profile::load(name)).collect()
+    }
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { latency_min_ms: 2.0, latency_max_ms: 40.0, jitter_ms: 2.0, uplink_kbit: 0 }
+        Self { latency_min_ms: 2.0, latency_max_ms: 40.0, jitter_ms: 2.0, uplink_kbit: 0, profiles: Vec::new() }
     }
 }
 
@@ -312,11 +326,25 @@ pub struct Expect {
     pub deliver_within: f64,
     /// Seconds within which a node of `join` must be connected to half of `max_peers`.
     pub join_within: f64,
+    /// The most seconds that an audio frame may take from its sender to its receiver; 0: any.
+    pub frame_within: f64,
+    /// The most seconds by which the median age of frames in the last third of a call may exceed that in the first
+    /// third; 0: any.
+    pub frame_growth: f64,
+    /// Whether every call must end with a goodbye, whatever the links do.
+    pub calls_survive: bool,
 }
 
 impl Default for Expect {
     fn default() -> Self {
-        Self { heal_within: 30.0, deliver_within: 5.0, join_within: 10.0 }
+        Self {
+            heal_within: 30.0,
+            deliver_within: 5.0,
+            join_within: 10.0,
+            frame_within: 0.0,
+            frame_growth: 0.0,
+            calls_survive: false,
+        }
     }
 }
 

@@ -55,6 +55,9 @@ impl World {
             max_peers: node.max_peers,
             max_audio_streams: node.max_audio_streams,
             enough_peers: (node.max_peers / 2).max(1).min(plan.honest.saturating_sub(1)),
+            frame_within: bound(scenario.expect.frame_within),
+            frame_growth: bound(scenario.expect.frame_growth),
+            calls_survive: scenario.expect.calls_survive,
         });
         Self {
             ledger,
@@ -258,6 +261,11 @@ impl World {
         report.troubles = spans.collect();
         report
     }
+}
+
+/// A bound in seconds, of which 0 is none.
+fn bound(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok().filter(|bound| !bound.is_zero())
 }
 
 /// The same secret for a host in every run of a seed, whatever happens in the run.

@@ -10,6 +10,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::{Command, ExitCode};
 
+use avi_links::ProfileError;
 use avi_sim::html::RenderError;
 use avi_sim::scenario::{BUILTIN, Scenario, ScenarioError, Seconds};
 use avi_sim::{NetworkKind, Options, Unsupported};
@@ -53,6 +54,9 @@ struct Setup {
     /// What carries the bytes: `events`, or `turmoil` for up to about 25 nodes.
     #[arg(long, default_value_t = NetworkKind::Events)]
     network: NetworkKind,
+    /// The access links of the nodes, in place of the scenario's own: names or files of profiles, with commas.
+    #[arg(long, value_delimiter = ',')]
+    links: Vec<String>,
 }
 
 /// The outcome of a command.
@@ -70,6 +74,8 @@ enum CliError {
     Scenario(#[from] ScenarioError),
     #[error("with --seconds {seconds}, {field} = {value}: expected {expected}")]
     Seconds { seconds: f64, field: String, value: String, expected: String },
+    #[error("--links: {0}")]
+    Links(ProfileError),
     #[error("{scenario}: {error}")]
     Unsupported { scenario: String, error: Unsupported },
     #[error("{file}: {error}")]
@@ -119,6 +125,10 @@ impl Setup {
     /// The scenario, with the requested length.
     fn load(&self) -> Result<Scenario, CliError> {
         let mut scenario = Scenario::load(&self.scenario)?;
+        if !self.links.is_empty() {
+            scenario.link.profiles.clone_from(&self.links);
+            scenario.link.load_profiles().map_err(CliError::Links)?;
+        }
         let unsupported = |error| CliError::Unsupported { scenario: self.scenario.clone(), error };
         self.network.supports(&scenario).map_err(unsupported)?;
         let Some(seconds) = self.seconds else { return Ok(scenario) };
@@ -151,6 +161,9 @@ impl Setup {
         let mut arguments = Vec::from(run);
         if let Some(seconds) = self.seconds {
             arguments.extend(["--seconds".to_owned(), seconds.to_string()]);
+        }
+        if !self.links.is_empty() {
+            arguments.extend(["--links".to_owned(), self.links.join(",")]);
         }
         if self.network != NetworkKind::Events {
             arguments.extend(["--network".to_owned(), self.network.to_string()]);

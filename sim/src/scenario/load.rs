@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use avi_links::ProfileError;
 use thiserror::Error;
 
 use super::{Calls, Expect, Join, Link, NodeSetup, Publish, Scenario};
@@ -41,6 +42,16 @@ pub enum ScenarioError {
         value: String,
         /// What was expected.
         expected: String,
+    },
+    /// A link profile of it does not exist, or is not valid.
+    #[error("{file}:{line}: link.profiles: {error}")]
+    Profile {
+        /// The file.
+        file: String,
+        /// The line of the field's name, counted from 1.
+        line: usize,
+        /// What is wrong with the profile.
+        error: ProfileError,
     },
 }
 
@@ -103,6 +114,14 @@ impl Scenario {
         check("link.latency_min_ms", low >= 0.0 && low <= high, low.to_string(), "0 to latency_max_ms")?;
         check("link.latency_max_ms", high <= 60_000.0, high.to_string(), "at most 60000")?;
         check("link.jitter_ms", (0.0..=60_000.0).contains(&jitter_ms), jitter_ms.to_string(), "0 to 60000")?;
+        self.link.load_profiles().map_err(|error| ScenarioError::Profile {
+            file: file.to_owned(),
+            line: line_of_field(text, "link.profiles"),
+            error,
+        })?;
+        let uplink_kbit = self.link.uplink_kbit;
+        let ok = uplink_kbit == 0 || self.link.profiles.is_empty();
+        check("link.uplink_kbit", ok, uplink_kbit.to_string(), "0, beside link.profiles")?;
         let Publish { topics, bytes, .. } = self.publish;
         check("publish.topics", (1..=100).contains(&topics), topics.to_string(), "1 to 100")?;
         check("publish.bytes", (16..=65_536).contains(&bytes), bytes.to_string(), "16 to 65536")?;
@@ -120,11 +139,13 @@ impl Scenario {
         check("join.at", is_within, at.to_string(), "0 to the scenario's seconds")?;
         let ok = discover_every == 0.0 || (1.0..=86_400.0).contains(&discover_every);
         check("join.discover_every", ok, discover_every.to_string(), "0, or 1 to 86400")?;
-        let Expect { heal_within, deliver_within, join_within } = self.expect;
+        let Expect { heal_within, deliver_within, join_within, frame_within, frame_growth, .. } = self.expect;
         for (field, value) in [
             ("expect.heal_within", heal_within),
             ("expect.deliver_within", deliver_within),
             ("expect.join_within", join_within),
+            ("expect.frame_within", frame_within),
+            ("expect.frame_growth", frame_growth),
         ] {
             check(field, (0.0..=86_400.0).contains(&value), value.to_string(), "0 to 86400")?;
         }
@@ -158,7 +179,7 @@ fn line_of_field(text: &str, field: &str) -> usize {
 }
 
 /// Name and text of the built-in scenarios.
-pub const BUILTIN: [(&str, &str); 12] = [
+pub const BUILTIN: [(&str, &str); 22] = [
     ("quiet", include_str!("../../scenarios/quiet.toml")),
     ("calls", include_str!("../../scenarios/calls.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
@@ -171,4 +192,14 @@ pub const BUILTIN: [(&str, &str); 12] = [
     ("sybils", include_str!("../../scenarios/sybils.toml")),
     ("lan", include_str!("../../scenarios/lan.toml")),
     ("chaos", include_str!("../../scenarios/chaos.toml")),
+    ("voice_lan", include_str!("../../scenarios/voice_lan.toml")),
+    ("voice_wifi", include_str!("../../scenarios/voice_wifi.toml")),
+    ("voice_wifi_busy", include_str!("../../scenarios/voice_wifi_busy.toml")),
+    ("voice_wifi_power_save", include_str!("../../scenarios/voice_wifi_power_save.toml")),
+    ("voice_roaming", include_str!("../../scenarios/voice_roaming.toml")),
+    ("voice_dsl", include_str!("../../scenarios/voice_dsl.toml")),
+    ("voice_thin_256", include_str!("../../scenarios/voice_thin_256.toml")),
+    ("voice_thin_128", include_str!("../../scenarios/voice_thin_128.toml")),
+    ("voice_thin_50", include_str!("../../scenarios/voice_thin_50.toml")),
+    ("voice_far", include_str!("../../scenarios/voice_far.toml")),
 ];

@@ -1,6 +1,9 @@
 //! An event-driven network: data in flight waits in a heap until its time, and an idle mesh costs nothing.
 
+pub mod datagrams;
 mod host;
+mod line;
+mod tcp;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -10,13 +13,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use avi_links::{Fate, Profile};
 use avi_p2p::PeerId;
-use avi_p2p::transport::Transport;
+use avi_p2p::transport::{BoxByteStream, Transport};
 use bytes::Bytes;
-use futures::channel::oneshot;
 use tokio::time::Instant;
 
+use self::datagrams::Inbox;
 use self::host::{Duplex, HostTransport};
+use self::line::{Answer, End, EndId, Says};
 use super::lan::Lan;
 use super::{CutId, Group, Host, Network, Software, latency};
 use crate::random::{Random, mix};
@@ -46,7 +51,10 @@ struct State {
     sequence: u64,
     pump: Option<Waker>,
     hosts: Vec<HostState>,
+    /// Connections between machines with perfect links.
     pipes: BTreeMap<PipeId, Pipe>,
+    /// The ends of all other connections.
+    ends: BTreeMap<EndId, End>,
     next_connection: u64,
     cuts: BTreeMap<CutId, (Group, Group, PartitionMode)>,
     next_cut: u64,
@@ -64,11 +72,15 @@ struct HostState {
     /// When its uplink will be free.
     uplink_free: Duration,
     bytes_sent: u64,
+    /// Its access link; `None`: a perfect one.
+    access: Option<avi_links::Link>,
+    /// Its datagram sockets, by their ports.
+    sockets: BTreeMap<u16, Inbox>,
 }
 
 #[derive(Default)]
 struct Backlog {
-    waiting: VecDeque<(Duplex, SocketAddr)>,
+    waiting: VecDeque<(BoxByteStream, SocketAddr)>,
     waker: Option<Waker>,
 }
 
@@ -139,17 +151,71 @@ struct Delivery {
 }
 
 enum What {
-    Connect { from: SocketAddr, to: SocketAddr, answer: oneshot::Sender<io::Result<Duplex>> },
-    Answer { answer: oneshot::Sender<io::Result<Duplex>>, result: io::Result<Duplex> },
-    Data { pipe: PipeId, bytes: Bytes },
-    End { pipe: PipeId },
-    Reset { pipe: PipeId },
+    Connect {
+        from: SocketAddr,
+        to: SocketAddr,
+        answer: Answer,
+    },
+    Answer {
+        answer: Answer,
+        result: io::Result<BoxByteStream>,
+    },
+    Data {
+        pipe: PipeId,
+        bytes: Bytes,
+    },
+    End {
+        pipe: PipeId,
+    },
+    Reset {
+        pipe: PipeId,
+    },
+    /// A packet of TCP, before or after it has crossed the receiver's downlink.
+    Packet {
+        to: EndId,
+        says: Says,
+        has_crossed: bool,
+    },
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: Bytes,
+        has_crossed: bool,
+    },
+    /// A timer of an end of a connection.
+    Timer {
+        end: EndId,
+        at: Duration,
+    },
+}
+
+impl What {
+    /// Whether the network may lose it.
+    fn is_packet(&self) -> bool {
+        matches!(self, Self::Packet { .. } | Self::Datagram { .. })
+    }
+}
+
+/// The fate of a packet on a perfect link.
+fn straight(now: Duration) -> Fate {
+    Fate { at: Some(now), again: None }
 }
 
 impl Events {
-    /// A network with this many hosts. Create it inside the simulation's runtime.
-    pub fn new(hosts: usize, link: &Link, seed: u64) -> Self {
-        let hosts = (0..hosts).map(|_| HostState { is_on: true, next_port: FIRST_EPHEMERAL, ..HostState::default() });
+    /// A network with this many hosts. Each has an access link with one of the profiles, which the seed chooses; without
+    /// profiles, all links are perfect. Create it inside the simulation's runtime.
+    pub fn new(hosts: usize, link: &Link, profiles: &[Profile], seed: u64) -> Self {
+        let access = |host: usize| {
+            let draw = mix(mix(seed, 0x6c69_6e6b), host as u64);
+            let profile = profiles.get(draw as usize % profiles.len().max(1))?;
+            Some(avi_links::Link::new(profile, mix(draw, 1)))
+        };
+        let hosts = (0..hosts).map(|host| HostState {
+            is_on: true,
+            next_port: FIRST_EPHEMERAL,
+            access: access(host),
+            ..HostState::default()
+        });
         let state = |me: &Weak<Mutex<State>>| State {
             me: me.clone(),
             epoch: Instant::now(),
@@ -162,6 +228,7 @@ impl Events {
             pump: None,
             hosts: hosts.collect(),
             pipes: BTreeMap::new(),
+            ends: BTreeMap::new(),
             next_connection: 0,
             cuts: BTreeMap::new(),
             next_cut: 0,
@@ -207,10 +274,12 @@ impl State {
         while self.heap.peek().is_some_and(|Reverse(due)| due.at <= now) {
             let Some(Reverse(due)) = self.heap.pop() else { break };
             match self.cut(due.delivery.from, due.delivery.to) {
+                // TCP sends again what a cut has swallowed; nobody sends a datagram again.
+                Some(_) if due.delivery.what.is_packet() => {}
                 Some(PartitionMode::Hold) => self.held.push(due),
                 // The cut has reset the connection at its beginning, and nobody answers a dial.
                 Some(PartitionMode::Reset) => aftermath.lost.push(due.delivery),
-                None if self.is_on(due.delivery.to) => self.deliver(now, due.delivery, aftermath),
+                None if self.is_on(due.delivery.to) => self.deliver(now, due, aftermath),
                 None => aftermath.lost.push(due.delivery),
             }
         }
@@ -222,14 +291,18 @@ impl State {
         self.hosts.get(host.0 as usize).is_some_and(|host| host.is_on)
     }
 
-    fn deliver(&mut self, now: Duration, delivery: Delivery, aftermath: &mut Aftermath) {
+    fn deliver(&mut self, now: Duration, Due { at, delivery, .. }: Due, aftermath: &mut Aftermath) {
         let (kind, len) = match &delivery.what {
             What::Connect { .. } => (1, 0),
             What::Answer { .. } => (2, 0),
             What::Data { bytes, .. } => (3, bytes.len() as u64),
             What::End { .. } => (4, 0),
             What::Reset { .. } => (5, 0),
+            What::Packet { says, has_crossed, .. } => (6 + u64::from(*has_crossed), says.len() as u64),
+            What::Datagram { payload, has_crossed, .. } => (8 + u64::from(*has_crossed), payload.len() as u64),
+            What::Timer { .. } => (10, 0),
         };
+        let hosts = (delivery.from, delivery.to);
         let ends = u64::from(delivery.from.0) << 32 | u64::from(delivery.to.0);
         self.digest = mix(mix(mix(self.digest, now.as_nanos() as u64), ends), kind << 32 | len);
         match delivery.what {
@@ -243,16 +316,15 @@ impl State {
                 }
             }
             What::Reset { pipe } => self.break_off(pipe, aftermath),
+            What::Packet { to, says, has_crossed } => self.on_packet(at, hosts, to, says, has_crossed, aftermath),
+            What::Datagram { from, to, payload, has_crossed } => {
+                self.on_datagram(at, hosts, (from, to), payload, has_crossed, aftermath);
+            }
+            What::Timer { end, at } => self.on_timer(end, at, aftermath),
         }
     }
 
-    fn on_connect(
-        &mut self,
-        from: SocketAddr,
-        to: SocketAddr,
-        answer: oneshot::Sender<io::Result<Duplex>>,
-        aftermath: &mut Aftermath,
-    ) {
+    fn on_connect(&mut self, from: SocketAddr, to: SocketAddr, answer: Answer, aftermath: &mut Aftermath) {
         let (Some(dialler), Some(listener)) = (Host::of(from.ip()), Host::of(to.ip())) else { return };
         let backlog = self.hosts.get_mut(listener.0 as usize).and_then(|host| host.listeners.get_mut(&to.port()));
         let result = match (backlog.filter(|backlog| backlog.waiting.len() < BACKLOG), self.me.upgrade()) {
@@ -262,9 +334,10 @@ impl State {
                 self.pipes.insert(there, Pipe::new(dialler, listener));
                 self.pipes.insert(back, Pipe::new(listener, dialler));
                 let events = Events { state };
-                backlog.waiting.push_back((Duplex { events: events.clone(), read: there, write: back }, from));
+                let accepted = Duplex { events: events.clone(), read: there, write: back };
+                backlog.waiting.push_back((Box::pin(accepted), from));
                 aftermath.wakers.extend(backlog.waker.take());
-                Ok(Duplex { events, read: back, write: there })
+                Ok(Box::pin(Duplex { events, read: back, write: there }) as BoxByteStream)
             }
             _ => Err(io::ErrorKind::ConnectionRefused.into()),
         };
@@ -359,7 +432,7 @@ impl Pipe {
 struct Aftermath {
     wakers: Vec<Waker>,
     lost: Vec<Delivery>,
-    refused: Vec<io::Result<Duplex>>,
+    refused: Vec<io::Result<BoxByteStream>>,
 }
 
 impl Aftermath {
@@ -385,7 +458,10 @@ impl Network for Events {
         let mut state = self.lock();
         let Some(machine) = state.hosts.get_mut(host.0 as usize) else { return };
         machine.is_on = on;
-        let forgotten = std::mem::take(&mut machine.listeners);
+        let forgotten = (std::mem::take(&mut machine.listeners), std::mem::take(&mut machine.sockets));
+        if !on {
+            state.forget_ends(host);
+        }
         // Its ends of connections will be dropped, and send nothing more. The other ends are not told.
         for pipe in state.pipes.values_mut() {
             pipe.is_finished |= pipe.from == host;
@@ -408,6 +484,8 @@ impl Network for Events {
             let across = |pipe: &Pipe| from.contains(&pipe.from) && to.contains(&pipe.to);
             let broken: Vec<_> = state.pipes.iter().filter(|(_, pipe)| across(pipe)).map(|(id, _)| *id).collect();
             broken.into_iter().for_each(|id| state.break_off(id, &mut aftermath));
+            let is_across = |here, there| from.contains(&here) && to.contains(&there);
+            state.break_ends(is_across, &mut aftermath);
         }
         drop(state);
         aftermath.conclude();
