@@ -15,6 +15,9 @@ const SETTLED: Duration = Duration::from_secs(8);
 /// How long connected peers may take to detect a crash.
 const NOTICED: Duration = Duration::from_secs(15);
 
+/// Messages younger than this at the end of a run may still arrive.
+const OVERDUE: Duration = Duration::from_secs(20);
+
 /// A check that is made at a certain time.
 #[derive(Clone, Copy, Debug)]
 pub enum Check {
@@ -206,10 +209,28 @@ pub fn at_the_end(ledger: &mut Ledger, plan: &Plan) {
     if let Some(key) = left.filter(|_| quiet) {
         ledger.violate("a stream that was asked for ends", key.host, format!("stream {}", key.stream));
     }
+    if quiet {
+        told(ledger, plan);
+    }
     let (sent, seen) = (ledger.audio.sent, ledger.audio.received + ledger.audio.missing);
     if quiet && sent != seen {
         let detail = format!("{sent} frames were sent, {seen} arrived or were reported missing");
         ledger.violate("every frame arrives or is reported missing", Host(0), detail);
+    }
+}
+
+/// Every message that the library took has arrived, or its loss was told: to the author as `PublishExpired`, to the
+/// application that was too slow as `Lagged`, or in the counter of messages that a peer's queue had no place for.
+fn told(ledger: &mut Ledger, plan: &Plan) {
+    let due = plan.end.saturating_sub(OVERDUE);
+    let messages = ledger.messages.values().filter(|message| !message.was_refused && message.at <= due);
+    let others = plan.honest as u64 - 1;
+    let missing: u64 = messages.map(|message| others.saturating_sub(message.delivered.len() as u64)).sum();
+    let dropped = |record: &HostRecord| record.stats.slow_peer_drops + record.stats.events_dropped_messages;
+    let told = ledger.expired * others + ledger.hosts.values().map(dropped).sum::<u64>();
+    if missing > told {
+        let detail = format!("{missing} deliveries are missing, {told} were told lost");
+        ledger.violate("a message that was taken arrives, or is told lost", Host(0), detail);
     }
 }
 

@@ -40,8 +40,23 @@ pub struct Report {
     pub timeline: Vec<Sample>,
     /// The planned faults.
     pub troubles: Vec<Span>,
-    /// The promise that was broken, if one was.
+    /// The promise that was broken first, if one was.
     pub violation: Option<Violation>,
+    /// The promises that nodes are known to break in this scenario.
+    #[serde(default)]
+    pub known_broken: Vec<String>,
+}
+
+impl Report {
+    /// The promise that was broken and is not known to be.
+    pub fn unexpected(&self) -> Option<&Violation> {
+        self.violation.as_ref().filter(|violation| !self.known_broken.contains(&violation.invariant))
+    }
+
+    /// Whether a promise that is known to be broken was kept.
+    pub fn is_mended(&self) -> bool {
+        self.violation.is_none() && !self.known_broken.is_empty()
+    }
 }
 
 /// Pub/sub.

@@ -30,6 +30,8 @@ pub struct Options {
     pub seconds: Option<f64>,
     /// The network to use.
     pub network: NetworkKind,
+    /// Whether a run goes on after a promise was broken.
+    pub to_the_end: bool,
 }
 
 /// The networks to choose from.
@@ -100,7 +102,8 @@ pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> R
     let began = std::time::Instant::now();
     let plan = Plan::draw(&scenario, options.nodes, options.seed);
     let (seed, kind) = (options.seed, options.network);
-    let description = scenario.description.clone();
+    let (description, known_broken) = (scenario.description.clone(), scenario.breaks.clone());
+    let to_the_end = options.to_the_end;
     let (ending, ended) = mpsc::channel();
     let passed = progress.clone();
     let simulation = std::thread::Builder::new().name("simulation".to_owned()).stack_size(16 << 20).spawn(move || {
@@ -108,8 +111,8 @@ pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> R
         let _ending: mpsc::Sender<()> = ending;
         interpose::begin(seed);
         match kind {
-            NetworkKind::Events => on_events(scenario, plan, seed, &progress),
-            NetworkKind::Turmoil => on_turmoil(scenario, plan, seed, &progress),
+            NetworkKind::Events => on_events(scenario, plan, seed, to_the_end, &progress),
+            NetworkKind::Turmoil => on_turmoil(scenario, plan, seed, to_the_end, &progress),
         }
     });
     let report = match simulation {
@@ -122,6 +125,7 @@ pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> R
     let mut report = report.unwrap_or_else(|failure| summary::of_failure(&failure));
     report.scenario = options.scenario.clone();
     report.description = description;
+    report.known_broken = known_broken;
     report.nodes = options.nodes;
     report.seed = options.seed;
     report.network = options.network.to_string();
@@ -146,7 +150,7 @@ fn is_stuck(progress: &AtomicU64, ended: &mpsc::Receiver<()>) -> bool {
 }
 
 /// Uses one runtime, whose paused clock jumps to the next event.
-fn on_events(scenario: Scenario, plan: Plan, seed: u64, progress: &AtomicU64) -> Report {
+fn on_events(scenario: Scenario, plan: Plan, seed: u64, to_the_end: bool, progress: &AtomicU64) -> Report {
     let profiles = match scenario.link.load_profiles() {
         Ok(profiles) => profiles,
         // A file has changed since it was checked.
@@ -163,7 +167,7 @@ fn on_events(scenario: Scenario, plan: Plan, seed: u64, progress: &AtomicU64) ->
             let next = world.next();
             tokio::time::sleep_until(epoch + next).await;
             note(progress, next);
-            if world.turn(next) {
+            if world.turn(next, to_the_end) {
                 return world.conclude(next);
             }
         }
@@ -174,7 +178,7 @@ fn on_events(scenario: Scenario, plan: Plan, seed: u64, progress: &AtomicU64) ->
 }
 
 /// Uses one runtime per host, and advances in ticks of a millisecond.
-fn on_turmoil(scenario: Scenario, plan: Plan, seed: u64, progress: &AtomicU64) -> Report {
+fn on_turmoil(scenario: Scenario, plan: Plan, seed: u64, to_the_end: bool, progress: &AtomicU64) -> Report {
     let (network, mut simulation) = Turmoil::new(plan.hosts, &scenario.link, plan.end, seed);
     let mut world = World::new(scenario, plan, seed, Arc::new(network));
     loop {
@@ -185,7 +189,7 @@ fn on_turmoil(scenario: Scenario, plan: Plan, seed: u64, progress: &AtomicU64) -
             }
             note(progress, simulation.elapsed());
         }
-        if world.turn(next) {
+        if world.turn(next, to_the_end) {
             return world.conclude(next);
         }
     }

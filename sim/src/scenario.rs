@@ -38,6 +38,21 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// Requirements beyond those that always hold.
     pub expect: Expect,
+    /// Whether nodes are known to break a promise in this scenario.
+    pub expected: Expected,
+    /// The promises that they are known to break, by their names in reports.
+    pub breaks: Vec<String>,
+}
+
+/// What is known about a scenario.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expected {
+    /// All promises are kept.
+    #[default]
+    Kept,
+    /// One of `breaks` is broken. A run that keeps it says so, and fails, so that the mark does not outlive its reason.
+    Broken,
 }
 
 /// Seconds, more than 0 and at most a day.

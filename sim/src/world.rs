@@ -84,8 +84,9 @@ impl World {
         next.min(self.plan.end)
     }
 
-    /// Does the actions and checks that are due. Returns whether the run is over.
-    pub(crate) fn turn(&mut self, now: Duration) -> bool {
+    /// Does the actions and checks that are due. Returns whether the run is over: at its end, or, unless it goes on to
+    /// the end, when a promise is broken.
+    pub(crate) fn turn(&mut self, now: Duration, to_the_end: bool) -> bool {
         while self.actions.front().is_some_and(|(at, _)| *at <= now) {
             let Some((_, action)) = self.actions.pop_front() else { break };
             self.act(action);
@@ -99,7 +100,7 @@ impl World {
             self.next_sample += Duration::from_secs(1);
         }
         self.notice_panics();
-        now >= self.plan.end || self.ledger.lock().violation.is_some()
+        now >= self.plan.end || !to_the_end && self.ledger.lock().violation.is_some()
     }
 
     fn act(&mut self, action: Action) {

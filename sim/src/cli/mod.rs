@@ -57,6 +57,9 @@ struct Setup {
     /// The access links of the nodes, in place of the scenario's own: names or files of profiles, with commas.
     #[arg(long, value_delimiter = ',')]
     links: Vec<String>,
+    /// Go on after a promise was broken, so that the figures are those of a whole run.
+    #[arg(long)]
+    to_the_end: bool,
 }
 
 /// The outcome of a command.
@@ -151,6 +154,7 @@ impl Setup {
             seed,
             seconds: self.seconds,
             network: self.network,
+            to_the_end: self.to_the_end,
         }
     }
 
@@ -164,6 +168,9 @@ impl Setup {
         }
         if !self.links.is_empty() {
             arguments.extend(["--links".to_owned(), self.links.join(",")]);
+        }
+        if self.to_the_end {
+            arguments.push("--to-the-end".to_owned());
         }
         if self.network != NetworkKind::Events {
             arguments.extend(["--network".to_owned(), self.network.to_string()]);

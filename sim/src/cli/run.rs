@@ -46,7 +46,8 @@ pub(super) fn run(args: &Args) -> Result<Outcome, CliError> {
     if let Some(file) = &args.report {
         write(file, &html::render(&report)?)?;
     }
-    Ok(if report.violation.is_some() { Outcome::Bad } else { Outcome::Good })
+    let is_bad = report.unexpected().is_some() || report.is_mended();
+    Ok(if is_bad { Outcome::Bad } else { Outcome::Good })
 }
 
 /// Runs the scenario, with a progress bar of virtual time on a terminal.
@@ -91,7 +92,15 @@ fn text(report: &Report) -> String {
     for (name, value) in html::summary(report) {
         table.add_row([name, &value]);
     }
-    let verdict = report.violation.as_ref().map_or_else(|| "all promises held\n".to_owned(), violation);
+    let verdict = match &report.violation {
+        Some(broken) if report.unexpected().is_none() => format!("{}known to be broken\n", violation(broken)),
+        Some(broken) => violation(broken),
+        None if report.is_mended() => format!(
+            "all promises held: no longer broken is {}: remove the mark `expected` from the scenario\n",
+            report.known_broken.join(", "),
+        ),
+        None => "all promises held\n".to_owned(),
+    };
     format!("{}\n{verdict}trace {}\nrepro {}\n", table.trim_fmt(), report.trace, report.repro)
 }
 

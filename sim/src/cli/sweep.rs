@@ -55,6 +55,7 @@ impl FromStr for Seeds {
 
 /// The figures that are kept of a seed.
 struct Figures {
+    /// One that is not known.
     violation: Option<Violation>,
     values: [Option<f64>; 7],
 }
@@ -83,7 +84,7 @@ impl From<Report> for Figures {
             (report.bytes_sent.count > 0).then_some(report.bytes_sent.p50),
             Some(report.wall_seconds),
         ];
-        Self { values, violation: report.violation }
+        Self { values, violation: report.unexpected().cloned() }
     }
 }
 

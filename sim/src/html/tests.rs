@@ -53,6 +53,7 @@ fn plausible() -> Report {
             ..Connections::default()
         },
         joins: Joins { nodes: 1, heard: Percentiles::of(vec![0.75]), ..Joins::default() },
+        known_broken: Vec::new(),
         bytes_sent: Percentiles::of(vec![118_000.0, 120_500.0, 131_000.0]),
         timeline: (0..=60).map(sample).collect(),
         troubles: vec![

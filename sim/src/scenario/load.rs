@@ -6,7 +6,7 @@ use std::path::Path;
 use avi_links::ProfileError;
 use thiserror::Error;
 
-use super::{Calls, Expect, Join, Link, NodeSetup, Publish, Scenario};
+use super::{Calls, Expect, Expected, Join, Link, NodeSetup, Publish, Scenario};
 
 /// Why a file is not a valid scenario.
 #[derive(Debug, Error)]
@@ -105,6 +105,13 @@ impl Scenario {
         };
         let end = self.seconds.0;
         check("seconds", end > 0.0 && end <= 86_400.0, end.to_string(), "more than 0 and at most 86400")?;
+        let is_named = (self.expected == Expected::Broken) != self.breaks.is_empty();
+        check(
+            "breaks",
+            is_named,
+            format!("{:?}", self.breaks),
+            "the broken promises if expected is \"broken\", else none",
+        )?;
         let NodeSetup { max_peers, event_queue, start_within, .. } = self.node;
         check("node.max_peers", (1..=10_000).contains(&max_peers), max_peers.to_string(), "1 to 10000")?;
         check("node.event_queue", (1..=1_000_000).contains(&event_queue), event_queue.to_string(), "1 to 1000000")?;
@@ -179,7 +186,7 @@ fn line_of_field(text: &str, field: &str) -> usize {
 }
 
 /// Name and text of the built-in scenarios.
-pub const BUILTIN: [(&str, &str); 22] = [
+pub const BUILTIN: [(&str, &str); 24] = [
     ("quiet", include_str!("../../scenarios/quiet.toml")),
     ("calls", include_str!("../../scenarios/calls.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
@@ -201,5 +208,7 @@ pub const BUILTIN: [(&str, &str); 22] = [
     ("voice_thin_256", include_str!("../../scenarios/voice_thin_256.toml")),
     ("voice_thin_128", include_str!("../../scenarios/voice_thin_128.toml")),
     ("voice_thin_50", include_str!("../../scenarios/voice_thin_50.toml")),
+    ("voice_bulk", include_str!("../../scenarios/voice_bulk.toml")),
+    ("voice_outage", include_str!("../../scenarios/voice_outage.toml")),
     ("voice_far", include_str!("../../scenarios/voice_far.toml")),
 ];

@@ -135,3 +135,146 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use avi_links::{Lane, Profile};
+    use futures::future::poll_fn;
+    use futures::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::network::Network;
+    use crate::scenario::Link;
+
+    const NEAR: Link =
+        Link { latency_min_ms: 0.0, latency_max_ms: 0.0, jitter_ms: 0.0, uplink_kbit: 0, profiles: Vec::new() };
+
+    /// Runs this with a network of two hosts, in virtual time.
+    fn simulate<F: Future>(profile: Option<Profile>, what: impl FnOnce(Events) -> F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let profiles: Vec<_> = profile.into_iter().collect();
+        runtime.block_on(async {
+            let network = Events::new(2, &NEAR, &profiles, 1);
+            tokio::spawn(network.clone().pump());
+            what(network).await
+        })
+    }
+
+    fn pair(network: &Events) -> (DatagramSocket, DatagramSocket) {
+        (network.bind(Host(0), 5000).unwrap(), network.bind(Host(1), 5000).unwrap())
+    }
+
+    /// Sends numbered datagrams, one every 20 ms, and returns the numbers that arrive, in their order.
+    async fn numbers(network: Events, count: u32) -> Vec<u32> {
+        let (here, there) = pair(&network);
+        let mut arrived = Vec::new();
+        let mut beat = tokio::time::interval(Duration::from_millis(20));
+        for number in 0..count {
+            beat.tick().await;
+            here.send_to(&number.to_be_bytes(), there.local_addr()).unwrap();
+            while let Poll::Ready((_, payload)) = there.poll_recv(&mut Context::from_waker(Waker::noop())) {
+                arrived.push(u32::from_be_bytes(payload[..].try_into().unwrap()));
+            }
+        }
+        arrived
+    }
+
+    #[test]
+    fn a_datagram_arrives_as_it_was_sent_and_says_from_whom() {
+        simulate(None, |network| async move {
+            let (here, there) = pair(&network);
+            here.send_to(b"hello", there.local_addr()).unwrap();
+            let (from, payload) = poll_fn(|cx| there.poll_recv(cx)).await;
+            assert_eq!((from, &payload[..]), (here.local_addr(), &b"hello"[..]));
+        });
+    }
+
+    #[test]
+    fn datagrams_are_lost_come_twice_and_overtake_each_other() {
+        let lane =
+            Lane { latency_ms: 50.0, jitter_ms: 40.0, loss: 0.1, duplicate: 0.05, reorder: true, ..Lane::default() };
+        let arrived = simulate(Some(Profile { up: lane, ..Profile::default() }), |network| numbers(network, 2000));
+        let mut different = arrived.clone();
+        different.sort();
+        different.dedup();
+        let (lost, doubled) = (2000 - different.len(), arrived.len() - different.len());
+        assert!((150..=260).contains(&lost), "{lost}");
+        assert!((60..=130).contains(&doubled), "{doubled}");
+        assert!(arrived.windows(2).filter(|pair| pair[1] < pair[0]).count() > 100);
+    }
+
+    #[test]
+    fn a_datagram_has_a_largest_size_and_needs_a_host() {
+        simulate(None, |network| async move {
+            let (here, there) = pair(&network);
+            assert!(here.send_to(&[0; DATAGRAM_BYTES], there.local_addr()).is_ok());
+            let refused = here.send_to(&[0; DATAGRAM_BYTES + 1], there.local_addr()).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+            let nowhere = "10.0.0.9:5000".parse().unwrap();
+            assert_eq!(here.send_to(b"x", nowhere).unwrap_err().kind(), io::ErrorKind::HostUnreachable);
+            assert_eq!(network.bind(Host(0), 5000).map(drop).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        });
+    }
+
+    #[test]
+    fn who_does_not_read_loses_what_his_inbox_cannot_hold() {
+        simulate(None, |network| async move {
+            let (here, there) = pair(&network);
+            for _ in 0..1000 {
+                here.send_to(&[0; 1000], there.local_addr()).unwrap();
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let waiting = std::iter::from_fn(|| match there.poll_recv(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(datagram) => Some(datagram),
+                Poll::Pending => None,
+            });
+            assert_eq!(waiting.count(), INBOX_BYTES / 1000);
+        });
+    }
+
+    #[test]
+    fn datagrams_wait_in_the_same_queue_as_the_bytes_of_connections() {
+        let thin = Lane { rate_kbit: 256, queue_bytes: 8000, ..Lane::default() };
+        let took = |is_busy| {
+            simulate(Some(Profile { up: thin.clone(), ..Profile::default() }), move |network| async move {
+                let mut listener = network.transport(Host(1)).listen(Host(1).socket()).await.unwrap();
+                let mut dialled = network.transport(Host(0)).connect(Host(1).socket()).await.unwrap();
+                let (mut accepted, _) = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+                tokio::spawn(async move {
+                    let mut sink = [0; 4096];
+                    while accepted.read(&mut sink).await.is_ok_and(|len| len > 0) {}
+                });
+                if is_busy {
+                    dialled.write_all(&[0; 60_000]).await.unwrap();
+                }
+                let (here, there) = pair(&network);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                // Of several, at least one finds a place in the queue.
+                let began = tokio::time::Instant::now();
+                for _ in 0..10 {
+                    here.send_to(&[0; 100], there.local_addr()).unwrap();
+                }
+                poll_fn(|cx| there.poll_recv(cx)).await;
+                began.elapsed()
+            })
+        };
+        assert!(took(false) <= Duration::from_millis(10), "{:?}", took(false));
+        assert!(took(true) >= Duration::from_millis(100), "{:?}", took(true));
+    }
+
+    #[test]
+    fn a_host_without_power_gets_nothing_and_its_socket_is_gone() {
+        simulate(None, |network| async move {
+            let (here, there) = pair(&network);
+            network.power(Host(1), false);
+            here.send_to(b"lost", there.local_addr()).unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            network.power(Host(1), true);
+            drop(there);
+            let again = network.bind(Host(1), 5000).unwrap();
+            assert!(again.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending());
+        });
+    }
+}

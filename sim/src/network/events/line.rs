@@ -131,7 +131,7 @@ impl State {
             if let Some(end) = self.ends.get_mut(&id).filter(|_| fate.again.is_none()) {
                 end.last_at = at;
             }
-            let what = What::Packet { to: id.other(), says: says.clone(), has_crossed: false };
+            let what = What::Packet { to: id.other(), says: Box::new(says.clone()), has_crossed: false };
             self.schedule(at, Delivery { from, to, what });
         }
     }
@@ -158,7 +158,7 @@ impl State {
             Some(link) => {
                 let fate = link.down(at, says.len());
                 for at in [fate.at, fate.again].into_iter().flatten() {
-                    let what = What::Packet { to, says: says.clone(), has_crossed: true };
+                    let what = What::Packet { to, says: Box::new(says.clone()), has_crossed: true };
                     self.schedule(at, Delivery { from: hosts.0, to: hosts.1, what });
                 }
             }

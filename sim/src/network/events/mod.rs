@@ -173,7 +173,7 @@ enum What {
     /// A packet of TCP, before or after it has crossed the receiver's downlink.
     Packet {
         to: EndId,
-        says: Says,
+        says: Box<Says>,
         has_crossed: bool,
     },
     Datagram {
@@ -316,7 +316,7 @@ impl State {
                 }
             }
             What::Reset { pipe } => self.break_off(pipe, aftermath),
-            What::Packet { to, says, has_crossed } => self.on_packet(at, hosts, to, says, has_crossed, aftermath),
+            What::Packet { to, says, has_crossed } => self.on_packet(at, hosts, to, *says, has_crossed, aftermath),
             What::Datagram { from, to, payload, has_crossed } => {
                 self.on_datagram(at, hosts, (from, to), payload, has_crossed, aftermath);
             }

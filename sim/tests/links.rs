@@ -1,0 +1,89 @@
+//! What do calls feel of the links that homes have? Each run has its own process.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use avi_sim::report::Report;
+
+fn sim(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_avi-sim")).args(arguments).output().unwrap()
+}
+
+/// A whole run of a call between two nodes, whatever it breaks.
+fn call(profile: &str) -> Report {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("links-{profile}.json"));
+    let scenario = format!("voice_{profile}");
+    let json = file.to_str().unwrap();
+    let output = sim(&["run", &scenario, "--nodes", "2", "--seed", "1", "--to-the-end", "--json", json]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// Neither a new fault, nor a mark for one that was mended.
+#[test]
+fn every_scenario_of_a_call_breaks_what_it_is_known_to_break_and_nothing_else() {
+    let voices = avi_sim::scenario::BUILTIN.iter().map(|(name, _)| *name).filter(|name| name.starts_with("voice_"));
+    let mut count = 0;
+    for name in voices {
+        let output = sim(&["run", name, "--nodes", "2", "--seed", "1"]);
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
+        count += 1;
+    }
+    assert_eq!(count, 12);
+}
+
+#[test]
+fn a_call_is_as_old_as_its_link_makes_it() {
+    let (lan, dsl, far) = (call("lan").audio, call("dsl").audio, call("far").audio);
+    assert!(lan.received == 3000 && lan.latency_ms.max <= 5.0, "{lan:?}");
+    assert!(dsl.received == 3000 && (20.0..=40.0).contains(&dsl.latency_ms.p50), "{dsl:?}");
+    assert!(far.latency_ms.p50 >= 200.0, "{far:?}");
+}
+
+#[test]
+fn frames_wait_behind_a_lost_one_since_they_share_a_connection() {
+    let wifi = call("wifi").audio;
+    assert_eq!((wifi.received, wifi.missing), (3000, 0));
+    assert!((25.0..=40.0).contains(&wifi.latency_ms.p50), "{wifi:?}");
+    // A round trip, and a part of one, later than the slowest packet.
+    assert!(wifi.latency_ms.p99 >= 90.0 && wifi.latency_ms.max >= 120.0, "{wifi:?}");
+}
+
+#[test]
+fn a_mesh_on_lossy_links_keeps_its_promises_and_runs_the_same_twice() {
+    let run = ["verify", "calls", "--nodes", "12", "--seed", "3", "--links", "wifi,wifi_busy,dsl,far"];
+    let output = sim(&run);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !said.contains("broken"), "{said}");
+}
+
+#[test]
+fn a_profile_that_is_not_there_is_refused() {
+    let refused = |arguments: &[&str], why: &[&str]| {
+        let output = sim(arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        why.iter().for_each(|why| assert!(error.contains(why), "{why}: {error}"));
+    };
+    refused(&["run", "quiet", "--links", "carrier_pigeon"], &["--links", "carrier_pigeon", "wifi_power_save"]);
+    refused(&["run", "quiet", "--links", "wifi", "--network", "turmoil"], &["link.profiles", "--network events"]);
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-link.toml");
+    fs::write(&file, "[link]\nprofiles = [\"nowhere.toml\"]\n").unwrap();
+    refused(&["run", file.to_str().unwrap()], &["no-link.toml:2: link.profiles: nowhere.toml"]);
+    fs::write(&file, "[link]\nuplink_kbit = 9\nprofiles = [\"wifi\"]\n").unwrap();
+    refused(&["run", file.to_str().unwrap()], &["no-link.toml:2: link.uplink_kbit = 9: expected 0, beside"]);
+    fs::write(&file, "expected = \"broken\"\n").unwrap();
+    refused(&["run", file.to_str().unwrap()], &["breaks = []: expected the broken promises if expected"]);
+}
+
+#[test]
+fn a_promise_that_is_kept_again_is_told() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mended.toml");
+    fs::write(&file, "seconds = 12\nexpected = \"broken\"\nbreaks = [\"nothing panics\"]\n").unwrap();
+    let output = sim(&["run", file.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no longer broken is nothing panics"), "{said}");
+}
