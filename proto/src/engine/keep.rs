@@ -13,8 +13,10 @@ use crate::stats::PeerDirection;
 /// Two connections are a simultaneous dial if the older one is younger than this. Otherwise the other end has lost the
 /// older one without closing it.
 const SIMULTANEOUS: Duration = Duration::from_secs(5);
-/// One in this many places is kept free for new peers.
+/// One in this many places is kept free for new peers, and at least one.
 const RESERVE: usize = 8;
+/// A node with fewer places keeps none free, because too few would be left for peers.
+const MIN_PLACES: usize = 4;
 /// The minimum time that a peer stays connected: enough to learn of other peers.
 const SETTLED: Duration = Duration::from_secs(3);
 /// The minimum time between two disconnects to make room. So many newcomers at once do not replace all other peers.
@@ -54,7 +56,8 @@ impl Peers {
     /// cannot join the mesh.
     pub(crate) fn surplus(&mut self, now: Time, is_in_use: impl Fn(ConnectionId) -> bool) -> Vec<ConnectionId> {
         self.next_room = None;
-        if self.connected <= self.max_peers - self.max_peers / RESERVE || self.pruned.is_some() {
+        let reserve = if self.max_peers < MIN_PLACES { 0 } else { (self.max_peers / RESERVE).max(1) };
+        if self.connected <= self.max_peers - reserve || self.pruned.is_some() {
             return Vec::new();
         }
         let Some(oldest) = self.idle_peers(&is_in_use).map(|(.., since)| since).min() else { return Vec::new() };

@@ -445,6 +445,17 @@ fn a_full_node_makes_room_for_those_who_come() {
 }
 
 #[test]
+fn from_four_places_on_one_is_kept_free() {
+    for (max_peers, is_made) in [(2, false), (3, false), (4, true), (5, true), (7, true)] {
+        let mut node = Node::new(1, AviP2pConfig { max_peers, ..config() });
+        (2..2 + max_peers as u16).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
+        node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
+        node.wait(secs(60));
+        assert_eq!(node.stats().peers_pruned, u64::from(is_made), "{max_peers} places");
+    }
+}
+
+#[test]
 fn a_full_node_makes_room_again_and_again_while_newcomers_take_it() {
     let mut node = Node::new(1, AviP2pConfig { max_peers: 8, ..config() });
     (2..10).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
