@@ -15,8 +15,9 @@ use crate::stats::PeerDirection;
 const SIMULTANEOUS: Duration = Duration::from_secs(5);
 /// One in this many places is kept free for new peers, and at least one.
 const RESERVE: usize = 8;
-/// A node with fewer places keeps none free, because too few would be left for peers.
-const MIN_PLACES: usize = 4;
+/// A node with fewer places keeps none free. It would have so few peers that a mesh of such nodes falls apart whenever
+/// one of them makes room.
+const MIN_PLACES: usize = 6;
 /// The minimum time that a peer stays connected: enough to learn of other peers.
 const SETTLED: Duration = Duration::from_secs(3);
 /// The minimum time between two disconnects to make room. So many newcomers at once do not replace all other peers.

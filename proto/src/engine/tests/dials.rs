@@ -445,8 +445,8 @@ fn a_full_node_makes_room_for_those_who_come() {
 }
 
 #[test]
-fn from_four_places_on_one_is_kept_free() {
-    for (max_peers, is_made) in [(2, false), (3, false), (4, true), (5, true), (7, true)] {
+fn from_six_places_on_one_is_kept_free() {
+    for (max_peers, is_made) in [(2, false), (4, false), (5, false), (6, true), (7, true)] {
         let mut node = Node::new(1, AviP2pConfig { max_peers, ..config() });
         (2..2 + max_peers as u16).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
         node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
