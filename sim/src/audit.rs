@@ -26,6 +26,8 @@ pub enum Check {
         /// The number of the message.
         message: u64,
     },
+    /// Whether the mesh has formed.
+    Formation,
     /// Whether the mesh is connected again.
     Healing,
     /// Whether a late node has enough peers.
@@ -58,7 +60,13 @@ pub fn checks(plan: &Plan, expect: &Expect) -> Vec<(Duration, Check)> {
             checks.push((*at + deliver, Check::Delivery { message: *message }));
         }
     }
-    // The initial mesh has the same time to form as a later one has to heal.
+    let early = plan.first_start[..plan.late.start as usize].iter().max().copied().unwrap_or_default();
+    let formed = early + secs(expect.form_within);
+    let is_peaceful = plan.honest == plan.nodes && plan.sybils.is_empty() && plan.outsiders.is_empty();
+    if is_peaceful && formed <= plan.end && is_calm(Duration::ZERO, formed) {
+        checks.push((formed, Check::Formation));
+    }
+    // Those that come late, and the neighbours of hostile ones, have the same time as a mesh has to heal.
     let formed = plan.first_start.last().copied().unwrap_or_default() + heal;
     if formed <= plan.end && is_calm(Duration::ZERO, formed) {
         checks.push((formed, Check::Healing));
@@ -103,7 +111,8 @@ fn notices(plan: &Plan) -> Vec<(Duration, Check)> {
 pub fn check(ledger: &mut Ledger, plan: &Plan, now: Duration, check: Check) {
     match check {
         Check::Delivery { message } => delivery(ledger, plan, now, message),
-        Check::Healing => healing(ledger, plan),
+        Check::Formation => is_one(ledger, plan.late.start, "the mesh is one soon after the start"),
+        Check::Healing => is_one(ledger, plan.nodes as u32, "the mesh is one again after the last fault"),
         Check::Join { node } => join(ledger, plan, now, node),
         Check::Notice { node, crashed_at } => notice(ledger, plan, node, crashed_at),
     }
@@ -168,8 +177,9 @@ pub fn expected(ledger: &Ledger, plan: &Plan, author: Host, at: Duration) -> Vec
         .collect()
 }
 
-fn healing(ledger: &mut Ledger, plan: &Plan) {
-    let up: BTreeSet<Host> = (0..plan.nodes as u32)
+/// Whether the first `nodes` nodes, as far as they are up, are connected with each other.
+fn is_one(ledger: &mut Ledger, nodes: u32, invariant: &str) {
+    let up: BTreeSet<Host> = (0..nodes)
         .map(Host)
         .filter(|host| ledger.hosts.get(host).is_some_and(|record| record.up_since.is_some()))
         .collect();
@@ -189,7 +199,7 @@ fn healing(ledger: &mut Ledger, plan: &Plan) {
     }
     if let Some(apart) = up.difference(&reached).next() {
         let detail = format!("{} of {} nodes are in one mesh, this one is not", reached.len(), up.len());
-        ledger.violate("the mesh is one again after the last fault", *apart, detail);
+        ledger.violate(invariant, *apart, detail);
     }
 }
 

@@ -335,6 +335,8 @@ pub enum PartitionMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expect {
+    /// Seconds within which the nodes that are there from the start must be one mesh, if all of them are honest.
+    pub form_within: f64,
     /// Seconds within which the mesh must be connected again after the last fault.
     pub heal_within: f64,
     /// Seconds within which a message must reach all connected nodes in calm times.
@@ -353,6 +355,7 @@ pub struct Expect {
 impl Default for Expect {
     fn default() -> Self {
         Self {
+            form_within: 10.0,
             heal_within: 30.0,
             deliver_within: 5.0,
             join_within: 10.0,

@@ -7,10 +7,14 @@ use std::process::Command;
 use avi_sim::report::Report;
 
 fn report(scenario: &str, nodes: usize) -> Report {
+    report_of(scenario, nodes, 1)
+}
+
+fn report_of(scenario: &str, nodes: usize, seed: u64) -> Report {
     let name = Path::new(scenario).file_stem().unwrap().to_str().unwrap();
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mesh-{name}-{nodes}.json"));
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mesh-{name}-{nodes}-{seed}.json"));
     let output = Command::new(env!("CARGO_BIN_EXE_avi-sim"))
-        .args(["run", scenario, "--nodes", &nodes.to_string(), "--seed", "1", "--json"])
+        .args(["run", scenario, "--nodes", &nodes.to_string(), "--seed", &seed.to_string(), "--json"])
         .arg(&file)
         .output()
         .unwrap();
@@ -33,6 +37,25 @@ fn the_connections_of_a_node_depend_on_max_peers_and_not_on_the_size_of_the_mesh
     }
     let (few, many) = (small.of_a_node.mean, large.of_a_node.mean);
     assert!((many / few - 1.0).abs() <= 0.15, "{few} connections a node among 25, {many} among 200");
+}
+
+#[test]
+fn whoever_finds_its_bootstrap_peers_full_is_in_the_mesh_within_seconds() {
+    let early = written("early.toml", "seconds = 20\n[publish]\nmessages = 40\nfrom = 8\nuntil = 14\n");
+    // In each of these runs one or two nodes find all nodes that they know full, again and again.
+    for seed in [1219, 1463, 1593] {
+        let messages = report_of(&early, 25, seed).messages;
+        assert_eq!(messages.delivered, messages.possible, "seed {seed}");
+    }
+}
+
+#[test]
+fn nodes_of_few_places_leave_nobody_out() {
+    let few = written("few.toml", "seconds = 30\n[node]\nmax_peers = 6\n[publish]\nfrom = 12\n");
+    for seed in [2, 3, 4] {
+        let messages = report_of(&few, 25, seed).messages;
+        assert_eq!(messages.delivered, messages.possible, "seed {seed}");
+    }
 }
 
 #[test]

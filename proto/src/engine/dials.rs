@@ -1,5 +1,7 @@
 //! Which peer is dialled, and when? The dial budget, its order, and the backoff between dials.
 
+use std::time::Duration;
+
 use super::admission::Refusal;
 use super::io::{DialFailure, DialId, NetAction};
 use super::outbox::Outbox;
@@ -13,6 +15,8 @@ use crate::id::PeerId;
 const MAX_FAILURES: u32 = 16;
 /// After this many failed dials, a stream that waits for the peer fails.
 const WANTED_DIALS: u32 = 3;
+/// After this many hang-ups in a row, the pause before a bootstrap peer is dialled again grows beyond four seconds.
+const HANG_UPS: u32 = 8;
 const MYSELF: &str = "it is this node itself, or another with the same identity";
 /// The most addresses of one dial. They are all tried at once, so the dial ends within the time of one handshake.
 const MAX_DIAL_ADDRESSES: usize = 8;
@@ -84,7 +88,7 @@ impl Peers {
                 peer.unlearn(address);
                 answered_as(address, obtained)
             }
-            DialFailure::Unreachable(ref reason) => reason.clone(),
+            DialFailure::Unreachable(ref reason) | DialFailure::HungUp(ref reason) => reason.clone(),
         };
         peer.failures = peer.failures.saturating_add(1);
         let is_hopeless = peer.failures >= MAX_FAILURES && !self.access.is_paired(&id);
@@ -154,7 +158,7 @@ impl Peers {
             let is_foreign = std::mem::take(&mut entry.is_foreign);
             if hung_up && !is_foreign {
                 let reason = "it hung up after the handshake: it may be full, or not let this node in".to_owned();
-                self.on_bootstrap_failed(now, index, DialFailure::Unreachable(reason), out);
+                self.on_bootstrap_failed(now, index, DialFailure::HungUp(reason), out);
             } else {
                 let wait = self.rng.jitter(if is_foreign { MAX_BACKOFF } else { pause });
                 self.timers.set(Target::Bootstrap(index), now + wait);
@@ -229,20 +233,36 @@ impl Peers {
             // have the address later, or the configuration of the other node may be corrected, so it is tried again.
             return self.timers.set(Target::Bootstrap(index), now + MAX_BACKOFF);
         }
+        let failures = entry.failures;
+        let pause = match failure {
+            DialFailure::HungUp(_) => self.pause_after_hang_up(failures),
+            _ => backoff(failures).min(MAX_BOOTSTRAP_BACKOFF),
+        };
+        let entry = &mut self.bootstrap[index];
         let reason = match failure {
             DialFailure::Myself => MYSELF.to_owned(),
             DialFailure::WrongPeer { .. } if is_myself => MYSELF.to_owned(),
             DialFailure::WrongPeer { address, obtained } => answered_as(&address, &obtained),
             DialFailure::Refused(refusal) => format!("refused here: {refusal}"),
-            DialFailure::Unreachable(reason) => reason,
+            DialFailure::Unreachable(reason) | DialFailure::HungUp(reason) => reason,
         };
-        let pause = backoff(entry.failures).min(MAX_BOOTSTRAP_BACKOFF);
         let retry_in = if is_myself { MAX_BACKOFF } else { self.rng.jitter(pause) };
-        entry.failures = entry.failures.saturating_add(1);
+        entry.failures = failures.saturating_add(1);
         self.timers.set(Target::Bootstrap(index), now + retry_in);
         let address = entry.address.clone();
         tracing::debug!(address, reason, ?retry_in, "bootstrap peer cannot be reached");
         out.event(AviEvent::BootstrapFailed { address, reason, retry_in });
+    }
+
+    /// The pause after a bootstrap peer has hung up. It may be full, and then it makes a place within seconds. A node
+    /// that lacks peers may know no other way into the mesh, so it comes back soon, for about half a minute. A node that
+    /// has enough leaves the place to such nodes.
+    fn pause_after_hang_up(&self, failures: u32) -> Duration {
+        if !self.wants_more() {
+            return MAX_BOOTSTRAP_BACKOFF;
+        }
+        let doublings = if failures < HANG_UPS { failures.min(2) } else { failures - HANG_UPS + 3 };
+        backoff(doublings).min(MAX_BOOTSTRAP_BACKOFF)
     }
 
     /// Discovered peers are dialled only up to half of `max_peers`. In a mesh of full nodes, a new node finds no room.

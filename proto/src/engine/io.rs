@@ -71,8 +71,10 @@ pub enum DialFailure {
         /// The peer that answered.
         obtained: PeerId,
     },
-    /// No address answered.
+    /// No address answered as a node would.
     Unreachable(String),
+    /// The other end closed the connection before it said its name. It may be full.
+    HungUp(String),
 }
 
 /// The result of a publish.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::io::ConnectionId;
-use super::peer::State;
+use super::peer::{Connection, State};
 use super::peers::Peers;
 use super::time::Time;
 use crate::id::PeerId;
@@ -13,8 +13,11 @@ use crate::stats::PeerDirection;
 /// Two connections are a simultaneous dial if the older one is younger than this. Otherwise the other end has lost the
 /// older one without closing it.
 const SIMULTANEOUS: Duration = Duration::from_secs(5);
-/// One in this many places is kept free for new peers.
+/// One in this many places is kept free for new peers, and at least one.
 const RESERVE: usize = 8;
+/// A node with fewer places keeps none free. It would have so few peers that a mesh of such nodes falls apart whenever
+/// one of them makes room.
+const MIN_PLACES: usize = 6;
 /// The minimum time that a peer stays connected: enough to learn of other peers.
 const SETTLED: Duration = Duration::from_secs(3);
 /// The minimum time between two disconnects to make room. So many newcomers at once do not replace all other peers.
@@ -46,19 +49,32 @@ impl Peers {
         connections.iter().map(|connection| connection.id).collect()
     }
 
-    /// The connections of a peer to disconnect when few places are left, so that a newcomer finds one.
+    /// The connections of a peer to disconnect when few places are left, so that a newcomer finds one. One peer at a
+    /// time. If no peer may be disconnected yet, it is due again later: newcomers that were refused meanwhile may know
+    /// nobody else, and they try again.
     ///
     /// The disconnected peer loses little, because it knows other peers by now. A newcomer that finds every node full
     /// cannot join the mesh.
     pub(crate) fn surplus(&mut self, now: Time, is_in_use: impl Fn(ConnectionId) -> bool) -> Vec<ConnectionId> {
-        if self.connected <= self.max_peers - self.max_peers / RESERVE || now < self.next_parting {
+        self.next_room = None;
+        let reserve = if self.max_peers < MIN_PLACES { 0 } else { (self.max_peers / RESERVE).max(1) };
+        if self.connected <= self.max_peers - reserve || self.pruned.is_some() {
             return Vec::new();
         }
-        let surplus = self.idle(is_in_use, |since| now - since >= SETTLED);
-        if surplus.is_some() {
-            self.next_parting = now + PART_EVERY;
+        let Some(oldest) = self.idle_peers(&is_in_use).map(|(.., since)| since).min() else { return Vec::new() };
+        let earliest = self.next_parting.max(oldest + SETTLED);
+        if now < earliest {
+            self.next_room = Some(earliest);
+            return Vec::new();
         }
-        self.connections_of(surplus.as_ref())
+        self.pruned = self.idle(is_in_use, |since| now - since >= SETTLED);
+        self.next_parting = now + PART_EVERY;
+        self.connections_of(self.pruned.as_ref())
+    }
+
+    /// Whether [`Peers::surplus`] is due again.
+    pub(crate) fn is_room_due(&self, now: Time) -> bool {
+        self.next_room.is_some_and(|next| next <= now)
     }
 
     /// The connections of a peer to disconnect so that a wanted peer can be dialled. One peer at a time.
@@ -76,19 +92,29 @@ impl Peers {
     /// node dialled would not be dialled by others. Among equals the newest comes first, so that many newcomers at once
     /// replace only each other.
     fn idle(&self, is_in_use: impl Fn(ConnectionId) -> bool, is_old: impl Fn(Time) -> bool) -> Option<PeerId> {
-        let idle = self.peers.iter().filter_map(|(id, peer)| match &peer.state {
-            State::Connected { since, connections }
-                if is_old(*since)
-                    && !self.access.is_paired(id)
-                    && !self.bootstrap.iter().any(|entry| entry.is(id))
-                    && !peer.connections().any(&is_in_use) =>
-            {
-                let is_chosen = connections.iter().any(|connection| connection.direction == PeerDirection::Outbound);
-                Some((self.mesh.contains(id), is_chosen, Reverse(*since), id))
-            }
-            _ => None,
+        let idle = self.idle_peers(&is_in_use).filter(|(.., since)| is_old(*since)).map(|(id, connections, since)| {
+            let is_chosen = connections.iter().any(|connection| connection.direction == PeerDirection::Outbound);
+            (self.mesh.contains(id), is_chosen, Reverse(since), id)
         });
         idle.min().map(|(.., id)| id.clone())
+    }
+
+    /// The connected peers that may be disconnected to make room, with their connections, and the time since which each
+    /// is connected.
+    fn idle_peers(
+        &self,
+        is_in_use: &impl Fn(ConnectionId) -> bool,
+    ) -> impl Iterator<Item = (&PeerId, &[Connection], Time)> {
+        self.peers.iter().filter_map(move |(id, peer)| match &peer.state {
+            State::Connected { since, connections }
+                if !self.access.is_paired(id)
+                    && !self.bootstrap.iter().any(|entry| entry.is(id))
+                    && !peer.connections().any(is_in_use) =>
+            {
+                Some((id, connections.as_slice(), *since))
+            }
+            _ => None,
+        })
     }
 
     fn connections_of(&self, id: Option<&PeerId>) -> Vec<ConnectionId> {

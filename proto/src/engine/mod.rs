@@ -160,6 +160,9 @@ impl Engine {
         }
         self.keep_up(now);
         self.peers.handle_timeout(now);
+        if self.peers.is_room_due(now) {
+            self.make_room(now);
+        }
         self.topics.handle_timeout(now, &mut self.out);
         self.streams.handle_timeout(now, &mut self.out);
         self.walks.handle_timeout(now, self.peers.wants_more(), &mut self.out);
@@ -481,6 +484,7 @@ impl Engine {
         let was_last = self.peers.on_disconnected(now, connection, &peer, &mut self.out);
         tracing::debug!(%peer, was_last, "disconnected");
         self.streams.on_disconnected(now, connection, self.peers.connection(&peer), &mut self.out);
+        self.make_room(now);
         if was_last {
             self.walks.hasten(now);
             self.topics.on_peer_gone(&peer);

@@ -40,6 +40,10 @@ pub(crate) struct Peers {
     pub(super) wanted: BTreeMap<PeerId, u32>,
     /// When the next peer may be disconnected to make room.
     pub(super) next_parting: Time,
+    /// When to check again whether a peer can be disconnected to make room, if places are missing.
+    pub(super) next_room: Option<Time>,
+    /// The peer that is being disconnected to make room for newcomers.
+    pub(super) pruned: Option<PeerId>,
     /// The peer that is being disconnected to make room for a wanted peer.
     pub(super) displaced: Option<PeerId>,
     pub(super) access: Access,
@@ -66,6 +70,8 @@ impl Peers {
             rng,
             wanted: BTreeMap::new(),
             next_parting: Time::ZERO,
+            next_room: None,
+            pruned: None,
             displaced: None,
             access,
             limits: config.limits.clone(),
@@ -165,7 +171,7 @@ impl Peers {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        [self.timers.next_deadline(), self.access.next_deadline()].into_iter().flatten().min()
+        [self.timers.next_deadline(), self.access.next_deadline(), self.next_room].into_iter().flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Time) {
@@ -292,6 +298,9 @@ impl Peers {
         connections.retain(|other| other.id != connection);
         if self.displaced.as_ref() == Some(id) {
             self.displaced = None;
+        }
+        if self.pruned.as_ref() == Some(id) {
+            self.pruned = None;
         }
         if !connections.is_empty() {
             return false;

@@ -146,8 +146,9 @@ impl Scenario {
         check("join.at", is_within, at.to_string(), "0 to the scenario's seconds")?;
         let ok = discover_every == 0.0 || (1.0..=86_400.0).contains(&discover_every);
         check("join.discover_every", ok, discover_every.to_string(), "0, or 1 to 86400")?;
-        let Expect { heal_within, deliver_within, join_within, frame_within, frame_growth, .. } = self.expect;
+        let Expect { form_within, heal_within, deliver_within, join_within, frame_within, frame_growth, .. } = self.expect;
         for (field, value) in [
+            ("expect.form_within", form_within),
             ("expect.heal_within", heal_within),
             ("expect.deliver_within", deliver_within),
             ("expect.join_within", join_within),

@@ -46,10 +46,12 @@ pub(super) fn dial_failure(error: &DialError) -> DialFailure {
                 1 => dial_error(error),
                 _ => format!("{}: {}", text(address), dial_error(error)),
             });
-            texts.collect::<Vec<_>>().join("; ")
+            let texts = cut(texts.collect::<Vec<_>>().join("; "), MAX_REASON_BYTES);
+            let has_hung_up = errors.iter().all(|(_, error)| is_hang_up(error));
+            return if has_hung_up { DialFailure::HungUp(texts) } else { DialFailure::Unreachable(texts) };
         }
     };
-    DialFailure::Unreachable(cut(reason, MAX_REASON_BYTES))
+    DialFailure::Unreachable(reason)
 }
 
 /// A peer that closes the connection during the handshake, is silent or sends invalid data may have a reason that the
@@ -61,13 +63,19 @@ fn dial_error(error: &(dyn Error + 'static)) -> String {
     if causes(error).any(|cause| cause.is::<HandshakeTimeout>()) {
         return format!("{HandshakeTimeout}; it may be out of reach, no node of AVI, or have {OTHER_KEY}");
     }
-    if let Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof) = socket_kind(error) {
+    if is_hang_up(error) {
         return format!("{cause}: closed in the handshake; it may be full, no node of AVI, or have {OTHER_KEY}");
     }
     if causes(error).any(|cause| cause.is::<NegotiationError>() || cause.is::<noise::Error>()) {
         return format!("{cause}: nonsense in the handshake; it may be no node of AVI, or have {OTHER_KEY}");
     }
     cause
+}
+
+/// Whether the other end closed the connection during the handshake.
+fn is_hang_up(error: &(dyn Error + 'static)) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(socket_kind(error), Some(ConnectionReset | BrokenPipe | UnexpectedEof))
 }
 
 /// The kind of the innermost socket error. Noise's own error does not return the socket's error as its source.
@@ -91,7 +99,14 @@ mod tests {
         let address: Multiaddr = "/ip4/192.0.2.1/tcp/9000".parse().unwrap();
         let error = TransportError::Other(io::Error::other(error));
         match dial_failure(&DialError::Transport(vec![(address, error)])) {
-            DialFailure::Unreachable(reason) => reason,
+            DialFailure::Unreachable(reason) => {
+                assert!(!reason.contains("closed in the handshake"), "{reason}");
+                reason
+            }
+            DialFailure::HungUp(reason) => {
+                assert!(reason.contains("closed in the handshake"), "{reason}");
+                reason
+            }
             other => panic!("{other:?}"),
         }
     }

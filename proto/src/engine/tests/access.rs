@@ -20,6 +20,12 @@ fn verdict(node: &Node, n: u16) -> Result<(), Refusal> {
     node.admission.as_ref().unwrap().established(&peer(n), 0, 0)
 }
 
+/// Takes all actions, and returns the disconnects among them.
+fn cuts(node: &mut Node) -> Vec<NetAction> {
+    let is_cut = |action: &NetAction| matches!(action, NetAction::Disconnect { .. });
+    node.take_actions().into_iter().filter(is_cut).collect()
+}
+
 fn cut(connection: u64) -> NetAction {
     NetAction::Disconnect { connection: ConnectionId(connection) }
 }
@@ -156,16 +162,15 @@ fn a_paired_peer_is_dialled_for_ever_and_never_parted_with() {
     let dial = node.take_dials()[0].0;
     node.connected(1, 2, Direction::Outbound(dial));
     (3..10).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
+    node.take_actions();
     node.wait(secs(3));
     for n in 10..100u16 {
-        node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
-        let parted = node.take_actions();
+        let parted = cuts(&mut node);
         let [NetAction::Disconnect { connection }] = parted[..] else { panic!("{parted:?}") };
         assert_ne!(connection, ConnectionId(1));
         node.disconnected(connection.0, connection.0 as u16);
         node.connected(n.into(), n, Direction::Inbound);
         node.wait(secs(3));
-        node.take_actions();
     }
 }
 
@@ -173,18 +178,17 @@ fn a_paired_peer_is_dialled_for_ever_and_never_parted_with() {
 fn whoever_is_in_no_gossip_mesh_is_parted_with_first() {
     let mut node = Node::new(1, AviP2pConfig { max_peers: 8, ..config() });
     (2..10).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
-    node.wait(secs(3));
-    node.take_actions();
     node.net(NetEvent::MeshChanged { peers: ids((2..10).filter(|n| *n != 7)).into_iter().collect() });
     assert_eq!(node.stats().mesh_peers, 7);
-    node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
-    assert_eq!(node.take_actions(), [cut(7)]);
+    node.take_actions();
+    node.wait(secs(3));
+    assert_eq!(cuts(&mut node), [cut(7)]);
     node.disconnected(7, 7);
     node.connected(20, 20, Direction::Inbound);
     node.net(NetEvent::MeshChanged { peers: ids(2..30).into_iter().collect() });
+    assert_eq!(cuts(&mut node), []);
     node.wait(millis(500));
-    node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
-    assert_eq!(node.take_actions().len(), 1, "a full node must make room");
+    assert_eq!(cuts(&mut node).len(), 1, "a full node must make room");
 }
 
 #[test]
@@ -196,12 +200,12 @@ fn a_storm_of_newcomers_neither_drives_out_everyone_nor_those_whom_the_node_has_
         node.connected(n.into(), n, Direction::Outbound(dial));
     }
     (5..10).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
-    node.wait(secs(3));
     node.take_actions();
+    node.wait(secs(3));
     let mut parted = Vec::new();
     for _ in 0..1000 {
         node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
-        for action in node.take_actions() {
+        for action in cuts(&mut node) {
             let NetAction::Disconnect { connection } = action else { panic!("{action:?}") };
             node.disconnected(connection.0, connection.0 as u16);
             node.connected(100 + connection.0, 100 + connection.0 as u16, Direction::Inbound);

@@ -116,7 +116,8 @@ fn success_makes_the_next_wait_for_a_discovered_peer_short_too() {
 fn whoever_hangs_up_before_it_has_said_its_name_is_dialled_less_and_less() {
     let mut node = Node::new(1, knows(&[address(2)]));
     node.discovered(3);
-    for failures in 0..12u32 {
+    // A full node makes a place within seconds, so the wait is short at first.
+    for expected in [1, 2, 4, 4, 4, 4, 4, 4, 8, 16, 20, 20] {
         for (dial, addresses) in node.take_dials() {
             let n = if addresses == [address(2)] { 2 } else { 3 };
             node.connected(n.into(), n, Direction::Outbound(dial));
@@ -129,12 +130,31 @@ fn whoever_hangs_up_before_it_has_said_its_name_is_dialled_less_and_less() {
             assert_eq!(failed.is_some(), n == 2);
             if let Some((reason, retry_in)) = failed {
                 assert!(reason.starts_with("it hung up after the handshake"), "{reason}");
-                assert_about(retry_in, secs(20.min(1 << failures)));
+                assert_about(retry_in, secs(expected));
             }
         }
         node.wait(secs(80));
     }
     assert!(node.stats().dials <= 26);
+}
+
+#[test]
+fn a_node_with_enough_peers_leaves_the_places_of_full_bootstrap_peers_to_others() {
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 4, ..knows(&[address(2)]) });
+    let retry_in = |node: &mut Node| {
+        let dial = only_dial(node);
+        node.net(NetEvent::DialFailed { dial, failure: DialFailure::HungUp("closed".to_owned()) });
+        match node.take_events().as_slice() {
+            [AviEvent::BootstrapFailed { retry_in, .. }] => *retry_in,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_about(retry_in(&mut node), secs(1));
+    node.connected(3, 3, Direction::Inbound);
+    node.connected(4, 4, Direction::Inbound);
+    node.take_events();
+    node.wait(secs(2));
+    assert_about(retry_in(&mut node), secs(20));
 }
 
 #[test]
@@ -410,9 +430,51 @@ fn a_full_node_makes_room_for_those_who_come() {
         actions.into_iter().filter(|action| matches!(action, NetAction::Disconnect { .. })).count()
     };
     assert_eq!(parted(&mut node), 0, "no peer is disconnected before it could learn of others");
+    // Whoever was refused finds a place when it comes again, even if it is the first to come since.
     node.wait(secs(3));
-    node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
     assert_eq!((parted(&mut node), node.stats().peers_pruned), (1, 1));
+    node.wait(secs(60));
+    node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
+    assert_eq!(parted(&mut node), 0, "one place is enough, and the connection may take its time to close");
+    node.disconnected(2, 2);
+    node.wait(secs(60));
+    assert_eq!(parted(&mut node), 0);
+    // The next newcomer takes the place, and another one is made.
+    node.connected(10, 10, Direction::Inbound);
+    assert_eq!((parted(&mut node), node.stats().peers_pruned), (1, 2));
+}
+
+#[test]
+fn from_six_places_on_one_is_kept_free() {
+    for (max_peers, is_made) in [(2, false), (4, false), (5, false), (6, true), (7, true)] {
+        let mut node = Node::new(1, AviP2pConfig { max_peers, ..config() });
+        (2..2 + max_peers as u16).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
+        node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
+        node.wait(secs(60));
+        assert_eq!(node.stats().peers_pruned, u64::from(is_made), "{max_peers} places");
+    }
+}
+
+#[test]
+fn a_full_node_makes_room_again_and_again_while_newcomers_take_it() {
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 8, ..config() });
+    (2..10).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
+    node.wait(secs(3));
+    let mut pruned = Vec::new();
+    for n in 10..14 {
+        let cut = node.take_actions().into_iter().find_map(|action| match action {
+            NetAction::Disconnect { connection } => Some(connection.0 as u16),
+            _ => None,
+        });
+        let cut = cut.expect("a place is made without another refusal");
+        node.disconnected(cut.into(), cut);
+        pruned.push(cut);
+        // The newcomer takes the place at once.
+        node.connected(n.into(), n, Direction::Inbound);
+        assert!(!node.take_actions().iter().any(|action| matches!(action, NetAction::Disconnect { .. })));
+        node.wait(millis(500));
+    }
+    assert_eq!(pruned, [2, 3, 4, 5], "peers that have just come stay");
 }
 
 #[test]

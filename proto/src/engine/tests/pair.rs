@@ -310,7 +310,7 @@ impl Mesh {
                 (Err(refusal), _) => DialFailure::Refused(refusal),
                 (Ok(()), Err(refusal)) => {
                     self.queue.push_back((other, NetEvent::InboundRefused(refusal)));
-                    DialFailure::Unreachable("the connection was closed".to_owned())
+                    DialFailure::HungUp("the connection was closed".to_owned())
                 }
                 (Ok(()), Ok(())) => return self.link(n, other, dial),
             },
