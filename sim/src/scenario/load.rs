@@ -5,7 +5,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use super::{Calls, Expect, Join, Link, NodeSetup, Publish, Scenario};
+use super::{Calls, Expect, Fault, Join, Link, NodeSetup, Publish, Scenario};
 
 /// Why a file is not a valid scenario.
 #[derive(Debug, Error)]
@@ -128,6 +128,10 @@ impl Scenario {
         ] {
             check(field, (0.0..=86_400.0).contains(&value), value.to_string(), "0 to 86400")?;
         }
+        let homes = self.topology.homes;
+        check("topology.homes", homes <= 100_000, homes.to_string(), "0 to 100000")?;
+        let ok = homes != 1 || !self.faults.iter().any(Fault::is_between_homes);
+        check("topology.homes", ok, homes.to_string(), "another number, because a fault is between homes")?;
         let sybils = self.hostile.sybils;
         check("hostile.sybils", sybils <= 10_000, sybils.to_string(), "at most 10000")?;
         for fault in &self.faults {

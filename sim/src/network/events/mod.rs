@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use self::host::{Duplex, HostTransport};
 use super::lan::Lan;
-use super::{CutId, Group, Host, Network, Software, latency};
+use super::{CutId, FIRST_EPHEMERAL, Group, Homes, Host, Network, Software, WITHIN_HOME, latency};
 use crate::random::{Random, mix};
 use crate::scenario::{Link, PartitionMode};
 
@@ -26,8 +26,6 @@ use crate::scenario::{Link, PartitionMode};
 const WINDOW_BYTES: usize = 256 * 1024;
 /// The most connections that a listener has not accepted yet. Further ones are refused, as by a full backlog.
 const BACKLOG: usize = 128;
-/// The first port of outgoing connections.
-const FIRST_EPHEMERAL: u16 = 32_768;
 
 /// The network. All clones share it.
 #[derive(Clone)]
@@ -38,6 +36,7 @@ pub struct Events {
 struct State {
     me: Weak<Mutex<State>>,
     epoch: Instant,
+    homes: Homes,
     link: Link,
     seed: u64,
     random: Random,
@@ -60,6 +59,7 @@ struct State {
 struct HostState {
     is_on: bool,
     listeners: BTreeMap<u16, Backlog>,
+    /// The next port of outgoing connections. A home uses that of its first machine.
     next_port: u16,
     /// When its uplink will be free.
     uplink_free: Duration,
@@ -148,11 +148,12 @@ enum What {
 
 impl Events {
     /// A network with this many hosts. Create it inside the simulation's runtime.
-    pub fn new(hosts: usize, link: &Link, seed: u64) -> Self {
+    pub fn new(hosts: usize, homes: Homes, link: &Link, seed: u64) -> Self {
         let hosts = (0..hosts).map(|_| HostState { is_on: true, next_port: FIRST_EPHEMERAL, ..HostState::default() });
         let state = |me: &Weak<Mutex<State>>| State {
             me: me.clone(),
             epoch: Instant::now(),
+            homes,
             link: link.clone(),
             seed,
             random: Random::new(mix(seed, 0x6e65_7477)),
@@ -167,7 +168,7 @@ impl Events {
             next_cut: 0,
             held: Vec::new(),
             digest: seed,
-            lan: Lan::default(),
+            lan: Lan::new(homes),
         };
         Self { state: Arc::new_cyclic(|me| Mutex::new(state(me))) }
     }
@@ -232,8 +233,9 @@ impl State {
         };
         let ends = u64::from(delivery.from.0) << 32 | u64::from(delivery.to.0);
         self.digest = mix(mix(mix(self.digest, now.as_nanos() as u64), ends), kind << 32 | len);
+        let (sender, receiver) = (delivery.from, delivery.to);
         match delivery.what {
-            What::Connect { from, to, answer } => self.on_connect(from, to, answer, aftermath),
+            What::Connect { from, to, answer } => self.on_connect((sender, from), (receiver, to), answer, aftermath),
             What::Answer { answer, result } => aftermath.refused.extend(answer.send(result).err()),
             What::Data { pipe, bytes } => self.on_data(pipe, bytes, aftermath),
             What::End { pipe } => {
@@ -248,12 +250,11 @@ impl State {
 
     fn on_connect(
         &mut self,
-        from: SocketAddr,
-        to: SocketAddr,
+        (dialler, from): (Host, SocketAddr),
+        (listener, to): (Host, SocketAddr),
         answer: oneshot::Sender<io::Result<Duplex>>,
         aftermath: &mut Aftermath,
     ) {
-        let (Some(dialler), Some(listener)) = (Host::of(from.ip()), Host::of(to.ip())) else { return };
         let backlog = self.hosts.get_mut(listener.0 as usize).and_then(|host| host.listeners.get_mut(&to.port()));
         let result = match (backlog.filter(|backlog| backlog.waiting.len() < BACKLOG), self.me.upgrade()) {
             (Some(backlog), Some(state)) => {
@@ -313,7 +314,12 @@ impl State {
             }
         }
         let jitter = Duration::from_secs_f64(self.link.jitter_ms / 1000.0 * self.random.unit());
-        let mut at = departs + latency(&self.link, self.seed, from, to) + jitter + self.slower;
+        let (here, there) = (self.homes.home(from), self.homes.home(to));
+        let delay = match self.homes.are_together(from, to) {
+            true => WITHIN_HOME,
+            false => latency(&self.link, self.seed, here, there) + jitter + self.slower,
+        };
+        let mut at = departs + delay;
         if let Some(pipe) = pipe.and_then(|pipe| self.pipes.get_mut(&pipe)) {
             at = at.max(pipe.last_at);
             pipe.last_at = at;
@@ -331,6 +337,9 @@ impl State {
     }
 
     fn cut(&self, from: Host, to: Host) -> Option<PartitionMode> {
+        if self.homes.are_together(from, to) {
+            return None;
+        }
         let cut = self.cuts.values().find(|(here, there, _)| here.contains(&from) && there.contains(&to));
         cut.map(|(_, _, mode)| *mode)
     }
