@@ -470,7 +470,10 @@ mod tests {
                 let Action::Cut { from, to, .. } = action else { continue };
                 let ((here, home), (there, _)) = (side_of(from), side_of(to));
                 let rest: Group = (0..plan.hosts as u32).map(Host).filter(|machine| !here.contains(machine)).collect();
-                assert!(!from.is_empty() && !to.is_empty() && home.is_disjoint(&plan.homes.of(&rest)), "{seed} {homes}");
+                assert!(
+                    !from.is_empty() && !to.is_empty() && home.is_disjoint(&plan.homes.of(&rest)),
+                    "{seed} {homes}"
+                );
                 // A stall cuts off from everybody.
                 assert!(there == rest || there.len() == plan.hosts, "{seed} {homes}");
                 cuts += 1;

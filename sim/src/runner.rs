@@ -9,8 +9,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::network::events::Events;
 use crate::network::Homes;
+use crate::network::events::Events;
 use crate::network::turmoil::{self, Turmoil};
 use crate::plan::Plan;
 use crate::report::Report;

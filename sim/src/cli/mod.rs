@@ -132,7 +132,9 @@ impl Setup {
             options.push(format!("--homes {homes}"));
         }
         // Values that were valid without these options may now be out of range.
-        if !options.is_empty() && let Ok(text) = toml::to_string(&scenario) {
+        if !options.is_empty()
+            && let Ok(text) = toml::to_string(&scenario)
+        {
             Scenario::parse(&self.scenario, &text).map_err(|error| match error {
                 ScenarioError::Range { field, value, expected, .. } => {
                     CliError::Option { options: options.join(" "), field, value, expected }

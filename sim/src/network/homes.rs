@@ -125,7 +125,9 @@ mod tests {
         assert_eq!(sockets.len(), 3000);
         for machine in (0..3000).map(Host) {
             assert_eq!(homes.machine(homes.socket(machine)), Some(machine));
-            assert!(homes.are_together(machine, Host(machine.0 % 3)) && !homes.are_together(machine, Host(machine.0 + 1)));
+            assert!(
+                homes.are_together(machine, Host(machine.0 % 3)) && !homes.are_together(machine, Host(machine.0 + 1))
+            );
         }
         assert_eq!(homes.socket(Host(4)), "10.0.0.2:4002".parse().unwrap());
         for nowhere in ["10.0.0.4:4001", "10.0.0.1:4000", "10.0.0.1:40000", "192.0.2.1:4001"] {
