@@ -16,8 +16,8 @@
 //! - Only bytes that nodes write are counted as sent.
 //!
 //! turmoil itself can only crash a whole host, and tells the other ends. Here a host runs to the end, and a machine that
-//! loses power leaves its ends of connections behind: [`State::left`]. They take data until it is on again, and answer
-//! with a reset after that, as with `events`.
+//! loses power leaves its ends of connections behind. They take data until it is on again, and answer with a reset after
+//! that, as with `events`.
 
 mod stream;
 mod wire;
