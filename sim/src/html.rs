@@ -40,7 +40,7 @@ pub fn summary(report: &Report) -> Vec<(&'static str, String)> {
     let speed = report.virtual_seconds / report.wall_seconds;
     let speed = if speed.is_finite() { format!(" ({speed:.1} a wall second)") } else { String::new() };
     let mut summary = vec![
-        ("network", report.network.clone()),
+        ("network", network(report)),
         ("virtual seconds", format!("{:.1}{speed}", report.virtual_seconds)),
         ("messages", format!("{} published, {} expired", messages.published, messages.expired)),
         ("delivered", share(messages.delivered, messages.possible)),
@@ -66,6 +66,13 @@ pub fn summary(report: &Report) -> Vec<(&'static str, String)> {
         summary.push(("part of the mesh heard of", percentiles(&joins.heard, part)));
     }
     summary
+}
+
+fn network(report: &Report) -> String {
+    match report.homes {
+        0 => report.network.clone(),
+        homes => format!("{}, {homes} homes", report.network),
+    }
 }
 
 fn verdict(report: &Report) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::network::{Group, Host};
+use crate::network::{Group, Homes, Host};
 use crate::random::{Random, mix};
 use crate::scenario::{Fault, PartitionMode, Scenario};
 
@@ -29,6 +29,8 @@ pub struct Plan {
     pub outsiders: Range<u32>,
     /// The number of all machines. Nodes move to the last ones.
     pub hosts: usize,
+    /// Which of them share a home.
+    pub homes: Homes,
     /// The node that the sybils connect to.
     pub victim: Option<Host>,
     /// The other machines that each node uses during the run.
@@ -131,6 +133,7 @@ const LEAVE: Down = Down { action: Action::Leave, what: "leave" };
 struct Drawing<'a> {
     scenario: &'a Scenario,
     random: Random,
+    homes: Homes,
     honest: Vec<Host>,
     /// The nodes that are there from the start.
     early: Vec<Host>,
@@ -155,6 +158,7 @@ impl Plan {
         let mut drawing = Drawing {
             scenario,
             random: Random::new(mix(seed, 0x706c_616e)),
+            homes: Homes::new(scenario.topology.homes),
             honest: (0..nodes as u32).map(Host).collect(),
             early: (0..early as u32).map(Host).collect(),
             bootstrap: Vec::new(),
@@ -178,7 +182,7 @@ impl Plan {
         let starts =
             drawing.actions.iter().filter_map(|(at, action)| matches!(action, Action::Start(_)).then_some(*at));
         let first_start = starts.take(members).collect();
-        let Drawing { mut actions, mut troubles, bootstrap, victim, moves, free, .. } = drawing;
+        let Drawing { mut actions, mut troubles, bootstrap, victim, moves, free, homes, .. } = drawing;
         // The sort is stable: of two actions at one time, the one that was drawn first comes first.
         actions.sort_by_key(|(at, _)| *at);
         troubles.sort_by_key(|trouble| trouble.from);
@@ -189,6 +193,7 @@ impl Plan {
             sybils,
             outsiders,
             hosts: free as usize,
+            homes,
             victim,
             moves,
             end,
@@ -204,6 +209,16 @@ impl Plan {
     pub fn machines(&self, nodes: &Group) -> Group {
         let moved = nodes.iter().filter_map(|node| self.moves.get(node)).flatten();
         nodes.iter().chain(moved).copied().collect()
+    }
+
+    /// All machines on these nodes' side of a cut: their own ones, or with shared homes everything in the homes where
+    /// these nodes first start.
+    pub fn side(&self, nodes: &Group) -> Group {
+        if !self.homes.are_shared() {
+            return self.machines(nodes);
+        }
+        let homes = self.homes.of(nodes);
+        (0..self.hosts as u32).map(Host).filter(|machine| homes.contains(&self.homes.home(*machine))).collect()
     }
 }
 
@@ -319,7 +334,7 @@ impl Drawing<'_> {
 
     fn partition(&mut self, from: f64, until: f64, share: f64, one_way: bool, mode: PartitionMode) {
         let count = (self.honest.len() as f64 * share).round() as usize;
-        let here: Group = self.random.choose(&self.honest.clone(), count).into_iter().collect();
+        let here = self.apart(&self.honest.clone(), count);
         let there: Group = self.honest.iter().copied().filter(|host| !here.contains(host)).collect();
         let way = if one_way { "to" } else { "and" };
         let what = format!("partition of {} {way} {} nodes ({mode:?})", here.len(), there.len());
@@ -332,9 +347,23 @@ impl Drawing<'_> {
         self.actions.push((secs(until), Action::Heal { trouble }));
     }
 
+    /// So many of these nodes. With shared homes: all of these nodes in the same share of the homes, at least in one and
+    /// not in all.
+    fn apart(&mut self, nodes: &[Host], count: usize) -> Group {
+        if !self.homes.are_shared() || count == 0 {
+            return self.random.choose(nodes, count).into_iter().collect();
+        }
+        let homes: Vec<_> = self.homes.of(&nodes.iter().copied().collect()).into_iter().collect();
+        let share = homes.len() as f64 * count as f64 / nodes.len().max(1) as f64;
+        let most = homes.len().saturating_sub(1).max(1);
+        let chosen = self.random.choose(&homes, (share.round() as usize).clamp(1, most));
+        nodes.iter().copied().filter(|node| chosen.contains(&self.homes.home(*node))).collect()
+    }
+
     fn stall(&mut self, from: f64, until: f64, nodes: usize) {
-        let stalled: Group = self.random.choose(&self.early.clone(), nodes).into_iter().collect();
+        let stalled = self.apart(&self.early.clone(), nodes);
         let everyone: Group = self.honest.iter().copied().collect();
+        let nodes = if self.homes.are_shared() { stalled.len() } else { nodes };
         let trouble = self.trouble(from, until, format!("stall of {nodes} nodes"), true);
         let mode = PartitionMode::Hold;
         self.actions.push((secs(from), Action::Cut { trouble, from: stalled, to: everyone, mode }));
@@ -426,6 +455,31 @@ mod tests {
             let [(moved, Action::Move { node, .. }), (started, next)] = pair else { continue };
             assert!(moved == started && matches!(next, Action::Start(host) if host == node), "{next:?}");
         }
+    }
+
+    #[test]
+    fn with_shared_homes_a_cut_never_divides_a_home() {
+        let faults = "[[faults]]\nkind = \"chaos\"\nfrom = 3\nuntil = 25\ncount = 8\n\
+            [[faults]]\nkind = \"partition\"\nfrom = 3\nuntil = 9\nshare = 0.9\n\
+            [[faults]]\nkind = \"leave\"\nat = 3\nnodes = 5\nrestart_at = 9\nmoves = true\n";
+        let mut cuts = 0;
+        for (seed, homes) in (0..20).flat_map(|seed| [2, 5, 25].map(|homes| (seed, homes))) {
+            let plan = plan(&format!("{faults}[topology]\nhomes = {homes}\n[hostile]\ngarbage = 2\n"), 40, seed);
+            let side_of = |nodes: &Group| (plan.side(nodes), plan.homes.of(&plan.side(nodes)));
+            for (_, action) in &plan.actions {
+                let Action::Cut { from, to, .. } = action else { continue };
+                let ((here, home), (there, _)) = (side_of(from), side_of(to));
+                let rest: Group = (0..plan.hosts as u32).map(Host).filter(|machine| !here.contains(machine)).collect();
+                assert!(
+                    !from.is_empty() && !to.is_empty() && home.is_disjoint(&plan.homes.of(&rest)),
+                    "{seed} {homes}"
+                );
+                // A stall cuts off from everybody.
+                assert!(there == rest || there.len() == plan.hosts, "{seed} {homes}");
+                cuts += 1;
+            }
+        }
+        assert!(cuts > 100, "{cuts}");
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub struct Report {
     pub seed: u64,
     /// `events` or `turmoil`.
     pub network: String,
+    /// The number of homes that the machines shared; 0: each machine was a home of its own.
+    #[serde(default)]
+    pub homes: usize,
     /// The length of the run.
     pub virtual_seconds: f64,
     /// The real time that the run took.

@@ -9,8 +9,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use crate::network::Homes;
 use crate::network::events::Events;
-use crate::network::turmoil::Turmoil;
+use crate::network::turmoil::{self, Turmoil};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::scenario::Scenario;
@@ -44,15 +45,34 @@ pub enum NetworkKind {
 }
 
 impl NetworkKind {
-    /// Checks that a scenario can run on this network.
+    /// Checks that a scenario can run on this network, with so many honest nodes.
     ///
     /// # Errors
     /// The feature of the scenario that the network lacks.
-    pub fn supports(self, scenario: &Scenario) -> Result<(), Unsupported> {
-        match (self, scenario.link.uplink_kbit) {
-            (Self::Turmoil, uplink_kbit @ 1..) => Err(Unsupported::Uplink { uplink_kbit }),
-            (Self::Turmoil, _) if !scenario.link.profiles.is_empty() => Err(Unsupported::Profiles),
-            _ => Ok(()),
+    pub fn supports(self, scenario: &Scenario, nodes: usize) -> Result<(), Unsupported> {
+        let (uplink_kbit, homes) = (scenario.link.uplink_kbit, self.homes(scenario, nodes));
+        let machines = scenario.most_machines(nodes);
+        if self == Self::Turmoil && uplink_kbit > 0 {
+            return Err(Unsupported::Uplink { uplink_kbit });
+        }
+        if self == Self::Turmoil && !scenario.link.profiles.is_empty() {
+            return Err(Unsupported::Profiles);
+        }
+        if self == Self::Turmoil && homes > turmoil::MOST_HOMES {
+            return Err(Unsupported::ManyHomes { homes });
+        }
+        match homes > 0 && machines.div_ceil(homes) > Homes::MOST_MACHINES {
+            true => Err(Unsupported::LargeHomes { homes, machines }),
+            false => Ok(()),
+        }
+    }
+
+    /// The number of homes that the machines of a run share, as [`Topology::homes`](crate::scenario::Topology::homes).
+    /// If the scenario has none, and more machines than turmoil can have homes, they share as many as it can have.
+    pub fn homes(self, scenario: &Scenario, nodes: usize) -> usize {
+        match (self, scenario.topology.homes) {
+            (Self::Turmoil, 0) if scenario.most_machines(nodes) > turmoil::MOST_HOMES => turmoil::MOST_HOMES,
+            (_, homes) => homes,
         }
     }
 }
@@ -69,6 +89,26 @@ pub enum Unsupported {
     /// Only `events` has links that lose and delay packets.
     #[error("link.profiles: turmoil has no links with queues and loss: expected none, or --network events")]
     Profiles,
+    /// Each home costs turmoil time in every tick.
+    #[error(
+        "topology.homes = {homes}: expected at most {most} with turmoil, or --network events",
+        most = turmoil::MOST_HOMES
+    )]
+    ManyHomes {
+        /// The value in the scenario.
+        homes: usize,
+    },
+    /// The machines of a home are at different ports of one address.
+    #[error(
+        "topology.homes = {homes}, for up to {machines} machines: expected more homes, a home has at most {most} machines",
+        most = Homes::MOST_MACHINES
+    )]
+    LargeHomes {
+        /// The value in the scenario.
+        homes: usize,
+        /// The most machines of the run.
+        machines: usize,
+    },
 }
 
 impl fmt::Display for NetworkKind {
@@ -98,8 +138,10 @@ const STUCK_AFTER: Duration = Duration::from_secs(300);
 /// Runs a scenario on its own thread. `progress` holds the virtual milliseconds passed.
 ///
 /// Run one simulation per process: a second one would see the counters that the first has left in the libraries below.
-pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> Report {
+pub fn run(options: &Options, mut scenario: Scenario, progress: Arc<AtomicU64>) -> Report {
     let began = std::time::Instant::now();
+    scenario.topology.homes = options.network.homes(&scenario, options.nodes);
+    let homes = scenario.topology.homes;
     let plan = Plan::draw(&scenario, options.nodes, options.seed);
     let (seed, kind) = (options.seed, options.network);
     let (description, known_broken) = (scenario.description.clone(), scenario.breaks.clone());
@@ -129,6 +171,7 @@ pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> R
     report.nodes = options.nodes;
     report.seed = options.seed;
     report.network = options.network.to_string();
+    report.homes = homes;
     report.wall_seconds = began.elapsed().as_secs_f64();
     report.peak_memory_bytes = summary::peak_memory_bytes();
     report
@@ -159,7 +202,7 @@ fn on_events(scenario: Scenario, plan: Plan, seed: u64, to_the_end: bool, progre
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without I/O needs nothing of the system");
     let report = runtime.block_on(async {
-        let network = Events::new(plan.hosts, &scenario.link, &profiles, seed);
+        let network = Events::new(plan.hosts, plan.homes, &scenario.link, &profiles, seed);
         tokio::spawn(network.clone().pump());
         let mut world = World::new(scenario, plan, seed, Arc::new(network));
         let epoch = Instant::now();
@@ -177,9 +220,9 @@ fn on_events(scenario: Scenario, plan: Plan, seed: u64, to_the_end: bool, progre
     report
 }
 
-/// Uses one runtime per host, and advances in ticks of a millisecond.
+/// Uses one runtime per home, and advances in ticks of a millisecond.
 fn on_turmoil(scenario: Scenario, plan: Plan, seed: u64, to_the_end: bool, progress: &AtomicU64) -> Report {
-    let (network, mut simulation) = Turmoil::new(plan.hosts, &scenario.link, plan.end, seed);
+    let (network, mut simulation) = Turmoil::new(plan.hosts, plan.homes, &scenario.link, plan.end, seed);
     let mut world = World::new(scenario, plan, seed, Arc::new(network));
     loop {
         let next = world.next();

@@ -105,11 +105,13 @@ pub struct Topology {
     pub bootstrap: usize,
     /// Whether each node is announced to all others at once, as by mDNS on one network.
     pub lan: bool,
+    /// The number of homes that the machines share; 0: each machine is a home of its own.
+    pub homes: usize,
 }
 
 impl Default for Topology {
     fn default() -> Self {
-        Self { bootstrap: 2, lan: false }
+        Self { bootstrap: 2, lan: false, homes: 0 }
     }
 }
 
@@ -370,6 +372,17 @@ fn half() -> f64 {
     0.5
 }
 
+impl Scenario {
+    /// No run of so many honest nodes has more machines.
+    pub fn most_machines(&self, nodes: usize) -> usize {
+        let moves = self.faults.iter().map(|fault| match *fault {
+            Fault::Crash { nodes, moves: true, .. } | Fault::Leave { nodes, moves: true, .. } => nodes,
+            _ => 0,
+        });
+        nodes + self.hostile.count() + moves.map(|moving| moving.min(nodes)).sum::<usize>()
+    }
+}
+
 impl Fault {
     /// The begin and the end, in seconds.
     pub fn span(&self) -> Range<f64> {
@@ -385,6 +398,11 @@ impl Fault {
     /// Whether nodes restart with another address.
     fn moves(&self) -> bool {
         matches!(self, Self::Crash { moves: true, .. } | Self::Leave { moves: true, .. })
+    }
+
+    /// Whether it only concerns data between homes.
+    fn is_between_homes(&self) -> bool {
+        matches!(self, Self::Partition { .. } | Self::Stall { .. } | Self::Latency { .. } | Self::Chaos { .. })
     }
 
     /// Whether nodes restart.

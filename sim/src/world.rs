@@ -12,7 +12,7 @@ use crate::app::{self, Order, Reading, Setup};
 use crate::audit::{self, Check};
 use crate::interpose;
 use crate::ledger::{Rules, Shared};
-use crate::network::{CutId, Host, Network, PORT};
+use crate::network::{CutId, Host, Network};
 use crate::plan::{Action, Plan};
 use crate::platform::{SimPlatform, Tasks};
 use crate::report::{Report, Sample, Span};
@@ -28,7 +28,7 @@ pub(crate) struct World {
     network: Arc<dyn Network>,
     running: BTreeMap<Host, Running>,
     /// The machines on which moved nodes start.
-    homes: BTreeMap<Host, Host>,
+    moved: BTreeMap<Host, Host>,
     generations: BTreeMap<Host, u32>,
     cuts: BTreeMap<usize, Vec<CutId>>,
     pub(crate) timeline: Vec<Sample>,
@@ -63,7 +63,7 @@ impl World {
             ledger,
             network,
             running: BTreeMap::new(),
-            homes: BTreeMap::new(),
+            moved: BTreeMap::new(),
             generations: BTreeMap::new(),
             cuts: BTreeMap::new(),
             timeline: Vec::new(),
@@ -118,12 +118,12 @@ impl World {
                     self.ledger.lock().on_crash(host);
                 }
             }
-            Action::Move { node, to } => drop(self.homes.insert(node, to)),
+            Action::Move { node, to } => drop(self.moved.insert(node, to)),
             Action::Discover(host) => self.order(host, Order::Discover),
             Action::Publish { node, topic, message } => self.order(node, Order::Publish { topic, message }),
             Action::Call { node, call } => self.order(node, Order::Call { call }),
             Action::Cut { trouble, from, to, mode } => {
-                let cut = self.network.cut(&self.plan.machines(&from), &self.plan.machines(&to), mode);
+                let cut = self.network.cut(&self.plan.side(&from), &self.plan.side(&to), mode);
                 self.cuts.entry(trouble).or_default().push(cut);
             }
             Action::Heal { trouble } => {
@@ -142,7 +142,7 @@ impl World {
         }
         let generation = self.generations.entry(host).or_default();
         *generation += 1;
-        let machine = self.homes.get(&host).copied().unwrap_or(host);
+        let machine = self.moved.get(&host).copied().unwrap_or(host);
         self.network.power(machine, true);
         if self.plan.late.contains(&host.0) {
             self.ledger.lock().on_join(host);
@@ -173,12 +173,14 @@ impl World {
 
     fn config(&self, host: Host, machine: Host) -> AviP2pConfig {
         let node = &self.scenario.node;
+        let homes = self.plan.homes;
+        let listen = homes.socket(machine);
         let bootstrap = self.plan.bootstrap.get(host.0 as usize).into_iter().flatten();
         AviP2pConfig {
             node_name: format!("node-{}", host.0),
-            listen_ips: vec![machine.ip()],
-            listen_port: PORT,
-            bootstrap_peers: bootstrap.map(|host| host.multiaddr()).collect(),
+            listen_ips: vec![listen.ip()],
+            listen_port: listen.port(),
+            bootstrap_peers: bootstrap.map(|host| homes.multiaddr(*host)).collect(),
             enable_mdns: self.scenario.topology.lan,
             // A sybil connects only to the victim.
             enable_kad: node.kad && !self.plan.sybils.contains(&host.0),
@@ -215,7 +217,7 @@ impl World {
         for (index, host) in members.map(Host).enumerate() {
             self.order(host, if index < flood { Order::Flood } else { Order::FloodStreams });
         }
-        let targets: Vec<_> = (0..self.plan.honest as u32).map(Host).collect();
+        let targets: Vec<_> = (0..self.plan.honest as u32).map(|node| self.plan.homes.socket(Host(node))).collect();
         for (index, host) in self.plan.outsiders.clone().map(Host).enumerate() {
             let transport = self.network.transport(host);
             let seed = self.seed ^ u64::from(host.0);

@@ -138,6 +138,7 @@ fn same_run(base: &Report, head: &Report) -> Result<(), CliError> {
     };
     different("the scenario", base.scenario.clone(), head.scenario.clone())?;
     different("the number of nodes", base.nodes.to_string(), head.nodes.to_string())?;
+    different("the number of homes", base.homes.to_string(), head.homes.to_string())?;
     different("the network", base.network.clone(), head.network.clone())?;
     // A run with a broken promise ends early, so its figures are not compared.
     if base.violation.is_none() && head.violation.is_none() {

@@ -51,7 +51,7 @@ struct Setup {
     /// Virtual seconds, in place of the scenario's own.
     #[arg(long, allow_negative_numbers = true)]
     seconds: Option<f64>,
-    /// What carries the bytes: `events`, or `turmoil` for up to about 25 nodes.
+    /// What carries the bytes: `events`, or `turmoil`, with at most 25 homes.
     #[arg(long, default_value_t = NetworkKind::Events)]
     network: NetworkKind,
     /// The access links of the nodes, in place of the scenario's own: names or files of profiles, with commas.
@@ -60,6 +60,9 @@ struct Setup {
     /// Go on after a promise was broken, so that the figures are those of a whole run.
     #[arg(long)]
     to_the_end: bool,
+    /// Homes that the machines share, in place of the scenario's own; 0: each machine is a home of its own.
+    #[arg(long)]
+    homes: Option<usize>,
 }
 
 /// The outcome of a command.
@@ -75,10 +78,10 @@ enum Outcome {
 enum CliError {
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
-    #[error("with --seconds {seconds}, {field} = {value}: expected {expected}")]
-    Seconds { seconds: f64, field: String, value: String, expected: String },
     #[error("--links: {0}")]
     Links(ProfileError),
+    #[error("with {options}, {field} = {value}: expected {expected}")]
+    Option { options: String, field: String, value: String, expected: String },
     #[error("{scenario}: {error}")]
     Unsupported { scenario: String, error: Unsupported },
     #[error("{file}: {error}")]
@@ -125,26 +128,36 @@ fn list() -> Result<Outcome, CliError> {
 }
 
 impl Setup {
-    /// The scenario, with the requested length.
+    /// The scenario, with the requested length and homes.
     fn load(&self) -> Result<Scenario, CliError> {
         let mut scenario = Scenario::load(&self.scenario)?;
         if !self.links.is_empty() {
             scenario.link.profiles.clone_from(&self.links);
             scenario.link.load_profiles().map_err(CliError::Links)?;
         }
-        let unsupported = |error| CliError::Unsupported { scenario: self.scenario.clone(), error };
-        self.network.supports(&scenario).map_err(unsupported)?;
-        let Some(seconds) = self.seconds else { return Ok(scenario) };
-        scenario.seconds = Seconds(seconds);
-        // Values that were valid for the scenario's own length may now be out of range.
-        let Ok(text) = toml::to_string(&scenario) else { return Ok(scenario) };
-        match Scenario::parse(&self.scenario, &text) {
-            Err(ScenarioError::Range { field, value, expected, .. }) => {
-                Err(CliError::Seconds { seconds, field, value, expected })
-            }
-            Err(error) => Err(error.into()),
-            Ok(_) => Ok(scenario),
+        let mut options = Vec::new();
+        if let Some(seconds) = self.seconds {
+            scenario.seconds = Seconds(seconds);
+            options.push(format!("--seconds {seconds}"));
         }
+        if let Some(homes) = self.homes {
+            scenario.topology.homes = homes;
+            options.push(format!("--homes {homes}"));
+        }
+        // Values that were valid without these options may now be out of range.
+        if !options.is_empty()
+            && let Ok(text) = toml::to_string(&scenario)
+        {
+            Scenario::parse(&self.scenario, &text).map_err(|error| match error {
+                ScenarioError::Range { field, value, expected, .. } => {
+                    CliError::Option { options: options.join(" "), field, value, expected }
+                }
+                error => error.into(),
+            })?;
+        }
+        let unsupported = |error| CliError::Unsupported { scenario: self.scenario.clone(), error };
+        self.network.supports(&scenario, self.nodes as usize).map_err(unsupported)?;
+        Ok(scenario)
     }
 
     fn options(&self, seed: u64) -> Options {
@@ -171,6 +184,9 @@ impl Setup {
         }
         if self.to_the_end {
             arguments.push("--to-the-end".to_owned());
+        }
+        if let Some(homes) = self.homes {
+            arguments.extend(["--homes".to_owned(), homes.to_string()]);
         }
         if self.network != NetworkKind::Events {
             arguments.extend(["--network".to_owned(), self.network.to_string()]);

@@ -31,6 +31,7 @@ fn plausible() -> Report {
         nodes: 50,
         seed: 7,
         network: "events".to_owned(),
+        homes: 0,
         virtual_seconds: 60.0,
         wall_seconds: 4.2,
         peak_memory_bytes: 48_300_000,

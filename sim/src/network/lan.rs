@@ -8,19 +8,24 @@ use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::stream::BoxStream;
 
-use super::Host;
+use super::{Homes, Host};
 
 /// All announced nodes, and all listeners.
-#[derive(Default)]
 pub(super) struct Lan {
+    homes: Homes,
     announced: BTreeMap<Host, PeerId>,
     ears: Vec<UnboundedSender<(PeerId, SocketAddr)>>,
 }
 
 impl Lan {
+    pub(super) fn new(homes: Homes) -> Self {
+        Self { homes, announced: BTreeMap::new(), ears: Vec::new() }
+    }
+
     /// Announces a node to all present and future listeners.
     pub(super) fn announce(&mut self, host: Host, peer: PeerId) {
-        self.ears.retain(|ear| ear.unbounded_send((peer.clone(), host.socket())).is_ok());
+        let socket = self.homes.socket(host);
+        self.ears.retain(|ear| ear.unbounded_send((peer.clone(), socket)).is_ok());
         self.announced.insert(host, peer);
     }
 
@@ -29,7 +34,7 @@ impl Lan {
         let (ear, heard) = unbounded();
         for (host, peer) in &self.announced {
             // The receiver `heard` still exists, so sending cannot fail.
-            let _ = ear.unbounded_send((peer.clone(), host.socket()));
+            let _ = ear.unbounded_send((peer.clone(), self.homes.socket(*host)));
         }
         self.ears.push(ear);
         heard.boxed()

@@ -6,7 +6,7 @@ use std::path::Path;
 use avi_links::ProfileError;
 use thiserror::Error;
 
-use super::{Calls, Expect, Expected, Join, Link, NodeSetup, Publish, Scenario};
+use super::{Calls, Expect, Expected, Fault, Join, Link, NodeSetup, Publish, Scenario};
 
 /// Why a file is not a valid scenario.
 #[derive(Debug, Error)]
@@ -146,7 +146,8 @@ impl Scenario {
         check("join.at", is_within, at.to_string(), "0 to the scenario's seconds")?;
         let ok = discover_every == 0.0 || (1.0..=86_400.0).contains(&discover_every);
         check("join.discover_every", ok, discover_every.to_string(), "0, or 1 to 86400")?;
-        let Expect { form_within, heal_within, deliver_within, join_within, frame_within, frame_growth, .. } = self.expect;
+        let Expect { form_within, heal_within, deliver_within, join_within, frame_within, frame_growth, .. } =
+            self.expect;
         for (field, value) in [
             ("expect.form_within", form_within),
             ("expect.heal_within", heal_within),
@@ -157,6 +158,10 @@ impl Scenario {
         ] {
             check(field, (0.0..=86_400.0).contains(&value), value.to_string(), "0 to 86400")?;
         }
+        let homes = self.topology.homes;
+        check("topology.homes", homes <= 100_000, homes.to_string(), "0 to 100000")?;
+        let ok = homes != 1 || !self.faults.iter().any(Fault::is_between_homes);
+        check("topology.homes", ok, homes.to_string(), "another number, because a fault is between homes")?;
         let sybils = self.hostile.sybils;
         check("hostile.sybils", sybils <= 10_000, sybils.to_string(), "at most 10000")?;
         for fault in &self.faults {

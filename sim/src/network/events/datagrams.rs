@@ -35,18 +35,23 @@ pub struct DatagramSocket {
 }
 
 impl Events {
-    /// Binds a datagram socket of a host.
+    /// Binds a datagram socket of a host. Where hosts share the address of a home, each has the one port that its node
+    /// listens on.
     ///
     /// # Errors
-    /// `AddrInUse`, or `AddrNotAvailable` if there is no such host.
+    /// `AddrInUse`, or `AddrNotAvailable` if there is no such host, or the port is another's.
     pub fn bind(&self, host: Host, port: u16) -> io::Result<DatagramSocket> {
         let mut state = self.lock();
+        let local = SocketAddr::new(state.homes.home(host).ip(), port);
+        if state.homes.machine(local) != Some(host) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
         let sockets = &mut state.hosts.get_mut(host.0 as usize).ok_or(io::ErrorKind::AddrNotAvailable)?.sockets;
         if sockets.contains_key(&port) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         sockets.insert(port, Inbox::default());
-        Ok(DatagramSocket { events: self.clone(), host, local: SocketAddr::new(host.ip(), port) })
+        Ok(DatagramSocket { events: self.clone(), host, local })
     }
 }
 
@@ -66,11 +71,12 @@ impl DatagramSocket {
         }
         let mut state = self.events.lock();
         let count = state.hosts.len();
-        let there = Host::of(to.ip()).filter(|host| (host.0 as usize) < count).ok_or(io::ErrorKind::HostUnreachable)?;
+        let there = state.homes.machine(to).filter(|host| (host.0 as usize) < count);
+        let there = there.ok_or(io::ErrorKind::HostUnreachable)?;
         let (now, bytes) = (state.now(), payload.len() + HEADER_BYTES);
         let sender = &mut state.hosts[self.host.0 as usize];
         sender.bytes_sent += bytes as u64;
-        let fate = sender.access.as_mut().map_or_else(|| super::straight(now), |link| link.up(now, bytes));
+        let fate = state.access(self.host, there).map_or_else(|| super::straight(now), |link| link.up(now, bytes));
         for at in [fate.at, fate.again].into_iter().flatten() {
             let at = at + state.distance(self.host, there);
             let payload = Bytes::copy_from_slice(payload);
@@ -118,8 +124,7 @@ impl State {
         has_crossed: bool,
         aftermath: &mut Aftermath,
     ) {
-        let Some(host) = self.hosts.get_mut(hosts.1.0 as usize) else { return };
-        if let Some(link) = host.access.as_mut().filter(|_| !has_crossed) {
+        if let Some(link) = self.access(hosts.1, hosts.0).filter(|_| !has_crossed) {
             let fate = link.down(at, payload.len() + HEADER_BYTES);
             for at in [fate.at, fate.again].into_iter().flatten() {
                 let what = What::Datagram { from: ends.0, to: ends.1, payload: payload.clone(), has_crossed: true };
@@ -127,7 +132,7 @@ impl State {
             }
             return;
         }
-        let inbox = host.sockets.get_mut(&ends.1.port());
+        let inbox = self.hosts.get_mut(hosts.1.0 as usize).and_then(|host| host.sockets.get_mut(&ends.1.port()));
         if let Some(inbox) = inbox.filter(|inbox| inbox.bytes + payload.len() <= INBOX_BYTES) {
             inbox.bytes += payload.len();
             inbox.waiting.push_back((ends.0, payload));
@@ -145,7 +150,7 @@ mod tests {
     use futures::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::network::Network;
+    use crate::network::{Homes, Network};
     use crate::scenario::Link;
 
     const NEAR: Link =
@@ -156,7 +161,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let profiles: Vec<_> = profile.into_iter().collect();
         runtime.block_on(async {
-            let network = Events::new(2, &NEAR, &profiles, 1);
+            let network = Events::new(2, Homes::new(0), &NEAR, &profiles, 1);
             tokio::spawn(network.clone().pump());
             what(network).await
         })
@@ -239,8 +244,8 @@ mod tests {
         let thin = Lane { rate_kbit: 256, queue_bytes: 8000, ..Lane::default() };
         let took = |is_busy| {
             simulate(Some(Profile { up: thin.clone(), ..Profile::default() }), move |network| async move {
-                let mut listener = network.transport(Host(1)).listen(Host(1).socket()).await.unwrap();
-                let mut dialled = network.transport(Host(0)).connect(Host(1).socket()).await.unwrap();
+                let mut listener = network.transport(Host(1)).listen(Homes::new(0).socket(Host(1))).await.unwrap();
+                let mut dialled = network.transport(Host(0)).connect(Homes::new(0).socket(Host(1))).await.unwrap();
                 let (mut accepted, _) = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
                 tokio::spawn(async move {
                     let mut sink = [0; 4096];

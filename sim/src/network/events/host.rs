@@ -14,8 +14,8 @@ use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncWrite};
 use futures::stream::BoxStream;
 
-use super::{Backlog, Events, FIRST_EPHEMERAL, Pipe, PipeId, WINDOW_BYTES, What};
-use crate::network::{Host, PORT};
+use super::{Backlog, Events, Pipe, PipeId, WINDOW_BYTES, What};
+use crate::network::{FIRST_EPHEMERAL, Host};
 
 pub(super) struct HostTransport {
     pub(super) events: Events,
@@ -31,17 +31,14 @@ impl Transport for HostTransport {
         let (events, host) = (self.events.clone(), self.host);
         async move {
             let mut state = events.lock();
+            let address = state.homes.listening(host, address).ok_or(io::ErrorKind::AddrNotAvailable)?;
             let listeners = &mut state.hosts.get_mut(host.0 as usize).ok_or(io::ErrorKind::AddrNotAvailable)?.listeners;
-            let port = if address.port() == 0 { PORT } else { address.port() };
-            if address.ip() != host.ip() {
-                return Err(io::ErrorKind::AddrNotAvailable.into());
-            }
-            if listeners.contains_key(&port) {
+            if listeners.contains_key(&address.port()) {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
-            listeners.insert(port, Backlog::default());
+            listeners.insert(address.port(), Backlog::default());
             drop(state);
-            Ok(Box::new(HostListener { events, host, port }) as Box<dyn Listener>)
+            Ok(Box::new(HostListener { events, host, address }) as Box<dyn Listener>)
         }
         .boxed()
     }
@@ -49,17 +46,17 @@ impl Transport for HostTransport {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxByteStream>> {
         let (answer, connected) = oneshot::channel();
         let mut state = self.events.lock();
-        let Some(to) = Host::of(address.ip()).filter(|to| (to.0 as usize) < state.hosts.len()) else {
+        let Some(to) = state.homes.machine(address).filter(|to| (to.0 as usize) < state.hosts.len()) else {
             return futures::future::ready(Err(io::ErrorKind::HostUnreachable.into())).boxed();
         };
-        let host = &mut state.hosts[self.host.0 as usize];
-        let from = SocketAddr::new(self.host.ip(), host.next_port);
-        host.next_port = host.next_port.checked_add(1).unwrap_or(FIRST_EPHEMERAL);
-        let is_perfect = host.access.is_none() && state.hosts[to.0 as usize].access.is_none();
-        if !is_perfect {
-            state.dial(from, address, (self.host, to), answer);
-        } else {
+        let home = state.homes.home(self.host);
+        let first = &mut state.hosts[home.0 as usize];
+        let from = SocketAddr::new(home.ip(), first.next_port);
+        first.next_port = first.next_port.checked_add(1).unwrap_or(FIRST_EPHEMERAL);
+        if state.is_perfect(self.host, to) {
             state.send(self.host, to, None, 0, What::Connect { from, to: address, answer });
+        } else {
+            state.dial(from, address, (self.host, to), answer);
         }
         drop(state);
         async move {
@@ -76,17 +73,17 @@ impl Transport for HostTransport {
 struct HostListener {
     events: Events,
     host: Host,
-    port: u16,
+    address: SocketAddr,
 }
 
 impl Listener for HostListener {
     fn local_addr(&self) -> SocketAddr {
-        SocketAddr::new(self.host.ip(), self.port)
+        self.address
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxByteStream, SocketAddr)>> {
         let mut state = self.events.lock();
-        let backlog = state.hosts[self.host.0 as usize].listeners.get_mut(&self.port);
+        let backlog = state.hosts[self.host.0 as usize].listeners.get_mut(&self.address.port());
         // The host has lost power, and with it this node.
         let Some(backlog) = backlog else { return Poll::Pending };
         match backlog.waiting.pop_front() {
@@ -101,7 +98,7 @@ impl Listener for HostListener {
 
 impl Drop for HostListener {
     fn drop(&mut self) {
-        let backlog = self.events.lock().hosts[self.host.0 as usize].listeners.remove(&self.port);
+        let backlog = self.events.lock().hosts[self.host.0 as usize].listeners.remove(&self.address.port());
         drop(backlog);
     }
 }

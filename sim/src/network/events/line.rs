@@ -12,7 +12,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 
 use super::tcp::{Endpoint, Packet, Read};
 use super::{Aftermath, BACKLOG, Delivery, Events, State, What};
-use crate::network::{Host, latency};
+use crate::network::Host;
 
 /// The headers of a packet without data.
 const BARE_BYTES: usize = 60;
@@ -124,7 +124,7 @@ impl State {
         let (now, bytes) = (self.now(), says.len());
         let Some(sender) = self.hosts.get_mut(from.0 as usize) else { return };
         sender.bytes_sent += bytes as u64;
-        let fate = sender.access.as_mut().map_or_else(|| super::straight(now), |link| link.up(now, bytes));
+        let fate = self.access(from, to).map_or_else(|| super::straight(now), |link| link.up(now, bytes));
         let last_at = self.ends.get(&id).map_or(Duration::ZERO, |end| end.last_at);
         for at in [fate.at, fate.again].into_iter().flatten() {
             let at = (at + self.distance(from, to)).max(last_at);
@@ -134,12 +134,6 @@ impl State {
             let what = What::Packet { to: id.other(), says: Box::new(says.clone()), has_crossed: false };
             self.schedule(at, Delivery { from, to, what });
         }
-    }
-
-    /// The time from one machine's access link to another's.
-    pub(super) fn distance(&mut self, from: Host, to: Host) -> Duration {
-        let jitter = Duration::from_secs_f64(self.link.jitter_ms / 1000.0 * self.random.unit());
-        latency(&self.link, self.seed, from, to) + jitter + self.slower
     }
 
     /// A packet is at the end of its way, or before its last part, the receiver's downlink.
@@ -152,8 +146,7 @@ impl State {
         has_crossed: bool,
         aftermath: &mut Aftermath,
     ) {
-        let access = self.hosts.get_mut(hosts.1.0 as usize).and_then(|host| host.access.as_mut());
-        match access.filter(|_| !has_crossed) {
+        match self.access(hosts.1, hosts.0).filter(|_| !has_crossed) {
             None => self.hear(hosts, to, says, aftermath),
             Some(link) => {
                 let fate = link.down(at, says.len());

@@ -23,7 +23,7 @@ use self::datagrams::Inbox;
 use self::host::{Duplex, HostTransport};
 use self::line::{Answer, End, EndId, Says};
 use super::lan::Lan;
-use super::{CutId, Group, Host, Network, Software, latency};
+use super::{CutId, FIRST_EPHEMERAL, Group, Homes, Host, Network, Software, WITHIN_HOME, latency};
 use crate::random::{Random, mix};
 use crate::scenario::{Link, PartitionMode};
 
@@ -31,8 +31,6 @@ use crate::scenario::{Link, PartitionMode};
 const WINDOW_BYTES: usize = 256 * 1024;
 /// The most connections that a listener has not accepted yet. Further ones are refused, as by a full backlog.
 const BACKLOG: usize = 128;
-/// The first port of outgoing connections.
-const FIRST_EPHEMERAL: u16 = 32_768;
 
 /// The network. All clones share it.
 #[derive(Clone)]
@@ -43,6 +41,7 @@ pub struct Events {
 struct State {
     me: Weak<Mutex<State>>,
     epoch: Instant,
+    homes: Homes,
     link: Link,
     seed: u64,
     random: Random,
@@ -68,6 +67,7 @@ struct State {
 struct HostState {
     is_on: bool,
     listeners: BTreeMap<u16, Backlog>,
+    /// The next port of outgoing connections. A home uses that of its first machine.
     next_port: u16,
     /// When its uplink will be free.
     uplink_free: Duration,
@@ -204,7 +204,7 @@ fn straight(now: Duration) -> Fate {
 impl Events {
     /// A network with this many hosts. Each has an access link with one of the profiles, which the seed chooses; without
     /// profiles, all links are perfect. Create it inside the simulation's runtime.
-    pub fn new(hosts: usize, link: &Link, profiles: &[Profile], seed: u64) -> Self {
+    pub fn new(hosts: usize, homes: Homes, link: &Link, profiles: &[Profile], seed: u64) -> Self {
         let access = |host: usize| {
             let draw = mix(mix(seed, 0x6c69_6e6b), host as u64);
             let profile = profiles.get(draw as usize % profiles.len().max(1))?;
@@ -219,6 +219,7 @@ impl Events {
         let state = |me: &Weak<Mutex<State>>| State {
             me: me.clone(),
             epoch: Instant::now(),
+            homes,
             link: link.clone(),
             seed,
             random: Random::new(mix(seed, 0x6e65_7477)),
@@ -234,7 +235,7 @@ impl Events {
             next_cut: 0,
             held: Vec::new(),
             digest: seed,
-            lan: Lan::default(),
+            lan: Lan::new(homes),
         };
         Self { state: Arc::new_cyclic(|me| Mutex::new(state(me))) }
     }
@@ -302,11 +303,12 @@ impl State {
             What::Datagram { payload, has_crossed, .. } => (8 + u64::from(*has_crossed), payload.len() as u64),
             What::Timer { .. } => (10, 0),
         };
-        let hosts = (delivery.from, delivery.to);
         let ends = u64::from(delivery.from.0) << 32 | u64::from(delivery.to.0);
         self.digest = mix(mix(mix(self.digest, now.as_nanos() as u64), ends), kind << 32 | len);
+        let (sender, receiver) = (delivery.from, delivery.to);
+        let hosts = (sender, receiver);
         match delivery.what {
-            What::Connect { from, to, answer } => self.on_connect(from, to, answer, aftermath),
+            What::Connect { from, to, answer } => self.on_connect((sender, from), (receiver, to), answer, aftermath),
             What::Answer { answer, result } => aftermath.refused.extend(answer.send(result).err()),
             What::Data { pipe, bytes } => self.on_data(pipe, bytes, aftermath),
             What::End { pipe } => {
@@ -324,8 +326,13 @@ impl State {
         }
     }
 
-    fn on_connect(&mut self, from: SocketAddr, to: SocketAddr, answer: Answer, aftermath: &mut Aftermath) {
-        let (Some(dialler), Some(listener)) = (Host::of(from.ip()), Host::of(to.ip())) else { return };
+    fn on_connect(
+        &mut self,
+        (dialler, from): (Host, SocketAddr),
+        (listener, to): (Host, SocketAddr),
+        answer: Answer,
+        aftermath: &mut Aftermath,
+    ) {
         let backlog = self.hosts.get_mut(listener.0 as usize).and_then(|host| host.listeners.get_mut(&to.port()));
         let result = match (backlog.filter(|backlog| backlog.waiting.len() < BACKLOG), self.me.upgrade()) {
             (Some(backlog), Some(state)) => {
@@ -385,13 +392,37 @@ impl State {
                 departs = host.uplink_free;
             }
         }
-        let jitter = Duration::from_secs_f64(self.link.jitter_ms / 1000.0 * self.random.unit());
-        let mut at = departs + latency(&self.link, self.seed, from, to) + jitter + self.slower;
+        let delay = self.distance(from, to);
+        let mut at = departs + delay;
         if let Some(pipe) = pipe.and_then(|pipe| self.pipes.get_mut(&pipe)) {
             at = at.max(pipe.last_at);
             pipe.last_at = at;
         }
         self.schedule(at, Delivery { from, to, what });
+    }
+
+    /// The time from one machine, or its access link, to another's.
+    fn distance(&mut self, from: Host, to: Host) -> Duration {
+        let jitter = Duration::from_secs_f64(self.link.jitter_ms / 1000.0 * self.random.unit());
+        if self.homes.are_together(from, to) {
+            return WITHIN_HOME;
+        }
+        latency(&self.link, self.seed, self.homes.home(from), self.homes.home(to)) + jitter + self.slower
+    }
+
+    /// The access link of a machine, which it shares with its home; `None` if it is perfect, or if data between the two
+    /// does not leave their home.
+    fn access(&mut self, machine: Host, other: Host) -> Option<&mut avi_links::Link> {
+        if self.homes.are_together(machine, other) {
+            return None;
+        }
+        let home = self.homes.home(machine);
+        self.hosts.get_mut(home.0 as usize)?.access.as_mut()
+    }
+
+    /// Whether nothing between two machines is lost.
+    fn is_perfect(&mut self, a: Host, b: Host) -> bool {
+        self.access(a, b).is_none() && self.access(b, a).is_none()
     }
 
     fn schedule(&mut self, at: Duration, delivery: Delivery) {
@@ -404,6 +435,9 @@ impl State {
     }
 
     fn cut(&self, from: Host, to: Host) -> Option<PartitionMode> {
+        if self.homes.are_together(from, to) {
+            return None;
+        }
         let cut = self.cuts.values().find(|(here, there, _)| here.contains(&from) && there.contains(&to));
         cut.map(|(_, _, mode)| *mode)
     }

@@ -16,8 +16,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
 use super::{Line, LineId, Turmoil};
-use crate::network::{Host, PORT};
-use crate::scenario::PartitionMode;
+use crate::network::{Home, Host};
 
 pub(super) struct HostTransport {
     pub(super) network: Turmoil,
@@ -32,14 +31,12 @@ impl Transport for HostTransport {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
         let (network, host) = (self.network.clone(), self.host);
         async move {
-            if address.ip() != host.ip() {
-                return Err(io::ErrorKind::AddrNotAvailable.into());
-            }
-            let port = if address.port() == 0 { PORT } else { address.port() };
+            let homes = network.lock().homes;
+            let address = homes.listening(host, address).ok_or(io::ErrorKind::AddrNotAvailable)?;
             // turmoil binds no other address.
-            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
+            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?;
             let accepting = accept(Arc::new(listener));
-            Ok(Box::new(HostListener { network, host, port, accepting }) as Box<dyn Listener>)
+            Ok(Box::new(HostListener { network, host, address, accepting }) as Box<dyn Listener>)
         }
         .boxed()
     }
@@ -47,12 +44,12 @@ impl Transport for HostTransport {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxByteStream>> {
         let (network, host) = (self.network.clone(), self.host);
         async move {
-            let there = Host::of(address.ip()).ok_or(io::ErrorKind::HostUnreachable)?;
+            let (here, to) = network.ends(host, address).ok_or(io::ErrorKind::HostUnreachable)?;
             match TcpStream::connect(address).await {
-                Ok(tcp) => Ok(Box::pin(Stream::new(network, host, there, tcp)) as BoxByteStream),
+                Ok(tcp) => Ok(Box::pin(Stream::new(network, host, address, tcp)?) as BoxByteStream),
                 // The request was lost, but turmoil reports a refusal. A real stack tries for minutes; the dialler
                 // gives up before that.
-                Err(_) if network.loses(host, there) => std::future::pending().await,
+                Err(_) if network.lock().is_silent(here, to) => std::future::pending().await,
                 Err(error) => Err(error),
             }
         }
@@ -61,8 +58,11 @@ impl Transport for HostTransport {
 }
 
 impl Turmoil {
-    fn loses(&self, from: Host, to: Host) -> bool {
-        self.lock().wires.fate(from, to) == Some(PartitionMode::Reset)
+    /// The home of a machine that dials, and the machine that it dials.
+    fn ends(&self, from: Host, to: SocketAddr) -> Option<(Home, Host)> {
+        let state = self.lock();
+        let to = state.homes.machine(to).filter(|to| (to.0 as usize) < state.machines.len())?;
+        Some((state.homes.home(from), to))
     }
 }
 
@@ -79,43 +79,53 @@ fn accept(listener: Arc<TcpListener>) -> BoxFuture<'static, Accepted> {
 struct HostListener {
     network: Turmoil,
     host: Host,
-    port: u16,
+    address: SocketAddr,
     accepting: BoxFuture<'static, Accepted>,
 }
 
 impl Listener for HostListener {
     fn local_addr(&self) -> SocketAddr {
-        SocketAddr::new(self.host.ip(), self.port)
+        self.address
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxByteStream, SocketAddr)>> {
         let (listener, accepted) = std::task::ready!(self.accepting.as_mut().poll(cx));
         self.accepting = accept(listener);
         let (tcp, from) = accepted?;
-        let there = Host::of(from.ip()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Poll::Ready(Ok((Box::pin(Stream::new(self.network.clone(), self.host, there, tcp)), from)))
+        Poll::Ready(Ok((Box::pin(Stream::new(self.network.clone(), self.host, from, tcp)?), from)))
     }
 }
 
 /// One end of a connection.
 struct Stream {
     network: Turmoil,
-    here: Host,
-    there: Host,
+    machine: Host,
+    /// How often the machine had lost power before.
+    outages: u32,
+    here: Home,
+    there: Home,
     line: LineId,
-    tcp: TcpStream,
+    /// `None` only while it is dropped.
+    tcp: Option<TcpStream>,
     is_closed: bool,
 }
 
 impl Stream {
-    fn new(network: Turmoil, here: Host, there: Host, tcp: TcpStream) -> Self {
+    fn new(network: Turmoil, machine: Host, other: SocketAddr, tcp: TcpStream) -> io::Result<Self> {
+        let there = Home::at(other.ip()).ok_or(io::ErrorKind::AddrNotAvailable)?;
         let mut state = network.lock();
+        let here = state.homes.home(machine);
+        let outages = state.machines[machine.0 as usize].outages;
         state.note(1, here, there, 0);
         state.next_line += 1;
         let line = LineId(state.next_line);
         state.lines.insert(line, Line { here, there, is_reset: false, reader: None, writer: None });
         drop(state);
-        Self { network, here, there, line, tcp, is_closed: false }
+        Ok(Self { network, machine, outages, here, there, line, tcp: Some(tcp), is_closed: false })
+    }
+
+    fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.tcp.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Checks both directions, after a partition that resets.
@@ -131,7 +141,7 @@ impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.check()?;
         let mut filled = ReadBuf::new(buffer);
-        let polled = Pin::new(&mut self.tcp).poll_read(cx, &mut filled);
+        let polled = self.tcp()?.poll_read(cx, &mut filled);
         let mut state = self.network.lock();
         match polled {
             Poll::Ready(Ok(())) => {
@@ -155,10 +165,10 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         self.check()?;
-        let polled = Pin::new(&mut self.tcp).poll_write(cx, buffer);
+        let polled = self.tcp()?.poll_write(cx, buffer);
         let mut state = self.network.lock();
         match &polled {
-            Poll::Ready(Ok(len)) => state.hosts[self.here.0 as usize].bytes_sent += *len as u64,
+            Poll::Ready(Ok(len)) => state.machines[self.machine.0 as usize].bytes_sent += *len as u64,
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
                 if let Some(line) = state.lines.get_mut(&self.line) {
@@ -171,7 +181,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        self.tcp()?.poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -180,12 +190,17 @@ impl AsyncWrite for Stream {
             return Poll::Ready(Ok(()));
         }
         self.check()?;
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        self.tcp()?.poll_shutdown(cx)
     }
 }
 
 impl Drop for Stream {
+    /// Tells the other end, unless this machine has lost power.
     fn drop(&mut self) {
-        self.network.lock().lines.remove(&self.line);
+        let mut state = self.network.lock();
+        state.lines.remove(&self.line);
+        if state.machines[self.machine.0 as usize].outages != self.outages {
+            state.left.extend(self.tcp.take().map(|tcp| (self.machine, tcp)));
+        }
     }
 }

@@ -1,38 +1,38 @@
-//! What happens to data in flight between two turmoil hosts?
+//! What happens to data in flight between two homes?
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use turmoil::{LinkIter, Sim};
 
-use crate::network::{CutId, Group, Host, latency};
+use crate::network::{CutId, Home, latency};
 use crate::scenario::{Link, PartitionMode};
 
-/// The links between all hosts, as they should be and as turmoil has them.
+/// The links between all homes, as they should be and as turmoil has them.
 pub(super) struct Wires {
     link: Link,
     seed: u64,
-    hosts: u32,
+    homes: u32,
     slower: Duration,
-    cuts: BTreeMap<CutId, (Group, Group, PartitionMode)>,
-    /// Pairs that differ from their initial state. The smaller host comes first in a pair.
-    troubled: BTreeMap<(Host, Host), Fates>,
+    cuts: BTreeMap<CutId, (BTreeSet<Home>, BTreeSet<Home>, PartitionMode)>,
+    /// Pairs that differ from their initial state. The smaller home comes first in a pair.
+    troubled: BTreeMap<(Home, Home), Fates>,
     /// The times at which waiting data may continue, for the free direction of a pair that is held because of the other
     /// one.
-    free: BTreeMap<(Host, Host), VecDeque<Duration>>,
+    free: BTreeMap<(Home, Home), VecDeque<Duration>>,
     cuts_changed: bool,
     latency_changed: bool,
 }
 
-/// What happens to each direction: to data from the smaller host, and to data from the other.
+/// What happens to each direction: to data from the smaller home, and to data from the other.
 type Fates = (Option<PartitionMode>, Option<PartitionMode>);
 
 impl Wires {
-    pub(super) fn new(hosts: usize, link: Link, seed: u64) -> Self {
+    pub(super) fn new(homes: u32, link: Link, seed: u64) -> Self {
         Self {
             link,
             seed,
-            hosts: hosts as u32,
+            homes,
             slower: Duration::ZERO,
             cuts: BTreeMap::new(),
             troubled: BTreeMap::new(),
@@ -42,7 +42,7 @@ impl Wires {
         }
     }
 
-    pub(super) fn cut(&mut self, cut: CutId, from: Group, to: Group, mode: PartitionMode) {
+    pub(super) fn cut(&mut self, cut: CutId, from: BTreeSet<Home>, to: BTreeSet<Home>, mode: PartitionMode) {
         self.cuts.insert(cut, (from, to, mode));
         self.cuts_changed = true;
     }
@@ -57,8 +57,11 @@ impl Wires {
         self.latency_changed = true;
     }
 
-    /// What happens to data from one host to another.
-    pub(super) fn fate(&self, from: Host, to: Host) -> Option<PartitionMode> {
+    /// What happens to data from one home to another. Data within a home is never stopped.
+    pub(super) fn fate(&self, from: Home, to: Home) -> Option<PartitionMode> {
+        if from == to {
+            return None;
+        }
         let cuts = self.cuts.values().filter(|(here, there, _)| here.contains(&from) && there.contains(&to));
         let modes: Vec<_> = cuts.map(|(_, _, mode)| *mode).collect();
         match modes.contains(&PartitionMode::Reset) {
@@ -74,8 +77,8 @@ impl Wires {
         if !cuts_changed && !latency_changed {
             return;
         }
-        for a in (0..self.hosts).map(Host) {
-            for b in (a.0 + 1..self.hosts).map(Host) {
+        for a in (0..self.homes).map(Home) {
+            for b in (a.0 + 1..self.homes).map(Home) {
                 if latency_changed {
                     let shortest = self.latency(a, b);
                     let jitter = Duration::from_secs_f64(self.link.jitter_ms / 1000.0);
@@ -89,7 +92,7 @@ impl Wires {
         }
     }
 
-    fn arrange_pair(&mut self, sim: &Sim<'_>, a: Host, b: Host) {
+    fn arrange_pair(&mut self, sim: &Sim<'_>, a: Home, b: Home) {
         let fates @ (there, back) = (self.fate(a, b), self.fate(b, a));
         if fates == self.troubled.get(&(a, b)).copied().unwrap_or_default() {
             return;
@@ -119,7 +122,7 @@ impl Wires {
         let now = sim.elapsed();
         sim.links(|links| {
             for wire in links {
-                let (Some(a), Some(b)) = (Host::of(wire.pair().0), Host::of(wire.pair().1)) else { continue };
+                let (Some(a), Some(b)) = (Home::at(wire.pair().0), Home::at(wire.pair().1)) else { continue };
                 let delay = self.latency(a, b);
                 for pair in [(a, b), (b, a)] {
                     if let Some(dues) = self.free.get_mut(&pair) {
@@ -131,14 +134,14 @@ impl Wires {
         });
     }
 
-    fn latency(&self, a: Host, b: Host) -> Duration {
+    fn latency(&self, a: Home, b: Home) -> Duration {
         latency(&self.link, self.seed, a, b) + self.slower
     }
 }
 
 /// Keeps data on a link in order until the tick after its delivery.
-fn hand_on_wire(wire: LinkIter<'_>, from: Host, dues: &mut VecDeque<Duration>, now: Duration, delay: Duration) {
-    let sent = wire.filter(|sent| Host::of(sent.pair().0.ip()) == Some(from));
+fn hand_on_wire(wire: LinkIter<'_>, from: Home, dues: &mut VecDeque<Duration>, now: Duration, delay: Duration) {
+    let sent = wire.filter(|sent| Home::at(sent.pair().0.ip()) == Some(from));
     let mut handed_on = 0;
     for (index, sent) in sent.enumerate() {
         if index == dues.len() {
