@@ -15,7 +15,7 @@ use crate::plan::Plan;
 use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::world::World;
-use crate::{interpose, summary};
+use crate::{interpose, summary, swarm};
 
 /// The options of a run.
 #[derive(Clone, Debug)]
@@ -98,9 +98,10 @@ const STUCK_AFTER: Duration = Duration::from_secs(300);
 /// Run one simulation per process: a second one would see the counters that the first has left in the libraries below.
 pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> Report {
     let began = std::time::Instant::now();
+    let scenario = swarm::draw(&scenario, options.nodes, options.seed, options.network);
     let plan = Plan::draw(&scenario, options.nodes, options.seed);
     let (seed, kind) = (options.seed, options.network);
-    let description = scenario.description.clone();
+    let (description, settings) = (scenario.description.clone(), scenario.to_toml());
     let (ending, ended) = mpsc::channel();
     let passed = progress.clone();
     let simulation = std::thread::Builder::new().name("simulation".to_owned()).stack_size(16 << 20).spawn(move || {
@@ -122,6 +123,7 @@ pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> R
     let mut report = report.unwrap_or_else(|failure| summary::of_failure(&failure));
     report.scenario = options.scenario.clone();
     report.description = description;
+    report.settings = settings;
     report.nodes = options.nodes;
     report.seed = options.seed;
     report.network = options.network.to_string();
