@@ -178,12 +178,16 @@ impl App {
         }
     }
 
-    /// Calls a connected peer that the seed chooses.
+    /// Calls the connected peer that comes first for this seed and call. Which other peers there are does not matter.
     async fn call(&mut self, call: u64) {
-        let Ok(mut peers) = self.handle.connected_peers().await else { return };
-        peers.retain(|peer| self.ledger.lock().is_honest(peer));
-        let chosen = mix(self.setup.seed, call) as usize % peers.len().max(1);
-        let Some(peer) = peers.into_iter().nth(chosen) else {
+        let Ok(peers) = self.handle.connected_peers().await else { return };
+        let draw = mix(self.setup.seed, call);
+        let ranked = peers.into_iter().filter_map(|peer| {
+            let ledger = self.ledger.lock();
+            let host = ledger.host_of(&peer).filter(|_| ledger.is_honest(&peer))?;
+            Some((mix(draw, host.0.into()), peer))
+        });
+        let Some((_, peer)) = ranked.min_by_key(|(rank, _)| *rank) else {
             return self.ledger.lock().on_call_failed();
         };
         match self.handle.request_stream(peer).await {

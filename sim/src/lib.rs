@@ -17,7 +17,9 @@ mod random;
 pub mod report;
 mod runner;
 pub mod scenario;
+pub mod shrink;
 mod summary;
+pub mod swarm;
 mod world;
 
 pub use runner::{NetworkKind, Options, Unsupported, run};

@@ -1,12 +1,14 @@
 //! The plan of a run, drawn from a scenario and a seed: what happens, when, and to which nodes.
 
-use std::collections::BTreeMap;
+mod explicit;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
 use crate::network::{Group, Homes, Host};
 use crate::random::{Random, mix};
-use crate::scenario::{Fault, PartitionMode, Scenario};
+use crate::scenario::{Fault, FaultKind, Nodes, PartitionMode, Scenario};
 
 /// The longest time of a search for peers, in seconds.
 const WALK: f64 = 30.0;
@@ -15,12 +17,14 @@ const SYBIL_STAYS: f64 = 3.0;
 const SYBIL_AWAY: f64 = 2.0;
 
 /// All external actions of a run, in order of time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Members of the mesh, hostile ones at the end.
     pub nodes: usize,
-    /// The number of honest members.
+    /// The number of honest members, with those that are absent.
     pub honest: usize,
+    /// Honest members that never start.
+    pub absent: BTreeSet<Host>,
     /// The last honest ones, which start when the mesh is up.
     pub late: Range<u32>,
     /// Nodes that connect only to the victim; numbered after the members.
@@ -45,12 +49,12 @@ pub struct Plan {
     pub slow: Vec<Host>,
     /// The peers that each node knows at the start.
     pub bootstrap: Vec<Vec<Host>>,
-    /// When each member starts for the first time.
+    /// When each member starts for the first time, or would.
     pub first_start: Vec<Duration>,
 }
 
 /// A time with a fault.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Trouble {
     /// The begin.
     pub from: Duration,
@@ -63,7 +67,7 @@ pub struct Trouble {
 }
 
 /// An action of the plan.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// A node starts, perhaps again.
     Start(Host),
@@ -125,10 +129,19 @@ pub enum Action {
 struct Down {
     action: fn(Host) -> Action,
     what: &'static str,
+    fault: fn(f64, Nodes, Option<f64>, bool) -> Fault,
 }
 
-const CRASH: Down = Down { action: Action::Crash, what: "crash" };
-const LEAVE: Down = Down { action: Action::Leave, what: "leave" };
+const CRASH: Down = Down {
+    action: Action::Crash,
+    what: "crash",
+    fault: |at, nodes, restart_at, moves| Fault::Crash { at, nodes, restart_at, moves },
+};
+const LEAVE: Down = Down {
+    action: Action::Leave,
+    what: "leave",
+    fault: |at, nodes, restart_at, moves| Fault::Leave { at, nodes, restart_at, moves },
+};
 
 struct Drawing<'a> {
     scenario: &'a Scenario,
@@ -137,72 +150,55 @@ struct Drawing<'a> {
     honest: Vec<Host>,
     /// The nodes that are there from the start.
     early: Vec<Host>,
+    absent: BTreeSet<Host>,
     bootstrap: Vec<Vec<Host>>,
+    first_start: Vec<Duration>,
     victim: Option<Host>,
+    slow: Vec<Host>,
     moves: BTreeMap<Host, Group>,
     /// The next machine that no node has used yet.
     free: u32,
     actions: Vec<(Duration, Action)>,
     troubles: Vec<Trouble>,
+    /// The faults, each with its nodes by their numbers.
+    faults: Vec<Fault>,
 }
 
 impl Plan {
     /// Draws the plan of a run with this many honest nodes.
     pub fn draw(scenario: &Scenario, nodes: usize, seed: u64) -> Self {
-        let end = scenario.seconds.duration();
-        let hostile = &scenario.hostile;
-        let members = nodes + hostile.flood + hostile.stream_flood;
-        let early = nodes.saturating_sub(scenario.join.nodes).max(1);
-        let sybils = members as u32..(members + hostile.sybils) as u32;
-        let outsiders = sybils.end..sybils.end + (hostile.garbage + hostile.dial_storm) as u32;
-        let mut drawing = Drawing {
-            scenario,
-            random: Random::new(mix(seed, 0x706c_616e)),
-            homes: Homes::new(scenario.topology.homes),
-            honest: (0..nodes as u32).map(Host).collect(),
-            early: (0..early as u32).map(Host).collect(),
-            bootstrap: Vec::new(),
-            victim: None,
-            moves: BTreeMap::new(),
-            free: outsiders.end,
-            actions: Vec::new(),
-            troubles: Vec::new(),
-        };
-        drawing.starts(members);
-        if hostile.sybils > 0 {
-            drawing.sybils(sybils.clone(), end);
-        }
-        let slow = drawing.slow(end);
-        drawing.publishes(end);
-        drawing.calls();
-        scenario.faults.iter().for_each(|fault| drawing.fault(fault));
-        if scenario.hostile.count() > 0 {
-            drawing.actions.push((end / 5, Action::Attack));
-        }
-        let starts =
-            drawing.actions.iter().filter_map(|(at, action)| matches!(action, Action::Start(_)).then_some(*at));
-        let first_start = starts.take(members).collect();
-        let Drawing { mut actions, mut troubles, bootstrap, victim, moves, free, homes, .. } = drawing;
+        let drawing = Drawing::of(scenario, nodes, seed);
+        let (members, sybils, outsiders) = numbers(scenario, nodes);
+        let late = drawing.early.len() as u32..nodes as u32;
+        let Drawing {
+            mut actions, mut troubles, bootstrap, victim, moves, free, homes, absent, slow, first_start, ..
+        } = drawing;
         // The sort is stable: of two actions at one time, the one that was drawn first comes first.
         actions.sort_by_key(|(at, _)| *at);
         troubles.sort_by_key(|trouble| trouble.from);
         Self {
             nodes: members,
             honest: nodes,
-            late: early as u32..nodes as u32,
+            absent,
+            late,
             sybils,
             outsiders,
             hosts: free as usize,
             homes,
             victim,
             moves,
-            end,
+            end: scenario.seconds.duration(),
             actions,
             troubles,
             slow,
             bootstrap,
             first_start,
         }
+    }
+
+    /// The number of honest members that start.
+    pub fn present(&self) -> usize {
+        self.honest - self.absent.len()
     }
 
     /// All machines that these nodes use during the run.
@@ -222,19 +218,107 @@ impl Plan {
     }
 }
 
-impl Drawing<'_> {
+/// The number of members, and the numbers of the sybils and the outsiders.
+fn numbers(scenario: &Scenario, nodes: usize) -> (usize, Range<u32>, Range<u32>) {
+    let hostile = &scenario.hostile;
+    let members = nodes + hostile.flood + hostile.stream_flood;
+    let sybils = members as u32..(members + hostile.sybils) as u32;
+    let outsiders = sybils.end..sybils.end + (hostile.garbage + hostile.dial_storm) as u32;
+    (members, sybils, outsiders)
+}
+
+impl<'a> Drawing<'a> {
+    fn of(scenario: &'a Scenario, nodes: usize, seed: u64) -> Self {
+        let end = scenario.seconds.duration();
+        let (members, sybils, outsiders) = numbers(scenario, nodes);
+        let early = nodes.saturating_sub(scenario.join.nodes).max(1);
+        let absent = scenario.topology.absent.iter().filter(|node| (**node as usize) < nodes);
+        let mut drawing = Self {
+            scenario,
+            random: Random::new(mix(seed, 0x706c_616e)),
+            homes: Homes::new(scenario.topology.homes),
+            honest: (0..nodes as u32).map(Host).collect(),
+            early: (0..early as u32).map(Host).collect(),
+            absent: absent.copied().map(Host).collect(),
+            bootstrap: Vec::new(),
+            first_start: Vec::new(),
+            victim: None,
+            slow: Vec::new(),
+            moves: BTreeMap::new(),
+            free: outsiders.end,
+            actions: Vec::new(),
+            troubles: Vec::new(),
+            faults: Vec::new(),
+        };
+        drawing.starts(members);
+        if scenario.hostile.sybils > 0 {
+            drawing.sybils(sybils, end);
+        }
+        drawing.slow(end);
+        drawing.publishes(end);
+        drawing.calls();
+        scenario.faults.iter().for_each(|fault| drawing.fault(fault));
+        if scenario.hostile.count() > 0 {
+            drawing.actions.push((scenario.hostile.begin(end), Action::Attack));
+        }
+        drawing
+    }
+
     fn starts(&mut self, members: usize) {
         let within = self.scenario.node.start_within;
         let late = self.early.len()..self.honest.len();
         for index in 0..members {
             let is_late = late.contains(&index);
             let at = if is_late { self.scenario.join.at } else { within * index as f64 / members as f64 };
-            self.actions.push((secs(at), Action::Start(Host(index as u32))));
+            self.first_start.push(secs(at));
+            if self.is_present(Host(index as u32)) {
+                self.actions.push((secs(at), Action::Start(Host(index as u32))));
+            }
             let earlier: Vec<_> = self.early.iter().copied().filter(|host| (host.0 as usize) < index).collect();
             let known = if is_late { self.scenario.join.bootstrap } else { self.scenario.topology.bootstrap };
             self.bootstrap.push(self.random.choose(&earlier, known));
         }
-        late.for_each(|index| self.discovers(Host(index as u32)));
+        let knows = &self.scenario.topology.knows;
+        for (known, named) in self.bootstrap.iter_mut().zip(knows) {
+            *known = named.iter().copied().map(Host).collect();
+        }
+        self.pass_over_absent();
+        for late in late.map(|index| Host(index as u32)) {
+            if self.is_present(late) {
+                self.discovers(late);
+            }
+        }
+    }
+
+    /// Whoever would know an absent node knows those that it knows, and at least one. So the mesh does not fall apart
+    /// because a node in its middle is absent.
+    fn pass_over_absent(&mut self) {
+        for index in 0..self.bootstrap.len() {
+            let drawn = self.bootstrap[index].clone();
+            if drawn.iter().all(|host| self.is_present(*host)) {
+                continue;
+            }
+            let mut known = Vec::new();
+            for host in drawn {
+                // Of the earlier nodes, the lists are already without absent ones.
+                let passed = match self.is_present(host) {
+                    true => vec![host],
+                    false => self.bootstrap.get(host.0 as usize).cloned().unwrap_or_default(),
+                };
+                known.extend(passed.into_iter().filter(|host| host.0 as usize != index && self.is_present(*host)));
+            }
+            if known.is_empty() {
+                let first = self.early.iter().copied().find(|host| self.is_present(*host));
+                known.extend(first.filter(|host| (host.0 as usize) < index));
+            }
+            let mut seen = BTreeSet::new();
+            known.retain(|host| seen.insert(*host));
+            self.bootstrap[index] = known;
+        }
+    }
+
+    fn is_present(&self, host: Host) -> bool {
+        !self.absent.contains(&host)
     }
 
     /// A late node searches for peers when it must have some, and repeats that as the scenario says.
@@ -257,7 +341,8 @@ impl Drawing<'_> {
         self.victim = Some(victim);
         for host in sybils.map(Host) {
             self.bootstrap.push(vec![victim]);
-            let mut at = end.as_secs_f64() / 5.0 + self.random.between(0.0, SYBIL_STAYS + SYBIL_AWAY);
+            let begin = self.scenario.hostile.begin(end).as_secs_f64();
+            let mut at = begin + self.random.between(0.0, SYBIL_STAYS + SYBIL_AWAY);
             while at + SYBIL_STAYS < end.as_secs_f64() {
                 self.actions.push((secs(at), Action::Start(host)));
                 self.actions.push((secs(at + SYBIL_STAYS), Action::Leave(host)));
@@ -266,12 +351,13 @@ impl Drawing<'_> {
         }
     }
 
-    fn slow(&mut self, end: Duration) -> Vec<Host> {
+    fn slow(&mut self, end: Duration) {
         let consumers = &self.scenario.slow_consumers;
-        if consumers.count > 0 && consumers.event_ms == 0 {
+        self.slow = self.random.choose(&self.early.clone(), consumers.count);
+        self.slow.extend(consumers.nodes.iter().copied().map(Host));
+        if !self.slow.is_empty() && consumers.event_ms == 0 {
             self.actions.push((end.saturating_sub(Duration::from_secs(5)), Action::WakeSlow));
         }
-        self.random.choose(&self.early.clone(), consumers.count)
     }
 
     fn publishes(&mut self, end: Duration) {
@@ -283,6 +369,10 @@ impl Drawing<'_> {
             let node = Host(self.random.below(self.early.len()) as u32);
             let topic = self.random.below(publish.topics);
             self.actions.push((at, Action::Publish { node, topic, message: message as u64 }));
+        }
+        for (message, listed) in (publish.messages as u64..).zip(&publish.list) {
+            let node = Host(listed.node);
+            self.actions.push((secs(listed.at), Action::Publish { node, topic: listed.topic, message }));
         }
     }
 
@@ -296,49 +386,75 @@ impl Drawing<'_> {
             let node = self.victim.filter(|_| call % 2 == 0).unwrap_or(node);
             self.actions.push((at, Action::Call { node, call: call as u64 }));
         }
+        for listed in &calls.list {
+            self.actions.push((secs(listed.at), Action::Call { node: Host(listed.node), call: listed.pick }));
+        }
     }
 
     fn fault(&mut self, fault: &Fault) {
         match *fault {
-            Fault::Partition { from, until, share, one_way, mode } => {
-                self.partition(from, until, share, one_way, mode);
+            Fault::Partition { from, until, share, one_way, mode, ref nodes } => {
+                self.partition(from, until, share, nodes, one_way, mode);
             }
-            Fault::Crash { at, nodes, restart_at, moves } => self.down(at, nodes, restart_at, moves, CRASH),
-            Fault::Leave { at, nodes, restart_at, moves } => self.down(at, nodes, restart_at, moves, LEAVE),
-            Fault::Stall { from, until, nodes } => self.stall(from, until, nodes),
+            Fault::Crash { at, ref nodes, restart_at, moves } => self.down(at, nodes, restart_at, moves, CRASH),
+            Fault::Leave { at, ref nodes, restart_at, moves } => self.down(at, nodes, restart_at, moves, LEAVE),
+            Fault::Stall { from, until, ref nodes } => self.stall(from, until, nodes),
             Fault::Latency { from, until, add_ms } => self.latency(from, until, add_ms),
-            Fault::Chaos { from, until, count } => (0..count).for_each(|_| self.any_fault(from, until)),
+            Fault::Chaos { from, until, count, ref kinds } => {
+                let kinds = if kinds.is_empty() { &FaultKind::ALL } else { kinds.as_slice() };
+                (0..count).for_each(|_| self.any_fault(from, until, kinds));
+            }
         }
     }
 
-    fn any_fault(&mut self, begin: f64, end: f64) {
+    /// The nodes of a fault: the named ones, or as many as it says.
+    fn pick(&mut self, nodes: &Nodes) -> Vec<Host> {
+        let mut picked = match nodes {
+            Nodes::Count(count) => self.random.choose(&self.early.clone(), *count),
+            Nodes::These(nodes) => nodes.iter().copied().map(Host).collect(),
+        };
+        picked.retain(|host| self.is_present(*host));
+        picked
+    }
+
+    fn any_fault(&mut self, begin: f64, end: f64, kinds: &[FaultKind]) {
         let from = self.random.between(begin, end);
         let until = self.random.between(from, end.min(from + 12.0));
-        let nodes = 1 + self.random.below(self.early.len().div_ceil(8));
+        let nodes = Nodes::Count(1 + self.random.below(self.early.len().div_ceil(8)));
         let mode = if self.random.below(2) == 0 { PartitionMode::Hold } else { PartitionMode::Reset };
         let one_way = self.random.below(3) == 0;
-        match self.random.below(5) {
-            0 => {
+        match kinds[self.random.below(kinds.len())] {
+            FaultKind::Partition => {
                 let share = self.random.between(0.1, 0.9);
-                self.partition(from, until, share, one_way, mode);
+                self.partition(from, until, share, &[], one_way, mode);
             }
-            1 => self.down(from, nodes, Some(until), false, CRASH),
-            2 => self.down(from, nodes, Some(until.max(from + 2.0)), false, LEAVE),
-            3 => self.stall(from, until, nodes),
-            _ => {
+            FaultKind::Crash => self.down(from, &nodes, Some(until), false, CRASH),
+            FaultKind::Leave => self.down(from, &nodes, Some(until.max(from + 2.0)), false, LEAVE),
+            FaultKind::Stall => self.stall(from, until, &nodes),
+            FaultKind::Latency => {
                 let add_ms = self.random.between(50.0, 1500.0);
                 self.latency(from, until, add_ms);
             }
         }
     }
 
-    fn partition(&mut self, from: f64, until: f64, share: f64, one_way: bool, mode: PartitionMode) {
-        let count = (self.honest.len() as f64 * share).round() as usize;
-        let here = self.apart(&self.honest.clone(), count);
-        let there: Group = self.honest.iter().copied().filter(|host| !here.contains(host)).collect();
+    fn partition(&mut self, from: f64, until: f64, share: f64, named: &[u32], one_way: bool, mode: PartitionMode) {
+        let nodes = match named {
+            [] => {
+                let count = (self.honest.len() as f64 * share).round() as usize;
+                self.apart(&self.honest.clone(), count)
+            }
+            named => self.with_homes(named, &self.honest),
+        };
+        let here: Group = nodes.into_iter().filter(|host| self.is_present(*host)).collect();
+        let is_there = |host: &Host| self.is_present(*host) && !here.contains(host);
+        let there: Group = self.honest.iter().copied().filter(is_there).collect();
         let way = if one_way { "to" } else { "and" };
         let what = format!("partition of {} {way} {} nodes ({mode:?})", here.len(), there.len());
         let trouble = self.trouble(from, until, what, true);
+        let nodes = numbers_of(&here);
+        let share = if nodes.is_empty() { 0.0 } else { 0.5 };
+        self.faults.push(Fault::Partition { from, until, share, nodes, one_way, mode });
         if !one_way {
             let (from_group, to) = (there.clone(), here.clone());
             self.actions.push((secs(from), Action::Cut { trouble, from: from_group, to, mode }));
@@ -360,11 +476,25 @@ impl Drawing<'_> {
         nodes.iter().copied().filter(|node| chosen.contains(&self.homes.home(*node))).collect()
     }
 
-    fn stall(&mut self, from: f64, until: f64, nodes: usize) {
-        let stalled = self.apart(&self.early.clone(), nodes);
+    /// These nodes, and of the others those in the same homes, if homes are shared: a cut is between homes.
+    fn with_homes(&self, named: &[u32], others: &[Host]) -> Group {
+        let named: Group = named.iter().copied().map(Host).collect();
+        if !self.homes.are_shared() {
+            return named;
+        }
+        let homes = self.homes.of(&named);
+        others.iter().copied().filter(|node| homes.contains(&self.homes.home(*node))).collect()
+    }
+
+    fn stall(&mut self, from: f64, until: f64, nodes: &Nodes) {
+        let mut stalled = match nodes {
+            Nodes::Count(count) => self.apart(&self.early.clone(), *count),
+            Nodes::These(named) => self.with_homes(named, &self.early),
+        };
+        stalled.retain(|host| self.is_present(*host));
         let everyone: Group = self.honest.iter().copied().collect();
-        let nodes = if self.homes.are_shared() { stalled.len() } else { nodes };
-        let trouble = self.trouble(from, until, format!("stall of {nodes} nodes"), true);
+        let trouble = self.trouble(from, until, format!("stall of {} nodes", stalled.len()), true);
+        self.faults.push(Fault::Stall { from, until, nodes: Nodes::These(numbers_of(&stalled)) });
         let mode = PartitionMode::Hold;
         self.actions.push((secs(from), Action::Cut { trouble, from: stalled, to: everyone, mode }));
         self.actions.push((secs(until), Action::Heal { trouble }));
@@ -372,15 +502,17 @@ impl Drawing<'_> {
 
     fn latency(&mut self, from: f64, until: f64, add_ms: f64) {
         self.trouble(from, until, format!("{add_ms:.0} ms more latency"), true);
+        self.faults.push(Fault::Latency { from, until, add_ms });
         self.actions.push((secs(from), Action::SlowDown(secs(add_ms / 1000.0))));
         self.actions.push((secs(until), Action::SlowDown(Duration::ZERO)));
     }
 
-    fn down(&mut self, at: f64, nodes: usize, restart_at: Option<f64>, moves: bool, how: Down) {
-        let chosen = if moves { self.movers(nodes) } else { self.random.choose(&self.early.clone(), nodes) };
+    fn down(&mut self, at: f64, nodes: &Nodes, restart_at: Option<f64>, moves: bool, how: Down) {
+        let chosen = if moves { self.movers(nodes) } else { self.pick(nodes) };
         let and_move = if moves { ", which move" } else { "" };
         let what = format!("{} of {} nodes{and_move}", how.what, chosen.len());
         self.trouble(at, restart_at.unwrap_or(at), what, false);
+        self.faults.push((how.fault)(at, Nodes::These(numbers_of(&chosen)), restart_at, moves));
         for node in chosen {
             self.actions.push((secs(at), (how.action)(node)));
             let Some(restart_at) = restart_at.map(secs) else { continue };
@@ -394,11 +526,15 @@ impl Drawing<'_> {
         }
     }
 
-    /// Nodes that get another address from now on: the wanted number, or as many as possible.
-    fn movers(&mut self, nodes: usize) -> Vec<Host> {
+    /// Nodes that get another address from now on: the wanted ones, or as many of them as possible.
+    fn movers(&mut self, nodes: &Nodes) -> Vec<Host> {
+        let (wanted, most) = match nodes {
+            Nodes::Count(count) => (Nodes::Count(self.early.len()), *count),
+            Nodes::These(these) => (nodes.clone(), these.len()),
+        };
         let mut movers = Vec::new();
-        for node in self.random.choose(&self.early.clone(), self.early.len()) {
-            if movers.len() < nodes && self.can_move(node) {
+        for node in self.pick(&wanted) {
+            if movers.len() < most && self.can_move(node) {
                 self.moves.entry(node).or_default();
                 movers.push(node);
             }
@@ -409,7 +545,7 @@ impl Drawing<'_> {
     /// Whether every configuration would still name a node at its address. Not needed if neighbours are announced.
     fn can_move(&self, node: Host) -> bool {
         let has_moved = |host: &Host| *host == node || self.moves.contains_key(host);
-        let knows_nobody = |index: usize| self.bootstrap[index].is_empty();
+        let knows_nobody = |index: usize| self.bootstrap.get(index).is_none_or(Vec::is_empty);
         let is_lost = |known: &Vec<Host>| !known.is_empty() && known.iter().all(has_moved);
         self.scenario.topology.lan || !knows_nobody(node.0 as usize) && !self.bootstrap.iter().any(is_lost)
     }
@@ -418,6 +554,10 @@ impl Drawing<'_> {
         self.troubles.push(Trouble { from: secs(from), until: secs(until), what, delays });
         self.troubles.len() - 1
     }
+}
+
+fn numbers_of<'a>(hosts: impl IntoIterator<Item = &'a Host>) -> Vec<u32> {
+    hosts.into_iter().map(|host| host.0).collect()
 }
 
 fn secs(seconds: f64) -> Duration {

@@ -9,6 +9,9 @@ pub struct Report {
     pub scenario: String,
     /// Its description.
     pub description: String,
+    /// The scenario as it ran, in TOML: with what `swarm` has drawn.
+    #[serde(default)]
+    pub settings: String,
     /// Honest nodes.
     pub nodes: usize,
     /// The seed.

@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::world::World;
-use crate::{interpose, summary};
+use crate::{interpose, summary, swarm};
 
 /// The options of a run.
 #[derive(Clone, Debug)]
@@ -138,14 +138,15 @@ const STUCK_AFTER: Duration = Duration::from_secs(300);
 /// Runs a scenario on its own thread. `progress` holds the virtual milliseconds passed.
 ///
 /// Run one simulation per process: a second one would see the counters that the first has left in the libraries below.
-pub fn run(options: &Options, mut scenario: Scenario, progress: Arc<AtomicU64>) -> Report {
+pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> Report {
     let began = std::time::Instant::now();
+    let mut scenario = swarm::draw(&scenario, options.nodes, options.seed, options.network);
     scenario.topology.homes = options.network.homes(&scenario, options.nodes);
     let homes = scenario.topology.homes;
     let plan = Plan::draw(&scenario, options.nodes, options.seed);
     let (seed, kind) = (options.seed, options.network);
-    let (description, known_broken) = (scenario.description.clone(), scenario.breaks.clone());
-    let to_the_end = options.to_the_end;
+    let (description, settings) = (scenario.description.clone(), scenario.to_toml());
+    let (known_broken, to_the_end) = (scenario.breaks.clone(), options.to_the_end);
     let (ending, ended) = mpsc::channel();
     let passed = progress.clone();
     let simulation = std::thread::Builder::new().name("simulation".to_owned()).stack_size(16 << 20).spawn(move || {
@@ -168,6 +169,7 @@ pub fn run(options: &Options, mut scenario: Scenario, progress: Arc<AtomicU64>) 
     report.scenario = options.scenario.clone();
     report.description = description;
     report.known_broken = known_broken;
+    report.settings = settings;
     report.nodes = options.nodes;
     report.seed = options.seed;
     report.network = options.network.to_string();

@@ -1,6 +1,7 @@
 //! The scenario of a run, as written in a file.
 
 mod load;
+mod text;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use avi_links::{Profile, ProfileError};
 use serde::{Deserialize, Serialize};
 
 pub use self::load::{BUILTIN, ScenarioError};
+pub use self::text::Nodes;
 
 /// A scenario. Every field has a default; see `sim/README.md` for how to write one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +20,8 @@ pub struct Scenario {
     pub description: String,
     /// How long the run lasts, in virtual seconds.
     pub seconds: Seconds<30>,
+    /// Whether the seed also draws the features, limits, rates and kinds of faults, as [`crate::swarm`] says.
+    pub swarm: bool,
     /// The configuration of the nodes.
     pub node: NodeSetup,
     /// Which peers the nodes know at the start.
@@ -107,11 +111,15 @@ pub struct Topology {
     pub lan: bool,
     /// The number of homes that the machines share; 0: each machine is a home of its own.
     pub homes: usize,
+    /// The numbers of the nodes that each node knows, from node 0 on, in place of those that the seed chooses.
+    pub knows: Vec<Vec<u32>>,
+    /// The numbers of nodes that never start. Whoever would know one of them knows those that it knows.
+    pub absent: Vec<u32>,
 }
 
 impl Default for Topology {
     fn default() -> Self {
-        Self { bootstrap: 2, lan: false, homes: 0 }
+        Self { bootstrap: 2, lan: false, homes: 0, knows: Vec::new(), absent: Vec::new() }
     }
 }
 
@@ -182,11 +190,26 @@ pub struct Publish {
     pub from: f64,
     /// When the last may be sent; 0: five seconds before the end.
     pub until: f64,
+    /// Further messages, each at a time and from a node of its own.
+    pub list: Vec<MessageAt>,
+}
+
+/// One message of a scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MessageAt {
+    /// The time, in seconds.
+    pub at: f64,
+    /// The number of its author.
+    pub node: u32,
+    /// The number of its topic, from 0.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub topic: usize,
 }
 
 impl Default for Publish {
     fn default() -> Self {
-        Self { topics: 1, messages: 20, bytes: 64, from: 10.0, until: 0.0 }
+        Self { topics: 1, messages: 20, bytes: 64, from: 10.0, until: 0.0, list: Vec::new() }
     }
 }
 
@@ -204,11 +227,26 @@ pub struct Calls {
     pub frame_ms: u64,
     /// Bytes of a frame, at least 16.
     pub frame_bytes: usize,
+    /// Further calls, each at a time and from a node of its own.
+    pub list: Vec<CallAt>,
+}
+
+/// One call of a scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallAt {
+    /// The time, in seconds.
+    pub at: f64,
+    /// The number of the calling node.
+    pub node: u32,
+    /// Chooses, with the seed, which of its peers it calls.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pick: u64,
 }
 
 impl Default for Calls {
     fn default() -> Self {
-        Self { count: 0, from: 10.0, seconds: 5.0, frame_ms: 20, frame_bytes: 160 }
+        Self { count: 0, from: 10.0, seconds: 5.0, frame_ms: 20, frame_bytes: 160, list: Vec::new() }
     }
 }
 
@@ -220,6 +258,8 @@ pub struct SlowConsumers {
     pub count: usize,
     /// Milliseconds that they take per event; 0: they do not read until the last five seconds.
     pub event_ms: u64,
+    /// The numbers of further ones.
+    pub nodes: Vec<u32>,
 }
 
 /// Nodes that break the rules. They are not included in the number of nodes of the run.
@@ -238,12 +278,22 @@ pub struct Hostile {
     pub sybils: usize,
     /// The number of that node, from 0. By default the last one that is there from the start.
     pub victim: Option<u32>,
+    /// When they begin, in seconds; 0: after a fifth of the run.
+    pub from: f64,
 }
 
 impl Hostile {
     /// The number of hostile nodes of all kinds.
     pub fn count(&self) -> usize {
         self.garbage + self.dial_storm + self.flood + self.stream_flood + self.sybils
+    }
+
+    /// When they begin in a run that ends then.
+    pub fn begin(&self, end: Duration) -> Duration {
+        match self.from > 0.0 {
+            true => Duration::try_from_secs_f64(self.from).unwrap_or(end),
+            false => end / 5,
+        }
     }
 }
 
@@ -257,40 +307,43 @@ pub enum Fault {
         from: f64,
         /// The end, in seconds.
         until: f64,
-        /// The share of the nodes in the first group.
-        #[serde(default = "half")]
+        /// The share of the nodes in the first group; the seed chooses them.
+        #[serde(default = "half", skip_serializing_if = "is_half")]
         share: f64,
+        /// The numbers of the nodes in the first group, in place of a share.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        nodes: Vec<u32>,
         /// Whether only data from the first group to the second is stopped.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "is_default")]
         one_way: bool,
         /// What happens to connections.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "is_default")]
         mode: PartitionMode,
     },
     /// Nodes lose power, and perhaps start again.
     Crash {
         /// The time, in seconds.
         at: f64,
-        /// The number of nodes; the seed chooses them.
-        nodes: usize,
+        /// Which nodes.
+        nodes: Nodes,
         /// When they start again with the same identity, if at all.
         #[serde(default)]
         restart_at: Option<f64>,
         /// Whether they then have another address.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "is_default")]
         moves: bool,
     },
     /// Nodes shut down, and perhaps start again.
     Leave {
         /// The time, in seconds.
         at: f64,
-        /// The number of nodes; the seed chooses them.
-        nodes: usize,
+        /// Which nodes.
+        nodes: Nodes,
         /// When they start again with the same identity, if at all.
         #[serde(default)]
         restart_at: Option<f64>,
         /// Whether they then have another address.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "is_default")]
         moves: bool,
     },
     /// Data that some nodes send does not arrive for a while; then all of it arrives.
@@ -299,8 +352,8 @@ pub enum Fault {
         from: f64,
         /// The end, in seconds.
         until: f64,
-        /// The number of nodes; the seed chooses them.
-        nodes: usize,
+        /// Which nodes.
+        nodes: Nodes,
     },
     /// The latency of everything is higher for a while.
     Latency {
@@ -319,7 +372,27 @@ pub enum Fault {
         until: f64,
         /// The number of faults.
         count: usize,
+        /// The kinds to draw from; all, if none is named.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kinds: Vec<FaultKind>,
     },
+}
+
+/// A kind of fault that `chaos` draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the variants of `Fault` with these names say what they are")]
+pub enum FaultKind {
+    Partition,
+    Crash,
+    Leave,
+    Stall,
+    Latency,
+}
+
+impl FaultKind {
+    /// All kinds, in the order in which `chaos` numbers them.
+    pub const ALL: [Self; 5] = [Self::Partition, Self::Crash, Self::Leave, Self::Stall, Self::Latency];
 }
 
 /// What a partition does to data in flight.
@@ -375,12 +448,20 @@ fn half() -> f64 {
 impl Scenario {
     /// No run of so many honest nodes has more machines.
     pub fn most_machines(&self, nodes: usize) -> usize {
-        let moves = self.faults.iter().map(|fault| match *fault {
-            Fault::Crash { nodes, moves: true, .. } | Fault::Leave { nodes, moves: true, .. } => nodes,
+        let moves = self.faults.iter().map(|fault| match fault {
+            Fault::Crash { nodes, moves: true, .. } | Fault::Leave { nodes, moves: true, .. } => nodes.count(),
             _ => 0,
         });
         nodes + self.hostile.count() + moves.map(|moving| moving.min(nodes)).sum::<usize>()
     }
+}
+
+fn is_half(share: &f64) -> bool {
+    *share == half()
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Fault {
@@ -392,6 +473,15 @@ impl Fault {
             | Self::Latency { from, until, .. }
             | Self::Chaos { from, until, .. } => from..until,
             Self::Crash { at, restart_at, .. } | Self::Leave { at, restart_at, .. } => at..restart_at.unwrap_or(at),
+        }
+    }
+
+    /// The numbers of the nodes that it names, if it names some.
+    pub fn named(&self) -> &[u32] {
+        match self {
+            Self::Partition { nodes, .. } => nodes,
+            Self::Crash { nodes, .. } | Self::Leave { nodes, .. } | Self::Stall { nodes, .. } => nodes.named(),
+            Self::Latency { .. } | Self::Chaos { .. } => &[],
         }
     }
 

@@ -31,7 +31,7 @@ pub fn sample(ledger: &Ledger, plan: &Plan, network: &dyn Network, now: Duration
 
 /// The share of the other nodes that each late node has heard of.
 fn heard(ledger: &Ledger, plan: &Plan) -> Vec<f64> {
-    let others = plan.nodes.saturating_sub(1).max(1) as f64;
+    let others = (plan.nodes - plan.absent.len()).saturating_sub(1).max(1) as f64;
     ledger.joins.values().map(|join| join.heard.len() as f64 / others).collect()
 }
 
@@ -48,7 +48,7 @@ fn joins(ledger: &Ledger, plan: &Plan) -> Joins {
 
 /// The number of deliveries if each message reaches each other honest node.
 fn possible(ledger: &Ledger, plan: &Plan) -> u64 {
-    ledger.published * (plan.honest as u64).saturating_sub(1)
+    ledger.published * (plan.present() as u64).saturating_sub(1)
 }
 
 /// The report of a whole run.
@@ -112,7 +112,7 @@ fn plan_bins(degrees: &[f64]) -> usize {
 /// A run whose timers do not fire looks deterministic, and proves nothing.
 pub fn check_heartbeats(ledger: &mut Ledger, plan: &Plan, end: Duration) {
     // Gossipsub's heartbeat alone fires once per second and node.
-    let due = plan.nodes as f64 * (end.as_secs_f64() - 10.0) * 0.3;
+    let due = (plan.nodes - plan.absent.len()) as f64 * (end.as_secs_f64() - 10.0) * 0.3;
     let fired = futures_timer::fired();
     if plan.troubles.is_empty() && (fired as f64) < due {
         let detail = format!("{fired} timers fired, at least {due:.0} were due: is futures-timer patched?");

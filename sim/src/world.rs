@@ -54,10 +54,10 @@ impl World {
             bans_nobody: hostile.flood + hostile.stream_flood + hostile.sybils == 0,
             max_peers: node.max_peers,
             max_audio_streams: node.max_audio_streams,
-            enough_peers: (node.max_peers / 2).max(1).min(plan.honest.saturating_sub(1)),
             frame_within: bound(scenario.expect.frame_within),
             frame_growth: bound(scenario.expect.frame_growth),
             calls_survive: scenario.expect.calls_survive,
+            enough_peers: (node.max_peers / 2).max(1).min(plan.present().saturating_sub(1)),
         });
         Self {
             ledger,
@@ -217,7 +217,9 @@ impl World {
         for (index, host) in members.map(Host).enumerate() {
             self.order(host, if index < flood { Order::Flood } else { Order::FloodStreams });
         }
-        let targets: Vec<_> = (0..self.plan.honest as u32).map(|node| self.plan.homes.socket(Host(node))).collect();
+        let honest = (0..self.plan.honest as u32).map(Host);
+        let present = honest.filter(|host| !self.plan.absent.contains(host));
+        let targets: Vec<_> = present.map(|host| self.plan.homes.socket(host)).collect();
         for (index, host) in self.plan.outsiders.clone().map(Host).enumerate() {
             let transport = self.network.transport(host);
             let seed = self.seed ^ u64::from(host.0);

@@ -88,7 +88,9 @@ fn the_list_names_every_scenario_that_comes_with_the_tool() {
 fn help_names_every_command() {
     let said = sim(&["--help"]);
     assert_eq!(said.code, Some(0));
-    ["run", "sweep", "verify", "compare", "list"].iter().for_each(|name| assert!(said.out.contains(name), "{name}"));
+    ["run", "sweep", "shrink", "verify", "compare", "list"]
+        .iter()
+        .for_each(|name| assert!(said.out.contains(name), "{name}"));
 }
 
 #[test]
@@ -120,6 +122,43 @@ fn what_a_scenario_cannot_mean_is_refused() {
         "never.toml:2: expect.join_within = NaN: expected 0 to 86400",
     );
     refused("many.toml", "[hostile]\nsybils = 10001\n", "many.toml:2: hostile.sybils = 10001: expected at most 10000");
+}
+
+#[test]
+fn a_list_with_a_mistake_is_refused_with_the_line_of_its_item() {
+    let refused = |name: &str, text: &str, why: &str| refuses(&["run", &file(name, text)], &[why]);
+    let message = "[[publish.list]]\nat = 3\nnode = 1\n";
+    refused(
+        "list_at.toml",
+        &format!("{message}\n[[publish.list]]\nnode = 2\nat = 31\n"),
+        "list_at.toml:7: publish.list[1].at = 31: expected 0 to 30, the scenario's seconds",
+    );
+    refused(
+        "list_topic.toml",
+        &format!("{message}topic = 1\n"),
+        "list_topic.toml:4: publish.list[0].topic = 1: expected",
+    );
+    refused("list_call.toml", "[[calls.list]]\nat = -1\nnode = 0\n", "list_call.toml:2: calls.list[0].at = -1");
+    let stall = |nodes: &str| format!("[[faults]]\nkind = \"stall\"\nfrom = 1\nuntil = 2\nnodes = {nodes}\n");
+    refused("twice.toml", &stall("[3, 3]"), "twice.toml:5: faults[0].nodes = [3, 3]: expected each number once");
+    refused("high.toml", &stall("[3, 10]"), "high.toml names node 10: expected --nodes of at least 11");
+    let chaos = "[[faults]]\nkind = \"chaos\"\nfrom = 1\nuntil = 2\ncount = 3\nkinds = [\"flood\"]\n";
+    refused("kinds.toml", chaos, "unknown variant `flood`");
+    refused(
+        "begin.toml",
+        "[hostile]\nfrom = 31\n",
+        "begin.toml:2: hostile.from = 31: expected 0 to the scenario's seconds",
+    );
+}
+
+#[test]
+fn the_scenario_that_a_seed_draws_is_shown_and_is_one() {
+    let [once, other] =
+        ["7", "8"].map(|seed| sim(&["run", "chaos", "--nodes", "25", "--seed", seed, "--print-scenario"]).out);
+    assert_ne!(once, other);
+    assert!(!once.contains("swarm"), "{once}");
+    let again = sim(&["run", &file("drawn.toml", &once), "--nodes", "25", "--seed", "7", "--print-scenario"]);
+    assert_eq!(again.out, once);
 }
 
 #[test]

@@ -38,6 +38,11 @@ impl Reports {
         }
     }
 
+    /// A file in the folder.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// Runs a seed in a child process, and waits for it. `name` distinguishes the reports.
     pub(super) fn run(&self, name: &str, setup: &Setup, seed: u64) -> Result<Report, ChildError> {
         let file = self.0.join(format!("{name}.json"));

@@ -3,6 +3,7 @@
 mod child;
 mod compare;
 mod run;
+mod shrink;
 mod sweep;
 mod verify;
 
@@ -32,6 +33,8 @@ enum Task {
     Run(run::Args),
     /// Run a scenario with many seeds, each in a process of its own.
     Sweep(sweep::Args),
+    /// Reduce a failure to the fewest nodes, faults and seconds that still break the same promise.
+    Shrink(shrink::Args),
     /// Run a scenario twice and see that the same happens, and something else with another seed.
     Verify(verify::Args),
     /// Compare two reports that `run --json` wrote.
@@ -82,6 +85,12 @@ enum CliError {
     Links(ProfileError),
     #[error("with {options}, {field} = {value}: expected {expected}")]
     Option { options: String, field: String, value: String, expected: String },
+    #[error("{scenario} names node {node}: expected --nodes of at least {}", node + 1)]
+    Node { scenario: String, node: u32 },
+    #[error("seed {seed} keeps all promises: there is nothing to shrink")]
+    NothingBroken { seed: u64 },
+    #[error("seed {seed} {error}")]
+    Child { seed: u64, error: child::ChildError },
     #[error("{scenario}: {error}")]
     Unsupported { scenario: String, error: Unsupported },
     #[error("{file}: {error}")]
@@ -103,6 +112,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Task::Run(args) => run::run(&args),
         Task::Sweep(args) => sweep::sweep(&args),
+        Task::Shrink(args) => shrink::command(&args),
         Task::Verify(args) => verify::verify(&args),
         Task::Compare(args) => compare::compare(&args),
         Task::List => list(),
@@ -154,6 +164,9 @@ impl Setup {
                 }
                 error => error.into(),
             })?;
+        }
+        if let Some(node) = scenario.highest_named().filter(|node| *node >= self.nodes) {
+            return Err(CliError::Node { scenario: self.scenario.clone(), node });
         }
         let unsupported = |error| CliError::Unsupported { scenario: self.scenario.clone(), error };
         self.network.supports(&scenario, self.nodes as usize).map_err(unsupported)?;

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use avi_sim::html;
 use avi_sim::report::{Report, Violation};
 use avi_sim::scenario::Scenario;
+use avi_sim::{html, swarm};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{CliError, Outcome, Setup, commit, print, table};
@@ -28,10 +28,17 @@ pub(super) struct Args {
     /// Writes the report as a page with plots.
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
+    /// Prints the scenario that the seed draws, as TOML, and runs nothing.
+    #[arg(long)]
+    print_scenario: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, CliError> {
     let scenario = args.setup.load()?;
+    if args.print_scenario {
+        print(&swarm::draw(&scenario, args.setup.nodes as usize, args.seed, args.setup.network).to_toml())?;
+        return Ok(Outcome::Good);
+    }
     for file in [&args.json, &args.report].into_iter().flatten() {
         // Checked before the run rather than after it. The file keeps its content until then.
         OpenOptions::new().create(true).append(true).open(file).map_err(|error| file_error(file, error))?;

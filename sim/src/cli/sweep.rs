@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use thiserror::Error;
 
 use super::child::{ChildError, Reports};
+use super::shrink::{self, Effort};
 use super::{CliError, Outcome, Setup, commit, print, table};
 
 #[derive(clap::Args)]
@@ -26,6 +27,11 @@ pub(super) struct Args {
     /// Runs at a time; as many as there are cores, if it is not said.
     #[arg(long)]
     jobs: Option<NonZero<usize>>,
+    /// Afterwards shrinks the failure of the first seed that broke a promise, as `shrink` does.
+    #[arg(long)]
+    shrink: bool,
+    #[command(flatten)]
+    effort: Effort,
 }
 
 /// A range of seeds, at least one.
@@ -100,6 +106,10 @@ pub(super) fn sweep(args: &Args) -> Result<Outcome, CliError> {
     }
     text += &format!("{} of {} seeds failed\n", failed, results.len());
     print(&text)?;
+    let broken = |result: &Result<Figures, ChildError>| matches!(result, Ok(Figures { violation: Some(_), .. }));
+    if let Some((seed, _)) = results.iter().find(|(_, result)| args.shrink && broken(result)) {
+        return shrink::reduce(&args.setup, *seed, args.jobs, &args.effort);
+    }
     Ok(if failed > 0 { Outcome::Bad } else { Outcome::Good })
 }
 

@@ -27,6 +27,7 @@ fn plausible() -> Report {
     };
     Report {
         scenario: "partition".to_owned(),
+        settings: String::new(),
         description: "Half of the mesh loses the other half for a while".to_owned(),
         nodes: 50,
         seed: 7,

@@ -6,7 +6,7 @@ use std::path::Path;
 use avi_links::ProfileError;
 use thiserror::Error;
 
-use super::{Calls, Expect, Expected, Fault, Join, Link, NodeSetup, Publish, Scenario};
+use super::{CallAt, Calls, Expect, Expected, Fault, Join, Link, MessageAt, NodeSetup, Publish, Scenario};
 
 /// Why a file is not a valid scenario.
 #[derive(Debug, Error)]
@@ -162,6 +162,8 @@ impl Scenario {
         check("topology.homes", homes <= 100_000, homes.to_string(), "0 to 100000")?;
         let ok = homes != 1 || !self.faults.iter().any(Fault::is_between_homes);
         check("topology.homes", ok, homes.to_string(), "another number, because a fault is between homes")?;
+        let begin = self.hostile.from;
+        check("hostile.from", (0.0..=end).contains(&begin), begin.to_string(), "0 to the scenario's seconds")?;
         let sybils = self.hostile.sybils;
         check("hostile.sybils", sybils <= 10_000, sybils.to_string(), "at most 10000")?;
         for fault in &self.faults {
@@ -171,12 +173,57 @@ impl Scenario {
             let ok = start >= 0.0 && start <= stop && stop <= end;
             check("faults", ok, format!("{start} to {stop}"), "a begin before its end, within the scenario's seconds")?;
         }
+        self.check_lists(file, text)
+    }
+
+    /// Checks what is listed item by item: messages, calls, and the nodes of faults.
+    fn check_lists(&self, file: &str, text: &str) -> Result<(), ScenarioError> {
+        let check = |list: &str, index: usize, field: &str, ok: bool, value: String, expected: String| match ok {
+            true => Ok(()),
+            false => Err(ScenarioError::Range {
+                file: file.to_owned(),
+                line: line_of_item(text, list, index, field),
+                field: format!("{list}[{index}].{field}"),
+                value,
+                expected,
+            }),
+        };
+        let (end, topics) = (self.seconds.0, self.publish.topics);
+        let within = || format!("0 to {end}, the scenario's seconds");
+        for (index, MessageAt { at, topic, .. }) in self.publish.list.iter().enumerate() {
+            check("publish.list", index, "at", (0.0..=end).contains(at), at.to_string(), within())?;
+            let below = format!("less than {topics}, the number of topics");
+            check("publish.list", index, "topic", *topic < topics, topic.to_string(), below)?;
+        }
+        for (index, CallAt { at, .. }) in self.calls.list.iter().enumerate() {
+            check("calls.list", index, "at", (0.0..=end).contains(at), at.to_string(), within())?;
+        }
+        for (index, fault) in self.faults.iter().enumerate() {
+            let nodes = fault.named();
+            let mut once = nodes.to_vec();
+            once.sort_unstable();
+            once.dedup();
+            let ok = once.len() == nodes.len();
+            check("faults", index, "nodes", ok, format!("{nodes:?}"), "each number once".to_owned())?;
+        }
         Ok(())
     }
 }
 
 fn line_of(text: &str, span: Range<usize>) -> usize {
     text[..span.start.min(text.len())].matches('\n').count() + 1
+}
+
+/// The line where a field of an item of a list is set: below the item's header, or else that of the list.
+fn line_of_item(text: &str, list: &str, index: usize, field: &str) -> usize {
+    let header = format!("[[{list}]]");
+    let headers = text.lines().enumerate().filter(|(_, line)| line.trim() == header);
+    let Some(begin) = headers.map(|(line, _)| line).nth(index) else { return line_of_field(text, list) };
+    let item = text.lines().skip(begin + 1).take_while(|line| !line.trim_start().starts_with('['));
+    let is_set =
+        |line: &str| line.trim_start().strip_prefix(field).is_some_and(|rest| rest.trim_start().starts_with('='));
+    let below = item.enumerate().find_map(|(below, line)| is_set(line).then_some(below + 1)).unwrap_or_default();
+    begin + below + 1
 }
 
 /// The line where a field's own name is set. After parsing, no better position is known.
@@ -192,7 +239,7 @@ fn line_of_field(text: &str, field: &str) -> usize {
 }
 
 /// Name and text of the built-in scenarios.
-pub const BUILTIN: [(&str, &str); 24] = [
+pub const BUILTIN: [(&str, &str); 25] = [
     ("quiet", include_str!("../../scenarios/quiet.toml")),
     ("calls", include_str!("../../scenarios/calls.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
@@ -217,4 +264,5 @@ pub const BUILTIN: [(&str, &str); 24] = [
     ("voice_bulk", include_str!("../../scenarios/voice_bulk.toml")),
     ("voice_outage", include_str!("../../scenarios/voice_outage.toml")),
     ("voice_far", include_str!("../../scenarios/voice_far.toml")),
+    ("chaos_plain", include_str!("../../scenarios/chaos_plain.toml")),
 ];
