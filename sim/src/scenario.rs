@@ -9,6 +9,8 @@ use std::time::Duration;
 use avi_links::{Profile, ProfileError};
 use serde::{Deserialize, Serialize};
 
+use crate::report::Violation;
+
 pub use self::load::{BUILTIN, ScenarioError};
 pub use self::text::Nodes;
 
@@ -20,6 +22,10 @@ pub struct Scenario {
     pub description: String,
     /// How long the run lasts, in virtual seconds.
     pub seconds: Seconds<30>,
+    /// Whether its promises hold today.
+    pub expected: Expected,
+    /// The promise that is known to break, if `expected = "broken"`.
+    pub breaks: String,
     /// Whether the seed also draws the features, limits, rates and kinds of faults, as [`crate::swarm`] says.
     pub swarm: bool,
     /// The configuration of the nodes.
@@ -42,6 +48,33 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// Requirements beyond those that always hold.
     pub expect: Expect,
+}
+
+/// Whether the promises of a scenario hold today.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expected {
+    /// They hold.
+    #[default]
+    Kept,
+    /// One of them is known to break.
+    Broken,
+}
+
+impl Scenario {
+    /// What is wrong with a run that broke this promise, or none: nothing, if it is the one that is known to break.
+    pub fn judge(&self, violation: Option<Violation>) -> Option<Violation> {
+        match (self.expected, violation) {
+            (Expected::Kept, violation) => violation,
+            (Expected::Broken, Some(violation)) if violation.invariant == self.breaks => None,
+            (Expected::Broken, Some(violation)) => Some(violation),
+            (Expected::Broken, None) => Some(Violation {
+                invariant: format!("no longer broken: {}", self.breaks),
+                detail: "remove `expected` and `breaks` from the scenario".to_owned(),
+                ..Violation::default()
+            }),
+        }
+    }
 }
 
 /// Seconds, more than 0 and at most a day.
@@ -338,6 +371,15 @@ pub enum Fault {
         /// Which nodes.
         nodes: Nodes,
     },
+    /// The applications of some nodes leave all topics, and subscribe again. The network has no part in it.
+    Unsubscribe {
+        /// When they leave the topics, in seconds.
+        from: f64,
+        /// When they subscribe again, in seconds.
+        until: f64,
+        /// Which nodes.
+        nodes: Nodes,
+    },
     /// The latency of everything is higher for a while.
     Latency {
         /// The begin, in seconds.
@@ -439,6 +481,7 @@ impl Fault {
         match *self {
             Self::Partition { from, until, .. }
             | Self::Stall { from, until, .. }
+            | Self::Unsubscribe { from, until, .. }
             | Self::Latency { from, until, .. }
             | Self::Chaos { from, until, .. } => from..until,
             Self::Crash { at, restart_at, .. } | Self::Leave { at, restart_at, .. } => at..restart_at.unwrap_or(at),
@@ -449,7 +492,10 @@ impl Fault {
     pub fn named(&self) -> &[u32] {
         match self {
             Self::Partition { nodes, .. } => nodes,
-            Self::Crash { nodes, .. } | Self::Leave { nodes, .. } | Self::Stall { nodes, .. } => nodes.named(),
+            Self::Crash { nodes, .. }
+            | Self::Leave { nodes, .. }
+            | Self::Stall { nodes, .. }
+            | Self::Unsubscribe { nodes, .. } => nodes.named(),
             Self::Latency { .. } | Self::Chaos { .. } => &[],
         }
     }

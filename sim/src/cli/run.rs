@@ -9,7 +9,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use avi_sim::report::{Report, Violation};
-use avi_sim::scenario::Scenario;
+use avi_sim::scenario::{Expected, Scenario};
 use avi_sim::{html, swarm};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, CliError> {
         // Checked before the run rather than after it. The file keeps its content until then.
         OpenOptions::new().create(true).append(true).open(file).map_err(|error| file_error(file, error))?;
     }
-    let mut report = watch(args, scenario);
+    let mut report = watch(args, scenario.clone());
     report.repro = args.setup.repro(args.seed, commit().as_deref());
     print(&text(&report))?;
     if let Some(file) = &args.json {
@@ -53,7 +53,13 @@ pub(super) fn run(args: &Args) -> Result<Outcome, CliError> {
     if let Some(file) = &args.report {
         write(file, &html::render(&report)?)?;
     }
-    Ok(if report.violation.is_some() { Outcome::Bad } else { Outcome::Good })
+    if scenario.expected == Expected::Broken {
+        print(&match scenario.judge(report.violation.clone()) {
+            None => "as expected: this promise is known to break\n".to_owned(),
+            Some(wrong) => format!("NOT AS EXPECTED: {}: {}\n", wrong.invariant, wrong.detail),
+        })?;
+    }
+    Ok(if scenario.judge(report.violation).is_some() { Outcome::Bad } else { Outcome::Good })
 }
 
 /// Runs the scenario, with a progress bar of virtual time on a terminal.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use avi_sim::report::{Percentiles, Report, Violation};
+use avi_sim::scenario::Scenario;
 use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressStyle};
 use thiserror::Error;
@@ -96,8 +97,8 @@ impl From<Report> for Figures {
 type Results = BTreeMap<u64, Result<Figures, ChildError>>;
 
 pub(super) fn sweep(args: &Args) -> Result<Outcome, CliError> {
-    args.setup.load()?;
-    let results = run_all(args, &Reports::new()?);
+    let scenario = args.setup.load()?;
+    let results = run_all(args, &scenario, &Reports::new()?);
     let failed = results.values().filter(|result| !matches!(result, Ok(Figures { violation: None, .. }))).count();
     let mut text = format!("{}\n", spread(&results).trim_fmt());
     if failed > 0 {
@@ -112,7 +113,7 @@ pub(super) fn sweep(args: &Args) -> Result<Outcome, CliError> {
     Ok(if failed > 0 { Outcome::Bad } else { Outcome::Good })
 }
 
-fn run_all(args: &Args, reports: &Reports) -> Results {
+fn run_all(args: &Args, scenario: &Scenario, reports: &Reports) -> Results {
     let (first, last) = args.seeds.0.clone().into_inner();
     let jobs = args.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
     let jobs = (jobs as u64).min((last - first).saturating_add(1));
@@ -124,6 +125,8 @@ fn run_all(args: &Args, reports: &Reports) -> Results {
                 let take = || first.checked_add(taken.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed <= last);
                 while let Some(seed) = take() {
                     let result = reports.run(&seed.to_string(), &args.setup, seed).map(Figures::from);
+                    let judged = |figures: Figures| Figures { violation: scenario.judge(figures.violation), ..figures };
+                    let result = result.map(judged);
                     tell(&bar, seed, &result);
                     results.lock().unwrap_or_else(|broken| broken.into_inner()).insert(seed, result);
                 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use avi_links::ProfileError;
 use thiserror::Error;
 
-use super::{CallAt, Calls, Expect, Join, Link, MessageAt, NodeSetup, Publish, Scenario};
+use super::{CallAt, Calls, Expect, Expected, Join, Link, MessageAt, NodeSetup, Publish, Scenario};
 
 /// Why a file is not a valid scenario.
 #[derive(Debug, Error)]
@@ -105,6 +105,9 @@ impl Scenario {
         };
         let end = self.seconds.0;
         check("seconds", end > 0.0 && end <= 86_400.0, end.to_string(), "more than 0 and at most 86400")?;
+        let is_named = (self.expected == Expected::Broken) != self.breaks.is_empty();
+        let name = "the name of a promise beside expected = \"broken\", and none else";
+        check("breaks", is_named, format!("{:?}", self.breaks), name)?;
         let NodeSetup { max_peers, event_queue, start_within, .. } = self.node;
         check("node.max_peers", (1..=10_000).contains(&max_peers), max_peers.to_string(), "1 to 10000")?;
         check("node.event_queue", (1..=1_000_000).contains(&event_queue), event_queue.to_string(), "1 to 1000000")?;
@@ -226,7 +229,7 @@ fn line_of_field(text: &str, field: &str) -> usize {
 }
 
 /// Name and text of the built-in scenarios.
-pub const BUILTIN: [(&str, &str); 23] = [
+pub const BUILTIN: [(&str, &str); 26] = [
     ("quiet", include_str!("../../scenarios/quiet.toml")),
     ("calls", include_str!("../../scenarios/calls.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
@@ -249,5 +252,8 @@ pub const BUILTIN: [(&str, &str); 23] = [
     ("voice_thin_128", include_str!("../../scenarios/voice_thin_128.toml")),
     ("voice_thin_50", include_str!("../../scenarios/voice_thin_50.toml")),
     ("voice_far", include_str!("../../scenarios/voice_far.toml")),
+    ("restart", include_str!("../../scenarios/restart.toml")),
+    ("resubscribe", include_str!("../../scenarios/resubscribe.toml")),
+    ("farewell", include_str!("../../scenarios/farewell.toml")),
     ("chaos_plain", include_str!("../../scenarios/chaos_plain.toml")),
 ];

@@ -238,7 +238,8 @@ fn named_mut(fault: &mut Fault) -> Option<&mut Vec<u32>> {
         Fault::Partition { nodes, .. } => Some(nodes),
         Fault::Crash { nodes: Nodes::These(nodes), .. }
         | Fault::Leave { nodes: Nodes::These(nodes), .. }
-        | Fault::Stall { nodes: Nodes::These(nodes), .. } => Some(nodes),
+        | Fault::Stall { nodes: Nodes::These(nodes), .. }
+        | Fault::Unsubscribe { nodes: Nodes::These(nodes), .. } => Some(nodes),
         _ => None,
     }
 }
@@ -253,6 +254,7 @@ fn each_time(scenario: &mut Scenario, mut visit: impl FnMut(&mut f64)) {
         match fault {
             Fault::Partition { from, until, .. }
             | Fault::Stall { from, until, .. }
+            | Fault::Unsubscribe { from, until, .. }
             | Fault::Latency { from, until, .. }
             | Fault::Chaos { from, until, .. } => [from, until].into_iter().for_each(&mut visit),
             Fault::Crash { at, restart_at, .. } | Fault::Leave { at, restart_at, .. } => {
