@@ -33,6 +33,10 @@ pub enum Order {
     Sample,
     /// Search for peers.
     Discover,
+    /// Leave all topics.
+    Unsubscribe,
+    /// Subscribe to all topics.
+    Subscribe,
     /// Begin to read events.
     Wake,
     /// Publish without pause.
@@ -98,11 +102,7 @@ pub async fn run(setup: Setup, platform: SimPlatform, tasks: Tasks, orders: Unbo
         network.announce(setup.machine, node.local_peer_id().clone());
     }
     let handle = node.handle();
-    for number in 0..setup.topics {
-        if let Err(error) = handle.subscribe(&topic(number)).await {
-            ledger.lock().violate("a subscription succeeds", host, error.to_string());
-        }
-    }
+    subscribe(&handle, &ledger, host, setup.topics).await;
     let app = App { setup, handle, ledger: ledger.clone(), jobs: FuturesUnordered::new() };
     app.serve(events, orders).await;
     if let Err(error) = node.shutdown().await {
@@ -143,6 +143,12 @@ impl App {
             Order::Publish { topic, message } => self.publish(topic, message).await,
             Order::Call { call } => self.call(call).await,
             Order::Sample => self.sample().await,
+            Order::Subscribe => {
+                subscribe(&self.handle, &self.ledger, self.setup.host, self.setup.topics).await;
+            }
+            Order::Unsubscribe => {
+                unsubscribe(&self.handle, &self.ledger, self.setup.host, self.setup.topics).await;
+            }
             Order::Discover => {
                 let search = discover(self.handle.clone(), self.ledger.clone(), self.setup.host);
                 self.jobs.push(Box::pin(search));
@@ -223,6 +229,24 @@ impl App {
 
     fn key(&self, stream: StreamId) -> StreamKey {
         StreamKey { host: self.setup.host, generation: self.setup.generation, stream }
+    }
+}
+
+async fn subscribe(handle: &AviP2pHandle, ledger: &Shared, host: Host, topics: usize) {
+    for number in 0..topics {
+        if let Err(error) = handle.subscribe(&topic(number)).await {
+            ledger.lock().violate("a subscription succeeds", host, error.to_string());
+        }
+    }
+    ledger.lock().on_subscribed(host, true);
+}
+
+async fn unsubscribe(handle: &AviP2pHandle, ledger: &Shared, host: Host, topics: usize) {
+    ledger.lock().on_subscribed(host, false);
+    for number in 0..topics {
+        if let Err(error) = handle.unsubscribe(&topic(number)).await {
+            ledger.lock().violate("a subscription ends", host, error.to_string());
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::ledger::{HostRecord, Ledger};
 use crate::network::Host;
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Plan, Trouble};
 use crate::scenario::Expect;
 
 /// How long before a message a node must have had a peer to count as connected. By then its subscriptions are known.
@@ -48,14 +48,15 @@ pub enum Check {
 pub fn checks(plan: &Plan, expect: &Expect) -> Vec<(Duration, Check)> {
     let heal = secs(expect.heal_within);
     let deliver = secs(expect.deliver_within);
-    let is_calm = |from: Duration, until: Duration| {
-        plan.troubles.iter().all(|trouble| trouble.until < from || trouble.from > until)
-    };
+    let is_calm = |from: Duration, until: Duration| is_calm(plan, from, until, |_| false);
     let mut checks = Vec::new();
     for (at, action) in &plan.actions {
-        if let Action::Publish { message, .. } = action
+        if let Action::Publish { message, node, .. } = action
             && *at + deliver <= plan.end
-            && is_calm(at.saturating_sub(heal), *at + deliver)
+            && self::is_calm(plan, at.saturating_sub(heal), *at + deliver, |trouble| {
+                // A node that publishes and shuts down at once: the message still reaches its peers.
+                trouble.from == *at && !trouble.delays && leaves_at(plan, *node, *at)
+            })
         {
             checks.push((*at + deliver, Check::Delivery { message: *message }));
         }
@@ -86,6 +87,16 @@ pub fn checks(plan: &Plan, expect: &Expect) -> Vec<(Duration, Check)> {
     checks.extend(notices(plan));
     checks.sort_by_key(|(at, _)| *at);
     checks
+}
+
+/// Whether there is no trouble at that time, but what does not count.
+fn is_calm(plan: &Plan, from: Duration, until: Duration, does_not_count: impl Fn(&Trouble) -> bool) -> bool {
+    let is_away = |trouble: &Trouble| trouble.until < from || trouble.from > until;
+    plan.troubles.iter().all(|trouble| is_away(trouble) || does_not_count(trouble))
+}
+
+fn leaves_at(plan: &Plan, node: Host, at: Duration) -> bool {
+    plan.actions.iter().any(|(left, action)| *left == at && matches!(action, Action::Leave(host) if *host == node))
 }
 
 /// Crashes are checked only if the node stays away long enough, and nothing delays the answer to a ping for long.
@@ -173,6 +184,7 @@ pub fn expected(ledger: &Ledger, plan: &Plan, author: Host, at: Duration) -> Vec
             let is_known = |since: Duration| since + KNOWN <= at;
             record.and_then(|record| record.up_since).is_some_and(|since| settled(*host, since))
                 && record.and_then(|record| record.connected_since).is_some_and(is_known)
+                && record.and_then(|record| record.subscribed_since).is_some_and(is_known)
         })
         .collect()
 }

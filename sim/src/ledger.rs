@@ -117,6 +117,8 @@ pub(crate) struct HostRecord {
     crashed_at: Option<Duration>,
     /// The time since which it has had at least one peer, if it has.
     pub(crate) connected_since: Option<Duration>,
+    /// The time since which it is subscribed to all topics, if it is.
+    pub(crate) subscribed_since: Option<Duration>,
     /// The newest message received of each author.
     newest: BTreeMap<Host, u64>,
     tail: VecDeque<(Duration, AviEvent)>,
@@ -214,6 +216,11 @@ impl Ledger {
         }
         let tail = self.hosts.remove(&host).map(|record| record.tail).unwrap_or_default();
         self.hosts.insert(host, HostRecord { up_since: Some(interpose::now()), tail, ..HostRecord::default() });
+    }
+
+    /// Records that a node's application has subscribed to all topics, or leaves them.
+    pub fn on_subscribed(&mut self, host: Host, is_subscribed: bool) {
+        self.hosts.entry(host).or_default().subscribed_since = is_subscribed.then(interpose::now);
     }
 
     /// Records that a late node is about to start.

@@ -116,6 +116,10 @@ pub enum Action {
         /// The number of the fault.
         trouble: usize,
     },
+    /// A node's application leaves all topics.
+    Unsubscribe(Host),
+    /// A node's application subscribes to all topics again.
+    Subscribe(Host),
     /// Adds this to the one-way latency of everything.
     SlowDown(Duration),
     /// The applications that do not read begin to read.
@@ -399,6 +403,7 @@ impl<'a> Drawing<'a> {
             Fault::Crash { at, ref nodes, restart_at, moves } => self.down(at, nodes, restart_at, moves, CRASH),
             Fault::Leave { at, ref nodes, restart_at, moves } => self.down(at, nodes, restart_at, moves, LEAVE),
             Fault::Stall { from, until, ref nodes } => self.stall(from, until, nodes),
+            Fault::Unsubscribe { from, until, ref nodes } => self.unsubscribe(from, until, nodes),
             Fault::Latency { from, until, add_ms } => self.latency(from, until, add_ms),
             Fault::Chaos { from, until, count, ref kinds } => {
                 let kinds = if kinds.is_empty() { &FaultKind::ALL } else { kinds.as_slice() };
@@ -498,6 +503,16 @@ impl<'a> Drawing<'a> {
         let mode = PartitionMode::Hold;
         self.actions.push((secs(from), Action::Cut { trouble, from: stalled, to: everyone, mode }));
         self.actions.push((secs(until), Action::Heal { trouble }));
+    }
+
+    /// No trouble: what is published meanwhile must reach everyone else.
+    fn unsubscribe(&mut self, from: f64, until: f64, nodes: &Nodes) {
+        let nodes = self.pick(nodes);
+        for node in &nodes {
+            self.actions.push((secs(from), Action::Unsubscribe(*node)));
+            self.actions.push((secs(until), Action::Subscribe(*node)));
+        }
+        self.faults.push(Fault::Unsubscribe { from, until, nodes: Nodes::These(numbers_of(&nodes)) });
     }
 
     fn latency(&mut self, from: f64, until: f64, add_ms: f64) {

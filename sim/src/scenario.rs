@@ -20,6 +20,10 @@ pub struct Scenario {
     pub description: String,
     /// How long the run lasts, in virtual seconds.
     pub seconds: Seconds<30>,
+    /// Whether nodes are known to break a promise in this scenario.
+    pub expected: Expected,
+    /// The promises that they are known to break, by their names in reports, if `expected = "broken"`.
+    pub breaks: Vec<String>,
     /// Whether the seed also draws the features, limits, rates and kinds of faults, as [`crate::swarm`] says.
     pub swarm: bool,
     /// The configuration of the nodes.
@@ -42,10 +46,6 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// Requirements beyond those that always hold.
     pub expect: Expect,
-    /// Whether nodes are known to break a promise in this scenario.
-    pub expected: Expected,
-    /// The promises that they are known to break, by their names in reports.
-    pub breaks: Vec<String>,
 }
 
 /// What is known about a scenario.
@@ -355,6 +355,15 @@ pub enum Fault {
         /// Which nodes.
         nodes: Nodes,
     },
+    /// The applications of some nodes leave all topics, and subscribe again. The network has no part in it.
+    Unsubscribe {
+        /// When they leave the topics, in seconds.
+        from: f64,
+        /// When they subscribe again, in seconds.
+        until: f64,
+        /// Which nodes.
+        nodes: Nodes,
+    },
     /// The latency of everything is higher for a while.
     Latency {
         /// The begin, in seconds.
@@ -470,6 +479,7 @@ impl Fault {
         match *self {
             Self::Partition { from, until, .. }
             | Self::Stall { from, until, .. }
+            | Self::Unsubscribe { from, until, .. }
             | Self::Latency { from, until, .. }
             | Self::Chaos { from, until, .. } => from..until,
             Self::Crash { at, restart_at, .. } | Self::Leave { at, restart_at, .. } => at..restart_at.unwrap_or(at),
@@ -480,7 +490,10 @@ impl Fault {
     pub fn named(&self) -> &[u32] {
         match self {
             Self::Partition { nodes, .. } => nodes,
-            Self::Crash { nodes, .. } | Self::Leave { nodes, .. } | Self::Stall { nodes, .. } => nodes.named(),
+            Self::Crash { nodes, .. }
+            | Self::Leave { nodes, .. }
+            | Self::Stall { nodes, .. }
+            | Self::Unsubscribe { nodes, .. } => nodes.named(),
             Self::Latency { .. } | Self::Chaos { .. } => &[],
         }
     }

@@ -211,7 +211,7 @@ mod tests {
         let small = shrink(case.clone(), at, &mut judge);
         let Scenario { faults, publish, calls, seconds, .. } = &small.scenario;
         assert_eq!((faults.len(), publish.list.len(), calls.list.len()), (1, 1, 0), "{author}");
-        assert!(is_crash(&faults[0]) && faults[0].named().len() == 1);
+        assert!(is_crash(&faults[0]) && faults[0].named().len() == 1 && publish.messages == 0);
         assert!((small.present().len(), small.nodes) <= (2, 2), "{small:?}");
         assert!(seconds.0 <= 6.0 && seconds.0 < case.scenario.seconds.0, "{seconds:?}");
         assert!(judge.runs < 1000, "{} runs", judge.runs);

@@ -149,7 +149,8 @@ mod tests {
     fn every_feature_is_on_in_some_runs_and_off_in_others() {
         let scenario = Scenario::parse("chaos.toml", CHAOS).unwrap();
         let drawn: Vec<_> = (0..200).map(|seed| draw(&scenario, 25, seed, NetworkKind::Events)).collect();
-        let features: [(&str, fn(&Scenario) -> bool); 9] = [
+        type Feature = (&'static str, fn(&Scenario) -> bool);
+        let features: [Feature; 9] = [
             ("kad", |drawn| drawn.node.kad),
             ("private", |drawn| drawn.node.private),
             ("lan", |drawn| drawn.topology.lan),

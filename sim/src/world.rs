@@ -130,6 +130,8 @@ impl World {
                 let cuts = self.cuts.remove(&trouble).unwrap_or_default();
                 cuts.into_iter().for_each(|cut| self.network.heal(cut));
             }
+            Action::Unsubscribe(host) => self.order(host, Order::Unsubscribe),
+            Action::Subscribe(host) => self.order(host, Order::Subscribe),
             Action::SlowDown(more) => self.network.slow_down(more),
             Action::WakeSlow => self.plan.slow.clone().into_iter().for_each(|host| self.order(host, Order::Wake)),
             Action::Attack => self.attack(),

@@ -92,6 +92,21 @@ fn a_storm_of_dials_costs_no_delivery() {
 }
 
 #[test]
+fn a_node_that_restarts_before_anybody_notices_is_in_the_mesh_again() {
+    report("restart", 25);
+}
+
+#[test]
+fn who_subscribes_again_gets_messages_again() {
+    report("resubscribe", 25);
+}
+
+#[test]
+fn a_message_published_just_before_a_shutdown_arrives() {
+    report("farewell", 25);
+}
+
+#[test]
 fn a_private_mesh_is_a_mesh() {
     let report = report(&written("private.toml", "seconds = 20\n[node]\nprivate = true\n"), 10);
     assert_eq!(report.messages.delivered, report.messages.possible);

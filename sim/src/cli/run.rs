@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, CliError> {
         // Checked before the run rather than after it. The file keeps its content until then.
         OpenOptions::new().create(true).append(true).open(file).map_err(|error| file_error(file, error))?;
     }
-    let mut report = watch(args, scenario);
+    let mut report = watch(args, scenario.clone());
     report.repro = args.setup.repro(args.seed, commit().as_deref());
     print(&text(&report))?;
     if let Some(file) = &args.json {

@@ -3,14 +3,14 @@
 //! Whatever is removed from an explicit scenario leaves the rest as it is, because nothing else is drawn after it.
 
 use super::{Action, Drawing};
-use crate::scenario::{CallAt, Fault, MessageAt, Scenario};
+use crate::scenario::{CallAt, Expected, Fault, MessageAt, Scenario};
 
 impl Scenario {
     /// The scenario with the messages, calls, slow applications and faults that the seed draws from it. Its plan is the
     /// same.
     pub fn explicit(&self, nodes: usize, seed: u64) -> Self {
         let drawing = Drawing::of(self, nodes, seed);
-        let mut explicit = self.clone();
+        let mut explicit = Self { expected: Expected::Kept, breaks: Vec::new(), ..self.clone() };
         explicit.hostile.from = match self.hostile.count() {
             0 => 0.0,
             _ => self.hostile.begin(self.seconds.duration()).as_secs_f64(),
@@ -41,6 +41,7 @@ impl Fault {
         match self {
             Self::Partition { until, .. }
             | Self::Stall { until, .. }
+            | Self::Unsubscribe { until, .. }
             | Self::Latency { until, .. }
             | Self::Chaos { until, .. } => *until = until.min(end),
             Self::Crash { restart_at, .. } | Self::Leave { restart_at, .. } => {

@@ -239,7 +239,7 @@ fn line_of_field(text: &str, field: &str) -> usize {
 }
 
 /// Name and text of the built-in scenarios.
-pub const BUILTIN: [(&str, &str); 25] = [
+pub const BUILTIN: [(&str, &str); 28] = [
     ("quiet", include_str!("../../scenarios/quiet.toml")),
     ("calls", include_str!("../../scenarios/calls.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
@@ -264,5 +264,8 @@ pub const BUILTIN: [(&str, &str); 25] = [
     ("voice_bulk", include_str!("../../scenarios/voice_bulk.toml")),
     ("voice_outage", include_str!("../../scenarios/voice_outage.toml")),
     ("voice_far", include_str!("../../scenarios/voice_far.toml")),
+    ("restart", include_str!("../../scenarios/restart.toml")),
+    ("resubscribe", include_str!("../../scenarios/resubscribe.toml")),
+    ("farewell", include_str!("../../scenarios/farewell.toml")),
     ("chaos_plain", include_str!("../../scenarios/chaos_plain.toml")),
 ];

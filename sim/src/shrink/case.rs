@@ -111,7 +111,8 @@ impl Case {
             |scenario| scenario.link = Default::default(),
             |scenario| {
                 scenario.publish.list.iter_mut().for_each(|message| message.topic = 0);
-                scenario.publish = Publish { list: scenario.publish.list.clone(), ..Publish::default() };
+                let list = std::mem::take(&mut scenario.publish.list);
+                scenario.publish = Publish { messages: 0, list, ..Publish::default() };
             },
             |scenario| {
                 let seconds = scenario.seconds.0.min(scenario.calls.seconds);
@@ -212,7 +213,6 @@ impl Case {
             self.change(|scenario| {
                 each_time(scenario, |at| *at = (*at * steps).round() / steps);
                 let tenths = (scenario.node.start_within * 10.0).round() / 10.0;
-                scenario.seconds.0 = (scenario.seconds.0 * steps).ceil() / steps;
                 scenario.node.start_within = tenths.min(scenario.seconds.0);
             })
         };
@@ -238,7 +238,8 @@ fn named_mut(fault: &mut Fault) -> Option<&mut Vec<u32>> {
         Fault::Partition { nodes, .. } => Some(nodes),
         Fault::Crash { nodes: Nodes::These(nodes), .. }
         | Fault::Leave { nodes: Nodes::These(nodes), .. }
-        | Fault::Stall { nodes: Nodes::These(nodes), .. } => Some(nodes),
+        | Fault::Stall { nodes: Nodes::These(nodes), .. }
+        | Fault::Unsubscribe { nodes: Nodes::These(nodes), .. } => Some(nodes),
         _ => None,
     }
 }
@@ -253,6 +254,7 @@ fn each_time(scenario: &mut Scenario, mut visit: impl FnMut(&mut f64)) {
         match fault {
             Fault::Partition { from, until, .. }
             | Fault::Stall { from, until, .. }
+            | Fault::Unsubscribe { from, until, .. }
             | Fault::Latency { from, until, .. }
             | Fault::Chaos { from, until, .. } => [from, until].into_iter().for_each(&mut visit),
             Fault::Crash { at, restart_at, .. } | Fault::Leave { at, restart_at, .. } => {
