@@ -7,15 +7,17 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
-use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pHandle, EventReceiver, Interfaces};
+use namespace::{Namespace, or_skip, remove_leftovers};
 use smol::channel;
 use smol::future::FutureExt;
+
+#[path = "emulator/namespace.rs"]
+mod namespace;
 
 const WITHIN: Duration = Duration::from_secs(40);
 /// What a child is to be, in its environment.
@@ -24,55 +26,6 @@ const ROLE: &str = "AVI_NETNS_ROLE";
 const ON_TOKIO: &str = "on-tokio";
 
 // The network.
-
-fn try_ip(arguments: &str) -> Result<String, String> {
-    let output = Command::new("ip").args(arguments.split(' ')).output().map_err(|error| format!("`ip`: {error}"))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(format!("`ip {arguments}`: {}", String::from_utf8_lossy(&output.stderr).trim())),
-    }
-}
-
-/// A network namespace, named as no other. It goes with its value, also in a panic.
-struct Namespace(String);
-
-impl Namespace {
-    fn new() -> Result<Self, String> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("avi-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        try_ip(&format!("netns add {name}"))?;
-        let new = Self(name);
-        new.try_ip("link set lo up")?;
-        Ok(new)
-    }
-
-    fn try_ip(&self, arguments: &str) -> Result<String, String> {
-        try_ip(&format!("-n {} {arguments}", self.0))
-    }
-
-    #[track_caller]
-    fn ip(&self, arguments: &str) {
-        self.try_ip(arguments).unwrap();
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = try_ip(&format!("netns del {}", self.0));
-    }
-}
-
-/// Of runs that were killed.
-fn remove_leftovers() -> Result<(), String> {
-    for line in try_ip("netns list")?.lines() {
-        let name = line.split(' ').next().unwrap_or_default();
-        let process = name.strip_prefix("avi-").and_then(|rest| rest.split('-').next());
-        if process.is_some_and(|id| id.parse::<u32>().is_ok() && !Path::new("/proc").join(id).exists()) {
-            let _ = try_ip(&format!("netns del {name}"));
-        }
-    }
-    Ok(())
-}
 
 /// A switch for each local network, in a namespace of its own.
 struct Lan(Namespace);
@@ -93,18 +46,7 @@ impl Lan {
             switch.try_ip("link del probe")?;
             Ok(Self(switch))
         };
-        match attempt() {
-            Ok(lan) => Some(lan),
-            Err(reason) if std::env::var("AVI_NETNS").is_ok_and(|value| value == "required") => {
-                panic!("network namespaces are required, and cannot be made: {reason}");
-            }
-            Err(reason) => {
-                let test = std::thread::current().name().unwrap_or_default().to_owned();
-                // Not with eprintln!, which is only shown when a test fails.
-                let _ = writeln!(std::io::stderr(), "SKIPPED {test}: cannot make network namespaces: {reason}");
-                None
-            }
-        }
+        or_skip(attempt())
     }
 
     fn host(&self) -> Namespace {
@@ -141,9 +83,8 @@ struct Process {
 impl Process {
     fn run(host: &Namespace, role: &str) -> Self {
         let program = std::env::current_exe().unwrap();
-        let mut child = Command::new("ip")
-            .args(["netns", "exec", &host.0])
-            .arg(program)
+        let mut child = host
+            .command(&program)
             .args(["--exact", "what_runs_on_a_host", "--nocapture"])
             .env(ROLE, role)
             .stdin(Stdio::piped())

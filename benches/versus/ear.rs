@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use crate::process::{Facts, now};
+use crate::process::now;
 
 /// A stamp that stands for: not to be measured.
 pub const UNSTAMPED: u64 = 0;
@@ -26,6 +26,36 @@ fn header(data: &[u8]) -> (u64, u64) {
     (word(0), word(8))
 }
 
+/// What came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Of a call.
+    Frame,
+    /// Of pub/sub.
+    Message,
+}
+
+/// One that had a stamp. Not every benchmark reads all of it.
+#[allow(dead_code)]
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    pub kind: Kind,
+    pub number: u64,
+    pub latency_ns: u64,
+}
+
+/// All that came.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// With a stamp or without.
+    pub heard: u64,
+    pub out_of_order: u64,
+    /// When the last came.
+    pub last_ns: u64,
+    /// In the order in which they came.
+    pub stamped: Vec<Heard>,
+}
+
 /// What all streams and authors of a run come together in.
 #[derive(Clone, Default)]
 pub struct Ear(Arc<Shared>);
@@ -36,7 +66,7 @@ struct Shared {
     expected: u64,
     out_of_order: AtomicU64,
     last_ns: AtomicU64,
-    latencies_ns: Mutex<Vec<u64>>,
+    stamped: Mutex<Vec<Heard>>,
     complete: Notify,
 }
 
@@ -47,8 +77,8 @@ impl Ear {
     }
 
     /// The ear for one sequence.
-    pub fn one(&self) -> One {
-        One { ear: self.clone(), next: 0 }
+    pub fn one(&self, kind: Kind) -> One {
+        One { ear: self.clone(), kind, next: 0 }
     }
 
     pub async fn complete(&self) {
@@ -57,21 +87,22 @@ impl Ear {
         }
     }
 
-    pub fn report(&self) -> Facts {
+    /// What has been heard so far.
+    pub fn tally(&self) -> Tally {
         let shared = &self.0;
-        let latencies_ns = std::mem::take(&mut *shared.latencies_ns.lock().unwrap_or_else(|error| error.into_inner()));
-        Facts::default()
-            .with("heard", shared.heard.load(Ordering::Acquire))
-            .with("out_of_order", shared.out_of_order.load(Ordering::Acquire))
-            .with("last_ns", shared.last_ns.load(Ordering::Acquire))
-            .with("p50_us", percentile_us(latencies_ns.clone(), 50))
-            .with("p99_us", percentile_us(latencies_ns, 99))
+        Tally {
+            heard: shared.heard.load(Ordering::Acquire),
+            out_of_order: shared.out_of_order.load(Ordering::Acquire),
+            last_ns: shared.last_ns.load(Ordering::Acquire),
+            stamped: shared.stamped.lock().unwrap_or_else(|error| error.into_inner()).clone(),
+        }
     }
 }
 
 /// Hears one sequence.
 pub struct One {
     ear: Ear,
+    kind: Kind,
     next: u64,
 }
 
@@ -86,8 +117,8 @@ impl One {
         let now = now();
         shared.last_ns.fetch_max(now, Ordering::AcqRel);
         if stamp != UNSTAMPED {
-            let latency = now.saturating_sub(stamp);
-            shared.latencies_ns.lock().unwrap_or_else(|error| error.into_inner()).push(latency);
+            let heard = Heard { kind: self.kind, number, latency_ns: now.saturating_sub(stamp) };
+            shared.stamped.lock().unwrap_or_else(|error| error.into_inner()).push(heard);
         }
         if shared.heard.fetch_add(1, Ordering::AcqRel) + 1 == shared.expected {
             shared.complete.notify_one();
@@ -98,16 +129,17 @@ impl One {
 /// Hears one sequence a key.
 pub struct Many<K> {
     ear: Ear,
+    kind: Kind,
     each: BTreeMap<K, One>,
 }
 
 impl<K: Ord> Many<K> {
-    pub fn new(ear: Ear) -> Self {
-        Self { ear, each: BTreeMap::new() }
+    pub fn new(ear: Ear, kind: Kind) -> Self {
+        Self { ear, kind, each: BTreeMap::new() }
     }
 
     pub fn hear(&mut self, key: K, data: &[u8]) {
-        self.each.entry(key).or_insert_with(|| self.ear.one()).hear(data);
+        self.each.entry(key).or_insert_with(|| self.ear.one(self.kind)).hear(data);
     }
 }
 

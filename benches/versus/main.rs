@@ -23,8 +23,8 @@ mod works;
 
 use ours::{Ours, Own};
 use plain::Plain;
-use process::Facts;
-use run::{Outcome, Plan, Run, Section, Work};
+use process::{Facts, Outcome};
+use run::{Plan, Run, Section, Work};
 use sides::Sides;
 use table::{Figure, Goal};
 use ways::{OnTokio, SmolAsyncIo, SmolTokio};
@@ -33,7 +33,7 @@ const SECTIONS: [Section; 3] = [("audio", audio), ("pubsub", |plan| works::pubsu
 const SIDES: Sides = Sides { usual: &["plain", "ours", "ours-on-tokio"], further: &["smol-tokio", "smol-async-io"] };
 
 fn main() -> std::process::ExitCode {
-    run::program("versus", child, |arguments| Plan::parse(arguments, &SECTIONS, &SIDES)?.run(&SECTIONS))
+    process::program("versus", child, |arguments| Plan::parse(arguments, &SECTIONS, &SIDES)?.run(&SECTIONS))
 }
 
 fn child(role: &str, facts: Facts) -> Outcome {

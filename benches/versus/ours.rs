@@ -1,7 +1,6 @@
 //! A node of this library, as an application uses it: through its public API alone, from tokio.
 
 use std::marker::PhantomData;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use avi_p2p::{
@@ -9,13 +8,20 @@ use avi_p2p::{
     StreamOptions,
 };
 
-use crate::ear::{Ear, Many};
-use crate::process::attend;
-use crate::run::Outcome;
-use crate::side::{Call, MAX_CALLS, RETRY, Side, TOPIC};
+use crate::ear::{Ear, Kind, Many};
+use crate::process::{Outcome, attend};
+use crate::side::{Call, MAX_CALLS, RETRY, Side, TOPIC, listen_ip};
 
 /// How the node gets its thread and its sockets.
 pub trait Way: Send + Sync + 'static {
+    /// What its calls do when there is no room. Whatever is refused is sent again: nothing may be lost.
+    const ON_CONGESTION: OnCongestion = OnCongestion::Refuse;
+
+    /// Queues as deep as the plain program's, by libp2p's default, may be.
+    fn limits() -> Limits {
+        Limits { peer_queue_messages: 4096, ..Limits::default() }
+    }
+
     fn start(config: AviP2pConfig) -> impl Future<Output = Outcome<(AviP2p, EventReceiver)>> + Send;
 }
 
@@ -42,14 +48,13 @@ pub struct Ours<W> {
 impl<W: Way> Ours<W> {
     async fn start(bootstrap_peers: Vec<String>) -> Outcome<Self> {
         let config = AviP2pConfig {
-            listen_ips: vec![Ipv4Addr::LOCALHOST.into()],
+            listen_ips: vec![listen_ip()?.into()],
             // The plain program has no discovery either: a client and its servers are a star.
             enable_mdns: false,
             enable_kad: false,
             max_audio_streams: MAX_CALLS,
             bootstrap_peers,
-            // As deep as the plain program's, by libp2p's default, may be.
-            limits: Limits { peer_queue_messages: 4096, ..Limits::default() },
+            limits: W::limits(),
             ..AviP2pConfig::default()
         };
         let (node, mut events) = W::start(config).await?;
@@ -112,8 +117,7 @@ impl<W: Way> Side for Ours<W> {
 
     async fn call(&mut self) -> Outcome<OurCall> {
         let peer = self.peers.first().ok_or("nobody is connected")?.clone();
-        // Whatever finds no room is sent again: nothing may be lost.
-        let options = StreamOptions { on_congestion: OnCongestion::Refuse, ..StreamOptions::default() };
+        let options = StreamOptions { on_congestion: W::ON_CONGESTION, ..StreamOptions::default() };
         let stream = self.handle.request_stream_with(peer, options).await?;
         loop {
             match self.events()?.recv().await.ok_or("the node has stopped")? {
@@ -146,7 +150,7 @@ impl<W: Way> Side for Ours<W> {
 }
 
 async fn listen(handle: AviP2pHandle, mut events: EventReceiver, ear: Ear, echo: bool) -> Outcome {
-    let (mut calls, mut authors) = (Many::new(ear.clone()), Many::new(ear));
+    let (mut calls, mut authors) = (Many::new(ear.clone(), Kind::Frame), Many::new(ear, Kind::Message));
     while let Some(event) = events.recv().await {
         match event {
             AviEvent::AudioStreamRequested { stream_id, .. } => handle.accept_audio_stream(stream_id).await?,

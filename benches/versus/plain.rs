@@ -16,9 +16,9 @@ use libp2p_tcp as tcp;
 use libp2p_yamux as yamux;
 use tokio::sync::mpsc;
 
-use crate::ear::{Ear, Many, One};
-use crate::run::Outcome;
-use crate::side::{Call, RETRY, Side, TOPIC};
+use crate::ear::{Ear, Kind, Many, One};
+use crate::process::Outcome;
+use crate::side::{Call, RETRY, Side, TOPIC, listen_ip};
 
 const AUDIO: StreamProtocol = StreamProtocol::new("/plain/audio/1");
 const MAX_MESSAGE_BYTES: usize = 256 * 1024;
@@ -67,7 +67,7 @@ impl Plain {
     /// `subscribe` for the end that hears.
     async fn start(addresses: Vec<String>, subscribe: Option<Ear>, echo: bool) -> Outcome<Self> {
         let mut swarm = swarm(&Keypair::generate_ed25519())?;
-        swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse()?)?;
+        swarm.listen_on(format!("/ip4/{}/tcp/0", listen_ip()?).parse()?)?;
         let address = loop {
             if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
                 break address.to_string();
@@ -83,7 +83,7 @@ impl Plain {
         }
         let (publishes, to_publish) = mpsc::channel(QUEUE);
         let (subscribed, subscribers) = mpsc::channel(QUEUE);
-        tokio::spawn(drive(swarm, to_publish, subscribed, Many::new(subscribe.unwrap_or_default())));
+        tokio::spawn(drive(swarm, to_publish, subscribed, Many::new(subscribe.unwrap_or_default(), Kind::Message)));
         Ok(Self { address, streams, publishes, subscribers, first: None })
     }
 }
@@ -125,7 +125,7 @@ async fn drive(
 
 async fn accept(mut incoming: stream::IncomingStreams, ear: Ear, echo: bool) {
     while let Some((_, stream)) = incoming.next().await {
-        tokio::spawn(hear(BufReader::with_capacity(READ_BYTES, stream), ear.one(), echo));
+        tokio::spawn(hear(BufReader::with_capacity(READ_BYTES, stream), ear.one(Kind::Frame), echo));
     }
 }
 

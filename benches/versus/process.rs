@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -11,10 +10,33 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc as tasks;
 
-use crate::run::Outcome;
+pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// A child that says nothing for longer has failed.
 const WITHIN: Duration = Duration::from_secs(40);
+
+/// The program is its own child, once for every node.
+pub fn program(
+    name: &str,
+    child: fn(&str, Facts) -> Outcome,
+    parent: fn(&[String]) -> Outcome,
+) -> std::process::ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.split_first() {
+        Some((flag, rest)) if flag == "--child" => {
+            let facts = Facts::parse(rest.iter().map(String::as_str));
+            child(rest.first().map_or("", String::as_str), facts)
+        }
+        _ => parent(&arguments),
+    };
+    match outcome {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
 
 /// What a line says, as `key=value` after its first word.
 #[derive(Clone, Debug, Default)]
@@ -61,14 +83,15 @@ pub struct Program {
 }
 
 impl Program {
-    pub fn start(executable: &Path, role: &str, facts: &Facts) -> Outcome<Self> {
-        let mut child = Command::new(executable)
+    /// `executable` with what else its process needs.
+    pub fn start(mut executable: Command, role: &str, facts: &Facts) -> Outcome<Self> {
+        let mut child = executable
             .args(["--child", role])
             .args(facts.to_string().split_whitespace())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("{}: {error}", executable.display()))?;
+            .map_err(|error| format!("{executable:?}: {error}"))?;
         let (sender, lines) = mpsc::channel();
         let output = BufReader::new(child.stdout.take().ok_or("the child has no output")?);
         std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));

@@ -1,41 +1,17 @@
 //! How is a work compared? Its runs take turns, one side after the other, each in processes of its own.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::process::{Facts, Program, Usage, now};
+use crate::process::{Facts, Outcome, Program, Usage, now};
 use crate::sides::{self, Choice, Chosen, Sides};
 use crate::table::{Figure, Table};
-
-pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const OPTIONS: &str = "--only WORK, --quick, --rounds N";
 /// How long what was sent has to arrive before it counts as lost.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 /// How often it is looked what has been used until then.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-
-/// The program is its own child, once for every node.
-pub fn program(
-    name: &str,
-    child: fn(&str, Facts) -> Outcome,
-    parent: fn(&[String]) -> Outcome,
-) -> std::process::ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = match arguments.split_first() {
-        Some((flag, rest)) if flag == "--child" => {
-            let facts = Facts::parse(rest.iter().map(String::as_str));
-            child(rest.first().map_or("", String::as_str), facts)
-        }
-        _ => parent(&arguments),
-    };
-    match outcome {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{name}: {error}");
-            std::process::ExitCode::FAILURE
-        }
-    }
-}
 
 /// Which works of which sides, how often, how long.
 pub struct Plan {
@@ -152,11 +128,12 @@ impl Work {
         let mut servers = Vec::new();
         let mut addresses = Vec::new();
         for _ in 0..self.servers {
-            let mut server = Program::start(executable, "server", &facts)?;
+            let mut server = Program::start(Command::new(executable), "server", &facts)?;
             addresses.push(server.wait("ready")?.text("address")?.to_owned());
             servers.push(server);
         }
-        let mut client = Program::start(executable, "client", &facts.with("addresses", addresses.join(",")))?;
+        let facts = facts.with("addresses", addresses.join(","));
+        let mut client = Program::start(Command::new(executable), "client", &facts)?;
         client.wait("ready")?;
         let mut nodes = Nodes { client, servers };
         let before = nodes.used()?.cpu_us;

@@ -1,9 +1,10 @@
 //! What must a side be able to do? What an application of a mesh does.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::ear::Ear;
-use crate::run::Outcome;
+use crate::process::Outcome;
 
 pub const FRAME_BYTES: usize = 1024;
 /// The measured one and those in the background.
@@ -11,6 +12,17 @@ pub const MAX_CALLS: usize = 21;
 pub const TOPIC: &str = "bench";
 /// How long a sender waits when there is no room for what it sends.
 pub const RETRY: Duration = Duration::from_millis(1);
+
+/// The address that a node listens on, in the environment of its process.
+pub const LISTEN_IP: &str = "AVI_BENCH_LISTEN_IP";
+
+/// [`LISTEN_IP`], or loopback.
+pub fn listen_ip() -> Outcome<Ipv4Addr> {
+    match std::env::var(LISTEN_IP) {
+        Ok(ip) => Ok(ip.parse().map_err(|error| format!("{LISTEN_IP}={ip}: {error}"))?),
+        Err(_) => Ok(Ipv4Addr::LOCALHOST),
+    }
+}
 
 /// A node of one side. One without calls answers `call` with an error, and `Infallible` is its call.
 pub trait Side: Sized + Send + Sync + 'static {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::run::Outcome;
+use crate::process::Outcome;
 
 /// The options that choose them.
 pub const OPTIONS: &str = "--sides A,B, --relative-to A, --before EXECUTABLE";

@@ -14,7 +14,7 @@ use smol::{Async, LocalExecutor, Timer};
 use tokio::runtime::{Builder, Handle};
 
 use crate::ours::Way;
-use crate::run::Outcome;
+use crate::process::Outcome;
 
 type Started = Outcome<(AviP2p, EventReceiver)>;
 

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 
-use crate::ear::{Ear, UNSTAMPED, percentile_us, stamped};
-use crate::process::{Facts, now, obey};
-use crate::run::Outcome;
+use crate::ear::{Ear, Tally, UNSTAMPED, percentile_us, stamped};
+use crate::process::{Facts, Outcome, now, obey};
 use crate::side::{Call, FRAME_BYTES, Side};
 
 const FRAME_EVERY: Duration = Duration::from_millis(20);
@@ -31,7 +30,15 @@ async fn serve<S: Side>(facts: Facts) -> Outcome {
         () = ear.complete() => {}
         _ = words.recv() => {}
     }
-    println!("done{}", ear.report());
+    let Tally { heard, out_of_order, last_ns, stamped } = ear.tally();
+    let latencies_ns: Vec<u64> = stamped.iter().map(|heard| heard.latency_ns).collect();
+    let report = Facts::default()
+        .with("heard", heard)
+        .with("out_of_order", out_of_order)
+        .with("last_ns", last_ns)
+        .with("p50_us", percentile_us(latencies_ns.clone(), 50))
+        .with("p99_us", percentile_us(latencies_ns, 99));
+    println!("done{report}");
     // The process ends with its parent's words.
     std::future::pending().await
 }

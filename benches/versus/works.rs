@@ -1,7 +1,7 @@
 //! What is asked of every side? Messages to subscribers, a start, and to be there for nothing.
 
-use crate::process::Facts;
-use crate::run::{Outcome, Plan, Run, Work};
+use crate::process::{Facts, Outcome};
+use crate::run::{Plan, Run, Work};
 use crate::table::{Figure, Goal};
 
 /// `times` is for longer runs.

@@ -34,8 +34,8 @@ use std::convert::Infallible;
 use on_iroh::OnIroh;
 use on_zenoh::OnZenoh;
 use ours::{Ours, Own};
-use process::Facts;
-use run::{Outcome, Plan, Section};
+use process::{Facts, Outcome};
+use run::{Plan, Section};
 use side::Call;
 use sides::Sides;
 
@@ -47,7 +47,7 @@ const IROH: &str = "iroh-gossip";
 const SIDES: Sides = Sides { usual: &["ours", ZENOH, IROH], further: &[] };
 
 fn main() -> std::process::ExitCode {
-    run::program("peers", child, |arguments| Plan::parse(arguments, &SECTIONS, &SIDES)?.run(&SECTIONS))
+    process::program("peers", child, |arguments| Plan::parse(arguments, &SECTIONS, &SIDES)?.run(&SECTIONS))
 }
 
 fn child(role: &str, facts: Facts) -> Outcome {

@@ -12,9 +12,8 @@ use iroh_gossip::api::{Event, GossipReceiver, GossipSender};
 use iroh_gossip::proto::{HyparviewConfig, TopicId};
 use iroh_gossip::{ALPN, Gossip};
 
-use crate::ear::{Ear, One};
-use crate::process::attend;
-use crate::run::Outcome;
+use crate::ear::{Ear, Kind, One};
+use crate::process::{Outcome, attend};
 use crate::side::{Side, TOPIC};
 
 const MAX_MESSAGE_BYTES: usize = 256 * 1024;
@@ -59,7 +58,7 @@ impl OnIroh {
         while events.neighbors().count() < addresses.len() {
             events.next().await.ok_or("the topic has ended")??;
         }
-        attend(listen(events, ear.one()));
+        attend(listen(events, ear.one(Kind::Message)));
         Ok(Self { _router: router, topic, address })
     }
 }

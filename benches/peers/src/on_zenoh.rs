@@ -10,9 +10,8 @@ use zenoh::qos::CongestionControl;
 use zenoh::sample::Sample;
 use zenoh::{Config, Session};
 
-use crate::ear::{Ear, One};
-use crate::process::attend;
-use crate::run::Outcome;
+use crate::ear::{Ear, Kind, One};
+use crate::process::{Outcome, attend};
 use crate::side::{Side, TOPIC};
 
 /// Where each subscriber says that it is there.
@@ -53,7 +52,7 @@ impl Side for OnZenoh {
     async fn serve(ear: Ear, _echo: bool) -> Outcome<Self> {
         let mut node = Self::start(&[]).await?;
         let subscriber = node.session.declare_subscriber(TOPIC).await?;
-        attend(listen(subscriber, ear.one()));
+        attend(listen(subscriber, ear.one(Kind::Message)));
         let present = format!("{PRESENT}/{}", node.session.zid());
         node._present = Some(node.session.liveliness().declare_token(present).await?);
         Ok(node)
