@@ -33,6 +33,10 @@ pub struct Emulator {
     machines: Vec<Machine>,
 }
 
+/// What Linux does about congestion by default. A distribution may have chosen something else for this machine, and
+/// figures would say more about that than about the link.
+const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+
 pub struct Machine {
     pub namespace: Namespace,
     pub ip: Ipv4Addr,
@@ -72,6 +76,10 @@ impl Machine {
     fn new(host: u8) -> Result<(Self, Tun), String> {
         let namespace = Namespace::new()?;
         let tun = Tun::new(&namespace).map_err(|error| format!("a TUN device: {error}"))?;
+        let congestion = namespace
+            .spawn(|| std::fs::write(CONGESTION, "cubic"))
+            .and_then(|thread| thread.join().map_err(|_| io::Error::other("a panic"))??);
+        congestion.map_err(|error| format!("{CONGESTION}: {error}"))?;
         let [a, b, c] = NETWORK;
         let ip = Ipv4Addr::new(a, b, c, host);
         // Without IPv6, whose own packets would come between those that are measured.
