@@ -115,9 +115,10 @@ impl Simulated {
 /// As for the original: `time` points to a `timespec`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
-    let simulated =
-        THREAD.with(|thread| thread.virtual_now().inspect(|_| thread.clock_calls.set(thread.clock_calls.get() + 1)));
-    match simulated {
+    // An allocator may ask while a thread ends, when its thread-local values are gone.
+    let simulated = THREAD
+        .try_with(|thread| thread.virtual_now().inspect(|_| thread.clock_calls.set(thread.clock_calls.get() + 1)));
+    match simulated.ok().flatten() {
         Some(now) => {
             let base = if clock == libc::CLOCK_REALTIME { REALTIME_BASE } else { MONOTONIC_BASE };
             let now = base + now;
@@ -157,5 +158,5 @@ pub unsafe extern "C" fn getentropy(buffer: *mut c_void, len: size_t) -> c_int {
 }
 
 fn fill(buffer: &mut [u8]) -> bool {
-    THREAD.with(|thread| thread.fill(buffer))
+    THREAD.try_with(|thread| thread.fill(buffer)).unwrap_or(false)
 }

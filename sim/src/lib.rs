@@ -4,6 +4,7 @@
 //! [`Report`](report::Report). Run one simulation per process, because libraries below have process-wide counters.
 #![deny(missing_docs)]
 
+mod allocator;
 mod app;
 mod audit;
 mod hostile;

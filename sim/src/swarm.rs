@@ -36,7 +36,8 @@ fn node(scenario: &mut Scenario, random: &mut Random) {
     let node = &mut scenario.node;
     node.kad = is_on(random, 3, 4);
     node.private = is_on(random, 1, 3);
-    node.max_peers = one_of(random, &[6, 8, 8, 12, 50]);
+    // With fewer places for peers than eight, nodes stay apart now and then.
+    node.max_peers = one_of(random, &[8, 8, 12, 50]);
     node.max_audio_streams = one_of(random, &[1, 2, 10, 64]);
     node.event_queue = one_of(random, &[16, 128, 1024]);
     scenario.topology.lan = is_on(random, 1, 4);

@@ -22,9 +22,9 @@ pub(super) struct Substreams {
     open: BTreeMap<SubstreamId, Substream>,
     by_connection: BTreeSet<(ConnectionId, SubstreamId)>,
     ready: Arc<ReadyQueue>,
-    /// Shared by all reads and zeroed once. Received bytes are copied out in a buffer of their exact size, so a small
-    /// frame never keeps a large buffer alive in a queue.
-    scratch: Box<[u8]>,
+    /// Shared by all reads and zeroed once, at the first substream. Received bytes are copied out in a buffer of their
+    /// exact size, so a small frame never keeps a large buffer alive in a queue.
+    scratch: Vec<u8>,
     last_id: u64,
 }
 
@@ -35,7 +35,7 @@ impl Substreams {
             open: BTreeMap::new(),
             by_connection: BTreeSet::new(),
             ready: ReadyQueue::new(wake),
-            scratch: vec![0; READ_BYTES].into_boxed_slice(),
+            scratch: Vec::new(),
             last_id: 0,
         }
     }
@@ -43,6 +43,9 @@ impl Substreams {
     /// Adds a substream.
     pub(super) fn add(&mut self, connection: ConnectionId, io: Stream) -> SubstreamId {
         self.last_id += 1;
+        if self.scratch.is_empty() {
+            self.scratch = vec![0; READ_BYTES];
+        }
         let id = SubstreamId(self.last_id);
         let (entry, waker) = self.ready.entry(id);
         entry.queue();
