@@ -281,10 +281,9 @@ impl Sender {
         self.has_seen_reordering |= !was_resent && number < highest;
         self.highest_arrived = highest.max(number);
         // Of a segment that was sent twice, it is unknown which one arrived, unless only the second one can have.
-        if !was_resent || took >= self.shortest {
-            if (sent_at, number) > (self.newest.0, self.newest.1) {
-                self.newest = (sent_at, number, took);
-            }
+        let is_clear = !was_resent || took >= self.shortest;
+        if is_clear && (sent_at, number) > (self.newest.0, self.newest.1) {
+            self.newest = (sent_at, number, took);
         }
         if !was_resent {
             self.shortest = self.shortest.min(took);
