@@ -246,9 +246,13 @@ pub fn at_the_end(ledger: &mut Ledger, plan: &Plan) {
 fn told(ledger: &mut Ledger, plan: &Plan) {
     let due = plan.end.saturating_sub(OVERDUE);
     let messages = ledger.messages.values().filter(|message| !message.was_refused && message.at <= due);
-    let others = plan.honest as u64 - 1;
-    let missing: u64 = messages.map(|message| others.saturating_sub(message.delivered.len() as u64)).sum();
+    let missing = messages.map(|message| {
+        let receivers = expected(ledger, plan, message.author, message.at);
+        receivers.iter().filter(|host| !message.delivered.contains_key(host)).count() as u64
+    });
+    let missing: u64 = missing.sum();
     let dropped = |record: &HostRecord| record.stats.slow_peer_drops + record.stats.events_dropped_messages;
+    let others = plan.honest as u64 - 1;
     let told = ledger.expired * others + ledger.hosts.values().map(dropped).sum::<u64>();
     if missing > told {
         let detail = format!("{missing} deliveries are missing, {told} were told lost");
