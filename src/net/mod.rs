@@ -132,7 +132,7 @@ impl Net {
 
     fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         self.recorder.record(&event);
-        let (swarm, events) = (&mut self.swarm, &mut self.events);
+        let (swarm, events) = (&mut self.swarm.inner, &mut self.events);
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
@@ -140,7 +140,7 @@ impl Net {
                     self.pubsub.on_connected(&peer_id, &mut swarm.behaviour_mut().gossipsub);
                 } else {
                     // Only the engine's dials may get this far.
-                    swarm.inner.close_connection(connection_id);
+                    swarm.close_connection(connection_id);
                 }
             }
             SwarmEvent::ConnectionClosed { connection_id, cause, num_established, .. } => {
@@ -158,17 +158,17 @@ impl Net {
                 self.connections.on_inbound_error(&send_back_addr, peer_id, &error, events);
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
-                self.listening.on_bound(listener_id, &address, &mut swarm.inner, events);
-                self.listening.report_change(&swarm.inner, events);
+                self.listening.on_bound(listener_id, &address, swarm, events);
+                self.listening.report_change(swarm, events);
             }
-            SwarmEvent::ExpiredListenAddr { .. } => self.listening.report_change(&swarm.inner, events),
+            SwarmEvent::ExpiredListenAddr { .. } => self.listening.report_change(swarm, events),
             SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
                 match reason {
                     Ok(()) => tracing::debug!(?addresses, "a listener has ended"),
                     Err(error) => tracing::warn!(?addresses, %error, "a listener has ended"),
                 }
                 self.listening.on_unbound(listener_id, events);
-                self.listening.report_change(&swarm.inner, events);
+                self.listening.report_change(swarm, events);
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has a problem"),
             _ => {}
@@ -176,7 +176,8 @@ impl Net {
     }
 
     fn on_behaviour_event(&mut self, event: BehaviourEvent) {
-        let (behaviour, connections, events) = (self.swarm.behaviour_mut(), &mut self.connections, &mut self.events);
+        let (behaviour, connections, events) =
+            (self.swarm.inner.behaviour_mut(), &mut self.connections, &mut self.events);
         match event {
             BehaviourEvent::Gate(never) => match never {},
             BehaviourEvent::Audio(event) => self.audio.on_event(event, connections, events),
@@ -194,7 +195,7 @@ impl Net {
 
     /// Carries out an action of the engine. Ids of things that have ended meanwhile are ignored.
     pub(crate) fn act(&mut self, action: NetAction) {
-        let (behaviour, events) = (self.swarm.behaviour_mut(), &mut self.events);
+        let (behaviour, events) = (self.swarm.inner.behaviour_mut(), &mut self.events);
         match action {
             NetAction::Write { substream, bytes } => return self.audio.write(substream, bytes, events),
             NetAction::Finish { substream } => return self.audio.finish(substream),

@@ -64,10 +64,10 @@ impl Net {
         let connections = Connections::default();
         let transport = build_transport(config, network, &key, here.clone(), connections.closing())?;
         let behaviour = Behaviour::new(config, &key, mdns, metrics)?;
-        let swarm = Swarm::new(transport, behaviour, local, Config::with_executor(spawn), wake.clone());
+        let swarm = libp2p_swarm::Swarm::new(transport, behaviour, local, Config::with_executor(spawn));
         let follows = watch.is_some() && config.interfaces != Interfaces::All;
         let mut net = Self {
-            swarm,
+            swarm: Swarm::new(swarm, wake.clone()),
             swarm_first: true,
             connections,
             listening: Listening::new(config, watch, here, follows),

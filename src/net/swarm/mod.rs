@@ -1,7 +1,6 @@
 //! What is libp2p's swarm made of, and when is it polled?
 
 mod behaviour;
-mod boxed;
 mod fair;
 mod identity;
 mod metrics;
@@ -12,48 +11,29 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures::Stream as _;
-use libp2p_core::muxing::StreamMuxerBox;
-use libp2p_core::transport::Boxed as Transport;
-use libp2p_identity::PeerId;
-use libp2p_swarm::{Config, SwarmEvent};
+use libp2p_swarm::SwarmEvent;
 
 pub(super) use self::behaviour::{Behaviour, BehaviourEvent};
-use self::boxed::Boxed;
 pub(super) use self::identity::keypair;
 pub(super) use self::metrics::Recorder;
 pub(super) use self::transport::build as build_transport;
 use crate::wake::{Flag, Wake};
 
-/// libp2p's swarm of this node's protocols.
-type Inner = libp2p_swarm::Swarm<Boxed<Behaviour>>;
-
 /// A swarm that is polled only after a wake-up: a poll costs more than a small frame.
 pub(super) struct Swarm {
-    pub(super) inner: Inner,
+    pub(super) inner: libp2p_swarm::Swarm<Behaviour>,
     due: Arc<Flag>,
     waker: Waker,
 }
 
 impl Swarm {
-    pub(super) fn new(
-        transport: Transport<(PeerId, StreamMuxerBox)>,
-        behaviour: Behaviour,
-        local: PeerId,
-        config: Config,
-        wake: Arc<Wake>,
-    ) -> Self {
-        let inner = Inner::new(transport, Boxed(behaviour), local, config);
+    pub(super) fn new(inner: libp2p_swarm::Swarm<Behaviour>, wake: Arc<Wake>) -> Self {
         let due = Flag::new(wake);
         Self { inner, waker: Waker::from(due.clone()), due }
     }
 
-    #[cfg(test)]
-    pub(super) fn behaviour(&self) -> &Behaviour {
-        &self.inner.behaviour().0
-    }
-
     pub(super) fn behaviour_mut(&mut self) -> &mut Behaviour {
-        &mut self.inner.behaviour_mut().0
+        self.inner.behaviour_mut()
     }
 
     pub(super) fn is_due(&self) -> bool {

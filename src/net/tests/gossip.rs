@@ -358,7 +358,7 @@ fn paired_peers_hear_everything_and_are_in_no_mesh() {
         let from = world.nets[0].local.clone();
         world.says(1, NetEvent::Message { from, topic: "kitchen".to_owned(), data }).await;
         for net in &world.nets {
-            assert_eq!(net.swarm.behaviour().gossipsub.mesh().next(), None);
+            assert_eq!(net.swarm.inner.behaviour().gossipsub.mesh().next(), None);
         }
     });
 }
