@@ -135,10 +135,12 @@ pub enum ProfileError {
         message: String,
     },
     /// A value is out of range.
-    #[error("{file}: {field} = {value}: expected {expected}")]
+    #[error("{file}:{line}: {field} = {value}: expected {expected}")]
     Range {
         /// The file.
         file: String,
+        /// The line of the field's name, counted from 1; 1 if it is not found.
+        line: usize,
         /// The field.
         field: String,
         /// Its value.
@@ -182,6 +184,7 @@ impl Profile {
         })?;
         profile.check().map_err(|(field, value, expected)| ProfileError::Range {
             file: file.to_owned(),
+            line: line_of_field(text, &field),
             field,
             value,
             expected,
@@ -238,6 +241,18 @@ impl Lane {
         }
         Ok(())
     }
+}
+
+/// The line where a field is set: the first one with its name after the header of its part.
+fn line_of_field(text: &str, field: &str) -> usize {
+    let (part, name) = (field.split('.').next().unwrap_or(field), field.rsplit('.').next().unwrap_or(field));
+    let header = format!("[{part}");
+    let begin = text.lines().position(|line| line.trim_start().starts_with(&header)).unwrap_or_default();
+    let sets = |line: &str| {
+        let mut after = line.split(name).skip(1);
+        after.any(|rest| rest.trim_start().starts_with('='))
+    };
+    text.lines().skip(begin).position(sets).map_or(1, |line| begin + line + 1)
 }
 
 pub(crate) fn millis(millis: f64) -> Duration {

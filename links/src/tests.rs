@@ -165,10 +165,17 @@ fn a_mistake_in_a_profile_is_named() {
         assert!(error.contains(why), "{error}");
     };
     says("[up]\nlatency = 3\n", "mine.toml:2: unknown field `latency`");
-    says("[up]\nloss = 1.0\n", "mine.toml: up.loss = 1: expected 0 to less than 1");
-    says("[down]\nrate_kbit = 64\nqueue_bytes = 100\n", "down.queue_bytes = 100: expected at least 1500, with a rate");
-    says("[up.burst]\nshare = 1.0\nmean_ms = 9\n", "up.burst.share = 1: expected more than 0, less than 1");
+    says("[up]\nloss = 1.0\n", "mine.toml:2: up.loss = 1: expected 0 to less than 1");
+    says(
+        "[down]\nrate_kbit = 64\nqueue_bytes = 100\n",
+        "mine.toml:3: down.queue_bytes = 100: expected at least 1500, with a rate",
+    );
+    says(
+        "[up.burst]\nshare = 1.0\nmean_ms = 9\n",
+        "mine.toml:2: up.burst.share = 1: expected more than 0, less than 1",
+    );
     says("[radio.doze]\nbeacon_ms = 100\nheard = 0\nawake_ms = 0\n", "radio.doze.heard = 0: expected 0.01 to 1");
+    says("[up]\nburst = { share = 2, mean_ms = 9 }\n", "mine.toml:2: up.burst.share = 2: expected more than 0");
     let missing = Profile::load("nowhere").unwrap_err().to_string();
     assert!(missing.contains("nowhere") && missing.contains("wifi_power_save"), "{missing}");
 }
