@@ -260,6 +260,8 @@ impl Stream {
                     jitter: std::time::Duration::from_micros(report.jitter_us),
                 });
             }
+            // Only for those who send datagrams.
+            (Phase::Open, Frame::Media(_) | Frame::Probe { .. } | Frame::Probed { .. }) => {}
             (Phase::Open, Frame::Close { code, next_sequence, .. }) => {
                 let missing = self.receiver.on_end(next_sequence).map_err(|error| format!("CLOSE: {error}"))?;
                 self.tell_gap(missing, out);

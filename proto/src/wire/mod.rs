@@ -17,8 +17,11 @@
 //! | 0x04 | DATA   | sequence: uvarint · timestamp_us: uvarint · payload: 1 ..= max_audio_frame_bytes bytes, to the end |
 //! | 0x05 | CLOSE  | code: u8 · next_sequence: uvarint · reason: text ≤ 256 |
 //! | 0x06 | REPORT | highest_sequence: uvarint · lost: uvarint · late: uvarint · jitter_us: uvarint |
+//! | 0x08 | MEDIA  | version: u8 (1) · flags: u8 (0) · port: u16 (not 0) · id: 8 bytes · key: 32 bytes |
+//! | 0x09 | PROBE  | token: u64 |
+//! | 0x0a | PROBED | token: u64 |
 //!
-//! - `uvarint`: multiformats' unsigned varint of at most 64 bits, in its shortest form. `u32`: big-endian.
+//! - `uvarint`: multiformats' unsigned varint of at most 64 bits, in its shortest form. `u16`, `u32`, `u64`: big-endian.
 //! - `text`: length in bytes as uvarint, then UTF-8.
 //! - Unknown kinds below 0x80 are skipped, so that a later version may add some; unknown kinds at or above 0x80 end
 //!   the stream. Bytes left over after a known body end the stream.
@@ -26,6 +29,9 @@
 //! - `sequence` counts the frames that the sender's application gave, from 0; frames that the sender dropped leave a
 //!   hole. `timestamp_us` counts from the stream's first frame. `next_sequence` of CLOSE is the number of frames given
 //!   in all, so that drops at the end are seen too.
+//! - MEDIA invites the other end to send datagrams: to the address at which it knows this end, with this port. Its id
+//!   and key are those of [`path`](crate::path), which says how a datagram looks. A MEDIA of another version is skipped.
+//! - PROBE asks whether a path works, PROBED answers with its token: on the substream, in a datagram, or both.
 
 mod decoder;
 mod frame;
@@ -35,6 +41,6 @@ mod tests;
 
 pub use decoder::{Decoder, MAX_PREFIX_BYTES};
 pub use frame::{
-    Code, DATA_OVERHEAD_BYTES, Frame, MAX_REASON_BYTES, Open, Report, WIRE_VERSION, data_bytes, encode_data,
+    Code, DATA_OVERHEAD_BYTES, Frame, Invitation, MAX_REASON_BYTES, Open, Report, WIRE_VERSION, data_bytes, encode_data,
 };
 pub use reader::WireError;

@@ -1,0 +1,593 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+fn ms(millis: u64) -> Time {
+    Time::from_millis(millis)
+}
+
+fn address(n: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, n], 4_000))
+}
+
+const TOLD: u8 = 1;
+const MOVED: u8 = 2;
+
+/// A route, and the token that the next probe gets.
+struct Driver {
+    route: Route,
+    token: u64,
+}
+
+impl Driver {
+    fn new() -> Self {
+        Self { route: Route::new(ms(0), Some(address(TOLD))), token: 0 }
+    }
+
+    /// What is sent now.
+    fn drain(&mut self, now: Time) -> Vec<Transmit> {
+        let mut all = Vec::new();
+        while let Some(probe) = self.route.poll_transmit(now, || self.token + 1) {
+            self.token += 1;
+            assert_eq!(probe.token, self.token);
+            all.push(probe);
+        }
+        all
+    }
+
+    /// Lets time pass. Returns what is sent, and when.
+    fn run(&mut self, until: Time) -> Vec<(u64, SocketAddr)> {
+        let mut sent = Vec::new();
+        while let Some(at) = self.route.next_deadline().filter(|at| *at <= until) {
+            self.route.handle_timeout(at);
+            assert!(self.route.next_deadline().is_none_or(|next| next > at), "busy at {at:?}");
+            sent.extend(self.drain(at).iter().map(|probe| (at.as_micros() / 1000, probe.to)));
+        }
+        sent
+    }
+
+    fn times(&mut self, until: Time) -> Vec<u64> {
+        self.run(until).into_iter().map(|(at, _)| at).collect()
+    }
+
+    /// A route that has been confirmed at 20 ms, with a round trip of 20 ms.
+    fn up() -> Self {
+        let mut driver = Self::new();
+        assert_eq!(driver.drain(ms(0)), [Transmit { to: address(TOLD), token: 1 }]);
+        driver.route.on_probed(ms(20), 1);
+        assert_eq!(driver.route.address(), Some(address(TOLD)));
+        driver
+    }
+
+    /// A frame every 20 ms, and nothing comes back.
+    fn talk(&mut self, from: u64, until: u64) {
+        for at in (from..=until).step_by(20) {
+            self.run(ms(at));
+            if self.route.is_up() {
+                self.route.on_sent(ms(at), Some(at / 20), 200);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_path_is_probed_fast_at_first_and_for_ever() {
+    let mut driver = Driver::new();
+    assert_eq!(driver.drain(ms(0)).len(), 1);
+    assert_eq!(driver.times(ms(3_000)), [50, 150, 350, 750, 1_550, 2_550]);
+    let later = driver.times(ms(60_000));
+    assert!(later[..8].windows(2).all(|pair| pair[1] - pair[0] == 1_000), "{later:?}");
+    assert!(later[9..].windows(2).all(|pair| pair[1] - pair[0] == 5_000), "{later:?}");
+    assert!(!driver.route.is_up() && driver.route.address().is_none());
+    let last = *later.last().unwrap();
+    driver.route.on_probed(ms(last + 30), driver.token);
+    assert_eq!(driver.route.address(), Some(address(TOLD)));
+    assert_eq!(driver.route.stats().rtt, Some(Duration::from_millis(30)));
+}
+
+#[test]
+fn only_an_answer_to_a_probe_confirms_and_only_once_and_in_time() {
+    let mut driver = Driver::new();
+    driver.drain(ms(0));
+    driver.route.on_probed(ms(10), 99);
+    driver.route.on_ack(0);
+    assert!(!driver.route.is_up());
+    driver.route.on_probed(ms(3_001), 1);
+    assert!(!driver.route.is_up(), "too late");
+    let mut driver = Driver::up();
+    driver.route.on_unreachable(ms(30));
+    assert!(!driver.route.is_up());
+    driver.route.on_probed(ms(31), 1);
+    assert!(!driver.route.is_up(), "the same answer again");
+}
+
+#[test]
+fn without_an_address_nothing_is_sent_until_the_peer_is_heard() {
+    let mut driver = Driver { route: Route::new(ms(0), None), token: 0 };
+    assert_eq!((driver.drain(ms(0)), driver.route.next_deadline()), (vec![], None));
+    driver.route.on_datagram(ms(5), address(MOVED), 42, true);
+    assert_eq!(driver.drain(ms(5)), [Transmit { to: address(MOVED), token: 1 }]);
+    driver.route.on_probed(ms(10), 1);
+    assert_eq!(driver.route.address(), Some(address(MOVED)));
+}
+
+#[test]
+fn a_path_that_confirms_nothing_for_300_ms_and_a_round_trip_is_not_used() {
+    let mut driver = Driver::up();
+    driver.talk(1_000, 1_319);
+    assert!(driver.route.is_up());
+    // The first frame was sent at 1,000 ms, the round trip is 20 ms.
+    assert_eq!(driver.route.next_deadline(), Some(ms(1_320)));
+    let asked = driver.times(ms(1_320));
+    assert!(!driver.route.is_up());
+    assert_eq!(asked, [1_320], "probed at once");
+    assert_eq!(driver.route.stats().losses, 1);
+}
+
+#[test]
+fn before_a_path_is_given_up_probes_ask() {
+    let mut driver = Driver::up();
+    driver.route.on_sent(ms(1_000), Some(7), 200);
+    assert_eq!(driver.times(ms(1_319)), [1_170, 1_220, 1_270]);
+    // The answer to the second one comes, by the substream maybe.
+    driver.route.on_probed(ms(1_319), driver.token - 1);
+    driver.route.on_probed(ms(1_319), driver.token);
+    driver.run(ms(1_400));
+    assert!(driver.route.is_up());
+}
+
+#[test]
+fn acks_of_frames_that_took_the_path_keep_it() {
+    let mut driver = Driver::up();
+    for n in 0..500 {
+        let at = 1_000 + n * 20;
+        driver.run(ms(at));
+        driver.route.on_sent(ms(at), Some(n), 200);
+        if n % 5 == 4 {
+            driver.route.on_ack(n - 2);
+        }
+    }
+    assert!(driver.route.is_up());
+    // Frames that took the substream say nothing.
+    for n in 500..520 {
+        driver.run(ms(1_000 + n * 20));
+        driver.route.on_ack(10_000 + n);
+    }
+    assert!(!driver.route.is_up());
+}
+
+#[test]
+fn a_lost_path_is_probed_every_100_ms_then_less_and_is_used_again_at_the_first_answer() {
+    let mut driver = Driver::up();
+    driver.run(ms(5_020));
+    driver.route.on_probed(ms(5_040), driver.token);
+    driver.talk(6_000, 6_400);
+    let lost_at = 6_320;
+    let probes = driver.times(ms(lost_at + 9_900));
+    assert!(probes.windows(2).all(|pair| pair[1] - pair[0] == 100), "{probes:?}");
+    driver.route.on_probed(ms(lost_at + 9_920), driver.token);
+    assert!(driver.route.is_up());
+    driver.talk(17_000, 17_400);
+    let probes = driver.times(ms(150_000));
+    let pauses: BTreeSet<_> = probes.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(pauses, BTreeSet::from([100, 1_000, 5_000]));
+    assert!(probes.len() < 180, "{}", probes.len());
+    assert!(!driver.route.is_up());
+}
+
+#[test]
+fn an_idle_path_is_kept_alive_and_watched() {
+    let mut driver = Driver::up();
+    assert_eq!(driver.times(ms(5_020)), [5_020]);
+    driver.route.on_probed(ms(5_040), driver.token);
+    assert_eq!(driver.times(ms(10_100)), [10_020]);
+    assert_eq!(driver.times(ms(10_339)), [10_190, 10_240, 10_290]);
+    assert!(driver.route.is_up());
+    driver.run(ms(10_340));
+    assert!(!driver.route.is_up());
+}
+
+#[test]
+fn a_path_that_carries_acks_alone_is_checked_twice_a_second() {
+    let mut driver = Driver::up();
+    driver.route.on_sent(ms(100), None, 40);
+    assert_eq!(driver.times(ms(530)), [520]);
+    driver.route.on_probed(ms(540), driver.token);
+    driver.route.on_sent(ms(600), None, 40);
+    driver.run(ms(1_339));
+    assert!(driver.route.is_up());
+    driver.run(ms(1_340));
+    assert!(!driver.route.is_up());
+}
+
+#[test]
+fn a_peer_that_has_moved_is_followed_once_the_new_address_answers() {
+    let mut driver = Driver::up();
+    driver.route.on_datagram(ms(1_000), address(MOVED), 100, true);
+    let probes = driver.drain(ms(1_000));
+    assert_eq!(probes.iter().map(|probe| probe.to).collect::<Vec<_>>(), [address(MOVED)]);
+    assert_eq!(driver.route.address(), Some(address(TOLD)), "not yet confirmed");
+    driver.route.on_probed(ms(1_040), driver.token);
+    assert_eq!(driver.route.address(), Some(address(MOVED)));
+    assert_eq!(driver.route.stats().changes, 2);
+    assert_eq!(driver.route.stats().rtt, Some(Duration::from_millis(40)), "that of the new path");
+}
+
+#[test]
+fn nobody_moves_a_path_with_an_old_datagram() {
+    let mut driver = Driver::up();
+    driver.route.on_datagram(ms(1_000), address(MOVED), 100, false);
+    assert_eq!(driver.drain(ms(1_000)), []);
+}
+
+#[test]
+fn an_address_that_does_not_answer_gets_three_probes_a_second() {
+    let mut driver = Driver::up();
+    let mut to_others = Vec::new();
+    for at in 1_000..4_000 {
+        to_others.extend(driver.run(ms(at)));
+        // Whoever has the key claims to be somebody else each time, and asks for answers.
+        let victim = address(100 + (at % 50) as u8);
+        driver.route.on_datagram(ms(at), victim, 42, true);
+        to_others.extend(driver.drain(ms(at)).iter().map(|probe| (at, probe.to)));
+        if driver.route.may_answer(victim) {
+            to_others.push((at, victim));
+        }
+    }
+    to_others.retain(|(_, to)| *to != address(TOLD));
+    assert!((9..=18).contains(&to_others.len()), "{to_others:?}");
+    assert_eq!(driver.route.address(), Some(address(TOLD)));
+}
+
+#[test]
+fn a_probe_is_never_larger_than_what_came() {
+    let mut driver = Driver::up();
+    driver.route.on_datagram(ms(1_000), address(MOVED), PROBE_DATAGRAM_BYTES - 1, true);
+    assert_eq!(driver.drain(ms(1_000)), []);
+    driver.route.on_datagram(ms(1_000), address(MOVED), PROBE_DATAGRAM_BYTES, true);
+    assert_eq!(driver.drain(ms(1_000)).len(), 1);
+    let mut sealer = crate::path::Sealer::new(crate::path::SessionId::new([1; 8]), &crate::path::Key::new([1; 32]));
+    let probe = crate::wire::Frame::Probe { token: u64::MAX };
+    assert_eq!(sealer.seal(10, |out| probe.encode(out)).unwrap().len(), PROBE_DATAGRAM_BYTES);
+}
+
+#[test]
+fn the_peers_own_host_gets_every_answer_and_strangers_none() {
+    let mut driver = Driver::up();
+    let behind_a_nat = SocketAddr::new(address(TOLD).ip(), 9);
+    assert!((0..100).all(|_| driver.route.may_answer(address(TOLD)) && driver.route.may_answer(behind_a_nat)));
+    assert!(!driver.route.may_answer(address(MOVED)));
+    driver.route.on_datagram(ms(1_000), address(MOVED), 100, true);
+    assert_eq!((0..9).filter(|_| driver.route.may_answer(address(MOVED))).count(), 3);
+}
+
+#[test]
+fn a_change_of_interfaces_is_followed_by_probes_at_once() {
+    let mut driver = Driver::up();
+    driver.route.on_interfaces_changed(ms(1_000));
+    assert_eq!(driver.drain(ms(1_000)).len(), 1);
+    assert!(driver.route.is_up(), "until it is known that it does not work");
+    driver.run(ms(60_000));
+    driver.route.on_interfaces_changed(ms(60_001));
+    assert_eq!(driver.drain(ms(60_001)).len(), 1);
+    assert_eq!(driver.times(ms(60_250)), [60_101, 60_201]);
+}
+
+#[test]
+fn a_path_that_flaps_must_answer_more_often() {
+    let mut driver = Driver::up();
+    let mut now = 1_000;
+    for needed in [2, 4, 8, 8] {
+        driver.talk(now, now + 340);
+        assert!(!driver.route.is_up());
+        now += 340;
+        for answer in 1..=needed {
+            assert!(!driver.route.is_up(), "{answer} of {needed}");
+            while driver.run(ms(now)).is_empty() {
+                now += 20;
+            }
+            driver.route.on_probed(ms(now + 1), driver.token);
+        }
+        assert!(driver.route.is_up(), "{needed}");
+        now += 20;
+    }
+    // After a while without a loss, one answer is enough again.
+    for at in (now..now + 6_000).step_by(10) {
+        driver.run(ms(at));
+        driver.route.on_probed(ms(at), driver.token);
+    }
+    now += 6_000;
+    driver.route.on_unreachable(ms(now));
+    driver.drain(ms(now));
+    driver.route.on_probed(ms(now + 20), driver.token);
+    assert!(driver.route.is_up());
+}
+
+#[test]
+fn large_datagrams_are_not_sent_where_only_small_ones_come_through() {
+    let mut driver = Driver::up();
+    assert_eq!(driver.route.max_datagram_bytes(), MAX_DATAGRAM_BYTES);
+    driver.route.on_sent(ms(100), Some(1), 1_400);
+    driver.run(ms(1_000));
+    assert!(!driver.route.is_up());
+    assert_eq!(driver.route.max_datagram_bytes(), 1_200);
+}
+
+// ---- a model: a peer that answers, over links that fail ----
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Works,
+    /// Datagrams of this direction are lost, the substream works.
+    Blocked,
+    /// Nothing comes through. The substream delivers later.
+    Dead,
+    /// So many percent of the datagrams are lost, each way.
+    Lossy(u8),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    ProbeAtPeer(u64),
+    FrameAtPeer(u64),
+    AckDue,
+    ProbedAtUs(u64),
+    AckAtUs(u64),
+    Frame,
+}
+
+struct Model {
+    driver: Driver,
+    now: Time,
+    events: BTreeMap<(Time, u64), Event>,
+    count: u64,
+    /// When each link begins.
+    links: Vec<(Time, Link)>,
+    /// One way.
+    delay: Duration,
+    dice: u64,
+    highest: Option<u64>,
+    next_frame: u64,
+    /// The times at which datagrams were sent since the newest that has been confirmed.
+    unconfirmed: BTreeSet<Time>,
+    probes: BTreeMap<u64, Time>,
+    frames: BTreeMap<u64, Time>,
+    confirmed_at: Option<Time>,
+}
+
+impl Model {
+    fn new(links: &[(u64, Link)], delay: Duration, dice: u64) -> Self {
+        let mut begins = ms(0);
+        let links = links.iter().map(|&(millis, link)| {
+            let at = begins;
+            begins = begins + Duration::from_millis(millis);
+            (at, link)
+        });
+        let links = links.collect();
+        let (events, driver) = (BTreeMap::new(), Driver::new());
+        let (unconfirmed, probes, frames) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        let (count, highest, next_frame, confirmed_at, now) = (0, None, 0, None, ms(0));
+        let mut model = Self {
+            driver,
+            now,
+            events,
+            count,
+            links,
+            delay,
+            dice,
+            highest,
+            next_frame,
+            unconfirmed,
+            probes,
+            frames,
+            confirmed_at,
+        };
+        model.after(Duration::ZERO, Event::AckDue);
+        model.send_probes();
+        model
+    }
+
+    fn after(&mut self, pause: Duration, event: Event) {
+        self.count += 1;
+        self.events.insert((self.now + pause, self.count), event);
+    }
+
+    fn link(&self) -> (Time, Link) {
+        *self.links.iter().rev().find(|(at, _)| *at <= self.now).expect("the first begins at zero")
+    }
+
+    fn is_lost(&mut self, percent: u8) -> bool {
+        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.dice >> 33) % 100 < percent.into()
+    }
+
+    fn datagram(&mut self, event: Event, is_ours: bool) {
+        let is_lost = match self.link().1 {
+            Link::Works => false,
+            Link::Blocked => is_ours,
+            Link::Dead => true,
+            Link::Lossy(percent) => self.is_lost(percent),
+        };
+        if !is_lost {
+            self.after(self.delay, event);
+        }
+    }
+
+    fn substream(&mut self, event: Event) {
+        let dead_for = match self.link().1 {
+            Link::Dead => self.links.iter().find(|(at, _)| *at > self.now).map(|(at, _)| *at - self.now),
+            _ => Some(Duration::ZERO),
+        };
+        // What is sent while the last link is dead never arrives.
+        if let Some(dead_for) = dead_for {
+            self.after(dead_for + self.delay * 2, event);
+        }
+    }
+
+    fn send_probes(&mut self) {
+        for probe in self.driver.drain(self.now) {
+            assert_eq!(probe.to, address(TOLD));
+            self.probes.insert(probe.token, self.now);
+            self.unconfirmed.insert(self.now);
+            self.datagram(Event::ProbeAtPeer(probe.token), true);
+        }
+    }
+
+    fn confirm(&mut self, sent_at: Time) {
+        self.unconfirmed.retain(|at| *at > sent_at);
+        self.confirmed_at = Some(self.now);
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::ProbeAtPeer(token) => {
+                self.datagram(Event::ProbedAtUs(token), false);
+                self.substream(Event::ProbedAtUs(token));
+            }
+            Event::FrameAtPeer(sequence) => self.highest = self.highest.max(Some(sequence)),
+            Event::AckDue => {
+                if let Some(highest) = self.highest {
+                    self.datagram(Event::AckAtUs(highest), false);
+                }
+                self.after(Duration::from_millis(100), Event::AckDue);
+            }
+            Event::ProbedAtUs(token) => {
+                if let Some(sent_at) = self.probes.get(&token).copied() {
+                    self.confirm(sent_at);
+                }
+                let was_up = self.driver.route.is_up();
+                self.driver.route.on_probed(self.now, token);
+                if !was_up && self.driver.route.is_up() {
+                    // What was sent before the suspicion is forgotten. The probes after it count.
+                    self.unconfirmed.retain(|at| self.probes.values().any(|probe| probe == at));
+                }
+            }
+            Event::AckAtUs(highest) => {
+                if let Some(sent_at) = self.frames.get(&highest).copied() {
+                    self.confirm(sent_at);
+                }
+                self.driver.route.on_ack(highest);
+            }
+            Event::Frame => {
+                let sequence = self.next_frame;
+                self.next_frame += 1;
+                if self.driver.route.is_up() {
+                    self.driver.route.on_sent(self.now, Some(sequence), 200);
+                    self.frames.insert(sequence, self.now);
+                    self.unconfirmed.insert(self.now);
+                    self.datagram(Event::FrameAtPeer(sequence), true);
+                } else {
+                    self.substream(Event::FrameAtPeer(sequence));
+                }
+                self.after(Duration::from_millis(20), Event::Frame);
+            }
+        }
+    }
+
+    /// One event. Returns false at the end.
+    fn step(&mut self, end: Time) -> bool {
+        let event = self.events.first_key_value().map(|((at, _), _)| *at);
+        let timer = self.driver.route.next_deadline();
+        let Some(at) = event.into_iter().chain(timer).min().filter(|at| *at <= end) else { return false };
+        self.now = at;
+        if timer == Some(at) {
+            self.driver.route.handle_timeout(at);
+            assert!(self.driver.route.next_deadline().is_none_or(|next| next > at), "busy at {at:?}");
+        } else if let Some((_, event)) = self.events.pop_first() {
+            self.handle(event);
+        }
+        self.send_probes();
+        self.check();
+        true
+    }
+
+    /// The greatest round trip: there by datagram, back by the substream at half the speed.
+    fn max_rtt(&self) -> Duration {
+        self.delay * 3
+    }
+
+    fn check(&self) {
+        if !self.driver.route.is_up() {
+            return;
+        }
+        let bound = CONFIRMED_WITHIN + self.max_rtt();
+        let confirmed_at = self.confirmed_at.expect("up without any confirmation");
+        assert!(self.now - confirmed_at <= KEPT_ALIVE_EVERY + bound, "up without a confirmation for long");
+        if let Some(first) = self.unconfirmed.first() {
+            assert!(self.now - *first <= bound, "up, but nothing that was sent since {first:?} was confirmed");
+        }
+    }
+
+    fn run(&mut self, end: Time) {
+        while self.step(end) {}
+    }
+}
+
+fn any_link() -> impl Strategy<Value = Link> {
+    prop_oneof![
+        4 => Just(Link::Works),
+        2 => Just(Link::Blocked),
+        2 => Just(Link::Dead),
+        3 => (1..95u8).prop_map(Link::Lossy),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Up means confirmed, whatever is lost and when.
+    #[test]
+    fn a_path_is_up_only_while_it_is_confirmed(
+        links in vec((10..20_000u64, any_link()), 1..12),
+        delay_ms in 1..150u64,
+        dice in any::<u64>(),
+        talks_at in 0..20_000u64,
+    ) {
+        let mut model = Model::new(&links, Duration::from_millis(delay_ms), dice);
+        model.after(Duration::from_millis(talks_at), Event::Frame);
+        model.run(ms(links.iter().map(|(millis, _)| millis).sum()));
+    }
+
+    /// And once datagrams come through, it is up soon, and stays up.
+    #[test]
+    fn a_path_that_works_is_up_soon_and_stays_up(
+        links in vec((10..20_000u64, any_link()), 0..6),
+        delay_ms in 1..150u64,
+        dice in any::<u64>(),
+        talks in any::<bool>(),
+    ) {
+        let mut links = links;
+        links.push((60_000, Link::Works));
+        let mut model = Model::new(&links, Duration::from_millis(delay_ms), dice);
+        if talks {
+            model.after(Duration::ZERO, Event::Frame);
+        }
+        let (works_at, _) = *model.links.last().unwrap();
+        // The slowest probes, the most answers that a path that flaps must give, and one bound to notice the last loss.
+        let slack = CONFIRMED_WITHIN + model.max_rtt() * 2;
+        let up_at = works_at + KEPT_ALIVE_EVERY + LOST_EVERY * MAX_NEEDED + slack;
+        model.run(up_at);
+        prop_assert!(model.driver.route.is_up());
+        let losses = model.driver.route.stats().losses;
+        model.run(works_at + Duration::from_secs(60));
+        prop_assert!(model.driver.route.is_up());
+        prop_assert_eq!(model.driver.route.stats().losses, losses);
+    }
+
+    /// A path that was up is used again within 100 ms and a round trip, if it fails for less than 10 s.
+    #[test]
+    fn a_path_that_comes_back_is_used_at_once(outage_ms in 1..9_000u64, is_dead in any::<bool>(), delay_ms in 1..150u64) {
+        let outage = if is_dead { Link::Dead } else { Link::Blocked };
+        let links = [(10_000, Link::Works), (outage_ms, outage), (10_000, Link::Works)];
+        let mut model = Model::new(&links, Duration::from_millis(delay_ms), 0);
+        model.after(Duration::ZERO, Event::Frame);
+        model.run(ms(10_000 + outage_ms) + LOST_EVERY + model.max_rtt());
+        prop_assert!(model.driver.route.is_up() || model.driver.route.stats().losses == 0);
+        model.run(ms(20_000 + outage_ms));
+        prop_assert!(model.driver.route.is_up());
+        prop_assert!(model.driver.route.stats().losses <= 1);
+    }
+}
