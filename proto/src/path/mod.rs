@@ -25,8 +25,10 @@ mod order;
 mod probes;
 mod redundancy;
 mod route;
+mod schedule;
 mod seen;
 mod session;
+mod watch;
 mod window;
 
 pub use contents::{ContentError, Frames, frames};

@@ -5,36 +5,24 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::probes::{Probe, Probes};
+use super::schedule::{self, EAGER_FOR, KEPT_ALIVE_EVERY, LOST_EVERY};
 use super::seen::Seen;
 use super::session::{MAX_DATAGRAM_BYTES, OVERHEAD_BYTES};
+use super::watch::{CONFIRMED_WITHIN, Watch};
 use crate::engine::Time;
 
 /// The size of a datagram that carries PROBE or PROBED alone.
 pub(super) const PROBE_DATAGRAM_BYTES: usize = OVERHEAD_BYTES + 10;
-/// Three times the interval of ACK: how long a path that works may be without a confirmation, besides a round trip.
-const CONFIRMED_WITHIN: Duration = Duration::from_millis(300);
-/// Before that time is over, probes ask. PROBED also comes on the substream, which loses none.
+/// A path that is not confirmed for that long is probed, before it is given up. PROBED also comes on the substream, which loses none.
 const ASKED_AFTER: Duration = Duration::from_millis(150);
 const ASKED_EVERY: Duration = Duration::from_millis(50);
-/// How often a path is probed that carries no audio. NATs forget UDP bindings after 30 s and more (RFC 4787 §4.3: 2 min).
-const KEPT_ALIVE_EVERY: Duration = Duration::from_secs(5);
-/// The same if it carries ACKs, which nothing else confirms, and which the other direction waits for.
+/// How often a path is probed that carries ACKs alone: nothing else confirms those, and the other end waits for them.
 const ACKS_CHECKED_EVERY: Duration = Duration::from_millis(500);
-/// The pauses after the first probes of a path that has never worked.
-const FIRST_PAUSES_MS: [u64; 5] = [50, 100, 200, 400, 800];
-/// How long probes are frequent at the start, and after a path has stopped working.
-const EAGER_FOR: Duration = Duration::from_secs(10);
-/// A path that has stopped working is probed this often: it is found again within that time and a round trip.
-const LOST_EVERY: Duration = Duration::from_millis(100);
-/// And after [`EAGER_FOR`], less often until then.
-const HOPEFUL_FOR: Duration = Duration::from_secs(60);
 /// A path that is lost again so soon must answer twice as often before it is used again.
 const FLAPS_WITHIN: Duration = Duration::from_secs(5);
 const MAX_NEEDED: u32 = 8;
 /// The size that every path takes (RFC 9000 §14).
 const SAFE_DATAGRAM_BYTES: usize = 1_200;
-/// The most frames of which it is known when they were sent.
-const MAX_SENT: usize = 256;
 
 /// A PROBE to send, in a datagram of its own. It may go to an address that has not been confirmed; nothing else may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +79,7 @@ pub struct Route {
     seen: Seen,
     due: VecDeque<SocketAddr>,
     probes: Probes,
-    /// Frames sent by datagram after what was confirmed last.
-    sent: VecDeque<Sent>,
-    /// When the newest was sent of what was confirmed.
-    confirmed_at: Time,
+    watch: Watch,
     /// Whether a datagram without audio was sent since the last probe.
     has_sent_acks: bool,
     /// How many answers a lost path must give, and has given.
@@ -102,13 +87,6 @@ pub struct Route {
     answers: (u32, Time),
     max_datagram_bytes: usize,
     stats: RouteStats,
-}
-
-#[derive(Debug)]
-struct Sent {
-    sequence: u64,
-    at: Time,
-    bytes: usize,
 }
 
 impl Route {
@@ -125,8 +103,7 @@ impl Route {
             seen: Seen::default(),
             due: VecDeque::new(),
             probes: Probes::default(),
-            sent: VecDeque::new(),
-            confirmed_at: now,
+            watch: Watch::default(),
             has_sent_acks: false,
             needed: 1,
             answers: (0, now),
@@ -154,7 +131,7 @@ impl Route {
 
     /// The figures.
     pub fn stats(&self) -> RouteStats {
-        self.stats
+        RouteStats { rtt: self.watch.rtt(), ..self.stats }
     }
 
     /// Another MEDIA came, or the connection to the peer is another one.
@@ -189,13 +166,10 @@ impl Route {
 
     /// A datagram of `bytes` was sent to [`address`](Self::address): with this frame of audio, or without any.
     pub fn on_sent(&mut self, now: Time, sequence: Option<u64>, bytes: usize) {
-        let Some(sequence) = sequence else {
-            self.has_sent_acks = true;
-            return;
-        };
-        // If more are unconfirmed, probes decide.
-        if self.is_up() && self.sent.len() < MAX_SENT {
-            self.sent.push_back(Sent { sequence, at: now, bytes });
+        match sequence {
+            Some(sequence) if self.is_up() => self.watch.on_sent(now, sequence, bytes),
+            Some(_) => {}
+            None => self.has_sent_acks = true,
         }
     }
 
@@ -208,9 +182,7 @@ impl Route {
 
     /// ACK came, on any path. It confirms this one if its highest frame has taken it.
     pub fn on_ack(&mut self, highest_sequence: u64) {
-        if let Some(sent) = self.sent.iter().find(|sent| sent.sequence == highest_sequence) {
-            self.confirm(sent.at);
-        }
+        self.watch.on_ack(highest_sequence);
     }
 
     /// PROBED came, on any path. Unknown tokens, and answers that come twice or too late, change nothing.
@@ -219,10 +191,7 @@ impl Route {
         self.stats.probes_answered += 1;
         let is_confirmed = self.confirmed == Some(probe.to);
         match self.phase {
-            Phase::Up if is_confirmed => {
-                self.measure(now - probe.sent_at);
-                self.confirm(probe.sent_at);
-            }
+            Phase::Up if is_confirmed => self.watch.on_probed(now, probe.sent_at),
             Phase::Up if self.seen.is(probe.to) => self.take(now, probe),
             // A path that works is not left for another one that does.
             Phase::Up => {}
@@ -262,12 +231,12 @@ impl Route {
     /// When the first was sent of what waits for a confirmation.
     fn unconfirmed_since(&self) -> Option<Time> {
         let to = self.address()?;
-        let (frame, probe) = (self.sent.front().map(|sent| sent.at), self.probes.first_after(self.confirmed_at, to));
-        [frame, probe].into_iter().flatten().min()
+        let probe = self.probes.first_after(self.watch.confirmed_at(), to);
+        [self.watch.waits_since(), probe].into_iter().flatten().min()
     }
 
     fn rtt(&self) -> Duration {
-        self.stats.rtt.unwrap_or_default()
+        self.watch.rtt().unwrap_or_default()
     }
 
     fn suspect_at(&self) -> Option<Time> {
@@ -279,13 +248,9 @@ impl Route {
         self.told.or(self.confirmed)?;
         let elapsed = self.last_round - self.since;
         let pause = match self.phase {
+            Phase::Probing => schedule::unknown(elapsed, self.rounds),
             Phase::Up => return Some(self.next_check()),
-            Phase::Suspect if elapsed < EAGER_FOR => LOST_EVERY,
-            Phase::Suspect if elapsed < HOPEFUL_FOR => Duration::from_secs(1),
-            Phase::Probing if elapsed < EAGER_FOR => {
-                Duration::from_millis(FIRST_PAUSES_MS.get(self.rounds.wrapping_sub(1)).copied().unwrap_or(1_000))
-            }
-            Phase::Probing | Phase::Suspect => KEPT_ALIVE_EVERY,
+            Phase::Suspect => schedule::lost(elapsed),
         };
         Some(self.last_round + pause)
     }
@@ -324,19 +289,6 @@ impl Route {
         }
     }
 
-    /// RFC 6298 §2, without its variance: a bound of 300 ms is added wherever the value is used.
-    fn measure(&mut self, sample: Duration) {
-        let smoothed = self.stats.rtt.map_or(sample, |rtt| rtt * 7 / 8 + sample / 8);
-        self.stats.rtt = Some(smoothed);
-    }
-
-    fn confirm(&mut self, sent_at: Time) {
-        self.confirmed_at = self.confirmed_at.max(sent_at);
-        while self.sent.front().is_some_and(|sent| sent.at <= self.confirmed_at) {
-            self.sent.pop_front();
-        }
-    }
-
     /// An address answered while none is in use.
     fn on_answer(&mut self, now: Time, probe: Probe) {
         let (count, first) = self.answers;
@@ -361,20 +313,17 @@ impl Route {
             self.needed = 1;
         }
         self.seen.clear();
-        self.sent.clear();
         self.phase = Phase::Up;
         self.since = now;
         self.last_round = now;
-        self.confirmed_at = probe.sent_at;
-        // What was measured before may be of another path.
-        self.stats.rtt = Some(now - probe.sent_at);
+        self.watch.begin(now, probe.sent_at);
     }
 
     fn suspect(&mut self, now: Time) {
         let flaps = now - self.since < FLAPS_WITHIN;
         self.needed = if flaps { (self.needed * 2).min(MAX_NEEDED) } else { 1 };
         // Probes came through and frames did not: maybe because they are larger (RFC 8899 §4.3).
-        if flaps && self.sent.iter().any(|sent| sent.bytes > SAFE_DATAGRAM_BYTES) {
+        if flaps && self.watch.has_larger(SAFE_DATAGRAM_BYTES) {
             self.max_datagram_bytes = SAFE_DATAGRAM_BYTES;
         }
         self.stats.losses += 1;
@@ -382,7 +331,6 @@ impl Route {
         self.since = now;
         self.rounds = 0;
         self.answers = (0, now);
-        self.sent.clear();
         self.start_round(now);
     }
 }
@@ -390,3 +338,7 @@ impl Route {
 #[cfg(test)]
 #[path = "tests/route.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "tests/route_model.rs"]
+mod model;
