@@ -32,6 +32,10 @@ impl Redundancy {
     ///
     /// Only what is still missing at the next acknowledgement is lost. The rest was overtaken.
     pub fn on_ack(&mut self, now: Time, highest_sequence: u64, received: u64, dropped: u64) {
+        if received == 0 {
+            // Nothing has arrived, so `highest_sequence` is none.
+            return;
+        }
         let missing = highest_sequence.saturating_add(1).saturating_sub(received).saturating_sub(dropped);
         let lost = missing.min(self.missing);
         self.missing = missing;
@@ -162,6 +166,6 @@ mod tests {
         // Two were dropped below 20, later three above it; 25 to 27 of those that were sent get lost.
         assert_eq!(losses(&[(9, 10, 0), (19, 18, 2), (29, 28, 2), (29, 28, 5), (39, 35, 5)]), [false; 5]);
         assert_eq!(losses(&[(29, 28, 2), (39, 32, 5), (49, 42, 5)]), [false, false, true]);
-        assert_eq!(losses(&[(0, 0, 9), (0, u64::MAX, 0), (u64::MAX, 0, u64::MAX)]), [false; 3]);
+        assert_eq!(losses(&[(0, 0, 0), (0, 0, 0), (0, u64::MAX, 9), (u64::MAX, 1, u64::MAX)]), [false; 4]);
     }
 }

@@ -21,6 +21,8 @@ const ACKS_CHECKED_EVERY: Duration = Duration::from_millis(500);
 /// A path that is lost again so soon must answer twice as often before it is used again.
 const FLAPS_WITHIN: Duration = Duration::from_secs(5);
 const MAX_NEEDED: u32 = 8;
+/// Datagrams dropped on this machine, in a row, after which the path counts as lost.
+const MAX_DROPPED: u32 = 3;
 /// The size that every path takes (RFC 9000 §14).
 const SAFE_DATAGRAM_BYTES: usize = 1_200;
 
@@ -80,8 +82,8 @@ pub struct Route {
     due: VecDeque<SocketAddr>,
     probes: Probes,
     watch: Watch,
-    /// Whether a datagram without audio was sent since the last probe.
-    has_sent_acks: bool,
+    /// Whether the next probe comes soon although the path carries no audio: it carries ACKs, or has just been found.
+    is_checked_soon: bool,
     /// How many answers a lost path must give, and has given.
     needed: u32,
     answers: (u32, Time),
@@ -104,7 +106,7 @@ impl Route {
             due: VecDeque::new(),
             probes: Probes::default(),
             watch: Watch::default(),
-            has_sent_acks: false,
+            is_checked_soon: false,
             needed: 1,
             answers: (0, now),
             max_datagram_bytes: MAX_DATAGRAM_BYTES,
@@ -169,13 +171,14 @@ impl Route {
         match sequence {
             Some(sequence) if self.is_up() => self.watch.on_sent(now, sequence, bytes),
             Some(_) => {}
-            None => self.has_sent_acks = true,
+            None => self.is_checked_soon = true,
         }
     }
 
-    /// The datagram could not be sent from this machine.
-    pub fn on_unreachable(&mut self, now: Time) {
-        if self.is_up() {
+    /// A datagram to [`address`](Self::address) was dropped on this machine. Once may be a full buffer. Three in a row, and
+    /// the path is not waited for.
+    pub fn on_dropped(&mut self, now: Time) {
+        if self.is_up() && self.watch.on_dropped() >= MAX_DROPPED {
             self.suspect(now);
         }
     }
@@ -257,7 +260,7 @@ impl Route {
 
     /// When a path that works is probed again.
     fn next_check(&self) -> Time {
-        let pause = if self.has_sent_acks { ACKS_CHECKED_EVERY } else { KEPT_ALIVE_EVERY };
+        let pause = if self.is_checked_soon { ACKS_CHECKED_EVERY } else { KEPT_ALIVE_EVERY };
         let regular = self.last_round + pause;
         match self.unconfirmed_since() {
             Some(since) => regular.min((since + ASKED_AFTER + self.rtt()).max(self.last_round + ASKED_EVERY)),
@@ -268,7 +271,7 @@ impl Route {
     fn start_round(&mut self, now: Time) {
         self.rounds += 1;
         self.last_round = now;
-        self.has_sent_acks = false;
+        self.is_checked_soon = false;
         let told = self.told.filter(|_| !self.is_up());
         for address in [self.confirmed, told].into_iter().flatten() {
             self.probe(address);
@@ -317,6 +320,8 @@ impl Route {
         self.since = now;
         self.last_round = now;
         self.watch.begin(now, probe.sent_at);
+        // It is measured again soon: the answer may have waited on the substream.
+        self.is_checked_soon = true;
     }
 
     fn suspect(&mut self, now: Time) {

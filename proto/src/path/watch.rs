@@ -18,6 +18,8 @@ pub(super) struct Watch {
     /// When the newest was sent of what was confirmed.
     confirmed_at: Time,
     rtt: Option<Duration>,
+    /// Datagrams dropped on this machine since the last confirmation.
+    dropped: u32,
 }
 
 #[derive(Debug)]
@@ -30,13 +32,19 @@ struct Sent {
 impl Watch {
     /// Begins anew, with the probe that has confirmed a path. What was measured before may be of another path.
     pub(super) fn begin(&mut self, now: Time, sent_at: Time) {
-        *self = Self { sent: VecDeque::new(), confirmed_at: sent_at, rtt: Some(now - sent_at) };
+        *self = Self { sent: VecDeque::new(), confirmed_at: sent_at, rtt: Some(now - sent_at), dropped: 0 };
     }
 
     pub(super) fn on_sent(&mut self, now: Time, sequence: u64, bytes: usize) {
         if self.sent.len() < MAX_SENT {
             self.sent.push_back(Sent { sequence, at: now, bytes });
         }
+    }
+
+    /// Returns how many datagrams were dropped since the last confirmation.
+    pub(super) fn on_dropped(&mut self) -> u32 {
+        self.dropped = self.dropped.saturating_add(1);
+        self.dropped
     }
 
     /// If the path has taken this frame, it is confirmed.
@@ -47,9 +55,9 @@ impl Watch {
     }
 
     pub(super) fn on_probed(&mut self, now: Time, sent_at: Time) {
-        let sample = now - sent_at;
-        // RFC 6298 §2, without its variance: 300 ms are added wherever the value is used.
-        self.rtt = Some(self.rtt.map_or(sample, |rtt| rtt * 7 / 8 + sample / 8));
+        let (sample, rtt) = (now - sent_at, self.rtt.unwrap_or(now - sent_at));
+        // As RFC 6298 §2 if it grows. An answer that had to wait on the substream counts little, and is soon forgotten.
+        self.rtt = Some(if sample < rtt { (rtt + sample) / 2 } else { (rtt * 7 + sample.min(rtt * 2)) / 8 });
         self.confirm(sent_at);
     }
 
@@ -73,6 +81,7 @@ impl Watch {
     }
 
     fn confirm(&mut self, sent_at: Time) {
+        self.dropped = 0;
         self.confirmed_at = self.confirmed_at.max(sent_at);
         while self.sent.front().is_some_and(|sent| sent.at <= self.confirmed_at) {
             self.sent.pop_front();

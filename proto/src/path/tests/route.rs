@@ -50,13 +50,21 @@ impl Driver {
         self.run(until).into_iter().map(|(at, _)| at).collect()
     }
 
-    /// A route that has been confirmed at 20 ms, with a round trip of 20 ms.
+    /// A route that has been confirmed at 20 ms and again at 540 ms, with a round trip of 20 ms.
     fn up() -> Self {
         let mut driver = Self::new();
         assert_eq!(driver.drain(ms(0)), [Transmit { to: address(TOLD), token: 1 }]);
         driver.route.on_probed(ms(20), 1);
         assert_eq!(driver.route.address(), Some(address(TOLD)));
+        assert_eq!(driver.times(ms(520)), [520]);
+        driver.route.on_probed(ms(540), 2);
         driver
+    }
+
+    /// The machine cannot send any more.
+    fn lose(&mut self, now: Time) {
+        (0..MAX_DROPPED).for_each(|_| self.route.on_dropped(now));
+        assert!(!self.route.is_up());
     }
 
     /// A frame every 20 ms, and nothing comes back.
@@ -95,9 +103,8 @@ fn only_an_answer_to_a_probe_confirms_and_only_once_and_in_time() {
     driver.route.on_probed(ms(3_001), 1);
     assert!(!driver.route.is_up(), "too late");
     let mut driver = Driver::up();
-    driver.route.on_unreachable(ms(30));
-    assert!(!driver.route.is_up());
-    driver.route.on_probed(ms(31), 1);
+    driver.lose(ms(600));
+    driver.route.on_probed(ms(601), 1);
     assert!(!driver.route.is_up(), "the same answer again");
 }
 
@@ -159,8 +166,8 @@ fn acks_of_frames_that_took_the_path_keep_it() {
 #[test]
 fn a_lost_path_is_probed_every_100_ms_then_less_and_is_used_again_at_the_first_answer() {
     let mut driver = Driver::up();
-    driver.run(ms(5_020));
-    driver.route.on_probed(ms(5_040), driver.token);
+    driver.run(ms(5_520));
+    driver.route.on_probed(ms(5_540), driver.token);
     driver.talk(6_000, 6_400);
     let lost_at = 6_320;
     let probes = driver.times(ms(lost_at + 9_900));
@@ -178,25 +185,25 @@ fn a_lost_path_is_probed_every_100_ms_then_less_and_is_used_again_at_the_first_a
 #[test]
 fn an_idle_path_is_kept_alive_and_watched() {
     let mut driver = Driver::up();
-    assert_eq!(driver.times(ms(5_020)), [5_020]);
-    driver.route.on_probed(ms(5_040), driver.token);
-    assert_eq!(driver.times(ms(10_100)), [10_020]);
-    assert_eq!(driver.times(ms(10_339)), [10_190, 10_240, 10_290]);
+    assert_eq!(driver.times(ms(5_520)), [5_520]);
+    driver.route.on_probed(ms(5_540), driver.token);
+    assert_eq!(driver.times(ms(10_600)), [10_520]);
+    assert_eq!(driver.times(ms(10_839)), [10_690, 10_740, 10_790]);
     assert!(driver.route.is_up());
-    driver.run(ms(10_340));
+    driver.run(ms(10_840));
     assert!(!driver.route.is_up());
 }
 
 #[test]
 fn a_path_that_carries_acks_alone_is_checked_twice_a_second() {
     let mut driver = Driver::up();
-    driver.route.on_sent(ms(100), None, 40);
-    assert_eq!(driver.times(ms(530)), [520]);
-    driver.route.on_probed(ms(540), driver.token);
     driver.route.on_sent(ms(600), None, 40);
-    driver.run(ms(1_339));
+    assert_eq!(driver.times(ms(1_030)), [1_020]);
+    driver.route.on_probed(ms(1_040), driver.token);
+    driver.route.on_sent(ms(1_100), None, 40);
+    driver.run(ms(1_839));
     assert!(driver.route.is_up());
-    driver.run(ms(1_340));
+    driver.run(ms(1_840));
     assert!(!driver.route.is_up());
 }
 
@@ -297,17 +304,43 @@ fn a_path_that_flaps_must_answer_more_often() {
         driver.route.on_probed(ms(at), driver.token);
     }
     now += 6_000;
-    driver.route.on_unreachable(ms(now));
+    driver.lose(ms(now));
     driver.drain(ms(now));
     driver.route.on_probed(ms(now + 20), driver.token);
     assert!(driver.route.is_up());
 }
 
 #[test]
+fn an_answer_that_waited_on_the_substream_hardly_changes_the_round_trip() {
+    let mut driver = Driver::up();
+    driver.run(ms(5_520));
+    driver.route.on_probed(ms(5_820), driver.token);
+    let rtt = driver.route.stats().rtt.unwrap();
+    assert!((Duration::from_millis(21)..Duration::from_millis(25)).contains(&rtt), "{rtt:?}");
+    driver.run(ms(10_520));
+    driver.route.on_probed(ms(10_540), driver.token);
+    assert!(driver.route.stats().rtt.unwrap() < rtt);
+}
+
+#[test]
+fn a_path_is_lost_if_the_machine_drops_three_datagrams_in_a_row() {
+    let mut driver = Driver::up();
+    for n in 0..10 {
+        driver.route.on_sent(ms(600 + n), Some(n), 200);
+        driver.route.on_dropped(ms(600 + n));
+        driver.route.on_dropped(ms(600 + n));
+        driver.route.on_ack(n);
+        assert!(driver.route.is_up());
+    }
+    driver.lose(ms(700));
+    assert_eq!(driver.drain(ms(700)).len(), 1);
+}
+
+#[test]
 fn large_datagrams_are_not_sent_where_only_small_ones_come_through() {
     let mut driver = Driver::up();
     assert_eq!(driver.route.max_datagram_bytes(), MAX_DATAGRAM_BYTES);
-    driver.route.on_sent(ms(100), Some(1), 1_400);
+    driver.route.on_sent(ms(600), Some(1), 1_400);
     driver.run(ms(1_000));
     assert!(!driver.route.is_up());
     assert_eq!(driver.route.max_datagram_bytes(), 1_200);

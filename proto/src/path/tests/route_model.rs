@@ -203,7 +203,7 @@ impl Model {
         if !self.driver.route.is_up() {
             return;
         }
-        let bound = CONFIRMED_WITHIN + self.max_rtt();
+        let bound = CONFIRMED_WITHIN + self.driver.route.rtt();
         let confirmed_at = self.confirmed_at.expect("up without any confirmation");
         assert!(self.now - confirmed_at <= KEPT_ALIVE_EVERY + bound, "up without a confirmation for long");
         if let Some(first) = self.unconfirmed.first() {
