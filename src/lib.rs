@@ -41,7 +41,7 @@ mod runtime;
 mod wake;
 
 #[cfg(feature = "unstable")]
-pub use avi_p2p_proto::{audio, engine, wire};
+pub use avi_p2p_proto::{audio, engine, path, wire};
 use avi_p2p_proto::{error, event, id, media, stats};
 
 /// How a node is set up.

@@ -2,14 +2,32 @@
 //! `wire/mod.rs`.
 
 use avi_p2p_proto::media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media};
-use avi_p2p_proto::wire::{Ack, Code, Decoder, Frame, MAX_REASON_BYTES, Open, Report, WireError};
+use avi_p2p_proto::path::{Key, SessionId};
+use avi_p2p_proto::wire::{Ack, Code, Decoder, Frame, Invitation, MAX_REASON_BYTES, Open, Report, WireError};
 use bytes::{Bytes, BytesMut};
 
 use super::script::Script;
 
 /// Limits on both sides of every varint length, and that of the default configuration.
 const LIMITS: [usize; 8] = [1, 2, 22, 127, 128, 300, 16_384, 65_557];
-const KNOWN: [&str; 7] = ["OPEN", "ACCEPT", "REJECT", "DATA", "CLOSE", "REPORT", "ACK"];
+
+/// The name of the frame with this body, if the table has it.
+pub(super) fn known(body: &[u8]) -> Option<&'static str> {
+    match body {
+        [1, ..] => Some("OPEN"),
+        [2, ..] => Some("ACCEPT"),
+        [3, ..] => Some("REJECT"),
+        [4, ..] => Some("DATA"),
+        [5, ..] => Some("CLOSE"),
+        [6, ..] => Some("REPORT"),
+        [7, ..] => Some("ACK"),
+        // Another version is skipped.
+        [8] | [8, 1, ..] => Some("MEDIA"),
+        [9, ..] => Some("PROBE"),
+        [10, ..] => Some("PROBED"),
+        _ => None,
+    }
+}
 
 /// Any bytes, within any limit, in any pieces: no panic, no more bytes buffered than the limit, an error is final, and
 /// length and kind have the meaning in the table.
@@ -60,7 +78,7 @@ struct Framing<'a> {
 }
 
 /// The content at the front of the bytes.
-enum Front<'a> {
+pub(super) enum Front<'a> {
     Incomplete(usize),
     Bad(&'static str),
     Body(&'a [u8], &'a [u8]),
@@ -77,7 +95,7 @@ impl<'a> Framing<'a> {
             let front = front(self.rest, self.max);
             let Front::Body(body, rest) = front else { return front };
             self.rest = rest;
-            if (1..=7).contains(&body[0]) || body[0] >= 0x80 {
+            if known(body).is_some() || body[0] >= 0x80 {
                 return front;
             }
             self.skipped += 1;
@@ -86,7 +104,7 @@ impl<'a> Framing<'a> {
 
     fn on_frame(&mut self, frame: &Frame) {
         let Front::Body(body, _) = self.next() else { panic!("{frame:?} from no frame") };
-        assert_eq!(Some(&frame.name()), KNOWN.get(usize::from(body[0]).wrapping_sub(1)), "{frame:?}");
+        assert_eq!(Some(frame.name()), known(body), "{frame:?}");
         if let Frame::Data { payload, .. } = frame {
             assert!(body.ends_with(payload) && !payload.is_empty(), "{frame:?}");
         }
@@ -102,7 +120,7 @@ impl<'a> Framing<'a> {
             (Front::Bad("varint"), WireError::BadVarint { field: "length" }) => true,
             (Front::Body([kind, ..], _), WireError::UnknownKind { kind: named }) => kind == named && *kind >= 0x80,
             (Front::Body(..), WireError::FrameTooLarge { .. } | WireError::Empty) => false,
-            (Front::Body([kind, ..], _), _) => (1..=7).contains(kind),
+            (Front::Body(body, _), _) => known(body).is_some(),
             _ => false,
         };
         assert!(agrees, "{error:?}");
@@ -120,7 +138,7 @@ impl<'a> Framing<'a> {
     }
 }
 
-fn front(bytes: &[u8], max: usize) -> Front<'_> {
+pub(super) fn front(bytes: &[u8], max: usize) -> Front<'_> {
     let Some(end) = bytes.iter().take(10).position(|byte| byte & 0x80 == 0) else {
         return if bytes.len() >= 10 { Front::Bad("varint") } else { Front::Incomplete(0) };
     };
@@ -211,7 +229,7 @@ pub(super) fn encoded(frame: &Frame) -> Bytes {
 
 /// A frame that may be sent.
 pub(super) fn any_frame(script: &mut Script) -> Frame {
-    match script.below(7) {
+    match script.below(10) {
         0 => {
             let media = script.flag().then(|| Media {
                 codec: script.text(MAX_CODEC_BYTES),
@@ -242,11 +260,18 @@ pub(super) fn any_frame(script: &mut Script) -> Frame {
             received: script.number(),
             delay_us: script.number(),
         }),
-        _ => Frame::Report(Report {
+        6 => Frame::Report(Report {
             highest_sequence: script.number(),
             lost: script.number(),
             late: script.number(),
             jitter_us: script.number(),
         }),
+        7 => Frame::Media(Invitation {
+            port: (script.number() as u16).max(1),
+            id: SessionId::new(script.array()),
+            key: Key::new(script.array()),
+        }),
+        8 => Frame::Probe { token: script.number() },
+        _ => Frame::Probed { token: script.number() },
     }
 }

@@ -8,6 +8,7 @@ mod config;
 mod contract;
 #[cfg(test)]
 mod corpus;
+mod datagram;
 mod engine_ops;
 mod frames;
 mod mailbox;
@@ -16,6 +17,7 @@ mod script;
 pub use audio_recv::audio_recv;
 pub use audio_send::audio_send;
 pub use config::config;
+pub use datagram::datagram;
 pub use engine_ops::engine_ops;
 pub use frames::{decoder_split, frame_decode, frame_roundtrip};
 pub use mailbox::mailbox;
@@ -29,10 +31,11 @@ pub(crate) use engine_ops::{address, peer};
 pub type Body = fn(&[u8]);
 
 /// Every target, with the name of its corpus.
-pub const TARGETS: [(&str, Body); 8] = [
+pub const TARGETS: [(&str, Body); 9] = [
     ("audio_recv", audio_recv),
     ("audio_send", audio_send),
     ("config", config),
+    ("datagram", datagram),
     ("decoder_split", decoder_split),
     ("engine_ops", engine_ops),
     ("frame_decode", frame_decode),

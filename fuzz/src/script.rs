@@ -52,6 +52,11 @@ impl<'a> Script<'a> {
         Duration::from_micros(self.number().min(10_000_000_000_000 / unit_us) * unit_us)
     }
 
+    /// As many bytes as an array has.
+    pub(super) fn array<const N: usize>(&mut self) -> [u8; N] {
+        self.0.arbitrary().unwrap_or([0; N])
+    }
+
     /// At most `max` bytes, preceded by their length.
     pub(super) fn bytes(&mut self, max: usize) -> &'a [u8] {
         let len = usize::try_from(self.number()).unwrap_or(usize::MAX).min(max).min(self.0.len());

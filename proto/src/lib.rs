@@ -16,6 +16,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod media;
+pub mod path;
 pub mod stats;
 pub mod wire;
 

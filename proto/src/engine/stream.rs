@@ -312,6 +312,8 @@ impl Stream {
                 });
                 return Ok(Step::Acknowledged);
             }
+            // Only for those who send datagrams.
+            (Phase::Open, Frame::Media(_) | Frame::Probe { .. } | Frame::Probed { .. }) => {}
             (Phase::Open, Frame::Close { code, next_sequence, .. }) => {
                 let missing = self.receiver.on_end(next_sequence).map_err(|error| format!("CLOSE: {error}"))?;
                 self.tell_gap(missing, out);

@@ -59,6 +59,11 @@ impl Decoder {
         self.partial.len()
     }
 
+    /// Whether a part of a frame has come, and the rest has not.
+    pub fn is_within_frame(&self) -> bool {
+        self.prefix_len > 0 || self.frame_len.is_some()
+    }
+
     #[inline]
     fn advance(&mut self, input: &mut Bytes) -> Result<Option<Frame>, WireError> {
         loop {

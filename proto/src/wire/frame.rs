@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::reader::{Reader, WireError};
 use crate::media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media};
+use crate::path::{Key, SessionId};
 
 /// The version that OPEN announces.
 pub const WIRE_VERSION: u8 = 1;
@@ -19,8 +20,14 @@ const DATA: u8 = 0x04;
 const CLOSE: u8 = 0x05;
 const REPORT: u8 = 0x06;
 const ACK: u8 = 0x07;
+const MEDIA: u8 = 0x08;
+const PROBE: u8 = 0x09;
+const PROBED: u8 = 0x0a;
 /// Unknown kinds from this value on may not be skipped.
 const CRITICAL: u8 = 0x80;
+
+/// The version of MEDIA.
+const MEDIA_VERSION: u8 = 1;
 
 const FLAG_MEDIA: u8 = 0b01;
 const FLAG_LABEL: u8 = 0b10;
@@ -61,6 +68,18 @@ pub enum Frame {
     Report(Report),
     /// What has arrived so far.
     Ack(Ack),
+    /// Invites the other end to send datagrams.
+    Media(Invitation),
+    /// Asks whether the path that it took works.
+    Probe {
+        /// A random number.
+        token: u64,
+    },
+    /// Answers PROBE.
+    Probed {
+        /// The token of the PROBE.
+        token: u64,
+    },
 }
 
 /// The body of OPEN.
@@ -94,6 +113,17 @@ pub struct Ack {
     pub received: u64,
     /// How much longer the newest frame was on its way than the fastest one of late, in microseconds.
     pub delay_us: u64,
+}
+
+/// The body of MEDIA: how the end that sends it wants to be sent datagrams. [`Sealer`](crate::path::Sealer) makes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// The UDP port, at the address at which the other end knows this one. Not 0.
+    pub port: u16,
+    /// The session that the datagrams are for.
+    pub id: SessionId,
+    /// The key that seals them.
+    pub key: Key,
 }
 
 /// Why a stream is rejected or closed, for a program.
@@ -146,6 +176,9 @@ impl Frame {
             Self::Close { .. } => "CLOSE",
             Self::Report(_) => "REPORT",
             Self::Ack(_) => "ACK",
+            Self::Media(_) => "MEDIA",
+            Self::Probe { .. } => "PROBE",
+            Self::Probed { .. } => "PROBED",
         }
     }
 
@@ -182,13 +215,23 @@ impl Frame {
                     put_uvarint(value, &mut body);
                 }
             }
+            Self::Media(invitation) => encode_invitation(invitation, &mut body),
+            Self::Probe { token } => {
+                body.put_u8(PROBE);
+                body.put_u64(*token);
+            }
+            Self::Probed { token } => {
+                body.put_u8(PROBED);
+                body.put_u64(*token);
+            }
             Self::Data { .. } => {}
         }
         put_uvarint(body.len() as u64, out);
         out.put_slice(&body);
     }
 
-    /// Decodes kind and body, without the length. Returns `None` for an unknown kind that may be skipped.
+    /// Decodes kind and body, without the length. Returns `None` for what may be skipped: an unknown kind, and a MEDIA
+    /// of another version.
     #[inline]
     pub(super) fn decode(frame: Bytes) -> Result<Option<Self>, WireError> {
         let mut reader = Reader::new(frame);
@@ -217,6 +260,12 @@ impl Frame {
                 received: reader.uvarint("ACK.received")?,
                 delay_us: reader.uvarint("ACK.delay_us")?,
             }),
+            MEDIA => match reader.u8("MEDIA.version")? {
+                MEDIA_VERSION => Self::Media(decode_invitation(&mut reader)?),
+                _ => return Ok(None),
+            },
+            PROBE => Self::Probe { token: reader.u64("PROBE.token")? },
+            PROBED => Self::Probed { token: reader.u64("PROBED.token")? },
             CRITICAL.. => return Err(WireError::UnknownKind { kind }),
             _ => return Ok(None),
         };
@@ -285,6 +334,28 @@ fn decode_open(reader: &mut Reader) -> Result<Open, WireError> {
     let media = (flags & FLAG_MEDIA != 0).then(|| decode_media(reader)).transpose()?;
     let label = (flags & FLAG_LABEL != 0).then(|| reader.text("OPEN.label", MAX_LABEL_BYTES)).transpose()?;
     Ok(Open { media, label })
+}
+
+fn encode_invitation(invitation: &Invitation, body: &mut BytesMut) {
+    body.put_u8(MEDIA);
+    body.put_u8(MEDIA_VERSION);
+    body.put_u8(0);
+    body.put_u16(invitation.port);
+    body.put_slice(invitation.id.as_bytes());
+    body.put_slice(invitation.key.as_bytes());
+}
+
+fn decode_invitation(reader: &mut Reader) -> Result<Invitation, WireError> {
+    let flags = reader.u8("MEDIA.flags")?;
+    if flags != 0 {
+        return Err(WireError::OutOfRange { field: "MEDIA.flags", value: flags.into() });
+    }
+    let port = reader.u16("MEDIA.port")?;
+    if port == 0 {
+        return Err(WireError::OutOfRange { field: "MEDIA.port", value: 0 });
+    }
+    let id = SessionId::new(reader.array("MEDIA.id")?);
+    Ok(Invitation { port, id, key: Key::new(reader.array("MEDIA.key")?) })
 }
 
 fn decode_media(reader: &mut Reader) -> Result<Media, WireError> {

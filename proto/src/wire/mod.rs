@@ -18,8 +18,11 @@
 //! | 0x05 | CLOSE  | code: u8 · next_sequence: uvarint · reason: text ≤ 256 |
 //! | 0x06 | REPORT | highest_sequence: uvarint · lost: uvarint · late: uvarint · jitter_us: uvarint |
 //! | 0x07 | ACK    | highest_sequence: uvarint · received: uvarint · delay_us: uvarint |
+//! | 0x08 | MEDIA  | version: u8 (1) · flags: u8 (0) · port: u16 (not 0) · id: 8 bytes · key: 32 bytes |
+//! | 0x09 | PROBE  | token: u64 |
+//! | 0x0a | PROBED | token: u64 |
 //!
-//! - `uvarint`: multiformats' unsigned varint of at most 64 bits, in its shortest form. `u32`: big-endian.
+//! - `uvarint`: multiformats' unsigned varint of at most 64 bits, in its shortest form. `u16`, `u32`, `u64`: big-endian.
 //! - `text`: length in bytes as uvarint, then UTF-8.
 //! - Unknown kinds below 0x80 are skipped, so that a later version may add some; unknown kinds at or above 0x80 end
 //!   the stream. Bytes left over after a known body end the stream.
@@ -30,6 +33,9 @@
 //! - REPORT comes about once a second while audio arrives, ACK about every 100 ms. `highest_sequence` of ACK resolves that
 //!   frame and all before it; `received` is the number of frames that have arrived; `delay_us` is the transit of the newest
 //!   frame over the least recent one. Each end sends an ACK of zeros when the stream opens: it says that ACKs will come.
+//! - MEDIA invites the other end to send datagrams: to the address at which it knows this end, with this port. Its id
+//!   and key are those of [`path`](crate::path), which says how a datagram looks. A MEDIA of another version is skipped.
+//! - PROBE asks whether a path works, PROBED answers with its token: on the substream, in a datagram, or both.
 
 mod decoder;
 mod frame;
@@ -39,6 +45,7 @@ mod tests;
 
 pub use decoder::{Decoder, MAX_PREFIX_BYTES};
 pub use frame::{
-    Ack, Code, DATA_OVERHEAD_BYTES, Frame, MAX_REASON_BYTES, Open, Report, WIRE_VERSION, data_bytes, encode_data,
+    Ack, Code, DATA_OVERHEAD_BYTES, Frame, Invitation, MAX_REASON_BYTES, Open, Report, WIRE_VERSION, data_bytes,
+    encode_data,
 };
 pub use reader::WireError;

@@ -91,8 +91,22 @@ impl Reader {
         self.body.try_get_u8().map_err(|_| WireError::Truncated { field })
     }
 
+    pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, WireError> {
+        self.body.try_get_u16().map_err(|_| WireError::Truncated { field })
+    }
+
     pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, WireError> {
         self.body.try_get_u32().map_err(|_| WireError::Truncated { field })
+    }
+
+    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, WireError> {
+        self.body.try_get_u64().map_err(|_| WireError::Truncated { field })
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
+        let mut array = [0; N];
+        self.body.try_copy_to_slice(&mut array).map_err(|_| WireError::Truncated { field })?;
+        Ok(array)
     }
 
     #[inline]

@@ -8,6 +8,7 @@ mod properties;
 
 use super::*;
 use crate::media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media};
+use crate::path::{Key, SessionId};
 
 /// The limit of decoders whose limit does not matter.
 const MAX_FRAME_BYTES: usize = 4096;
@@ -151,6 +152,10 @@ fn ack(highest_sequence: u64, received: u64, delay_us: u64) -> Frame {
     Frame::Ack(Ack { highest_sequence, received, delay_us })
 }
 
+fn invitation(port: u16, id: [u8; 8], key: [u8; 32]) -> Frame {
+    Frame::Media(Invitation { port, id: SessionId::new(id), key: Key::new(key) })
+}
+
 // ---- golden vectors ----
 
 fn golden_openings() -> Vec<(Vec<u8>, Frame)> {
@@ -195,8 +200,21 @@ fn golden_stream() -> Vec<(Vec<u8>, Frame)> {
     ]
 }
 
+fn golden_paths() -> Vec<(Vec<u8>, Frame)> {
+    let (key, last) = (std::array::from_fn(|n| n as u8), invitation(u16::MAX, [0xff; 8], [0xff; 32]));
+    let counted =
+        "2d 08 01 00 1092  a0a1a2a3a4a5a6a7  000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+    vec![
+        (hex(counted), invitation(4242, *b"\xa0\xa1\xa2\xa3\xa4\xa5\xa6\xa7", key)),
+        ([hex("2d 08 01 00 ffff"), vec![0xff; 40]].concat(), last),
+        (hex("09 09 0000000000000000"), Frame::Probe { token: 0 }),
+        (hex("09 09 0102030405060708"), Frame::Probe { token: 0x0102030405060708 }),
+        (hex("09 0a ffffffffffffffff"), Frame::Probed { token: u64::MAX }),
+    ]
+}
+
 fn golden() -> Vec<(Vec<u8>, Frame)> {
-    [golden_openings(), golden_answers(), golden_stream()].concat()
+    [golden_openings(), golden_answers(), golden_stream(), golden_paths()].concat()
 }
 
 /// All golden frames with a frame of an unknown kind in the middle, and the result of decoding them.
@@ -284,7 +302,7 @@ fn an_exchange_cut_anywhere_gives_the_same_frames() {
 #[test]
 fn an_exchange_cut_at_any_two_points_gives_the_same_frames() {
     let (bytes, expected) = exchange();
-    assert!(bytes.len() <= 400, "{} bytes make this test slow", bytes.len());
+    assert!(bytes.len() <= 550, "{} bytes make this test slow", bytes.len());
     for first in 0..=bytes.len() {
         for second in first..=bytes.len() {
             let pieces = [bytes.slice(..first), bytes.slice(first..second), bytes.slice(second..)];
@@ -320,10 +338,12 @@ fn a_frame_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
 
 #[test]
 fn unknown_kinds_below_0x80_are_skipped_and_counted() {
-    let unknown = std::iter::once(0).chain(0x08..=0x7f);
-    let mut bytes: Vec<u8> = unknown.flat_map(|kind| [1, kind, 3, kind, 0x80, 0xff]).collect();
+    const KNOWN: [u8; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+    let unknown: Vec<u8> = (0..0x80).filter(|kind| !KNOWN.contains(kind)).collect();
+    let mut bytes: Vec<u8> = unknown.iter().flat_map(|&kind| [1, kind, 3, kind, 0x80, 0xff]).collect();
     bytes.extend(hex("01 02"));
-    let expected = Outcome { frames: vec![Frame::Accept], skipped: 242, used_bytes: bytes.len(), ..Outcome::default() };
+    let skipped = 2 * unknown.len() as u64;
+    let expected = Outcome { frames: vec![Frame::Accept], skipped, used_bytes: bytes.len(), ..Outcome::default() };
     assert_same_at_every_split(&bytes, &expected);
 }
 
@@ -424,6 +444,15 @@ fn bodies() -> Vec<Vec<(&'static str, Vec<u8>)>> {
             ("ACK.received", hex("e207")),
             ("ACK.delay_us", hex("a09c01")),
         ],
+            ("kind", hex("08")),
+            ("MEDIA.version", hex("01")),
+            ("MEDIA.flags", hex("00")),
+            ("MEDIA.port", hex("1092")),
+            ("MEDIA.id", vec![1; 8]),
+            ("MEDIA.key", vec![2; 32]),
+        ],
+        vec![("kind", hex("09")), ("PROBE.token", vec![3; 8])],
+        vec![("kind", hex("0a")), ("PROBED.token", vec![4; 8])],
     ]
 }
 
@@ -539,6 +568,31 @@ fn an_open_with_a_flag_that_is_not_known_is_refused() {
     for value in [0b100, 0b111, 0x80, 0xff] {
         assert_error(&[3, 1, 1, value], WireError::OutOfRange { field: "OPEN.flags", value: value.into() });
     }
+}
+
+#[test]
+fn an_invitation_of_another_version_is_skipped() {
+    for version in [0, 2, 255] {
+        let bytes = [&framed(&[8, version, 1, 2, 3])[..], &framed(&[8, version]), &hex("01 02")].concat();
+        let expected =
+            Outcome { frames: vec![Frame::Accept], skipped: 2, used_bytes: bytes.len(), ..Outcome::default() };
+        assert_same_at_every_split(&bytes, &expected);
+    }
+}
+
+#[test]
+fn an_invitation_with_a_flag_or_without_a_port_is_refused() {
+    for value in [1, 0x80, 0xff] {
+        let error = WireError::OutOfRange { field: "MEDIA.flags", value: value.into() };
+        assert_error(&frame_with("MEDIA.flags", &[value]), error);
+    }
+    assert_error(&frame_with("MEDIA.port", &[0, 0]), WireError::OutOfRange { field: "MEDIA.port", value: 0 });
+}
+
+#[test]
+fn an_invitation_prints_no_key() {
+    let text = format!("{:?}", invitation(1, [2; 8], [213; 32]));
+    assert!(text.contains("port: 1") && text.contains("Key(..)") && !text.contains("213"), "{text}");
 }
 
 // ---- payloads and texts ----
