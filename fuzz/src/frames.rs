@@ -2,7 +2,7 @@
 //! `wire/mod.rs`.
 
 use avi_p2p_proto::media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media};
-use avi_p2p_proto::wire::{Code, Decoder, Frame, MAX_REASON_BYTES, Open, Report, WireError};
+use avi_p2p_proto::wire::{Code, Decoder, Frame, MAX_REASON_BYTES, Open, Report, Token, WireError};
 use bytes::{Bytes, BytesMut};
 
 use super::script::Script;
@@ -211,7 +211,7 @@ pub(super) fn encoded(frame: &Frame) -> Bytes {
 
 /// A frame that may be sent.
 pub(super) fn any_frame(script: &mut Script) -> Frame {
-    match script.below(6) {
+    match script.below(8) {
         0 => {
             let media = script.flag().then(|| Media {
                 codec: script.text(MAX_CODEC_BYTES),
@@ -237,6 +237,8 @@ pub(super) fn any_frame(script: &mut Script) -> Frame {
             next_sequence: script.number(),
             reason: script.text(MAX_REASON_BYTES),
         },
+        5 => Frame::Resumable { token: any_token(script) },
+        6 => Frame::Resume { token: any_token(script), next_sequence: script.number() },
         _ => Frame::Report(Report {
             highest_sequence: script.number(),
             lost: script.number(),
@@ -244,4 +246,8 @@ pub(super) fn any_frame(script: &mut Script) -> Frame {
             jitter_us: script.number(),
         }),
     }
+}
+
+pub(super) fn any_token(script: &mut Script) -> Token {
+    [script.byte(); 16]
 }

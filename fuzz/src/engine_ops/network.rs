@@ -76,6 +76,9 @@ impl Network {
                 self.substreams.push((substream, *connection));
                 NetEvent::SubstreamOpened { stream: *stream, substream }
             }
+            NetAction::CheckAlive { connection } => {
+                NetEvent::Progress { connection: *connection, silent_for: Duration::ZERO }
+            }
             NetAction::Write { substream, .. } => NetEvent::Writable { substream: *substream },
             NetAction::Finish { substream } => NetEvent::Finished { substream: *substream },
             _ => return Vec::new(),
@@ -94,6 +97,9 @@ impl Network {
             NetAction::Publish { publish, .. } => NetEvent::Published { publish: *publish, outcome: outcome(how) },
             NetAction::OpenSubstream { stream, .. } => {
                 NetEvent::SubstreamFailed { stream: *stream, reason: "no".to_owned() }
+            }
+            NetAction::CheckAlive { connection } => {
+                NetEvent::Progress { connection: *connection, silent_for: Duration::from_secs(how.into()) }
             }
             NetAction::Write { substream, .. } | NetAction::Finish { substream } => {
                 NetEvent::Broken { substream: *substream, reason: "reset".to_owned() }

@@ -18,11 +18,17 @@ const REJECT: u8 = 0x03;
 const DATA: u8 = 0x04;
 const CLOSE: u8 = 0x05;
 const REPORT: u8 = 0x06;
+const RESUMABLE: u8 = 0x0b;
+const RESUME: u8 = 0x0c;
 /// Unknown kinds from this value on may not be skipped.
 const CRITICAL: u8 = 0x80;
 
 const FLAG_MEDIA: u8 = 0b01;
 const FLAG_LABEL: u8 = 0b10;
+
+/// Names a stream between two peers that have lost their connection. It is random, and means something only together
+/// with the proven id of the peer it was given to.
+pub type Token = [u8; 16];
 
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +64,18 @@ pub enum Frame {
     },
     /// What the receiver has measured so far.
     Report(Report),
+    /// This end can go on with the stream on another connection.
+    Resumable {
+        /// What the other end must present.
+        token: Token,
+    },
+    /// Goes on with a stream on this substream; the first frame of either direction.
+    Resume {
+        /// The token of the end that is asked; the same in its answer.
+        token: Token,
+        /// The sequence of the next frame of this direction.
+        next_sequence: u64,
+    },
 }
 
 /// The body of OPEN.
@@ -131,6 +149,8 @@ impl Frame {
             Self::Data { .. } => "DATA",
             Self::Close { .. } => "CLOSE",
             Self::Report(_) => "REPORT",
+            Self::Resumable { .. } => "RESUMABLE",
+            Self::Resume { .. } => "RESUME",
         }
     }
 
@@ -160,6 +180,15 @@ impl Frame {
                 for value in [report.highest_sequence, report.lost, report.late, report.jitter_us] {
                     put_uvarint(value, &mut body);
                 }
+            }
+            Self::Resumable { token } => {
+                body.put_u8(RESUMABLE);
+                body.put_slice(token);
+            }
+            Self::Resume { token, next_sequence } => {
+                body.put_u8(RESUME);
+                body.put_slice(token);
+                put_uvarint(*next_sequence, &mut body);
             }
             Self::Data { .. } => {}
         }
@@ -191,6 +220,11 @@ impl Frame {
                 late: reader.uvarint("REPORT.late")?,
                 jitter_us: reader.uvarint("REPORT.jitter_us")?,
             }),
+            RESUMABLE => Self::Resumable { token: reader.array("RESUMABLE.token")? },
+            RESUME => Self::Resume {
+                token: reader.array("RESUME.token")?,
+                next_sequence: reader.uvarint("RESUME.next_sequence")?,
+            },
             CRITICAL.. => return Err(WireError::UnknownKind { kind }),
             _ => return Ok(None),
         };

@@ -17,6 +17,8 @@
 //! | 0x04 | DATA   | sequence: uvarint · timestamp_us: uvarint · payload: 1 ..= max_audio_frame_bytes bytes, to the end |
 //! | 0x05 | CLOSE  | code: u8 · next_sequence: uvarint · reason: text ≤ 256 |
 //! | 0x06 | REPORT | highest_sequence: uvarint · lost: uvarint · late: uvarint · jitter_us: uvarint |
+//! | 0x0B | RESUMABLE | token: 16 bytes |
+//! | 0x0C | RESUME | token: 16 bytes · next_sequence: uvarint |
 //!
 //! - `uvarint`: multiformats' unsigned varint of at most 64 bits, in its shortest form. `u32`: big-endian.
 //! - `text`: length in bytes as uvarint, then UTF-8.
@@ -26,6 +28,12 @@
 //! - `sequence` counts the frames that the sender's application gave, from 0; frames that the sender dropped leave a
 //!   hole. `timestamp_us` counts from the stream's first frame. `next_sequence` of CLOSE is the number of frames given
 //!   in all, so that drops at the end are seen too.
+//! - RESUMABLE, at most once a substream: this end can go on with the stream on another connection. The accepting end
+//!   sends it after ACCEPT, the requesting end after it has got one. An end that has not sent it ends the stream with
+//!   its connection.
+//! - RESUME is the first frame of a new substream, in place of OPEN, with the other end's token. The other end answers
+//!   with RESUME and the same token, then RESUMABLE with a new one; or with REJECT. `next_sequence` is the sequence of
+//!   the next frame of this direction. What is missing before it, the old connection has lost.
 
 mod decoder;
 mod frame;
@@ -35,6 +43,6 @@ mod tests;
 
 pub use decoder::{Decoder, MAX_PREFIX_BYTES};
 pub use frame::{
-    Code, DATA_OVERHEAD_BYTES, Frame, MAX_REASON_BYTES, Open, Report, WIRE_VERSION, data_bytes, encode_data,
+    Code, DATA_OVERHEAD_BYTES, Frame, MAX_REASON_BYTES, Open, Report, Token, WIRE_VERSION, data_bytes, encode_data,
 };
 pub use reader::WireError;

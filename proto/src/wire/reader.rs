@@ -95,6 +95,12 @@ impl Reader {
         self.body.try_get_u32().map_err(|_| WireError::Truncated { field })
     }
 
+    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
+        let mut bytes = [0; N];
+        self.body.try_copy_to_slice(&mut bytes).map_err(|_| WireError::Truncated { field })?;
+        Ok(bytes)
+    }
+
     #[inline]
     pub(crate) fn uvarint(&mut self, field: &'static str) -> Result<u64, WireError> {
         let (value, used) = read_uvarint(&self.body, field)?;
