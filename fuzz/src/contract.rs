@@ -284,7 +284,12 @@ impl Contract {
                 let is_ending = self.connections.get(connection).is_some_and(|(_, is_ending)| *is_ending);
                 assert!(is_ending, "{action:?} of a connection that was not told to end");
             }
+            NetAction::CheckAlive { connection } => {
+                let is_ending = self.connections.get(connection).is_none_or(|(_, is_ending)| *is_ending);
+                assert!(!is_ending, "{action:?} of a connection that is gone or was told to end");
+            }
             NetAction::OpenSubstream { stream, connection } => {
+                assert!(self.connections.contains_key(connection), "{action:?} on a connection that is gone");
                 self.opening.insert(*stream, *connection);
             }
             NetAction::Write { substream, bytes } => {

@@ -3,7 +3,7 @@
 
 use avi_p2p_proto::media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media};
 use avi_p2p_proto::path::{Key, SessionId};
-use avi_p2p_proto::wire::{Ack, Code, Decoder, Frame, Invitation, MAX_REASON_BYTES, Open, Report, WireError};
+use avi_p2p_proto::wire::{Ack, Code, Decoder, Frame, Invitation, MAX_REASON_BYTES, Open, Report, Token, WireError};
 use bytes::{Bytes, BytesMut};
 
 use super::script::Script;
@@ -25,6 +25,8 @@ pub(super) fn known(body: &[u8]) -> Option<&'static str> {
         [8] | [8, 1, ..] => Some("MEDIA"),
         [9, ..] => Some("PROBE"),
         [10, ..] => Some("PROBED"),
+        [11, ..] => Some("RESUMABLE"),
+        [12, ..] => Some("RESUME"),
         _ => None,
     }
 }
@@ -229,7 +231,7 @@ pub(super) fn encoded(frame: &Frame) -> Bytes {
 
 /// A frame that may be sent.
 pub(super) fn any_frame(script: &mut Script) -> Frame {
-    match script.below(10) {
+    match script.below(12) {
         0 => {
             let media = script.flag().then(|| Media {
                 codec: script.text(MAX_CODEC_BYTES),
@@ -271,7 +273,13 @@ pub(super) fn any_frame(script: &mut Script) -> Frame {
             id: SessionId::new(script.array()),
             key: Key::new(script.array()),
         }),
-        8 => Frame::Probe { token: script.number() },
+        8 => Frame::Resumable { token: any_token(script) },
+        9 => Frame::Resume { token: any_token(script), next_sequence: script.number() },
+        10 => Frame::Probe { token: script.number() },
         _ => Frame::Probed { token: script.number() },
     }
+}
+
+pub(super) fn any_token(script: &mut Script) -> Token {
+    [script.byte(); 16]
 }

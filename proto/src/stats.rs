@@ -82,7 +82,7 @@ stats! {
     /// because the peer is blocked, banned or not allowed. The refused ones also count in `inbound_refused` or
     /// `outbound_refused`.
     counter peers_refused;
-    /// Connections closed because pings were not answered.
+    /// Connections ended because the peer was silent: for 14 s no byte arrived, and none that waited was taken.
     counter ping_timeouts;
     /// Dials begun.
     counter dials;
@@ -130,6 +130,8 @@ stats! {
     counter streams_offered;
     /// Offers refused because `max_audio_streams` was reached, or the half of it that one peer may request at once.
     counter streams_refused;
+    /// Times that a stream went on over another connection, after the one it had was lost.
+    counter streams_resumed;
     /// Streams ended because the other end broke the protocol.
     counter protocol_errors;
     /// Frames of unknown kinds that were skipped.

@@ -202,6 +202,7 @@ impl Net {
             NetAction::Reset { substream } => return self.audio.reset(substream, events),
             NetAction::Dial { dial, peer, addresses } => self.dial(dial, peer.as_ref(), &addresses),
             NetAction::Disconnect { connection } => self.connections.disconnect(connection, &mut self.swarm.inner),
+            NetAction::CheckAlive { connection } => return self.connections.check_alive(connection, events),
             NetAction::Abort { connection } => self.connections.abort(connection),
             NetAction::RetryListeners => self.retry_listeners(),
             NetAction::RetryDiscovery { .. } => behaviour.mdns.as_mut().into_iter().for_each(Mdns::check),

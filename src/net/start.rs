@@ -62,7 +62,8 @@ impl Net {
         let mdns = mdns.map(|(reactor, watch)| Mdns::new(local, watch.addresses.clone(), reactor.handle().clone()));
         let here = watch.as_ref().map(|watch| Here::new(watch.addresses.clone()));
         let connections = Connections::default();
-        let transport = build_transport(config, network, &key, here.clone(), connections.closing())?;
+        let transport =
+            build_transport(config, network, &key, here.clone(), connections.closing(), connections.meters())?;
         let behaviour = Behaviour::new(config, &key, mdns, metrics)?;
         let swarm = libp2p_swarm::Swarm::new(transport, behaviour, local, Config::with_executor(spawn));
         let follows = watch.is_some() && config.interfaces != Interfaces::All;

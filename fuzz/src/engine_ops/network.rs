@@ -7,10 +7,10 @@ use avi_p2p_proto::engine::{
 };
 use avi_p2p_proto::event::DiscoverySource;
 use avi_p2p_proto::id::PeerId;
-use avi_p2p_proto::wire::{Code, Frame, Open};
+use avi_p2p_proto::wire::{Code, Decoder, Frame, Open, Token};
 use bytes::Bytes;
 
-use super::super::frames::{any_frame, encoded};
+use super::super::frames::{any_frame, any_token, encoded};
 use super::super::script::Script;
 use super::world::World;
 use super::{address, any_peer, any_stream, any_topic, peer};
@@ -20,6 +20,8 @@ use super::{address, any_peer, any_stream, any_topic, peer};
 pub(super) struct Network {
     connections: Vec<(ConnectionId, PeerId)>,
     substreams: Vec<(SubstreamId, ConnectionId)>,
+    /// The last token that the engine gave.
+    token: Token,
     next: u64,
     pub(super) reuses_ids: bool,
 }
@@ -44,8 +46,20 @@ impl Network {
     }
 
     pub(super) fn on_action(&mut self, action: &NetAction) {
-        if let NetAction::Reset { substream } = action {
-            self.substreams.retain(|(other, _)| other != substream);
+        match action {
+            NetAction::Reset { substream } => self.substreams.retain(|(other, _)| other != substream),
+            NetAction::Write { bytes, .. } => self.on_write(bytes.clone()),
+            _ => {}
+        }
+    }
+
+    /// A peer can only go on with a stream whose token it was given.
+    fn on_write(&mut self, mut bytes: Bytes) {
+        let mut decoder = Decoder::new(bytes.len());
+        while let Ok(Some(frame)) = decoder.decode(&mut bytes) {
+            if let Frame::Resumable { token } = frame {
+                self.token = token;
+            }
         }
     }
 
@@ -76,6 +90,9 @@ impl Network {
                 self.substreams.push((substream, *connection));
                 NetEvent::SubstreamOpened { stream: *stream, substream }
             }
+            NetAction::CheckAlive { connection } => {
+                NetEvent::Progress { connection: *connection, silent_for: Duration::ZERO }
+            }
             NetAction::Write { substream, .. } => NetEvent::Writable { substream: *substream },
             NetAction::Finish { substream } => NetEvent::Finished { substream: *substream },
             _ => return Vec::new(),
@@ -94,6 +111,9 @@ impl Network {
             NetAction::Publish { publish, .. } => NetEvent::Published { publish: *publish, outcome: outcome(how) },
             NetAction::OpenSubstream { stream, .. } => {
                 NetEvent::SubstreamFailed { stream: *stream, reason: "no".to_owned() }
+            }
+            NetAction::CheckAlive { connection } => {
+                NetEvent::Progress { connection: *connection, silent_for: Duration::from_secs(how.into()) }
             }
             NetAction::Write { substream, .. } | NetAction::Finish { substream } => {
                 NetEvent::Broken { substream: *substream, reason: "reset".to_owned() }
@@ -156,7 +176,7 @@ pub(super) fn likely(world: &mut World, script: &mut Script) -> Option<NetEvent>
         }
         4..=8 => {
             let substream = network.substream(script)?;
-            NetEvent::Received { substream, bytes: any_bytes(script) }
+            NetEvent::Received { substream, bytes: any_bytes(network.token, script) }
         }
         9 => NetEvent::Writable { substream: network.substream(script)? },
         10 => NetEvent::Finished { substream: network.substream(script)? },
@@ -182,7 +202,7 @@ pub(super) fn likely(world: &mut World, script: &mut Script) -> Option<NetEvent>
 }
 
 fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
-    Some(match script.below(16) {
+    Some(match script.below(17) {
         0 => NetEvent::Misbehaved { peer: any_peer(script) },
         1 => NetEvent::Foreign { peer: any_peer(script) },
         2 => NetEvent::SlowPeer { peer: any_peer(script), dropped: script.number() },
@@ -204,6 +224,10 @@ fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
         12 => NetEvent::InterfacesChanged,
         13 => NetEvent::ListenersMissing,
         14 => NetEvent::GossipActive,
+        15 => {
+            let connection = network.connection(script)?.0;
+            NetEvent::Progress { connection, silent_for: script.duration() }
+        }
         _ => NetEvent::MessageRefused,
     })
 }
@@ -229,7 +253,7 @@ pub(super) fn absurd(world: &mut World, script: &mut Script) -> NetEvent {
             let (connection, peer) = (ConnectionId(n), any_peer(script));
             NetEvent::SubstreamOffered { substream: SubstreamId(network.fresh()), peer, connection }
         }
-        8 => NetEvent::Received { substream: SubstreamId(n), bytes: any_bytes(script) },
+        8 => NetEvent::Received { substream: SubstreamId(n), bytes: any_bytes(network.token, script) },
         9 => {
             NetEvent::Identified { peer: any_peer(script), name: script.text(80), addresses: vec![script.text(40); 9] }
         }
@@ -242,7 +266,7 @@ pub(super) fn absurd(world: &mut World, script: &mut Script) -> NetEvent {
 }
 
 /// Usually frames that could follow, seldom any frame, a part of one, or other bytes.
-fn any_bytes(script: &mut Script) -> Bytes {
+fn any_bytes(token: Token, script: &mut Script) -> Bytes {
     let frame = match script.byte() {
         0..0x30 => Frame::Open(Open::default()),
         0x30..0x60 => Frame::Accept,
@@ -251,7 +275,9 @@ fn any_bytes(script: &mut Script) -> Bytes {
             Frame::Data { sequence, timestamp_us, payload: Bytes::from_static(b"audio") }
         }
         0xa0..0xb0 => Frame::Close { code: Code::Application, next_sequence: script.number(), reason: String::new() },
-        0xb0..0xe0 => any_frame(script),
+        0xb0..0xc0 => Frame::Resumable { token: any_token(script) },
+        0xc0..0xd0 => Frame::Resume { token, next_sequence: script.number() },
+        0xd0..0xe0 => any_frame(script),
         _ => return Bytes::copy_from_slice(script.bytes(300)),
     };
     let bytes = encoded(&frame);

@@ -126,6 +126,12 @@ impl SendQueue {
         Some(batch)
     }
 
+    /// Drops the frames that are too old to be sent after a pause. Returns the sequence of the next frame to be sent.
+    pub fn resume(&mut self, now: Time) -> u64 {
+        self.drop_old(now);
+        self.frames.front().map_or(self.next_sequence, |frame| frame.sequence)
+    }
+
     /// Drops all queued frames. Returns their number.
     pub fn discard(&mut self) -> u64 {
         let frames = self.frames.len() as u64;

@@ -126,6 +126,11 @@ impl Peers {
         }
     }
 
+    /// As [`want`](Self::want), but the peer is dialled after its backoff.
+    pub(crate) fn want_later(&mut self, id: &PeerId) {
+        self.is_admission_stale |= self.wanted.insert(id.clone(), 0).is_none();
+    }
+
     /// Removes the wanted peers that no stream waits for any more.
     pub(crate) fn release_wanted(&mut self, is_awaited: impl Fn(&PeerId) -> bool) {
         let before = self.wanted.len();

@@ -193,6 +193,14 @@ pub enum NetEvent {
         /// The round-trip time.
         rtt: Duration,
     },
+    /// The answer to [`NetAction::CheckAlive`].
+    Progress {
+        /// The connection.
+        connection: ConnectionId,
+        /// The time since bytes last moved: some arrived, or the peer made room for bytes that waited. What a buffer
+        /// with room takes proves nothing.
+        silent_for: Duration,
+    },
     /// The peer has reset every pub/sub substream that was opened to it on this connection: it will receive no
     /// messages.
     Deaf {
@@ -310,6 +318,11 @@ pub enum NetAction {
         peer: Option<PeerId>,
         /// The addresses to try.
         addresses: Vec<String>,
+    },
+    /// Say when bytes last moved on a connection; answered by [`NetEvent::Progress`], unless the connection ends first.
+    CheckAlive {
+        /// The connection.
+        connection: ConnectionId,
     },
     /// Close a connection after sending what is pending.
     Disconnect {

@@ -24,12 +24,13 @@ const SETTLED: Duration = Duration::from_secs(3);
 const PART_EVERY: Duration = Duration::from_millis(500);
 
 impl Peers {
-    /// Of several connections to a peer, those that this node closes.
+    /// Of several connections to a peer, those that this node closes. `is_needed` says whether something on a connection
+    /// would end with it.
     pub(crate) fn superfluous(
         &self,
         now: Time,
         id: &PeerId,
-        is_in_use: impl Fn(ConnectionId) -> bool,
+        is_needed: impl Fn(ConnectionId) -> bool,
     ) -> Vec<ConnectionId> {
         let Some(State::Connected { connections, .. }) = self.peers.get(id).map(|peer| &peer.state) else {
             return Vec::new();
@@ -39,8 +40,8 @@ impl Peers {
             // Both ends see both connections. The end with the lower peer id decides.
             return if self.local < *id { vec![newer.id] } else { Vec::new() };
         }
-        if is_in_use(older.id) {
-            // If the older one is alive, a call needs it. If it is dead, ping will detect that, and the peer dials
+        if is_needed(older.id) {
+            // If the older one is alive, a call needs it. If it is dead, its silence will show that, and the peer dials
             // again.
             return vec![newer.id];
         }

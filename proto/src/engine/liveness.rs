@@ -1,7 +1,9 @@
-//! Is the peer of a connection still there? Every connection has a deadline for the next pong.
+//! Is the peer of a connection still there? Whoever sends bytes, or takes bytes, is.
 //!
-//! The ping protocol's own failures come late: it does not report the first, and the second waits for a substream that
-//! a dead path never negotiates. Together that takes 25 s; here it takes [`PONG_TIMEOUT`].
+//! A pong says so exactly, and comes often enough on an idle connection. On a busy or slow one, pongs wait behind data:
+//! before a connection is ended, the network is asked when bytes last moved on it. That costs nothing while pongs come.
+//!
+//! One lost ping ends nothing: the next one is answered before [`SILENT_AFTER`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,27 +11,49 @@ use std::time::Duration;
 use super::io::ConnectionId;
 use super::time::{Time, TimerTable};
 
-/// The time from a pong to the next ping.
+/// The time from a pong to the next ping, and from a lost ping to the next one.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// The time limit for a pong.
-pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest time from one pong to the next.
-const PONG_TIMEOUT: Duration = PING_INTERVAL.saturating_add(PING_TIMEOUT);
-/// If the engine's timeout is this late, the node itself was stalled, and cannot tell whether pongs were late.
+/// How long the ping protocol waits for a pong. With [`PING_INTERVAL`] on both sides of it, the pong of the next ping
+/// comes within 13 s of the last one.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// The longest silence of a peer that is there. TCP doubles the pause between its attempts, from 0.2 s: what was sent at
+/// the beginning of an outage of 10 s comes after 12.6 s (RFC 6298 §5.5).
+const SILENT_AFTER: Duration = Duration::from_secs(14);
+/// How long the network may take to say when bytes last moved.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// If the engine's timeout is this late, the node itself was stalled, and cannot tell whether its peers were silent.
 const STALL: Duration = Duration::from_millis(500);
+/// How long peers have to be heard after a stall.
+const AFTER_STALL: Duration = Duration::from_secs(5);
 
-/// The connections that expect pongs. Their number is bounded by that of the connections.
+/// What to do about a connection whose deadline has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Ask the network when bytes last moved.
+    Ask(ConnectionId),
+    /// The peer is gone.
+    Silent(ConnectionId),
+}
+
+/// The connections whose peers must be heard. Their number is bounded by that of the connections.
 #[derive(Debug)]
 pub(crate) struct Liveness {
-    deadlines: BTreeMap<ConnectionId, Time>,
-    /// A pong moves the deadline, not the timer. A timer that fires early costs less than one that is set again with
-    /// every pong.
+    watched: BTreeMap<ConnectionId, Watched>,
+    /// A sign of life moves the deadline, not the timer. A timer that fires early costs less than one that is set again
+    /// with every pong.
     timers: TimerTable<ConnectionId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    deadline: Time,
+    /// Whether the network was asked, and has not answered.
+    is_asked: bool,
 }
 
 impl Liveness {
     pub(crate) fn new() -> Self {
-        Self { deadlines: BTreeMap::new(), timers: TimerTable::new() }
+        Self { watched: BTreeMap::new(), timers: TimerTable::new() }
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
@@ -37,44 +61,63 @@ impl Liveness {
     }
 
     pub(crate) fn on_connected(&mut self, now: Time, connection: ConnectionId) {
-        self.deadlines.insert(connection, now + PONG_TIMEOUT);
-        self.timers.set(connection, now + PONG_TIMEOUT);
+        let deadline = now + SILENT_AFTER;
+        self.watched.insert(connection, Watched { deadline, is_asked: false });
+        self.timers.set(connection, deadline);
     }
 
-    pub(crate) fn on_pong(&mut self, now: Time, connection: ConnectionId) {
-        if let Some(deadline) = self.deadlines.get_mut(&connection) {
-            *deadline = now + PONG_TIMEOUT;
+    /// The peer has shown that it is there.
+    pub(crate) fn on_heard(&mut self, now: Time, connection: ConnectionId) {
+        if let Some(watched) = self.watched.get_mut(&connection) {
+            *watched = Watched { deadline: now + SILENT_AFTER, is_asked: false };
         }
     }
 
-    /// Whether pongs are expected: the connection exists and is not being closed.
-    pub(crate) fn expects(&self, connection: ConnectionId) -> bool {
-        self.deadlines.contains_key(&connection)
+    /// Handles the network's answer. Returns whether the peer is gone.
+    pub(crate) fn on_progress(&mut self, now: Time, connection: ConnectionId, silent_for: Duration) -> bool {
+        let Some(watched) = self.watched.get_mut(&connection).filter(|watched| watched.is_asked) else { return false };
+        if silent_for >= SILENT_AFTER {
+            self.forget(connection);
+            return true;
+        }
+        let deadline = now + (SILENT_AFTER - silent_for);
+        *watched = Watched { deadline, is_asked: false };
+        self.timers.set(connection, deadline);
+        false
     }
 
-    /// Stops expecting pongs on a connection.
+    /// Whether the connection exists and is not being closed.
+    pub(crate) fn expects(&self, connection: ConnectionId) -> bool {
+        self.watched.contains_key(&connection)
+    }
+
+    /// Stops watching a connection.
     pub(crate) fn forget(&mut self, connection: ConnectionId) {
-        self.deadlines.remove(&connection);
+        self.watched.remove(&connection);
         self.timers.stop(&connection);
     }
 
     /// Extends all deadlines if the engine's timeout is `late`. Call this first.
     pub(crate) fn on_lateness(&mut self, now: Time, late: Duration) {
         if late > STALL {
-            self.deadlines.values_mut().for_each(|deadline| *deadline = (*deadline).max(now + PING_TIMEOUT));
+            let earliest = now + AFTER_STALL;
+            self.watched.values_mut().for_each(|watched| watched.deadline = watched.deadline.max(earliest));
         }
     }
 
-    /// Takes a connection that has been silent for too long. Each is returned once.
-    pub(crate) fn pop_silent(&mut self, now: Time) -> Option<ConnectionId> {
+    /// Takes a connection whose peer was not heard in time.
+    pub(crate) fn pop_due(&mut self, now: Time) -> Option<Due> {
         while let Some(connection) = self.timers.pop_due(now) {
-            match self.deadlines.get(&connection) {
-                Some(&deadline) if deadline > now => self.timers.set(connection, deadline),
-                Some(_) => {
-                    self.deadlines.remove(&connection);
-                    return Some(connection);
-                }
-                None => {}
+            let Some(watched) = self.watched.get_mut(&connection) else { continue };
+            if watched.deadline > now {
+                self.timers.set(connection, watched.deadline);
+            } else if std::mem::replace(&mut watched.is_asked, true) {
+                self.watched.remove(&connection);
+                return Some(Due::Silent(connection));
+            } else {
+                watched.deadline = now + ANSWER_WITHIN;
+                self.timers.set(connection, watched.deadline);
+                return Some(Due::Ask(connection));
             }
         }
         None

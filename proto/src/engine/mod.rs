@@ -25,6 +25,7 @@ mod outbox;
 mod peer;
 mod peers;
 mod records;
+mod resume;
 mod retries;
 mod rng;
 mod stream;
@@ -115,10 +116,11 @@ pub struct Engine {
 
 impl Engine {
     /// An engine at [`Time::ZERO`]. The configuration has been [validated](AviP2pConfig::validate); `seed` is for
-    /// jitter and walks, not for secrets.
+    /// jitter, walks, and the tokens by which a peer resumes its own streams, not for secrets.
     pub fn new(config: &AviP2pConfig, local: PeerId, seed: [u8; 32]) -> Self {
         let mut rng = Rng::new(seed);
         let walks = Walks::new(config, Rng::new(rng.key()));
+        let streams = Streams::new(config, Rng::new(rng.key()));
         let mut engine = Self {
             phase: Phase::Running,
             listening: None,
@@ -126,7 +128,7 @@ impl Engine {
             peers: Tracked::new(Peers::new(config, local.clone(), rng)),
             local,
             topics: Topics::new(config),
-            streams: Streams::new(config),
+            streams,
             walks,
             liveness: Liveness::new(),
             closing: Closing::new(),
@@ -314,6 +316,7 @@ impl Engine {
         let connections = self.peers.set_access(peer, set, &mut self.out)?;
         if !self.peers.admits(peer) {
             self.streams.on_unreachable(peer, "it may not come in", &mut self.out);
+            self.streams.on_kept_out(now, peer, &mut self.out);
         }
         self.out.stats.peers_refused += connections.len() as u64;
         self.disconnect(now, connections);
@@ -345,6 +348,9 @@ impl Engine {
             NetEvent::DialFailed { dial, failure } => {
                 if let Some((peer, reason)) = self.peers.on_dial_failed(now, dial, failure, out) {
                     self.streams.on_unreachable(&peer, &reason, out);
+                    if self.streams.waits_for(&peer) {
+                        self.peers.want_later(&peer);
+                    }
                 }
             }
             NetEvent::InboundRefused(refusal) => self.on_inbound_refused(now, refusal),
@@ -356,8 +362,13 @@ impl Engine {
                 self.disconnect(now, connections);
             }
             NetEvent::Pong { connection, peer, rtt } => {
-                self.liveness.on_pong(now, connection);
+                self.liveness.on_heard(now, connection);
                 self.peers.on_pong(&peer, rtt);
+            }
+            NetEvent::Progress { connection, silent_for } => {
+                if self.liveness.on_progress(now, connection, silent_for) {
+                    self.on_silent(now, connection);
+                }
             }
             NetEvent::Deaf { connection } if self.liveness.expects(connection) => self.disconnect(now, [connection]),
             // The connection is being closed already.
@@ -420,9 +431,14 @@ impl Engine {
         self.streams.on_connected(&peer, connection, &mut self.out);
         self.make_room(now);
         let streams = &self.streams;
-        let superfluous = self.peers.superfluous(now, &peer, |connection| streams.uses(connection));
+        let superfluous = self.peers.superfluous(now, &peer, |connection| streams.depends_on(connection));
         self.out.stats.duplicate_connections += superfluous.len() as u64;
-        self.disconnect(now, superfluous);
+        // The other end has lost the older one, and would not take what is pending. A call does not wait for that.
+        let is_in_call = superfluous.len() > 1 && superfluous.iter().any(|connection| self.streams.uses(*connection));
+        match is_in_call {
+            true => self.abort(now, superfluous),
+            false => self.disconnect(now, superfluous),
+        }
     }
 
     fn on_inbound_refused(&mut self, now: Time, refusal: Refusal) {
@@ -445,6 +461,7 @@ impl Engine {
         self.out.stats.peers_banned += 1;
         tracing::debug!(%peer, "breaks the rules of pub/sub");
         let connections = self.peers.on_misbehaved(now, &peer);
+        self.streams.on_kept_out(now, &peer, &mut self.out);
         self.disconnect(now, connections);
     }
 
@@ -483,7 +500,13 @@ impl Engine {
         self.closing.on_disconnected(connection);
         let was_last = self.peers.on_disconnected(now, connection, &peer, &mut self.out);
         tracing::debug!(%peer, was_last, "disconnected");
-        self.streams.on_disconnected(now, connection, self.peers.connection(&peer), &mut self.out);
+        let may_resume = self.phase == Phase::Running && self.peers.admits(&peer);
+        self.streams.on_disconnected(now, connection, self.peers.connection(&peer), may_resume, &mut self.out);
+        if was_last && self.streams.redials_at_once(&peer) {
+            self.peers.want(&peer);
+        } else if was_last && self.streams.waits_for(&peer) {
+            self.peers.want_later(&peer);
+        }
         self.make_room(now);
         if was_last {
             self.walks.hasten(now);

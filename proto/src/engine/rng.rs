@@ -1,4 +1,5 @@
-//! Random numbers from a seed, for jitter and for walks. Not for secrets.
+//! Random numbers from a seed, for jitter, walks, and tokens that mean something only to the peer they are given to. Not
+//! for secrets.
 
 use std::time::Duration;
 
@@ -21,6 +22,12 @@ impl Rng {
     /// The duration, made longer or shorter by up to a quarter.
     pub(crate) fn jitter(&mut self, duration: Duration) -> Duration {
         duration.mul_f64(0.75 + 0.5 * (self.next() >> 11) as f64 / (1u64 << 53) as f64)
+    }
+
+    pub(crate) fn token(&mut self) -> [u8; 16] {
+        let mut token = [0; 16];
+        self.0.fill_bytes(&mut token);
+        token
     }
 
     pub(crate) fn key(&mut self) -> [u8; 32] {

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::io::{ConnectionId, NetAction, SubstreamId};
 use super::outbox::Outbox;
+use super::resume::Resumption;
 use super::time::Time;
 use crate::audio::{AudioReceiver, Flight, Path, SendQueue};
 use crate::config::AviP2pConfig;
@@ -14,7 +15,7 @@ use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::OnCongestion;
 use crate::stats::{AudioStats, RemoteAudioReport};
-use crate::wire::{Ack, Code, DATA_OVERHEAD_BYTES, Decoder, Frame, MAX_PREFIX_BYTES, Open, WireError};
+use crate::wire::{Ack, Code, DATA_OVERHEAD_BYTES, Decoder, Frame, MAX_PREFIX_BYTES, Open, Token, WireError};
 
 /// Audio bytes per write. Larger writes gain nothing: Yamux splits at 16 KiB.
 const BATCH_BYTES: usize = 16 * 1024;
@@ -35,18 +36,24 @@ pub(crate) enum Phase {
     Unnamed,
     /// The application must accept or reject. Next: `Open`, `Lost`, `Closing`, over.
     Offered,
-    /// Audio flows. Next: `Lost`, `Closing`, over.
+    /// Audio flows. Next: `Lost`, `Parted`, `Closing`, over.
     Open,
     /// The substream ended without CLOSE. The stream waits for the news whether the connection ended too. Next:
-    /// `Opening` for a request that is tried again, over.
+    /// `Opening` for a request that is tried again, `Parted`, `Open` if the other end goes on first, over.
     Lost {
         /// How it ended.
         reason: String,
         /// Whether it was a request without an answer.
         unanswered: bool,
-        /// Whether audio was flowing.
+        /// Whether the stream was accepted.
         accepted: bool,
     },
+    /// The connection of an accepted stream has ended. The stream waits for another one. Next: `Resuming` at the end that
+    /// requested it, `Open` at the other, over.
+    Parted,
+    /// A substream on another connection is being opened, or RESUME was sent there, and the answer is pending. Next:
+    /// `Open`, `Lost`, `Parted`, `Closing`, over.
+    Resuming,
     /// The application knows that the stream is over. Queued data is still sent, received data is discarded. Next:
     /// over.
     Closing,
@@ -58,7 +65,7 @@ impl Phase {
             Self::Reaching | Self::Opening | Self::Requested => "requested",
             Self::Unnamed | Self::Offered => "offered",
             Self::Open => "open",
-            Self::Lost { .. } => "lost",
+            Self::Lost { .. } | Self::Parted | Self::Resuming => "lost",
             Self::Closing => "closed",
         }
     }
@@ -80,6 +87,12 @@ pub(crate) enum Step {
     },
     /// Frames of this end were acknowledged, so that others may leave.
     Acknowledged,
+    /// RESUMABLE came.
+    Resumable,
+    /// RESUME came on a new substream: the caller must find the stream.
+    Resume { token: Token, next_sequence: u64 },
+    /// The other end goes on.
+    Resumed,
     /// The other end has closed or rejected the stream.
     Over(StreamCloseReason),
 }
@@ -94,6 +107,7 @@ pub(crate) struct Stream {
     pub(crate) phase: Phase,
     /// Whether a request has been moved to another connection. That happens at most once.
     moved: bool,
+    pub(crate) resumption: Resumption,
     pub(crate) open: Open,
     pub(crate) send: SendQueue,
     flight: Flight,
@@ -132,6 +146,7 @@ impl Stream {
         config: &AviP2pConfig,
     ) -> Self {
         let limits = &config.limits;
+        let is_requester = phase != Phase::Unnamed;
         Self {
             id,
             peer,
@@ -139,6 +154,7 @@ impl Stream {
             substream: None,
             phase,
             moved: false,
+            resumption: Resumption::new(is_requester),
             open: Open::default(),
             send: SendQueue::new(config.audio_queue, limits.audio_queue_bytes, on_congestion),
             flight: Flight::new(Path::Ordered),
@@ -177,13 +193,47 @@ impl Stream {
 
     /// Starts the request again on another connection.
     pub(crate) fn move_to(&mut self, connection: ConnectionId) {
+        self.detach();
         self.moved = true;
         self.connection = Some(connection);
-        self.substream = None;
         self.phase = Phase::Opening;
+    }
+
+    /// Whether it was accepted and is not over.
+    pub(crate) fn is_accepted(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Lost { accepted: true, .. } | Phase::Parted | Phase::Resuming)
+    }
+
+    /// Leaves connection and substream, with all that was pending there. Returns the substream.
+    pub(crate) fn detach(&mut self) -> Option<SubstreamId> {
+        self.connection = None;
         self.control.clear();
         self.writing = false;
+        (self.report_armed, self.ack_armed, self.ack_due) = (false, false, false);
+        self.flight.change_path(Path::Ordered);
         self.decoder = Decoder::new(self.max_payload_bytes + DATA_OVERHEAD_BYTES);
+        self.resumption.on_new_substream();
+        self.substream.take()
+    }
+
+    /// Goes on on another substream, which has been read with `decoder` so far.
+    pub(crate) fn attach(&mut self, connection: ConnectionId, substream: SubstreamId, decoder: Decoder) {
+        self.phase = Phase::Open;
+        self.connection = Some(connection);
+        self.substream = Some(substream);
+        self.decoder = decoder;
+    }
+
+    pub(crate) fn into_parts(self) -> Option<(ConnectionId, SubstreamId, Decoder)> {
+        Some((self.connection?, self.substream?, self.decoder))
+    }
+
+    /// The other end goes on with this frame. What is missing before it was lost with the old connection.
+    pub(crate) fn skip_to(&mut self, next_sequence: u64, out: &mut Outbox) {
+        // On another path a later frame may have arrived already.
+        if let Ok(missing) = self.receiver.on_end(next_sequence) {
+            self.tell_gap(missing, out);
+        }
     }
 
     pub(crate) fn queue_control(&mut self, frame: &Frame) {
@@ -319,6 +369,20 @@ impl Stream {
                 self.tell_gap(missing, out);
                 return Ok(Step::Over(close_reason(code)));
             }
+            (Phase::Open, Frame::Resumable { token }) => {
+                self.resumption.on_given(token)?;
+                return Ok(Step::Resumable);
+            }
+            (Phase::Unnamed, Frame::Resume { token, next_sequence }) => {
+                return Ok(Step::Resume { token, next_sequence });
+            }
+            (Phase::Resuming, Frame::Resume { token, next_sequence }) => {
+                self.resumption.check(token)?;
+                self.phase = Phase::Open;
+                self.skip_to(next_sequence, out);
+                return Ok(Step::Resumed);
+            }
+            (Phase::Resuming, Frame::Reject { .. }) => return Ok(Step::Over(StreamCloseReason::PeerDisconnected)),
             (Phase::Offered, Frame::Close { code, .. }) => return Ok(Step::Over(close_reason(code))),
             (Phase::Unnamed, Frame::Open(open)) => {
                 self.open = open;
@@ -414,7 +478,7 @@ impl Stream {
         let seen = self.receiver.report();
         AudioStats {
             peer_id: self.peer.clone(),
-            accepted: self.phase == Phase::Open,
+            accepted: self.is_accepted(),
             media: self.open.media.clone(),
             label: self.open.label.clone(),
             frames_given: self.send.next_sequence(),

@@ -1,12 +1,13 @@
 //! All audio streams of a node: which may exist, what happens to them, and their timeouts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::io::{ConnectionId, NetAction, SubstreamId};
 use super::outbox::Outbox;
+use super::rng::Rng;
 use super::stream::{Phase, Step, Stream};
 use super::time::{Time, TimerTable};
 use crate::audio::{ACK_EVERY, REPORT_EVERY};
@@ -26,13 +27,15 @@ const ANSWER_GRACE: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How long after its substreams the loss of a connection may be reported.
 const VERDICT_WITHIN: Duration = Duration::from_millis(500);
+/// How much longer it may take if the connection is being closed: its peer may not take what is pending.
+const CLOSED_WITHIN: Duration = Duration::from_secs(3);
 /// Streams beyond `max_audio_streams` that may be closing or waiting for OPEN.
 const SPARE_STREAMS: usize = 16;
 /// Ended streams whose figures are kept.
 const ENDED_STREAMS: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
+pub(super) enum Timer {
     /// The phase has lasted too long.
     Phase,
     /// ACK is due.
@@ -47,18 +50,21 @@ enum Timer {
 pub(crate) struct Streams {
     config: AviP2pConfig,
     next: u64,
-    streams: BTreeMap<StreamId, Stream>,
-    by_substream: BTreeMap<SubstreamId, StreamId>,
-    timers: TimerTable<(StreamId, Timer)>,
     /// The figures of the streams that ended last, the oldest first.
     ended: VecDeque<(StreamId, AudioStats)>,
+    pub(super) streams: BTreeMap<StreamId, Stream>,
+    pub(super) by_substream: BTreeMap<SubstreamId, StreamId>,
+    pub(super) timers: TimerTable<(StreamId, Timer)>,
+    pub(super) tokens: Rng,
+    /// The connections that this node is closing.
+    ending: BTreeSet<ConnectionId>,
     /// Whether a stream has released the connection that it [uses](Self::uses) or the peer that it [waits
     /// for](Self::waits_for).
-    has_released: bool,
+    pub(super) has_released: bool,
 }
 
 impl Streams {
-    pub(crate) fn new(config: &AviP2pConfig) -> Self {
+    pub(crate) fn new(config: &AviP2pConfig, tokens: Rng) -> Self {
         Self {
             config: config.clone(),
             next: 1,
@@ -66,6 +72,8 @@ impl Streams {
             by_substream: BTreeMap::new(),
             timers: TimerTable::new(),
             ended: VecDeque::new(),
+            tokens,
+            ending: BTreeSet::new(),
             has_released: false,
         }
     }
@@ -89,7 +97,7 @@ impl Streams {
 
     /// Whether a stream waits for a connection to this peer.
     pub(crate) fn waits_for(&self, peer: &PeerId) -> bool {
-        self.of_peer(peer, Phase::Reaching) > 0
+        self.of_peer(peer, Phase::Reaching) + self.of_peer(peer, Phase::Parted) > 0
     }
 
     /// Whether a connection or a wanted peer was released since [`settle`](Self::settle).
@@ -140,7 +148,7 @@ impl Streams {
         stream.queue_control(&Frame::Accept);
         stream.begin();
         self.timers.stop(&(id, Timer::Phase));
-        self.pump(now, id, out);
+        self.give_token(now, id, out);
         Ok(())
     }
 
@@ -160,8 +168,8 @@ impl Streams {
     pub(crate) fn send(&mut self, now: Time, id: StreamId, data: Bytes, out: &mut Outbox) -> Result<(), AviP2pError> {
         let max = self.config.limits.max_audio_frame_bytes;
         let stream = self.alive(id)?;
-        // A lost stream is about to end. Until the application is told, it counts as congested.
-        if !matches!(stream.phase, Phase::Open | Phase::Lost { accepted: true, .. }) {
+        // A stream without a connection counts as congested.
+        if !stream.is_accepted() {
             return Err(AviP2pError::StreamNotAccepted(id));
         }
         if data.is_empty() {
@@ -206,7 +214,7 @@ impl Streams {
 
     // Events of the network.
 
-    /// Continues the requests that waited for the peer.
+    /// Continues the streams that waited for the peer.
     pub(crate) fn on_connected(&mut self, peer: &PeerId, connection: ConnectionId, out: &mut Outbox) {
         let waiting = self.streams.values_mut();
         for stream in waiting.filter(|stream| stream.phase == Phase::Reaching && stream.peer == *peer) {
@@ -215,6 +223,7 @@ impl Streams {
             self.has_released = true;
             out.net(NetAction::OpenSubstream { stream: stream.id, connection });
         }
+        self.take_up_all(peer, connection, out);
     }
 
     /// Fails the requests that waited for the peer.
@@ -235,13 +244,23 @@ impl Streams {
                 self.by_substream.insert(substream, id);
                 self.pump(now, id, out);
             }
+            Some(stream) if stream.phase == Phase::Resuming && stream.substream.is_none() => {
+                stream.substream = Some(substream);
+                self.by_substream.insert(substream, id);
+                self.ask_to_resume(now, id, out);
+            }
             // The stream was closed in the meantime.
             _ => out.net(NetAction::Reset { substream }),
         }
     }
 
     pub(crate) fn on_open_failed(&mut self, now: Time, id: StreamId, reason: String, out: &mut Outbox) {
-        if self.streams.get(&id).is_some_and(|stream| stream.phase == Phase::Opening) {
+        let is_opening = |stream: &Stream| match stream.phase {
+            Phase::Opening => true,
+            Phase::Resuming => stream.substream.is_none(),
+            _ => false,
+        };
+        if self.streams.get(&id).is_some_and(is_opening) {
             self.lose(now, id, reason, out);
         }
     }
@@ -271,8 +290,8 @@ impl Streams {
     }
 
     pub(crate) fn on_received(&mut self, now: Time, substream: SubstreamId, mut bytes: Bytes, out: &mut Outbox) {
-        let Some(id) = self.by_substream.get(&substream).copied() else { return };
         let mut is_due = false;
+        let Some(mut id) = self.by_substream.get(&substream).copied() else { return };
         while let Some(stream) = self.streams.get_mut(&id) {
             let awaited = stream.phase == Phase::Requested;
             let step = stream.on_bytes(now, &mut bytes, out);
@@ -286,6 +305,11 @@ impl Streams {
                 Ok(Step::Offer) => self.on_offer(now, id, out),
                 Ok(Step::Acknowledged) => is_due = true,
                 Ok(Step::Heard { ack, report }) => is_due |= self.on_heard(now, id, ack, report),
+                Ok(Step::Resumable) => self.on_resumable(now, id, out),
+                Ok(Step::Resume { token, next_sequence }) => {
+                    id = self.on_resume(now, id, token, next_sequence, out).unwrap_or(id);
+                }
+                Ok(Step::Resumed) => self.on_resumed(now, id, out),
                 Ok(Step::Over(reason)) => self.on_goodbye(now, id, reason, out),
                 Err(broken) => return self.on_broken_rule(id, broken, out),
             }
@@ -343,14 +367,26 @@ impl Streams {
         self.lose(now, id, reason, out);
     }
 
-    /// Handles the end of a connection. `other` is another connection to the same peer.
+    /// This node closes a connection: its substreams break before it has ended.
+    pub(crate) fn on_ending(&mut self, now: Time, connection: ConnectionId) {
+        self.ending.insert(connection);
+        let here = self.streams.values().filter(|stream| stream.connection == Some(connection));
+        for stream in here.filter(|stream| matches!(stream.phase, Phase::Lost { .. })) {
+            self.timers.set((stream.id, Timer::Phase), now + CLOSED_WITHIN);
+        }
+    }
+
+    /// Handles the end of a connection. `other` is another connection to the same peer. `may_resume` says whether
+    /// accepted streams may wait for a new one.
     pub(crate) fn on_disconnected(
         &mut self,
         now: Time,
         connection: ConnectionId,
         other: Option<ConnectionId>,
+        may_resume: bool,
         out: &mut Outbox,
     ) {
+        self.ending.remove(&connection);
         let here = self.streams.values().filter(|stream| stream.connection == Some(connection));
         for id in here.map(|stream| stream.id).collect::<Vec<_>>() {
             match (self.streams.get_mut(&id), other) {
@@ -363,6 +399,7 @@ impl Streams {
                     self.timers.set((id, Timer::Phase), now + self.config.accept_timeout);
                     out.net(NetAction::OpenSubstream { stream: id, connection: other });
                 }
+                (Some(stream), _) if may_resume && stream.is_resumable() => self.part(now, id, other, out),
                 _ => self.conclude(id, StreamCloseReason::PeerDisconnected, out),
             }
         }
@@ -386,7 +423,12 @@ impl Streams {
                 }
                 (Timer::Phase, Phase::Unnamed) => self.on_broken_rule(id, "no OPEN in time".to_owned(), out),
                 (Timer::Phase, Phase::Lost { reason, .. }) => {
-                    self.conclude(id, StreamCloseReason::Error(reason), out);
+                    let is_ending = stream.connection.is_some_and(|connection| self.ending.contains(&connection));
+                    let error = StreamCloseReason::Error(reason);
+                    self.conclude(id, if is_ending { StreamCloseReason::PeerDisconnected } else { error }, out);
+                }
+                (Timer::Phase, Phase::Parted | Phase::Resuming) => {
+                    self.end(now, id, Code::Timeout, StreamCloseReason::PeerDisconnected, out);
                 }
                 (Timer::Phase, Phase::Closing) => self.forget(id, out),
                 (Timer::Phase, Phase::Open) => {}
@@ -396,7 +438,7 @@ impl Streams {
 
     // Consequences of both.
 
-    fn pump(&mut self, now: Time, id: StreamId, out: &mut Outbox) {
+    pub(super) fn pump(&mut self, now: Time, id: StreamId, out: &mut Outbox) {
         let opens_at = self.streams.get_mut(&id).and_then(|stream| stream.pump(now, out));
         self.pump_at(id, opens_at);
     }
@@ -476,17 +518,20 @@ impl Streams {
     }
 
     /// Ends a stream for the application or a timeout.
-    fn end(&mut self, now: Time, id: StreamId, code: Code, reason: StreamCloseReason, out: &mut Outbox) {
+    pub(super) fn end(&mut self, now: Time, id: StreamId, code: Code, reason: StreamCloseReason, out: &mut Outbox) {
         let Some(stream) = self.streams.get(&id) else { return };
         let farewell = match stream.phase {
-            Phase::Reaching | Phase::Opening | Phase::Lost { .. } => return self.conclude(id, reason, out),
+            Phase::Reaching | Phase::Opening | Phase::Lost { .. } | Phase::Parted => {
+                return self.conclude(id, reason, out);
+            }
+            Phase::Resuming if stream.substream.is_none() => return self.conclude(id, reason, out),
             Phase::Offered => Frame::Reject { code, reason: String::new() },
             _ => stream.close_frame(code),
         };
         self.say_goodbye(now, id, farewell, Some(reason), out);
     }
 
-    fn say_goodbye(
+    pub(super) fn say_goodbye(
         &mut self,
         now: Time,
         id: StreamId,
@@ -513,14 +558,16 @@ impl Streams {
         if let Some(substream) = stream.substream.take() {
             self.by_substream.remove(&substream);
         }
-        let (unanswered, accepted) = (stream.is_unanswered(), stream.phase == Phase::Open);
+        let (unanswered, accepted) = (stream.is_unanswered(), stream.is_accepted());
         stream.phase = Phase::Lost { reason, unanswered, accepted };
         self.stop_audio(id);
-        self.timers.set((id, Timer::Phase), now + VERDICT_WITHIN);
+        let is_ending = stream.connection.is_some_and(|connection| self.ending.contains(&connection));
+        let within = if is_ending { CLOSED_WITHIN } else { VERDICT_WITHIN };
+        self.timers.set((id, Timer::Phase), now + within);
     }
 
     /// Ends a stream that has nothing left on the network.
-    fn conclude(&mut self, id: StreamId, reason: StreamCloseReason, out: &mut Outbox) {
+    pub(super) fn conclude(&mut self, id: StreamId, reason: StreamCloseReason, out: &mut Outbox) {
         if self.streams.get(&id).is_some_and(Stream::is_alive) {
             self.tell_closed(id, reason, out);
         }
@@ -564,7 +611,7 @@ impl Streams {
     }
 
     /// Stops the timers of audio that flows.
-    fn stop_audio(&mut self, id: StreamId) {
+    pub(super) fn stop_audio(&mut self, id: StreamId) {
         for timer in [Timer::Ack, Timer::Report, Timer::Flight] {
             self.timers.stop(&(id, timer));
         }

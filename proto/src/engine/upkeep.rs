@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Engine;
 use super::heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_MESSAGE};
 use super::io::{ConnectionId, NetAction, NetEvent};
+use super::liveness::Due;
 use super::records::Verdict;
 use super::time::Time;
 use crate::event::DiscoverySource;
@@ -34,16 +35,32 @@ impl Engine {
         for connection in connections {
             self.liveness.forget(connection);
             self.closing.begin(now, connection);
+            self.streams.on_ending(now, connection);
             self.out.net(NetAction::Disconnect { connection });
         }
     }
 
+    /// Ends connections whose peer does not hear this node: there is nobody to wait for.
+    pub(super) fn abort(&mut self, now: Time, connections: impl IntoIterator<Item = ConnectionId>) {
+        for connection in connections {
+            self.disconnect(now, [connection]);
+            self.out.net(NetAction::Abort { connection });
+        }
+    }
+
+    pub(super) fn on_silent(&mut self, now: Time, connection: ConnectionId) {
+        tracing::debug!(?connection, "silent");
+        self.out.stats.ping_timeouts += 1;
+        self.abort(now, [connection]);
+    }
+
     /// Ends the connections that are silent, and aborts those that do not close in time.
     fn end_connections(&mut self, now: Time) {
-        while let Some(connection) = self.liveness.pop_silent(now) {
-            tracing::debug!(?connection, "no pong");
-            self.out.stats.ping_timeouts += 1;
-            self.disconnect(now, [connection]);
+        while let Some(due) = self.liveness.pop_due(now) {
+            match due {
+                Due::Ask(connection) => self.out.net(NetAction::CheckAlive { connection }),
+                Due::Silent(connection) => self.on_silent(now, connection),
+            }
         }
         while let Some(connection) = self.closing.pop_late(now) {
             tracing::debug!(?connection, "does not close");

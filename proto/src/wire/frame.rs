@@ -23,6 +23,8 @@ const ACK: u8 = 0x07;
 const MEDIA: u8 = 0x08;
 const PROBE: u8 = 0x09;
 const PROBED: u8 = 0x0a;
+const RESUMABLE: u8 = 0x0b;
+const RESUME: u8 = 0x0c;
 /// Unknown kinds from this value on may not be skipped.
 const CRITICAL: u8 = 0x80;
 
@@ -31,6 +33,10 @@ const MEDIA_VERSION: u8 = 1;
 
 const FLAG_MEDIA: u8 = 0b01;
 const FLAG_LABEL: u8 = 0b10;
+
+/// Names a stream between two peers that have lost their connection. It is random, and means something only together
+/// with the proven id of the peer it was given to.
+pub type Token = [u8; 16];
 
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +85,18 @@ pub enum Frame {
     Probed {
         /// The token of the PROBE.
         token: u64,
+    },
+    /// This end can go on with the stream on another connection.
+    Resumable {
+        /// What the other end must present.
+        token: Token,
+    },
+    /// Goes on with a stream on this substream; the first frame of either direction.
+    Resume {
+        /// The token of the end that is asked; the same in its answer.
+        token: Token,
+        /// The sequence of the next frame of this direction.
+        next_sequence: u64,
     },
 }
 
@@ -179,6 +197,8 @@ impl Frame {
             Self::Media(_) => "MEDIA",
             Self::Probe { .. } => "PROBE",
             Self::Probed { .. } => "PROBED",
+            Self::Resumable { .. } => "RESUMABLE",
+            Self::Resume { .. } => "RESUME",
         }
     }
 
@@ -224,6 +244,15 @@ impl Frame {
                 body.put_u8(PROBED);
                 body.put_u64(*token);
             }
+            Self::Resumable { token } => {
+                body.put_u8(RESUMABLE);
+                body.put_slice(token);
+            }
+            Self::Resume { token, next_sequence } => {
+                body.put_u8(RESUME);
+                body.put_slice(token);
+                put_uvarint(*next_sequence, &mut body);
+            }
             Self::Data { .. } => {}
         }
         put_uvarint(body.len() as u64, out);
@@ -266,6 +295,11 @@ impl Frame {
             },
             PROBE => Self::Probe { token: reader.u64("PROBE.token")? },
             PROBED => Self::Probed { token: reader.u64("PROBED.token")? },
+            RESUMABLE => Self::Resumable { token: reader.array("RESUMABLE.token")? },
+            RESUME => Self::Resume {
+                token: reader.array("RESUME.token")?,
+                next_sequence: reader.uvarint("RESUME.next_sequence")?,
+            },
             CRITICAL.. => return Err(WireError::UnknownKind { kind }),
             _ => return Ok(None),
         };

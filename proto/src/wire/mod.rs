@@ -21,6 +21,8 @@
 //! | 0x08 | MEDIA  | version: u8 (1) · flags: u8 (0) · port: u16 (not 0) · id: 8 bytes · key: 32 bytes |
 //! | 0x09 | PROBE  | token: u64 |
 //! | 0x0a | PROBED | token: u64 |
+//! | 0x0b | RESUMABLE | token: 16 bytes |
+//! | 0x0c | RESUME | token: 16 bytes · next_sequence: uvarint |
 //!
 //! - `uvarint`: multiformats' unsigned varint of at most 64 bits, in its shortest form. `u16`, `u32`, `u64`: big-endian.
 //! - `text`: length in bytes as uvarint, then UTF-8.
@@ -36,6 +38,12 @@
 //! - MEDIA invites the other end to send datagrams: to the address at which it knows this end, with this port. Its id
 //!   and key are those of [`path`](crate::path), which says how a datagram looks. A MEDIA of another version is skipped.
 //! - PROBE asks whether a path works, PROBED answers with its token: on the substream, in a datagram, or both.
+//! - RESUMABLE, at most once a substream: this end can go on with the stream on another connection. The accepting end
+//!   sends it after ACCEPT, the requesting end after it has got one. An end that has not sent it ends the stream with
+//!   its connection.
+//! - RESUME is the first frame of a new substream, in place of OPEN, with the other end's token. The other end answers
+//!   with RESUME and the same token, then RESUMABLE with a new one; or with REJECT. `next_sequence` is the sequence of
+//!   the next frame of this direction. What is missing before it, the old connection has lost.
 
 mod decoder;
 mod frame;
@@ -45,7 +53,7 @@ mod tests;
 
 pub use decoder::{Decoder, MAX_PREFIX_BYTES};
 pub use frame::{
-    Ack, Code, DATA_OVERHEAD_BYTES, Frame, Invitation, MAX_REASON_BYTES, Open, Report, WIRE_VERSION, data_bytes,
-    encode_data,
+    Ack, Code, DATA_OVERHEAD_BYTES, Frame, Invitation, MAX_REASON_BYTES, Open, Report, Token, WIRE_VERSION,
+    data_bytes, encode_data,
 };
 pub use reader::WireError;

@@ -5,6 +5,7 @@ mod ready;
 mod substreams;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -134,6 +135,15 @@ impl Audio {
                 events.push_back(NetEvent::SubstreamFailed { stream, reason });
             }
         }
+    }
+}
+
+/// Why a substream has failed, without the texts of the layers below, which name their own ids. Yamux has one error for
+/// a substream that was reset and for one whose connection has ended; of the latter the engine hears.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::WriteZero | ErrorKind::UnexpectedEof => "the other end reset it".to_owned(),
+        kind => kind.to_string(),
     }
 }
 

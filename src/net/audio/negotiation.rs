@@ -16,6 +16,7 @@ use libp2p_swarm::{
 };
 
 use crate::id::StreamId;
+use crate::net::audio::reason;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/avi/audio/2.0.0");
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -157,7 +158,7 @@ impl ConnectionHandler for Handler {
                 let reason = match failed.error {
                     StreamUpgradeError::Timeout => format!("no answer within {OPEN_TIMEOUT:?}"),
                     StreamUpgradeError::NegotiationFailed => format!("the peer does not speak {PROTOCOL}"),
-                    StreamUpgradeError::Io(error) => error.to_string(),
+                    StreamUpgradeError::Io(error) => reason(&error),
                     StreamUpgradeError::Apply(never) => match never {},
                 };
                 self.negotiated.push_back(Negotiated::Outbound(failed.info, Err(reason)));

@@ -11,6 +11,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 use libp2p_swarm::Stream;
 
 use crate::net::audio::ready::{Entry, ReadyQueue};
+use crate::net::audio::reason;
 use crate::wake::Wake;
 use avi_p2p_proto::engine::{ConnectionId, NetEvent, SubstreamId};
 
@@ -204,7 +205,7 @@ impl Substream {
             Ok(moved) => moved,
             Err(error) => {
                 self.writing.clear();
-                self.failure = Some(error.to_string());
+                self.failure = Some(reason(&error));
                 true
             }
         }
@@ -252,7 +253,7 @@ impl Substream {
         let cx = &mut Context::from_waker(&self.waker);
         match Pin::new(&mut self.io).poll_read(cx, scratch) {
             Poll::Pending => Ok(false),
-            Poll::Ready(Err(error)) => Err(self.failure.take().unwrap_or_else(|| error.to_string())),
+            Poll::Ready(Err(error)) => Err(self.failure.take().unwrap_or_else(|| reason(&error))),
             Poll::Ready(Ok(0)) => {
                 self.check_end()?;
                 self.readable = false;
@@ -279,7 +280,7 @@ impl Substream {
         }
         let cx = &mut Context::from_waker(&self.waker);
         match Pin::new(&mut self.io).poll_write(cx, &[]) {
-            Poll::Ready(Err(_)) => Err("the other end reset it".to_owned()),
+            Poll::Ready(Err(error)) => Err(reason(&error)),
             _ => Ok(()),
         }
     }

@@ -4,6 +4,7 @@ mod closing;
 mod failure;
 mod gate;
 mod identify;
+mod meters;
 mod muxer;
 mod ping;
 mod table;
@@ -22,6 +23,7 @@ pub(super) use self::closing::Closing;
 pub(super) use self::failure::{HANDSHAKE_TIMEOUT, HandshakeTimeout};
 pub(super) use self::gate::Gate;
 pub(super) use self::identify::behaviour as identify_behaviour;
+pub(super) use self::meters::{Meter, Meters};
 pub(super) use self::muxer::Bounded;
 pub(super) use self::ping::behaviour as ping_behaviour;
 pub(super) use self::table::Connection;
@@ -36,12 +38,18 @@ pub(super) struct Connections {
     table: Table,
     dials: BTreeMap<LibConnectionId, (DialId, Option<LibPeerId>)>,
     closing: Arc<Closing>,
+    meters: Arc<Meters>,
 }
 
 impl Connections {
     /// The abort handles that the multiplexers register with.
     pub(super) fn closing(&self) -> Arc<Closing> {
         self.closing.clone()
+    }
+
+    /// The meters that the sockets register with.
+    pub(super) fn meters(&self) -> Arc<Meters> {
+        self.meters.clone()
     }
 
     pub(super) fn by_id(&self, id: ConnectionId) -> Option<&Connection> {
@@ -87,6 +95,14 @@ impl Connections {
         }
     }
 
+    /// Reports when bytes last moved on a connection.
+    pub(super) fn check_alive(&self, connection: ConnectionId, events: &mut VecDeque<NetEvent>) {
+        if let Some(Connection { endpoint, .. }) = self.table.by_id(connection) {
+            let silent_for = self.meters.silent_for(endpoint);
+            events.push_back(NetEvent::Progress { connection, silent_for });
+        }
+    }
+
     /// Ends a connection that is being closed, without waiting for the peer.
     pub(super) fn abort(&self, connection: ConnectionId) {
         if let Some(connection) = self.table.by_id(connection) {
@@ -119,7 +135,7 @@ impl Connections {
             },
             ConnectedPoint::Listener { .. } => Direction::Inbound,
         };
-        let connection = self.table.add(in_swarm, peer);
+        let connection = self.table.add(in_swarm, peer, endpoint.clone());
         let peer = self.table.name(&peer);
         let address = translate::text(endpoint.get_remote_address());
         tracing::debug!(%peer, address, ?direction, "connected");

@@ -1,4 +1,5 @@
-//! How often is a peer pinged? The engine says after which silence a connection ends.
+//! How often is a peer pinged? The engine says after which silence a connection ends; a lost ping only opens a new
+//! substream.
 
 use libp2p_ping::{Behaviour, Config};
 

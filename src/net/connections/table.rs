@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use libp2p_core::ConnectedPoint;
 use libp2p_swarm::ConnectionId as LibConnectionId;
 
 use crate::id::PeerId;
@@ -14,6 +15,7 @@ pub(in crate::net) struct Connection {
     pub(in crate::net) id: ConnectionId,
     pub(in crate::net) in_swarm: LibConnectionId,
     pub(in crate::net) peer: libp2p_identity::PeerId,
+    pub(super) endpoint: ConnectedPoint,
 }
 
 /// All established connections.
@@ -27,10 +29,15 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn add(&mut self, in_swarm: LibConnectionId, peer: libp2p_identity::PeerId) -> ConnectionId {
+    pub(super) fn add(
+        &mut self,
+        in_swarm: LibConnectionId,
+        peer: libp2p_identity::PeerId,
+        endpoint: ConnectedPoint,
+    ) -> ConnectionId {
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
-        self.by_id.insert(id, Connection { id, in_swarm, peer });
+        self.by_id.insert(id, Connection { id, in_swarm, peer, endpoint });
         self.in_swarm.insert(in_swarm, id);
         self.peers.entry(peer).or_insert_with(|| (translate::peer_id(&peer), 0)).1 += 1;
         id

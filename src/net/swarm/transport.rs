@@ -25,7 +25,7 @@ use libp2p_yamux as yamux;
 use crate::config::{AviP2pConfig, NetworkKey};
 use crate::error::AviP2pError;
 use crate::net::audio::max_substreams;
-use crate::net::connections::{Bounded, Closing, HANDSHAKE_TIMEOUT, HandshakeTimeout};
+use crate::net::connections::{Bounded, Closing, HANDSHAKE_TIMEOUT, HandshakeTimeout, Meters};
 use crate::net::listening::Here;
 use crate::net::swarm::fair::Fair;
 use crate::net::translate;
@@ -41,6 +41,7 @@ pub(in crate::net) fn build(
     key: &Keypair,
     here: Option<Here>,
     closing: Arc<Closing>,
+    meters: Arc<Meters>,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, AviP2pError> {
     let network_key = config.network_key;
     let noise = handshake(key, network_key)?;
@@ -49,13 +50,13 @@ pub(in crate::net) fn build(
     Ok(match network {
         Network::Tcp => {
             let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
-            keep_private(tcp, network_key, noise, yamux, closing)
+            keep_private(tcp, network_key, noise, yamux, (closing, meters))
         }
         Network::System(transport) => {
-            keep_private(Custom::new(transport.clone(), here), network_key, noise, yamux, closing)
+            keep_private(Custom::new(transport.clone(), here), network_key, noise, yamux, (closing, meters))
         }
         Network::Custom(transport) => {
-            keep_private(Custom::new(transport.clone(), None), network_key, noise, yamux, closing)
+            keep_private(Custom::new(transport.clone(), None), network_key, noise, yamux, (closing, meters))
         }
     })
 }
@@ -78,7 +79,7 @@ fn keep_private<T>(
     network_key: Option<NetworkKey>,
     noise: noise::Config,
     yamux: yamux::Config,
-    closing: Arc<Closing>,
+    (closing, meters): (Arc<Closing>, Arc<Meters>),
 ) -> Boxed<(PeerId, StreamMuxerBox)>
 where
     T: libp2p_core::Transport<Error = io::Error> + Send + Unpin + 'static,
@@ -86,7 +87,8 @@ where
     T::Dial: Send,
     T::ListenerUpgrade: Send,
 {
-    let transport = libp2p_core::Transport::map(transport, |stream, _| Fair::new(stream));
+    let transport =
+        libp2p_core::Transport::map(transport, move |stream, endpoint| Fair::new(stream, meters.register(endpoint)));
     let Some(key) = network_key else { return secure(transport, noise, yamux, closing) };
     let pnet = PnetConfig::new(PreSharedKey::new(key.to_bytes()));
     let private =

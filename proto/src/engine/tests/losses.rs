@@ -3,15 +3,46 @@
 use super::*;
 use crate::wire::Frame;
 
+/// A node with an accepted stream of `peer(2)`, which cannot go on with it on another connection.
+fn in_a_call_with_an_old_peer() -> (Node, SubstreamId, StreamId) {
+    let mut node = Node::with_peer(1, 2, config());
+    let substream = node.offered(1, 2);
+    node.received(substream, &[Frame::Open(Default::default())]);
+    let [AviEvent::AudioStreamRequested { stream_id, .. }] = node.take_events()[..] else { panic!() };
+    node.ask(|id| Command::AcceptStream { id, stream: stream_id }).unwrap();
+    assert_eq!(node.written(substream), [Frame::Accept]);
+    (node, substream, stream_id)
+}
+
 #[test]
-fn a_lost_connection_ends_its_streams_as_peer_disconnected_at_both_ends() {
-    let mut mesh = Mesh::pair(config(), config());
-    let (here, there) = mesh.call(StreamOptions::default());
-    let (a, b) = (mesh.id(0), mesh.id(1));
-    mesh.cut_link(0);
-    let gone = |peer: &PeerId| AviEvent::PeerDisconnected { peer_id: peer.clone() };
-    assert_eq!(mesh.events(0), [closed(&b, here, StreamCloseReason::PeerDisconnected), gone(&b)]);
-    assert_eq!(mesh.events(1), [closed(&a, there, StreamCloseReason::PeerDisconnected), gone(&a)]);
+fn a_lost_connection_ends_the_streams_of_an_old_peer_as_peer_disconnected() {
+    let (mut node, _, stream) = in_a_call_with_an_old_peer();
+    node.disconnected(1, 2);
+    let gone = AviEvent::PeerDisconnected { peer_id: peer(2) };
+    assert_eq!(node.take_events(), [closed(&peer(2), stream, StreamCloseReason::PeerDisconnected), gone]);
+}
+
+#[test]
+fn a_stream_whose_connection_this_node_closes_ends_as_peer_disconnected_however_long_that_takes() {
+    for is_reported in [true, false] {
+        let (mut node, substream, stream) = in_a_call_with_an_old_peer();
+        node.net(NetEvent::Foreign { peer: peer(2) });
+        node.net(NetEvent::Broken { substream, reason: "gone".to_owned() });
+        node.wait(millis(2900));
+        assert_eq!(node.take_events(), []);
+        match is_reported {
+            true => node.disconnected(1, 2),
+            false => node.wait(millis(100)),
+        }
+        assert_eq!(node.take_events()[0], closed(&peer(2), stream, StreamCloseReason::PeerDisconnected));
+    }
+    // The substream may break first.
+    let (mut node, substream, stream) = in_a_call_with_an_old_peer();
+    node.net(NetEvent::Broken { substream, reason: "gone".to_owned() });
+    node.net(NetEvent::Foreign { peer: peer(2) });
+    node.wait(secs(2));
+    node.disconnected(1, 2);
+    assert_eq!(node.take_events()[0], closed(&peer(2), stream, StreamCloseReason::PeerDisconnected));
 }
 
 #[test]
@@ -40,13 +71,11 @@ fn a_broken_substream_on_a_living_connection_is_an_error_within_half_a_second() 
 
 #[test]
 fn a_substream_that_breaks_just_before_its_connection_is_reported_as_peer_disconnected() {
-    let mut mesh = Mesh::pair(config(), config());
-    let (here, _) = mesh.call(StreamOptions::default());
-    mesh.break_substreams();
-    mesh.run_for(millis(499));
-    mesh.cut_link(0);
-    let b = mesh.id(1);
-    assert_eq!(mesh.events(0)[0], closed(&b, here, StreamCloseReason::PeerDisconnected));
+    let (mut node, substream, stream) = in_a_call_with_an_old_peer();
+    node.net(NetEvent::Broken { substream, reason: "reset".to_owned() });
+    node.wait(millis(499));
+    node.disconnected(1, 2);
+    assert_eq!(node.take_events()[0], closed(&peer(2), stream, StreamCloseReason::PeerDisconnected));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod model;
 mod node;
 mod pair;
 mod properties;
+mod resume;
 mod rules;
 mod shutdown;
 mod topics;

@@ -1,12 +1,12 @@
 //! One engine, checked by the contract, and driven by hand.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 
 use super::*;
 pub(super) use crate::fuzzing::{address, peer};
-use crate::wire::{Decoder, Frame};
+use crate::wire::{Decoder, Frame, Token};
 
 /// The default configuration, without walks by itself.
 pub(super) fn config() -> AviP2pConfig {
@@ -65,6 +65,8 @@ pub(super) struct Node {
     pub(super) heartbeats: Vec<Time>,
     /// The open connections.
     connections: BTreeMap<ConnectionId, PeerId>,
+    /// The connections on which no pongs come.
+    pub(super) mute: BTreeSet<ConnectionId>,
     /// Whether peers answer pings.
     pub(super) has_pongs: bool,
     next_pongs: Time,
@@ -74,6 +76,8 @@ pub(super) struct Node {
     replies: BTreeMap<u64, Reply>,
     commands: u64,
     decoders: BTreeMap<SubstreamId, Decoder>,
+    /// The last token given on each substream.
+    pub(super) tokens: BTreeMap<SubstreamId, Token>,
     /// All outputs so far.
     pub(super) trace: Vec<(Time, Output)>,
 }
@@ -91,12 +95,14 @@ impl Node {
             actions: VecDeque::new(),
             heartbeats: Vec::new(),
             connections: BTreeMap::new(),
+            mute: BTreeSet::new(),
             has_pongs: true,
             next_pongs: Time::ZERO + PING_INTERVAL,
             admission: None,
             replies: BTreeMap::new(),
             commands: 0,
             decoders: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             trace: Vec::new(),
         };
         node.drain();
@@ -201,7 +207,9 @@ impl Node {
     /// Every peer answers a ping.
     fn pongs(&mut self) {
         for (connection, peer) in self.connections.clone() {
-            self.net(NetEvent::Pong { connection, peer, rtt: millis(7) });
+            if !self.mute.contains(&connection) {
+                self.net(NetEvent::Pong { connection, peer, rtt: millis(7) });
+            }
         }
     }
 
@@ -275,7 +283,7 @@ impl Node {
         self.take_actions().into_iter().filter_map(dial).collect()
     }
 
-    /// The frames written to a substream since the last call. Every write is taken at once.
+    /// The frames written to a substream since the last call, without RESUMABLE. Every write is taken at once.
     pub(super) fn written(&mut self, substream: SubstreamId) -> Vec<Frame> {
         let mut frames = Vec::new();
         while let Some(at) = self
@@ -289,6 +297,13 @@ impl Node {
             }
             self.net(NetEvent::Writable { substream });
         }
+        frames.retain(|frame| match frame {
+            Frame::Resumable { token } => {
+                self.tokens.insert(substream, *token);
+                false
+            }
+            _ => true,
+        });
         frames
     }
 

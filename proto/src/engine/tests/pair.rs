@@ -29,12 +29,27 @@ pub(super) struct Mesh {
 struct Port {
     topics: BTreeSet<String>,
     congested: bool,
+    /// Whether nobody reaches it.
+    unplugged: bool,
 }
 
 #[derive(Debug)]
 struct Link {
     nodes: [usize; 2],
-    open: bool,
+    /// Which of the two ends has it.
+    open: [bool; 2],
+    /// Since when nothing passes. An end that loses it then is not missed by the other.
+    silent_since: Option<Time>,
+}
+
+impl Link {
+    fn has(&self, n: usize) -> bool {
+        (0..2).any(|end| self.nodes[end] == n && self.open[end])
+    }
+
+    fn carries(&self) -> bool {
+        self.open == [true; 2] && self.silent_since.is_none()
+    }
 }
 
 #[derive(Debug)]
@@ -103,13 +118,33 @@ impl Mesh {
 
     /// The links between two nodes.
     pub(super) fn links(&self, a: usize, b: usize) -> Vec<usize> {
-        let between = |link: &Link| link.open && (link.nodes == [a, b] || link.nodes == [b, a]);
+        let between = |link: &Link| link.open == [true; 2] && (link.nodes == [a, b] || link.nodes == [b, a]);
         (0..self.links.len()).filter(|link| between(&self.links[*link])).collect()
     }
 
     pub(super) fn cut_link(&mut self, link: usize) {
         self.close_link(link);
         self.settle();
+    }
+
+    /// From now on nothing passes on a link.
+    pub(super) fn silence(&mut self, link: usize) {
+        self.links[link].silent_since = Some(self.now);
+        for (end, n) in self.links[link].nodes.into_iter().enumerate() {
+            self.nodes[n].mute.insert(ConnectionId(2 * link as u64 + end as u64));
+        }
+    }
+
+    /// Only this node learns that a link is lost.
+    pub(super) fn lose_link(&mut self, link: usize, n: usize) {
+        self.silence(link);
+        self.close_ends(link, |node| node == n);
+        self.settle();
+    }
+
+    /// No dial from or to this node succeeds.
+    pub(super) fn unplug(&mut self, n: usize, unplugged: bool) {
+        self.ports[n].unplugged = unplugged;
     }
 
     /// Breaks every substream, and no link.
@@ -256,7 +291,14 @@ impl Mesh {
         match action {
             NetAction::Dial { dial, peer, addresses } => self.dial(n, dial, peer, &addresses),
             NetAction::Disconnect { connection } | NetAction::Abort { connection } => {
-                self.close_link((connection.0 / 2) as usize)
+                let (link, end) = ((connection.0 / 2) as usize, (connection.0 % 2) as usize);
+                let n = self.links[link].nodes[end];
+                self.end_link(link, n);
+            }
+            NetAction::CheckAlive { connection } => {
+                let silent_since = self.links[(connection.0 / 2) as usize].silent_since;
+                let silent_for = silent_since.map_or(Duration::ZERO, |since| self.now - since);
+                self.queue.push_back((n, NetEvent::Progress { connection, silent_for }));
             }
             NetAction::Admit { .. }
             | NetAction::Heartbeat
@@ -265,7 +307,7 @@ impl Mesh {
             NetAction::DisconnectAll => {
                 for link in 0..self.links.len() {
                     if self.links[link].nodes.contains(&n) {
-                        self.close_link(link);
+                        self.end_link(link, n);
                     }
                 }
             }
@@ -303,6 +345,9 @@ impl Mesh {
         let listens = |other: &usize| addresses.contains(&address(*other as u16 + 1));
         let failure = match (0..self.nodes.len()).find(listens) {
             Some(other) if other == n => DialFailure::Myself,
+            Some(other) if self.ports[other].unplugged || self.ports[n].unplugged => {
+                DialFailure::Unreachable("out of reach".to_owned())
+            }
             Some(other) if peer.is_some_and(|peer| peer != self.id(other)) => {
                 DialFailure::Unreachable("somebody else answered".to_owned())
             }
@@ -336,14 +381,14 @@ impl Mesh {
     }
 
     fn neighbours(&self, n: usize) -> BTreeSet<usize> {
-        let mine = self.links.iter().filter(|link| link.open && link.nodes.contains(&n));
+        let mine = self.links.iter().filter(|link| link.has(n));
         mine.map(|link| if link.nodes[0] == n { link.nodes[1] } else { link.nodes[0] }).collect()
     }
 
     fn link(&mut self, from: usize, to: usize, dial: DialId) {
         let is_first = !self.neighbours(from).contains(&to);
         let link = self.links.len();
-        self.links.push(Link { nodes: [from, to], open: true });
+        self.links.push(Link { nodes: [from, to], open: [true; 2], silent_since: None });
         for (end, direction) in [Direction::Outbound(dial), Direction::Inbound].into_iter().enumerate() {
             let (here, there) = ([from, to][end], [to, from][end]);
             let (connection, peer) = (ConnectionId(2 * link as u64 + end as u64), self.id(there));
@@ -361,15 +406,29 @@ impl Mesh {
     }
 
     fn close_link(&mut self, link: usize) {
-        if !self.links[link].open {
-            return;
-        }
+        self.close_ends(link, |_| true);
+    }
+
+    /// A node closes a link. The other end learns of it if something passes.
+    fn end_link(&mut self, link: usize, n: usize) {
+        let is_silent = self.links[link].silent_since.is_some();
+        self.close_ends(link, |node| node == n || !is_silent);
+    }
+
+    fn close_ends(&mut self, link: usize, which: impl Fn(usize) -> bool) {
+        let nodes = self.links[link].nodes;
         for pipe in (0..self.pipes.len()).filter(|pipe| self.pipes[*pipe].link == link).collect::<Vec<_>>() {
-            self.break_pipe(pipe);
+            for end in 0..2 {
+                if which(self.pipes[pipe].nodes[end]) {
+                    self.break_end(pipe, end);
+                }
+            }
         }
-        self.links[link].open = false;
-        let [from, to] = self.links[link].nodes;
-        for (end, (here, there)) in [(from, to), (to, from)].into_iter().enumerate() {
+        for end in 0..2 {
+            let (here, there) = (nodes[end], nodes[1 - end]);
+            if !which(here) || !std::mem::take(&mut self.links[link].open[end]) {
+                continue;
+            }
             let connection = ConnectionId(2 * link as u64 + end as u64);
             self.queue.push_back((here, NetEvent::Disconnected { connection, peer: self.id(there) }));
         }
@@ -395,7 +454,7 @@ impl Mesh {
 
     fn open_substream(&mut self, n: usize, stream: StreamId, connection: ConnectionId) {
         let (link, end) = ((connection.0 / 2) as usize, (connection.0 % 2) as usize);
-        if !self.links[link].open {
+        if !self.links[link].carries() {
             return;
         }
         let other = self.links[link].nodes[1 - end];
@@ -416,7 +475,7 @@ impl Mesh {
     fn flush(&mut self, pipe: usize, end: usize) {
         let Pipe { link, nodes: [opener, other], .. } = self.pipes[pipe];
         let (here, there) = if end == 0 { (opener, other) } else { (other, opener) };
-        if self.ports[here].congested || !self.links[link].open {
+        if self.ports[here].congested || !self.links[link].carries() {
             return;
         }
         let (mine, theirs) = (substream(pipe, end), substream(pipe, 1 - end));
@@ -438,12 +497,21 @@ impl Mesh {
 
     /// Reports the end of a substream to each end that has not been told.
     fn break_pipe(&mut self, pipe: usize) {
+        let is_silent = self.links[self.pipes[pipe].link].silent_since.is_some();
         for end in 0..2 {
-            self.pipes[pipe].ends[end].backlog.clear();
-            if !self.pipes[pipe].ends[end].is_over() && self.links[self.pipes[pipe].link].open {
-                let event = NetEvent::Broken { substream: substream(pipe, end), reason: "reset".to_owned() };
-                self.queue.push_back((self.pipes[pipe].nodes[end], event));
+            // What a node resets, the other end does not learn on a silent link.
+            if !is_silent || self.pipes[pipe].ends[end].gone {
+                self.break_end(pipe, end);
             }
+        }
+    }
+
+    fn break_end(&mut self, pipe: usize, end: usize) {
+        let n = self.pipes[pipe].nodes[end];
+        self.pipes[pipe].ends[end].backlog.clear();
+        if !self.pipes[pipe].ends[end].is_over() && self.links[self.pipes[pipe].link].has(n) {
+            let event = NetEvent::Broken { substream: substream(pipe, end), reason: "reset".to_owned() };
+            self.queue.push_back((n, event));
         }
     }
 

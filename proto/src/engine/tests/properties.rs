@@ -27,6 +27,9 @@ enum Op {
     Discovered { n: usize },
     Connect { from: usize },
     CutLinks,
+    SilenceLinks,
+    LoseLinks { n: usize },
+    Unplug { n: usize, unplugged: bool },
     BreakSubstreams,
     Congest { n: usize },
     Relieve { n: usize },
@@ -57,7 +60,10 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => n().prop_map(|n| Op::Discover { n }),
         1 => n().prop_map(|n| Op::Discovered { n }),
         3 => n().prop_map(|from| Op::Connect { from }),
-        1 => Just(Op::CutLinks),
+        2 => Just(Op::CutLinks),
+        1 => Just(Op::SilenceLinks),
+        1 => n().prop_map(|n| Op::LoseLinks { n }),
+        2 => (n(), any::<bool>()).prop_map(|(n, unplugged)| Op::Unplug { n, unplugged }),
         1 => Just(Op::BreakSubstreams),
         2 => n().prop_map(|n| Op::Congest { n }),
         3 => n().prop_map(|n| Op::Relieve { n }),
@@ -146,6 +152,9 @@ impl Run {
             Op::Connect { .. } if (0..2).any(|n| self.mesh.nodes[n].contract.is_stopping()) => {}
             Op::Connect { from } => self.mesh.connect(from, 1 - from),
             Op::CutLinks => self.mesh.links(0, 1).into_iter().for_each(|link| self.mesh.cut_link(link)),
+            Op::SilenceLinks => self.mesh.links(0, 1).into_iter().for_each(|link| self.mesh.silence(link)),
+            Op::LoseLinks { n } => self.mesh.links(0, 1).into_iter().for_each(|link| self.mesh.lose_link(link, n)),
+            Op::Unplug { n, unplugged } => self.mesh.unplug(n, unplugged),
             Op::BreakSubstreams => self.mesh.break_substreams(),
             Op::Congest { n } => self.mesh.congest(n),
             Op::Relieve { n } => self.mesh.relieve(n),
@@ -230,7 +239,7 @@ fn run(ops: &[Op]) -> Vec<Vec<(Time, Output)>> {
 
 /// An event of a lying or defective network. It may refer to anything; new ids are unused ones.
 fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
-    let events: [fn(&mut Liar, u64) -> NetEvent; 31] = [
+    let events: [fn(&mut Liar, u64) -> NetEvent; 32] = [
         |liar, x| NetEvent::Connected {
             connection: ConnectionId(liar.fresh()),
             peer: near(x),
@@ -253,6 +262,7 @@ fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
         },
         |_, x| NetEvent::Announced { peer: near(x), addresses: vec![address((x % 8) as u16)] },
         |_, x| NetEvent::Pong { connection: ConnectionId(x % 20), peer: near(x / 20), rtt: millis(x) },
+        |_, x| NetEvent::Progress { connection: ConnectionId(x % 20), silent_for: millis(x) },
         |_, _| NetEvent::GossipActive,
         |_, _| NetEvent::InterfacesChanged,
         |_, _| NetEvent::ListenersMissing,
@@ -300,12 +310,14 @@ fn give_some_command(node: &mut Node, x: u64) {
 }
 
 fn some_bytes(x: u64) -> Bytes {
-    let frame = match x % 8 {
+    let frame = match x % 10 {
         0 | 1 => Frame::Open(Default::default()),
         2 | 3 => Frame::Accept,
         4 => Frame::Reject { code: Code::Limit, reason: String::new() },
         5 => Frame::Data { sequence: x, timestamp_us: x, payload: Bytes::from_static(b"x") },
-        6 => Frame::Close { code: Code::Timeout, next_sequence: x, reason: String::new() },
+        6 => Frame::Resumable { token: [x as u8; 16] },
+        7 => Frame::Resume { token: [x as u8; 16], next_sequence: x },
+        8 => Frame::Close { code: Code::Timeout, next_sequence: x, reason: String::new() },
         _ => return Bytes::copy_from_slice(&x.to_be_bytes()),
     };
     let mut bytes = bytes::BytesMut::new();

@@ -107,6 +107,9 @@ fn a_congested_path_does_not_hold_up_a_shutdown() {
     mesh.run_for(secs(2));
     assert!(stopped(&mesh, 0));
     let a = mesh.id(0);
+    // The other end does not know that it was a shutdown, and waits for a new connection.
+    assert_eq!(mesh.events(1), [AviEvent::PeerDisconnected { peer_id: a.clone() }]);
+    mesh.run_for(secs(15));
     assert_eq!(mesh.events(1)[0], closed(&a, there, StreamCloseReason::PeerDisconnected));
 }
 
@@ -162,7 +165,10 @@ fn two_nodes_that_shut_down_at_once_both_end() {
 fn a_crash_of_the_other_end_is_no_goodbye() {
     let mut mesh = Mesh::pair(config(), config());
     let (here, _) = mesh.call(StreamOptions::default());
+    mesh.unplug(1, true);
     mesh.cut_link(0);
     let b = mesh.id(1);
+    assert_eq!(mesh.events(0), [AviEvent::PeerDisconnected { peer_id: b.clone() }]);
+    mesh.run_for(secs(15));
     assert_eq!(mesh.events(0)[0], closed(&b, here, StreamCloseReason::PeerDisconnected));
 }

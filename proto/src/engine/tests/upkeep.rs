@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::engine::PING_TIMEOUT;
+use crate::engine::{PING_INTERVAL, PING_TIMEOUT};
 
-/// The longest time from one pong to the next.
-const PONG_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest silence of a peer that is there.
+const SILENT_AFTER: Duration = Duration::from_secs(14);
 /// How long an mDNS record is valid.
 const LIFETIME: Duration = Duration::from_secs(360);
 
@@ -29,42 +29,102 @@ fn pong(node: &mut Node, connection: u64) {
     node.net(NetEvent::Pong { connection: ConnectionId(connection), peer: peer(2), rtt: millis(1) });
 }
 
+fn check(connection: u64) -> NetAction {
+    NetAction::CheckAlive { connection: ConnectionId(connection) }
+}
+
+fn progress(node: &mut Node, connection: u64, silent_for: Duration) {
+    node.net(NetEvent::Progress { connection: ConnectionId(connection), silent_for });
+}
+
 #[test]
-fn a_connection_that_is_silent_is_closed_ten_seconds_after_its_last_pong_and_told_once() {
+fn a_connection_without_pongs_is_asked_about_and_ends_at_once_if_nothing_moved_on_it() {
     let mut node = silent();
     node.connected(2, 3, Direction::Inbound);
     node.wait(secs(4));
     pong(&mut node, 1);
-    node.wait(PONG_TIMEOUT - secs(4) - millis(1));
+    node.wait(SILENT_AFTER - secs(4) - millis(1));
     assert_eq!(node.take_actions(), []);
     node.wait(millis(1));
-    assert_eq!(node.take_actions(), [disconnect(2)]);
+    assert_eq!(node.take_actions(), [check(2)]);
+    progress(&mut node, 2, SILENT_AFTER);
+    assert_eq!((node.take_actions(), node.stats().ping_timeouts), (vec![disconnect(2), abort(2)], 1));
     node.disconnected(2, 3);
     node.wait(secs(4) - millis(1));
     assert_eq!(node.take_actions(), []);
     node.wait(millis(1));
-    assert_eq!((node.take_actions(), node.stats().ping_timeouts), (vec![disconnect(1)], 2));
-    // It is being closed: neither a pong nor more silence changes that.
+    assert_eq!(node.take_actions(), [check(1)]);
+    progress(&mut node, 1, Duration::MAX);
+    assert_eq!((node.take_actions(), node.stats().ping_timeouts), (vec![disconnect(1), abort(1)], 2));
+    // It is being closed: neither a sign of life nor more silence changes that.
     pong(&mut node, 1);
+    progress(&mut node, 1, Duration::ZERO);
     node.disconnected(1, 2);
     node.wait(secs(60));
     assert_eq!((node.take_actions(), node.stats().ping_timeouts), (vec![], 2));
 }
 
 #[test]
+fn whoever_sends_or_takes_bytes_is_alive_though_no_pong_comes() {
+    let mut node = silent();
+    for _ in 0..100 {
+        node.wait(SILENT_AFTER);
+        assert_eq!(node.take_actions(), [check(1)]);
+        progress(&mut node, 1, Duration::ZERO);
+    }
+    // Fourteen seconds after the last byte, not after the last question.
+    node.wait(SILENT_AFTER);
+    assert_eq!(node.take_actions(), [check(1)]);
+    progress(&mut node, 1, secs(9));
+    node.wait(secs(5) - millis(1));
+    assert_eq!(node.take_actions(), []);
+    node.wait(millis(1));
+    assert_eq!(node.take_actions(), [check(1)]);
+    progress(&mut node, 1, SILENT_AFTER);
+    assert_eq!(node.take_actions(), [disconnect(1), abort(1)]);
+    node.disconnected(1, 2);
+    assert_eq!(node.stats().ping_timeouts, 1);
+}
+
+#[test]
+fn one_lost_ping_ends_nothing_and_asks_nothing() {
+    let mut node = silent();
+    for _ in 0..10 {
+        node.wait(PING_INTERVAL + PING_TIMEOUT + PING_INTERVAL + millis(900));
+        pong(&mut node, 1);
+    }
+    assert_eq!((node.take_actions(), node.stats().ping_timeouts), (vec![], 0));
+}
+
+#[test]
+fn a_network_that_does_not_answer_has_lost_the_connection() {
+    let mut node = silent();
+    node.wait(SILENT_AFTER);
+    assert_eq!(node.take_actions(), [check(1)]);
+    node.wait(secs(1) - millis(1));
+    assert_eq!(node.take_actions(), []);
+    node.wait(millis(1));
+    assert_eq!(node.take_actions(), [disconnect(1), abort(1)]);
+    // An answer to nothing changes nothing.
+    let mut node = silent();
+    progress(&mut node, 1, Duration::MAX);
+    assert_eq!(node.take_actions(), []);
+}
+
+#[test]
 fn a_pong_is_waited_for_anew_and_moves_no_timer() {
     let mut node = silent();
-    let first = node.now + PONG_TIMEOUT;
+    let first = node.now + SILENT_AFTER;
     node.wait(secs(9));
     pong(&mut node, 1);
     assert_eq!(node.due(), Some(first), "it is kept");
-    node.wait(secs(1));
+    node.wait(secs(5));
     assert_eq!((node.take_actions(), node.due()), (vec![], Some(first + secs(9))));
 }
 
 #[test]
-fn after_a_stall_of_this_node_its_peers_have_time_to_answer() {
-    for (late, time_left) in [(millis(500), Duration::ZERO), (millis(501), PING_TIMEOUT), (secs(30), PING_TIMEOUT)] {
+fn after_a_stall_of_this_node_its_peers_have_time_to_be_heard() {
+    for (late, time_left) in [(millis(500), Duration::ZERO), (millis(501), secs(5)), (secs(30), secs(5))] {
         let mut node = silent();
         // Its heartbeats are over by then.
         node.wait(secs(9));
@@ -74,18 +134,18 @@ fn after_a_stall_of_this_node_its_peers_have_time_to_answer() {
             assert_eq!(node.take_actions(), [], "{late:?} late");
             node.wait(time_left);
         }
-        assert_eq!(node.take_actions(), [disconnect(1)], "{late:?} late");
+        assert_eq!(node.take_actions(), [check(1)], "{late:?} late");
     }
     // A peer with a later deadline keeps it.
     let mut node = silent();
     node.wait(secs(9));
     pong(&mut node, 1);
-    node.now = Time::ZERO + PONG_TIMEOUT + secs(1);
+    node.now = Time::ZERO + SILENT_AFTER + secs(1);
     node.time_out();
     node.wait(secs(8) - millis(1));
     assert_eq!(node.take_actions(), []);
     node.wait(millis(1));
-    assert_eq!(node.take_actions(), [disconnect(1)]);
+    assert_eq!(node.take_actions(), [check(1)]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::path::{Key, SessionId};
 
 /// The limit of decoders whose limit does not matter.
 const MAX_FRAME_BYTES: usize = 4096;
+const TOKEN: Token = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 /// A frame of an unknown kind that may be skipped: kind 0x7f and a body that looks like frames of its own.
 const SKIPPABLE: &str = "06 7f 01 02 80 ff 00";
 
@@ -210,6 +211,9 @@ fn golden_paths() -> Vec<(Vec<u8>, Frame)> {
         (hex("09 09 0000000000000000"), Frame::Probe { token: 0 }),
         (hex("09 09 0102030405060708"), Frame::Probe { token: 0x0102030405060708 }),
         (hex("09 0a ffffffffffffffff"), Frame::Probed { token: u64::MAX }),
+        (hex("11 0b 000102030405060708090a0b0c0d0e0f"), Frame::Resumable { token: TOKEN }),
+        (hex("12 0c 000102030405060708090a0b0c0d0e0f 00"), Frame::Resume { token: TOKEN, next_sequence: 0 }),
+        (hex("13 0c 000102030405060708090a0b0c0d0e0f ac02"), Frame::Resume { token: TOKEN, next_sequence: 300 }),
     ]
 }
 
@@ -338,7 +342,7 @@ fn a_frame_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
 
 #[test]
 fn unknown_kinds_below_0x80_are_skipped_and_counted() {
-    const KNOWN: [u8; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+    const KNOWN: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
     let unknown: Vec<u8> = (0..0x80).filter(|kind| !KNOWN.contains(kind)).collect();
     let mut bytes: Vec<u8> = unknown.iter().flat_map(|&kind| [1, kind, 3, kind, 0x80, 0xff]).collect();
     bytes.extend(hex("01 02"));
