@@ -448,6 +448,7 @@ fn bodies() -> Vec<Vec<(&'static str, Vec<u8>)>> {
             ("ACK.received", hex("e207")),
             ("ACK.delay_us", hex("a09c01")),
         ],
+        vec![
             ("kind", hex("08")),
             ("MEDIA.version", hex("01")),
             ("MEDIA.flags", hex("00")),
@@ -457,6 +458,8 @@ fn bodies() -> Vec<Vec<(&'static str, Vec<u8>)>> {
         ],
         vec![("kind", hex("09")), ("PROBE.token", vec![3; 8])],
         vec![("kind", hex("0a")), ("PROBED.token", vec![4; 8])],
+        vec![("kind", hex("0b")), ("RESUMABLE.token", TOKEN.to_vec())],
+        vec![("kind", hex("0c")), ("RESUME.token", TOKEN.to_vec()), ("RESUME.next_sequence", hex("ac02"))],
     ]
 }
 
