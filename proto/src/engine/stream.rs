@@ -10,7 +10,7 @@ use crate::config::AviP2pConfig;
 use crate::error::StreamCloseReason;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
-use crate::media::OnCongestion;
+use crate::media::{AudioFrame, OnCongestion};
 use crate::stats::{AudioStats, RemoteAudioReport};
 use crate::wire::{Code, DATA_OVERHEAD_BYTES, Decoder, Frame, MAX_PREFIX_BYTES, Open, WireError};
 
@@ -262,7 +262,7 @@ impl Stream {
             }
             (Phase::Open, Frame::Close { code, next_sequence, .. }) => {
                 let missing = self.receiver.on_end(next_sequence).map_err(|error| format!("CLOSE: {error}"))?;
-                self.tell_gap(missing, out);
+                self.tell_last_gap(missing, out);
                 return Ok(Step::Over(close_reason(code)));
             }
             (Phase::Offered, Frame::Close { code, .. }) => return Ok(Step::Over(close_reason(code))),
@@ -301,16 +301,18 @@ impl Stream {
             ));
         }
         let missing = self.receiver.on_data(now, sequence, timestamp_us).map_err(|error| error.to_string())?;
-        self.tell_gap(missing, out);
+        out.stats.audio_frames_missing = out.stats.audio_frames_missing.saturating_add(missing);
         out.stats.audio_frames_received += 1;
-        out.event(AviEvent::AudioData { from: self.peer.clone(), stream_id: self.id, data: own(payload) });
+        let frame = AudioFrame::new(sequence, timestamp_us, now.0, missing, own(payload));
+        out.audio(self.peer.clone(), self.id, frame);
         match std::mem::replace(&mut self.report_armed, true) {
             true => Ok(Step::On),
             false => Ok(Step::ReportDue),
         }
     }
 
-    fn tell_gap(&self, missing: u64, out: &mut Outbox) {
+    /// Reports the frames that are missing after the last one. Those before a frame come with it.
+    fn tell_last_gap(&self, missing: u64, out: &mut Outbox) {
         if missing > 0 {
             out.stats.audio_frames_missing = out.stats.audio_frames_missing.saturating_add(missing);
             out.event(AviEvent::AudioGap { from: self.peer.clone(), stream_id: self.id, missing });
@@ -342,6 +344,7 @@ impl Stream {
             frames_late: seen.late,
             jitter: std::time::Duration::from_micros(seen.jitter_us),
             remote: self.remote,
+            playout: None,
         }
     }
 }
