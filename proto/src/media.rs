@@ -105,6 +105,16 @@ impl Default for Playout {
     }
 }
 
+impl Playout {
+    #[doc(hidden)]
+    pub fn validate(&self) -> Result<(), AviP2pError> {
+        match self {
+            Self::Raw => Ok(()),
+            Self::Paced(options) => options.validate(),
+        }
+    }
+}
+
 /// What a jitter buffer may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlayoutOptions {

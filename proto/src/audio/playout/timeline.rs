@@ -65,11 +65,7 @@ impl Timeline {
     /// An empty timeline. An implausible duration counts as unknown.
     pub(super) fn new(duration_us: Option<u64>) -> Self {
         let known = duration_us.map(i128::from).filter(|us| PLAUSIBLE_US.contains(us));
-        Self {
-            duration_us: known.unwrap_or(USUAL_US),
-            estimate: known.is_none().then(Estimate::default),
-            last: None,
-        }
+        Self { duration_us: known.unwrap_or(USUAL_US), estimate: known.is_none().then(Estimate::default), last: None }
     }
 
     /// The duration of a frame.
