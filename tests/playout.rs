@@ -18,8 +18,7 @@ async fn call_with(
     caller: &mut Node,
     playout: Playout,
 ) -> Result<(StreamId, StreamId, AudioReader), AviP2pError> {
-    let media =
-        Media { codec: "pcm_s16le".into(), sample_rate_hz: 16_000, channels: 1, frame_duration_us: 20_000 };
+    let media = Media { codec: "pcm_s16le".into(), sample_rate_hz: 16_000, channels: 1, frame_duration_us: 20_000 };
     let options = StreamOptions { media: Some(media), ..StreamOptions::default() };
     let near = caller.handle.request_stream_with(callee.id.clone(), options).await?;
     let far = callee.wait_request().await;
@@ -129,7 +128,13 @@ async fn a_slow_reader_loses_the_oldest_frames_and_is_told() {
     let limits = Limits { event_audio_frames: 10, ..Limits::default() };
     let (mut callee, mut caller) = two(limits).await;
     let (near, _, mut reader) = call_with(&mut callee, &mut caller, Playout::Raw).await.unwrap();
-    assert_eq!({ send(&caller, near, 0..1).await; next_frame(&mut reader).await.sequence }, 0);
+    assert_eq!(
+        {
+            send(&caller, near, 0..1).await;
+            next_frame(&mut reader).await.sequence
+        },
+        0
+    );
     send(&caller, near, 1..101).await;
     caller.handle.close_audio_stream(near).await.unwrap();
     assert_eq!(audio_event(&mut callee).await, None, "all has come");

@@ -11,6 +11,7 @@ mod corpus;
 mod engine_ops;
 mod frames;
 mod mailbox;
+mod playout;
 mod script;
 
 pub use audio_recv::audio_recv;
@@ -19,6 +20,7 @@ pub use config::config;
 pub use engine_ops::engine_ops;
 pub use frames::{decoder_split, frame_decode, frame_roundtrip};
 pub use mailbox::mailbox;
+pub use playout::playout;
 
 #[cfg(test)]
 pub(crate) use contract::Contract;
@@ -29,7 +31,7 @@ pub(crate) use engine_ops::{address, peer};
 pub type Body = fn(&[u8]);
 
 /// Every target, with the name of its corpus.
-pub const TARGETS: [(&str, Body); 8] = [
+pub const TARGETS: [(&str, Body); 9] = [
     ("audio_recv", audio_recv),
     ("audio_send", audio_send),
     ("config", config),
@@ -38,4 +40,5 @@ pub const TARGETS: [(&str, Body); 8] = [
     ("frame_decode", frame_decode),
     ("frame_roundtrip", frame_roundtrip),
     ("mailbox", mailbox),
+    ("playout", playout),
 ];

@@ -144,6 +144,16 @@ impl JitterBuffer {
         self.has_ended && self.frames.is_empty()
     }
 
+    /// The number of frames that wait.
+    pub fn waiting_frames(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The payload bytes that wait.
+    pub fn waiting_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// When [`tick`](Self::tick) is to be called. `None` while there is nothing to play.
     pub fn next_tick(&self) -> Option<Time> {
         self.next_tick_us().map(|us| Time(duration(us)))
