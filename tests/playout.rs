@@ -186,6 +186,36 @@ async fn options_out_of_range_are_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_node_that_has_nothing_else_to_do_keeps_the_pace() {
+    let (mut callee, mut caller) = two(Limits::default()).await;
+    let (near, _, mut reader) = call_with(&mut callee, &mut caller, Playout::default()).await.unwrap();
+    send(&caller, near, 0..100).await;
+    caller.handle.close_audio_stream(near).await.unwrap();
+    while next(&mut reader).await.is_some() {}
+    // A reader that is late by more than 0.2 s loses frames. That may happen on a busy machine, but not all the time.
+    let stats = reader.playout_stats().unwrap();
+    assert!(stats.played >= 50, "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_paced_reader_that_has_more_to_play_ends_with_the_node() {
+    let (mut callee, mut caller) = two(Limits::default()).await;
+    let (near, _, mut reader) = call_with(&mut callee, &mut caller, Playout::default()).await.unwrap();
+    // More than a minute of audio: without the node's clock it would wait for ever.
+    for n in 0..4000u32 {
+        caller.handle.send_audio(near, n.to_be_bytes().to_vec()).await.unwrap();
+    }
+    next_frame(&mut reader).await;
+    let (rest, stopped) = tokio::join!(
+        tokio::time::timeout(WITHIN, async { while reader.recv().await.is_some() {} }),
+        callee.node.shutdown()
+    );
+    rest.expect("it ends");
+    stopped.unwrap();
+    assert!(reader.playout_stats().unwrap().buffered > Duration::from_secs(1));
+}
+
 /// The reader is on an executor that is not the node's, and its clock is the node's.
 #[test]
 fn a_paced_reader_of_a_node_on_tokio_may_be_anywhere_and_ends_with_the_node() {

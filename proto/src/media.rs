@@ -67,7 +67,8 @@ pub struct AudioFrame {
     pub timestamp: Duration,
     /// When it arrived, on this node's clock: the time since the node started.
     pub arrival: Duration,
-    /// The number of frames between the one that was read before and this one: lost, dropped, or removed from the playout.
+    /// The number of frames between the one that was read before and this one: lost, dropped, or removed from the
+    /// playout. Those after a stream's last frame are told nowhere.
     pub missing: u64,
     /// The frame, as it was sent.
     pub data: Vec<u8>,
