@@ -62,6 +62,7 @@ async fn a_paced_reader_gets_bursts_at_the_pace_of_the_audio_until_the_end() {
     let (mut callee, mut caller) = two(Limits::default()).await;
     let (near, far, mut reader) = call_with(&mut callee, &mut caller, Playout::default()).await.unwrap();
     // A second of audio, in bursts of ten frames.
+    let began = Instant::now();
     let sender = tokio::spawn(async move {
         let mut bursts = tokio::time::interval(10 * FRAME);
         for n in 0..50 {
@@ -74,14 +75,14 @@ async fn a_paced_reader_gets_bursts_at_the_pace_of_the_audio_until_the_end() {
         caller
     });
     let mut frames = vec![next_frame(&mut reader).await];
-    let (first, mut items) = (Instant::now(), 1u32);
+    let mut items = 1u32;
     while let Some(item) = next(&mut reader).await {
         // Never early; how late it may be depends on the machine.
-        assert!(first.elapsed() + FRAME / 2 > FRAME * items, "{items} items after {:?}", first.elapsed());
+        assert!(began.elapsed() >= FRAME * items, "{items} items after {:?}", began.elapsed());
         items += 1;
         if items == 5 {
             let stats = callee.handle.audio_stats(far).await.unwrap().playout.expect("the reader is paced");
-            assert!(stats.played <= 5 && stats.buffered >= FRAME, "{stats:?}");
+            assert!((1..=5).contains(&stats.played), "{stats:?}");
         }
         frames.extend(match item {
             AudioItem::Frame(frame) => Some(frame),
