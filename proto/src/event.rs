@@ -101,7 +101,7 @@ pub enum AviEvent {
         /// The stream.
         stream_id: StreamId,
     },
-    /// A frame of audio, in order.
+    /// A frame of audio, in order. Frames of a stream that has an `AudioReader` go there, and so do its gaps.
     AudioData {
         /// The other end.
         from: PeerId,
