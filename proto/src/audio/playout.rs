@@ -169,6 +169,7 @@ impl JitterBuffer {
                 Tick::Play(_) if is_missed => self.stats.removed += 1,
                 Tick::Play(frame) => {
                     self.stats.played += 1;
+                    self.concealed_in_a_row = 0;
                     return Tick::Play(frame);
                 }
                 Tick::Conceal if is_missed => {}
@@ -243,7 +244,6 @@ impl JitterBuffer {
         let duration_us = self.timeline.duration_us();
         self.stats.inserted += u64::try_from((grown_us + duration_us / 2) / duration_us).unwrap_or(u64::MAX);
         self.is_running = true;
-        self.concealed_in_a_row = 0;
         self.mean_bytes_x16 = self.mean_bytes_x16 - self.mean_bytes_x16 / 16 + frame.data.len();
         Tick::Play(frame)
     }

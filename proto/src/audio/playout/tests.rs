@@ -323,6 +323,15 @@ fn a_driver_that_is_late_catches_up_or_loses_what_is_old() {
     assert_eq!(frames_until(100), []);
     assert_eq!(frames_until(540), (15..=25).collect::<Vec<_>>(), "0.2 s of it");
     assert_eq!(buffer.stats().removed, 11);
+    // What was lost does not count as played: the application hears no more than five concealments in a row.
+    let frame = |n: u64| AudioFrame::new(n, n * 20_000, Duration::from_millis(n * 20), 0, vec![0; 100]);
+    let mut buffer = self::buffer(PlayoutOptions::default());
+    buffer.push(frame(0));
+    assert_eq!(buffer.tick(Time::from_millis(40)), Tick::Play(frame(0)));
+    (1..=5).for_each(|n| assert_eq!(buffer.tick(Time::from_millis(40 + n * 20)), Tick::Conceal));
+    (10..15).map(frame).for_each(|frame| assert_eq!(buffer.push(frame), 0));
+    assert_eq!(buffer.tick(Time::from_millis(600)), Tick::Wait);
+    assert_eq!(buffer.stats().removed, 5);
 }
 
 #[test]
