@@ -23,6 +23,7 @@
 //! - [`AviP2p`] is a node. It has a thread of its own, or is a task of tokio's; its futures work on any executor.
 //! - [`AviP2pHandle`] is for calls; every one returns a typed `Result`.
 //! - [`EventReceiver`] yields [`AviEvent`]s. Reading them slowly delays nobody.
+//! - [`AudioReader`] yields the audio of one stream, as it comes or at its pace.
 //! - [`AviP2pConfig`] says how a node is set up, [`Limits`] what it may use.
 //!
 //! # Features
@@ -37,6 +38,7 @@ mod net;
 #[cfg_attr(not(feature = "unstable"), allow(dead_code, reason = "only `unstable` opens it to other networks"))]
 mod network;
 mod node;
+mod reader;
 mod runtime;
 mod wake;
 
@@ -59,11 +61,15 @@ pub use config::{AviP2pConfig, Identity, Interfaces, Limits, NetworkKey};
 pub use error::{AviP2pError, StreamCloseReason};
 pub use event::{AviEvent, DiscoverySource};
 pub use id::{PeerId, StreamId};
-pub use media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media, OnCongestion, StreamOptions};
+pub use media::{
+    AudioFrame, AudioItem, MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media, OnCongestion, Playout, PlayoutOptions,
+    StreamOptions,
+};
 pub use node::{AviP2p, AviP2pHandle, EventReceiver};
+pub use reader::AudioReader;
 #[cfg(feature = "unstable")]
 pub use runtime::Platform;
-pub use stats::{AudioStats, PeerDirection, PeerInfo, RemoteAudioReport, Stats};
+pub use stats::{AudioStats, PeerDirection, PeerInfo, PlayoutStats, RemoteAudioReport, Stats};
 
 /// Events and the ids in them, under the path that they had in AVI 0.1.
 pub mod events {

@@ -14,8 +14,9 @@ use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
-use crate::media::StreamOptions;
+use crate::media::{Playout, StreamOptions};
 use crate::metrics::Metrics;
+use crate::reader::AudioReader;
 use crate::runtime::{EventQueue, Platform, Shared, Smol, Tokio};
 use crate::stats::{AudioStats, PeerInfo, Stats};
 use avi_p2p_proto::engine::{Command, CommandId};
@@ -272,6 +273,38 @@ impl AviP2pHandle {
         self.done(|id| Command::SendAudio { id, stream: stream_id, data: Bytes::from(data) }).await
     }
 
+    /// Reads the audio that comes in on a stream, in place of [`AviEvent::AudioData`] and [`AviEvent::AudioGap`]: each
+    /// frame as it comes, with sequence and timestamp, or one frame for each frame duration, through a jitter buffer that
+    /// follows the path. `AudioStreamClosed` stays an event.
+    ///
+    /// Call it before the first frame comes: after `request_stream`, or before `accept_audio_stream`. Frames that came
+    /// before are events, and stay so.
+    ///
+    /// ```no_run
+    /// use avi_p2p::{AudioItem, AviP2pError, AviP2pHandle, Playout, StreamId};
+    ///
+    /// /// Answers a call, and plays it.
+    /// async fn listen(handle: AviP2pHandle, call: StreamId) -> Result<(), AviP2pError> {
+    ///     let mut audio = handle.audio_reader(call, Playout::default()).await?;
+    ///     handle.accept_audio_stream(call).await?;
+    ///     while let Some(item) = audio.recv().await {
+    ///         match item {
+    ///             AudioItem::Frame(frame) => println!("decode and play {} bytes", frame.data.len()),
+    ///             AudioItem::Conceal => println!("fill the time of a frame"),
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StreamNotFound`](AviP2pError::StreamNotFound); [`StreamState`](AviP2pError::StreamState) if the stream has a
+    /// reader; [`InvalidConfig`](AviP2pError::InvalidConfig) for options out of range.
+    pub async fn audio_reader(&self, stream_id: StreamId, playout: Playout) -> Result<AudioReader, AviP2pError> {
+        playout.validate()?;
+        self.owner.shared.open_reader(stream_id, playout).await
+    }
+
     /// Ends a stream, requested, offered or open. Audio that waits is still sent.
     ///
     /// # Errors
@@ -346,10 +379,10 @@ impl AviP2pHandle {
     /// # Errors
     /// [`ChannelClosed`](AviP2pError::ChannelClosed).
     pub async fn stats(&self) -> Result<Stats, AviP2pError> {
-        let mut stats = self.owner.shared.ask(|engine, _| engine.stats()).await?;
+        let mut stats = self.owner.shared.stats().await?;
         let dropped = self.owner.events.dropped();
         stats.events_dropped_messages = dropped.messages;
-        stats.events_dropped_audio_frames = dropped.audio_frames;
+        stats.events_dropped_audio_frames += dropped.audio_frames;
         stats.events_dropped_lifecycle = dropped.lifecycle;
         Ok(stats)
     }
@@ -371,7 +404,7 @@ impl AviP2pHandle {
     /// # Errors
     /// [`StreamNotFound`](AviP2pError::StreamNotFound).
     pub async fn audio_stats(&self, stream_id: StreamId) -> Result<AudioStats, AviP2pError> {
-        self.owner.shared.ask(|engine, _| engine.audio_stats(stream_id)).await
+        self.owner.shared.audio_stats(stream_id).await
     }
 
     async fn done(&self, command: impl FnOnce(CommandId) -> Command) -> Result<(), AviP2pError> {

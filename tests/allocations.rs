@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use avi_p2p::AviEvent;
+use avi_p2p::AudioFrame;
 use avi_p2p::engine::{Input, NetAction, NetEvent, Output};
 use bytes::Bytes;
 
@@ -56,7 +56,7 @@ fn asked(rig: &mut Rig, input: Input, outputs: &mut Vec<Output>) -> u64 {
 }
 
 fn audio_events(outputs: &[Output]) -> usize {
-    outputs.iter().filter(|output| matches!(output, Output::Event(AviEvent::AudioData { .. }))).count()
+    outputs.iter().filter(|output| matches!(output, Output::Audio { .. })).count()
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn an_event_holds_no_more_memory_than_its_audio() {
         let input = rig.receive(frames_a_piece, &PAYLOAD);
         asked(&mut rig, input, &mut outputs);
         for output in &outputs {
-            if let Output::Event(AviEvent::AudioData { data, .. }) = output {
+            if let Output::Audio { frame: AudioFrame { data, .. }, .. } = output {
                 assert!(data.capacity() <= data.len() + 64, "{} bytes for {}", data.capacity(), data.len());
             }
         }

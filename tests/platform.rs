@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use avi_p2p::transport::{self, Network};
-use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pError, AviP2pHandle, EventReceiver, Platform, StreamCloseReason};
+use avi_p2p::{
+    AudioItem, AviEvent, AviP2p, AviP2pConfig, AviP2pError, AviP2pHandle, EventReceiver, Platform, Playout,
+    StreamCloseReason,
+};
 use futures::future::BoxFuture;
 use memory::Memory;
 
@@ -115,6 +118,38 @@ fn two_nodes_talk_over_a_transport_of_ours() {
         .await;
         assert_eq!(reason, StreamCloseReason::RemoteClose);
         first.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn audio_is_paced_by_the_clock_of_the_platform() {
+    smol::block_on(async {
+        let network = Memory::default();
+        let (callee, mut callee_events, addresses) = start(&network, common::config()).await.unwrap();
+        let config = AviP2pConfig { bootstrap_peers: addresses, ..common::config() };
+        let (caller, mut events, _) = start(&network, config).await.unwrap();
+        next(&mut events, |event| matches!(event, AviEvent::PeerConnected { .. }).then_some(())).await;
+        let near = caller.handle().request_stream(callee.local_peer_id().clone()).await.unwrap();
+        let far = next(&mut callee_events, |event| match event {
+            AviEvent::AudioStreamRequested { stream_id, .. } => Some(stream_id),
+            _ => None,
+        })
+        .await;
+        let mut reader = callee.handle().audio_reader(far, Playout::default()).await.unwrap();
+        callee.handle().accept_audio_stream(far).await.unwrap();
+        next(&mut events, |event| matches!(event, AviEvent::AudioStreamAccepted { .. }).then_some(())).await;
+        let began = Instant::now();
+        for n in 0..10 {
+            caller.handle().send_audio(near, vec![n; 160]).await.unwrap();
+        }
+        caller.handle().close_audio_stream(near).await.unwrap();
+        for n in 0..10 {
+            let Some(AudioItem::Frame(frame)) = reader.recv().await else { panic!("no frame {n}") };
+            assert_eq!(frame.data, [n; 160]);
+            assert!(began.elapsed() >= Duration::from_millis(20) * n.into(), "20 ms are assumed without a media");
+        }
+        assert_eq!(reader.recv().await, None);
+        drop((caller, callee));
     });
 }
 

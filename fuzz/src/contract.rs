@@ -197,6 +197,9 @@ impl Contract {
         match output {
             Output::Reply(reply) => self.on_reply(reply),
             Output::Event(event) => self.on_application_event(event),
+            Output::Audio { stream_id, .. } => {
+                assert_eq!(self.streams.get(stream_id), Some(&Heard::Accepted), "{output:?}");
+            }
             Output::Net(action) => self.on_action(action),
             Output::Stopped => self.stopped = true,
         }
@@ -244,7 +247,8 @@ impl Contract {
                 assert_eq!(self.streams.insert(*stream_id, Heard::Asked), None, "{event:?} twice");
             }
             AviEvent::AudioStreamAccepted { stream_id, .. } => self.accept(*stream_id),
-            AviEvent::AudioData { stream_id, .. } | AviEvent::AudioGap { stream_id, .. } => {
+            AviEvent::AudioData { .. } => panic!("audio is an output of its own: {event:?}"),
+            AviEvent::AudioGap { stream_id, .. } => {
                 assert_eq!(self.streams.get(stream_id), Some(&Heard::Accepted), "{event:?}");
             }
             AviEvent::AudioStreamClosed { stream_id, .. } => {

@@ -12,6 +12,7 @@ mod datagram;
 mod engine_ops;
 mod frames;
 mod mailbox;
+mod playout;
 mod script;
 
 pub use audio_recv::audio_recv;
@@ -21,6 +22,7 @@ pub use datagram::datagram;
 pub use engine_ops::engine_ops;
 pub use frames::{decoder_split, frame_decode, frame_roundtrip};
 pub use mailbox::mailbox;
+pub use playout::playout;
 
 #[cfg(test)]
 pub(crate) use contract::Contract;
@@ -41,4 +43,5 @@ pub const TARGETS: [(&str, Body); 9] = [
     ("frame_decode", frame_decode),
     ("frame_roundtrip", frame_roundtrip),
     ("mailbox", mailbox),
+    ("playout", playout),
 ];

@@ -302,9 +302,9 @@ limits! {
     event_messages: 1024, 1..=1_000_000;
     /// Bytes of messages that wait for the application; 1 KiB to 1 GiB, default 8 MiB.
     event_message_bytes: 8 * 1024 * 1024, 1024..=1024 * 1024 * 1024;
-    /// Audio frames that wait for the application; 1 to 1,000,000, default 8,192.
+    /// Audio frames that wait for the application, and as many in each audio reader; 1 to 1,000,000, default 8,192.
     event_audio_frames: 8192, 1..=1_000_000;
-    /// Bytes of audio that wait for the application; 1 KiB to 1 GiB, default 16 MiB.
+    /// Bytes of audio that wait for the application, and as many in each audio reader; 1 KiB to 1 GiB, default 16 MiB.
     event_audio_bytes: 16 * 1024 * 1024, 1024..=1024 * 1024 * 1024;
     /// Lifecycle events that wait for the application, after coalescing; 16 to 1,000,000, default 4,096.
     event_lifecycle: 4096, 16..=1_000_000;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::error::StreamCloseReason;
 use crate::id::{PeerId, StreamId};
+use crate::media::AudioFrame;
 
 /// An event of a node, from `EventReceiver::recv`.
 ///
@@ -100,7 +101,7 @@ pub enum AviEvent {
         /// The stream.
         stream_id: StreamId,
     },
-    /// A frame of audio, in order.
+    /// A frame of audio, in order. Frames of a stream that has an `AudioReader` go there, and so do its gaps.
     AudioData {
         /// The other end.
         from: PeerId,
@@ -156,6 +157,16 @@ pub enum AviEvent {
         /// Dropped lifecycle events beyond `limits.event_lifecycle`, after coalescing.
         lifecycle: u64,
     },
+}
+
+impl AviEvent {
+    #[doc(hidden)]
+    /// A frame of audio as events: a gap, if frames are missing before it, and the data.
+    pub fn of_audio(from: PeerId, stream_id: StreamId, frame: AudioFrame) -> impl Iterator<Item = Self> {
+        let AudioFrame { missing, data, .. } = frame;
+        let gap = (missing > 0).then(|| Self::AudioGap { from: from.clone(), stream_id, missing });
+        gap.into_iter().chain([Self::AudioData { from, stream_id, data }])
+    }
 }
 
 /// How a peer became known.

@@ -1,4 +1,8 @@
-//! The content of an audio stream, as the requesting end describes it.
+//! The content of an audio stream: how the requesting end describes it, and how an application reads it.
+
+use std::fmt::Debug;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use crate::error::AviP2pError;
 
@@ -51,6 +55,112 @@ pub struct StreamOptions {
     /// What this end does when the path is congested; by default [`OnCongestion::DropOldest`]. It applies only to
     /// streams that this end requests. For a stream that it accepts, an end always drops the oldest.
     pub on_congestion: OnCongestion,
+}
+
+/// A received frame of audio.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AudioFrame {
+    /// Its number in the stream. The sender counts from 0, and counts frames that it drops.
+    pub sequence: u64,
+    /// When the sender's application gave it, on the sender's clock: the time since the stream's first frame.
+    pub timestamp: Duration,
+    /// When it arrived, on this node's clock: the time since the node started.
+    pub arrival: Duration,
+    /// The number of frames between the one that was read before and this one: lost, dropped, or removed from the
+    /// playout. Those after a stream's last frame are told nowhere.
+    pub missing: u64,
+    /// The frame, as it was sent.
+    pub data: Vec<u8>,
+}
+
+impl AudioFrame {
+    #[doc(hidden)]
+    pub fn new(sequence: u64, timestamp_us: u64, arrival: Duration, missing: u64, data: Vec<u8>) -> Self {
+        Self { sequence, timestamp: Duration::from_micros(timestamp_us), arrival, missing, data }
+    }
+}
+
+impl Debug for AudioFrame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { sequence, timestamp, arrival, missing, data } = self;
+        let size = data.len();
+        write!(f, "frame {sequence} of {size} bytes at {timestamp:?}, came at {arrival:?}, {missing} missing before")
+    }
+}
+
+/// How an application reads the audio of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Playout {
+    /// Each frame as soon as it arrives.
+    Raw,
+    /// One frame for each frame duration, at the pace of this node's clock, through a jitter buffer.
+    Paced(PlayoutOptions),
+}
+
+impl Default for Playout {
+    /// Paced, with the default options.
+    fn default() -> Self {
+        Self::Paced(PlayoutOptions::default())
+    }
+}
+
+impl Playout {
+    #[doc(hidden)]
+    pub fn validate(&self) -> Result<(), AviP2pError> {
+        match self {
+            Self::Raw => Ok(()),
+            Self::Paced(options) => options.validate(),
+        }
+    }
+}
+
+/// What a jitter buffer may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlayoutOptions {
+    /// The least delay, above that of the fastest recent frame; 0 to `max_delay`, default 10 ms. It covers the lateness
+    /// of timers and threads.
+    pub min_delay: Duration,
+    /// The greatest delay, above that of the fastest recent frame; up to 10 s, default 500 ms. Frames that come later
+    /// than that are never played.
+    pub max_delay: Duration,
+    /// The duration of a frame, 1 ms to 1 s. By default that of the stream's [`Media`], and if there is none, what
+    /// timestamps tell: 20 ms until ten frames have come.
+    pub frame_duration: Option<Duration>,
+}
+
+impl Default for PlayoutOptions {
+    fn default() -> Self {
+        Self { min_delay: Duration::from_millis(10), max_delay: Duration::from_millis(500), frame_duration: None }
+    }
+}
+
+impl PlayoutOptions {
+    #[doc(hidden)]
+    pub fn validate(&self) -> Result<(), AviP2pError> {
+        let check = |field: &str, value: Duration, range: RangeInclusive<Duration>| match range.contains(&value) {
+            true => Ok(()),
+            false => Err(AviP2pError::InvalidConfig {
+                field: field.to_owned(),
+                value: format!("{value:?}"),
+                expected: format!("{:?} to {:?}", range.start(), range.end()),
+            }),
+        };
+        check("max_delay", self.max_delay, Duration::ZERO..=Duration::from_secs(10))?;
+        check("min_delay", self.min_delay, Duration::ZERO..=self.max_delay)?;
+        let duration = self.frame_duration.unwrap_or(Duration::from_secs(1));
+        check("frame_duration", duration, Duration::from_millis(1)..=Duration::from_secs(1))
+    }
+}
+
+/// What an application reads from a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AudioItem {
+    /// A frame to play.
+    Frame(AudioFrame),
+    /// A frame is missing or late: fill its time, as the codec does it. Only [`Playout::Paced`] has these.
+    Conceal,
 }
 
 impl StreamOptions {

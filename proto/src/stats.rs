@@ -225,8 +225,33 @@ pub struct AudioStats {
     pub jitter: Duration,
     /// The other end's last report on what this end sent, about once a second.
     pub remote: Option<RemoteAudioReport>,
+    /// The jitter buffer, if the stream is read [paced](crate::media::Playout::Paced).
+    pub playout: Option<PlayoutStats>,
     /// Why the stream has ended, once it has.
     pub ended: Option<StreamCloseReason>,
+}
+
+/// Statistics of a jitter buffer. Each frame that came is played, removed, late, or still buffered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PlayoutStats {
+    /// The delay that recent frames ask for, above that of the fastest of them.
+    pub target_delay: Duration,
+    /// The delay at which the last frame was played, above that of the fastest recent one.
+    pub delay: Duration,
+    /// The duration of the frames that wait.
+    pub buffered: Duration,
+    /// Frames played.
+    pub played: u64,
+    /// Ticks without a frame, for which the application was told to conceal.
+    pub concealed: u64,
+    /// Frames that came so late that `max_delay` did not allow to play them.
+    pub late: u64,
+    /// Frame durations by which the delay has grown, because frames came after their time.
+    pub inserted: u64,
+    /// Frames that were not played in order to shorten the delay, because too many waited, or because the application
+    /// read too slowly.
+    pub removed: u64,
 }
 
 /// What the other end of an audio stream reports.

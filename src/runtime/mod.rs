@@ -3,6 +3,7 @@
 
 mod events;
 mod node;
+mod readers;
 mod smol;
 mod tasks;
 mod tokio;
@@ -15,6 +16,7 @@ use crate::network::Network;
 
 pub(crate) use self::events::EventQueue;
 pub(crate) use self::node::Shared;
+pub(crate) use self::readers::{Next, ReaderQueue};
 pub(crate) use self::smol::Smol;
 pub(crate) use self::tokio::Tokio;
 

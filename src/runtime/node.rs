@@ -18,13 +18,17 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::Platform;
 use super::events::EventQueue;
+use super::readers::{ReaderQueue, Readers};
 use super::tasks::Tasks;
 use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
+use crate::media::Playout;
 use crate::metrics::Metrics;
 use crate::net::Net;
+use crate::reader::AudioReader;
+use crate::stats::{AudioStats, Stats};
 use crate::wake::{Flag, Wake};
 use avi_p2p_proto::engine::{Command, CommandId, Engine, Input, Output, Reply, Time};
 
@@ -80,6 +84,7 @@ struct Node {
     last_command: u64,
     last_frame: Option<Time>,
     events: Arc<EventQueue>,
+    readers: Readers,
     news: News,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
     /// Set when the timer has come to its end.
@@ -92,6 +97,7 @@ struct Node {
 #[derive(Default)]
 struct News {
     has_events: bool,
+    readers: Vec<Waker>,
     replies: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -208,7 +214,32 @@ impl Shared {
         &self,
         question: impl FnOnce(&Engine, Time) -> Result<T, AviP2pError>,
     ) -> Result<T, AviP2pError> {
-        let answer = self.turn(|node, _| question(&node.engine, node.now()))?;
+        self.ask_node(|node| question(&node.engine, node.now())).await
+    }
+
+    /// Makes the reader of a stream.
+    pub(crate) async fn open_reader(&self, stream_id: StreamId, playout: Playout) -> Result<AudioReader, AviP2pError> {
+        let (queue, epoch) = self.ask_node(|node| node.open_reader(stream_id, playout)).await?;
+        Ok(AudioReader::new(queue, self.platform.clone(), epoch))
+    }
+
+    /// The figures of an audio stream.
+    pub(crate) async fn audio_stats(&self, stream_id: StreamId) -> Result<AudioStats, AviP2pError> {
+        self.ask_node(|node| node.audio_stats(stream_id)).await
+    }
+
+    /// The node's counters, but for the events that were dropped.
+    pub(crate) async fn stats(&self) -> Result<Stats, AviP2pError> {
+        self.ask_node(|node| {
+            let mut stats = node.engine.stats()?;
+            stats.events_dropped_audio_frames = node.readers.dropped();
+            Ok(stats)
+        })
+        .await
+    }
+
+    async fn ask_node<T>(&self, question: impl FnOnce(&mut Node) -> Result<T, AviP2pError>) -> Result<T, AviP2pError> {
+        let answer = self.turn(|node, _| question(node))?;
         self.yield_sometimes(false).await;
         answer
     }
@@ -258,6 +289,7 @@ impl Shared {
         if news.has_events {
             self.events.wake();
         }
+        news.readers.into_iter().for_each(Waker::wake);
         news.replies.into_iter().for_each(|reply| reply());
     }
 
@@ -404,12 +436,29 @@ impl Node {
             last_command: 0,
             last_frame: None,
             events: shared.events.clone(),
+            readers: Readers::new(&config.limits),
             news: News::default(),
             timer: None,
             timer_waker: Waker::from(timer_due.clone()),
             timer_due,
             is_stopped: false,
         })
+    }
+
+    fn open_reader(
+        &mut self,
+        stream_id: StreamId,
+        playout: Playout,
+    ) -> Result<(Arc<ReaderQueue>, Duration), AviP2pError> {
+        let media = self.engine.audio_stats(stream_id)?.media;
+        let frame_duration = media.map(|media| Duration::from_micros(media.frame_duration_us.into()));
+        Ok((self.readers.open(stream_id, playout, frame_duration)?, self.epoch))
+    }
+
+    fn audio_stats(&self, stream_id: StreamId) -> Result<AudioStats, AviP2pError> {
+        let mut stats = self.engine.audio_stats(stream_id)?;
+        stats.playout = self.readers.playout_stats(stream_id);
+        Ok(stats)
     }
 
     /// Whether there is something to do for the node's task.
@@ -530,8 +579,16 @@ impl Node {
                 Output::Reply(Reply::Stream { id, result }) => self.callers.stream.reply(id, result, news),
                 Output::Reply(Reply::Peers { id, result }) => self.callers.peers.reply(id, result, news),
                 Output::Event(event) => {
-                    self.events.push(event);
-                    news.has_events = true;
+                    if !self.readers.take(&event, &mut news.readers) {
+                        self.events.push(event);
+                        news.has_events = true;
+                    }
+                }
+                Output::Audio { from, stream_id, frame } => {
+                    if let Err(frame) = self.readers.push(stream_id, frame, &mut news.readers) {
+                        AviEvent::of_audio(from, stream_id, frame).for_each(|event| self.events.push(event));
+                        news.has_events = true;
+                    }
                 }
                 Output::Net(action) => self.net.act(action),
                 Output::Stopped => self.is_stopped = true,

@@ -60,6 +60,7 @@ impl Platform for Smol {
 /// Drives a task, and the reactor in between.
 fn block_on(reactor: &Arc<Reactor>, mut task: BoxFuture<'static, ()>) {
     let waker = Waker::from(Arc::new(Unpark { reactor: reactor.clone(), thread: thread::current().id() }));
+    reactor.belongs_here();
     while task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
         reactor.wait();
     }

@@ -34,6 +34,8 @@ impl Platform for Tokio {
     }
 
     fn sleep_until(&self, moment: Duration) -> BoxFuture<'static, ()> {
+        // The reader of a stream may be anywhere.
+        let _entered = self.runtime.enter();
         Box::pin(tokio::time::sleep_until((self.epoch + moment).into()))
     }
 

@@ -9,6 +9,7 @@ use super::admission::{Admission, Refusal};
 use super::command::{Command, Reply};
 use crate::event::{AviEvent, DiscoverySource};
 use crate::id::{PeerId, StreamId, Topic};
+use crate::media::AudioFrame;
 
 /// A connection. The network layer chooses the id, and never reuses it within a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +43,15 @@ pub enum Output {
     Reply(Reply),
     /// An event for the application.
     Event(AviEvent),
+    /// A frame of audio for the application: through a reader of the stream, or as [events](AviEvent::of_audio).
+    Audio {
+        /// The other end.
+        from: PeerId,
+        /// The stream.
+        stream_id: StreamId,
+        /// The frame.
+        frame: AudioFrame,
+    },
     /// An action for the network.
     Net(NetAction),
     /// The shutdown is complete.

@@ -6,6 +6,8 @@ use super::command::{CommandId, Reply};
 use super::io::{NetAction, Output};
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
+use crate::id::{PeerId, StreamId};
+use crate::media::AudioFrame;
 use crate::stats::Stats;
 
 /// Outputs in order, and the counters.
@@ -26,6 +28,10 @@ impl Outbox {
 
     pub(crate) fn event(&mut self, event: AviEvent) {
         self.outputs.push_back(Output::Event(event));
+    }
+
+    pub(crate) fn audio(&mut self, from: PeerId, stream_id: StreamId, frame: AudioFrame) {
+        self.outputs.push_back(Output::Audio { from, stream_id, frame });
     }
 
     pub(crate) fn net(&mut self, action: NetAction) {

@@ -13,7 +13,7 @@ use crate::config::AviP2pConfig;
 use crate::error::StreamCloseReason;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
-use crate::media::OnCongestion;
+use crate::media::{AudioFrame, OnCongestion};
 use crate::stats::{AudioStats, RemoteAudioReport};
 use crate::wire::{Ack, Code, DATA_OVERHEAD_BYTES, Decoder, Frame, MAX_PREFIX_BYTES, Open, Token, WireError};
 
@@ -232,7 +232,7 @@ impl Stream {
     pub(crate) fn skip_to(&mut self, next_sequence: u64, out: &mut Outbox) {
         // On another path a later frame may have arrived already.
         if let Ok(missing) = self.receiver.on_end(next_sequence) {
-            self.tell_gap(missing, out);
+            self.tell_last_gap(missing, out);
         }
     }
 
@@ -366,7 +366,7 @@ impl Stream {
             (Phase::Open, Frame::Media(_) | Frame::Probe { .. } | Frame::Probed { .. }) => {}
             (Phase::Open, Frame::Close { code, next_sequence, .. }) => {
                 let missing = self.receiver.on_end(next_sequence).map_err(|error| format!("CLOSE: {error}"))?;
-                self.tell_gap(missing, out);
+                self.tell_last_gap(missing, out);
                 return Ok(Step::Over(close_reason(code)));
             }
             (Phase::Open, Frame::Resumable { token }) => {
@@ -419,9 +419,10 @@ impl Stream {
             ));
         }
         let missing = self.receiver.on_data(now, sequence, timestamp_us).map_err(|error| error.to_string())?;
-        self.tell_gap(missing, out);
+        out.stats.audio_frames_missing = out.stats.audio_frames_missing.saturating_add(missing);
         out.stats.audio_frames_received += 1;
-        out.event(AviEvent::AudioData { from: self.peer.clone(), stream_id: self.id, data: own(payload) });
+        let frame = AudioFrame::new(sequence, timestamp_us, now.0, missing, own(payload));
+        out.audio(self.peer.clone(), self.id, frame);
         if self.ack_armed && self.report_armed {
             return Ok(Step::On);
         }
@@ -445,7 +446,8 @@ impl Stream {
         }
     }
 
-    fn tell_gap(&self, missing: u64, out: &mut Outbox) {
+    /// Reports the frames that are missing after the last one. Those before a frame come with it.
+    fn tell_last_gap(&self, missing: u64, out: &mut Outbox) {
         if missing > 0 {
             out.stats.audio_frames_missing = out.stats.audio_frames_missing.saturating_add(missing);
             out.event(AviEvent::AudioGap { from: self.peer.clone(), stream_id: self.id, missing });
@@ -494,6 +496,7 @@ impl Stream {
             rate_bits_per_second: self.flight.rate_bits_per_second(),
             remote: self.remote,
             ended: None,
+            playout: None,
         }
     }
 }

@@ -560,8 +560,8 @@ impl Streams {
         }
         let (unanswered, accepted) = (stream.is_unanswered(), stream.is_accepted());
         stream.phase = Phase::Lost { reason, unanswered, accepted };
-        self.stop_audio(id);
         let is_ending = stream.connection.is_some_and(|connection| self.ending.contains(&connection));
+        self.stop_audio(id);
         let within = if is_ending { CLOSED_WITHIN } else { VERDICT_WITHIN };
         self.timers.set((id, Timer::Phase), now + within);
     }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::thread::{self, ThreadId};
 use std::time::Instant;
 
 use futures::task::AtomicWaker;
@@ -18,6 +19,8 @@ pub(super) struct Reactor {
     events: Mutex<Events>,
     sources: Mutex<BTreeMap<usize, Arc<Readiness>>>,
     timers: Mutex<BTreeMap<(Instant, u64), Waker>>,
+    /// The node's thread.
+    thread: OnceLock<ThreadId>,
     last_key: AtomicUsize,
     /// If set, the next wait returns at once.
     must_not_wait: AtomicBool,
@@ -39,11 +42,17 @@ impl Reactor {
             events: Mutex::new(Events::new()),
             sources: Mutex::default(),
             timers: Mutex::default(),
+            thread: OnceLock::new(),
             last_key: AtomicUsize::new(0),
             must_not_wait: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             failure: Mutex::default(),
         })
+    }
+
+    /// From now on this thread alone calls [`wait`](Self::wait).
+    pub(super) fn belongs_here(&self) {
+        let _ = self.thread.set(thread::current().id());
     }
 
     /// Makes [`wait`](Self::wait) return, from another thread.
@@ -111,17 +120,28 @@ impl Reactor {
         due.into_values().for_each(Waker::wake);
     }
 
-    /// Resolves at that moment or later. Polled by the node's thread alone: a wait that is under way is not shortened.
+    /// Resolves at that moment or later. Polled by any thread.
     pub(super) async fn sleep_until(self: Arc<Self>, at: Instant) {
         let timer = Timer { key: (at, self.next_key() as u64), reactor: self };
         poll_fn(|cx| {
             if Instant::now() >= at {
                 return Poll::Ready(());
             }
-            lock(&timer.reactor.timers).insert(timer.key, cx.waker().clone());
+            timer.reactor.set(timer.key, cx.waker());
             Poll::Pending
         })
         .await;
+    }
+
+    fn set(&self, key: (Instant, u64), waker: &Waker) {
+        let mut timers = lock(&self.timers);
+        let is_new = timers.insert(key, waker.clone()).is_none();
+        let is_first = timers.first_key_value().is_some_and(|(first, _)| *first == key);
+        drop(timers);
+        // A wait that is under way would take too long.
+        if is_new && is_first && self.thread.get() != Some(&thread::current().id()) {
+            self.notify();
+        }
     }
 
     fn next_key(&self) -> usize {

@@ -348,6 +348,9 @@ impl Node {
             match output {
                 Output::Reply(reply) => drop(self.replies.insert(reply.number(), reply)),
                 Output::Event(event) => self.events.push(event),
+                Output::Audio { from, stream_id, frame } => {
+                    self.events.extend(AviEvent::of_audio(from, stream_id, frame));
+                }
                 Output::Net(NetAction::Admit { admission }) => self.admission = Some(admission),
                 Output::Net(NetAction::Heartbeat) => self.heartbeats.push(self.now),
                 Output::Net(action) => {
