@@ -38,6 +38,7 @@ mod net;
 mod network;
 mod node;
 mod runtime;
+mod udp;
 mod wake;
 
 #[cfg(feature = "unstable")]
@@ -52,7 +53,7 @@ pub mod config {
 /// The network below a node, as a program may replace it.
 #[cfg(feature = "unstable")]
 pub mod transport {
-    pub use crate::network::{BoxByteStream, ByteStream, Listener, Network, Transport};
+    pub use crate::network::{BoxByteStream, ByteStream, DatagramSocket, Listener, Network, Transport};
 }
 
 pub use config::{AviP2pConfig, Identity, Interfaces, Limits, NetworkKey};
