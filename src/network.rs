@@ -79,11 +79,7 @@ pub trait DatagramSocket: Send + 'static {
     /// # Errors
     /// An error that concerns the way of an earlier datagram, such as [`io::ErrorKind::ConnectionRefused`], is ignored. Any
     /// other one ends the socket.
-    fn poll_recv_from(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<(usize, SocketAddr)>>;
+    fn poll_recv_from(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>>;
 }
 
 /// Which network a node runs on.

@@ -218,9 +218,7 @@ fn of_datagrams(script: &mut Script) -> NetEvent {
         1 => NetEvent::DatagramsOff { reason: "no".to_owned() },
         2 => NetEvent::DatagramDropped { to: there },
         3 => NetEvent::DatagramsIgnored { count: script.number() },
-        _ => {
-            NetEvent::Datagram { from: there, bytes: Bytes::copy_from_slice(script.bytes(MAX_DATAGRAM_BYTES)) }
-        }
+        _ => NetEvent::Datagram { from: there, bytes: Bytes::copy_from_slice(script.bytes(MAX_DATAGRAM_BYTES)) },
     }
 }
 

@@ -41,9 +41,9 @@ mod walks;
 use std::time::Duration;
 
 pub use crate::id::Topic;
+pub use address::ip_of;
 pub use admission::{Admission, Count, Refusal};
 pub use command::{Command, CommandId, Reply};
-pub use address::ip_of;
 pub use io::{
     ConnectionId, DatagramId, DialFailure, DialId, Direction, Input, MAX_DATAGRAM_BYTES, NetAction, NetEvent, Output,
     PublishId, PublishOutcome, SubstreamId,

@@ -223,12 +223,14 @@ fn datagrams_cross_between_smol_and_tokio() {
 fn only_what_is_expected_reaches_the_engine() {
     let script = Script::default();
     let mut room = Room::at(&script, &["10.0.0.1"]);
-    let (fits, too_long) = ([&ID[..], &[1; MAX_DATAGRAM_BYTES - 8]].concat(), [&ID[..], &[1; MAX_DATAGRAM_BYTES]].concat());
+    let (fits, too_long) =
+        ([&ID[..], &[1; MAX_DATAGRAM_BYTES - 8]].concat(), [&ID[..], &[1; MAX_DATAGRAM_BYTES]].concat());
     for datagram in [&b""[..], b"expecte", b"somebody else", b"expected", &too_long, &fits] {
         script.arrives("10.0.0.1", Ok(datagram));
     }
     room.media.due.set();
-    let heard = |bytes: &[u8]| NetEvent::Datagram { from: STRANGER.parse().unwrap(), bytes: Bytes::copy_from_slice(bytes) };
+    let heard =
+        |bytes: &[u8]| NetEvent::Datagram { from: STRANGER.parse().unwrap(), bytes: Bytes::copy_from_slice(bytes) };
     assert_eq!(room.turn(), [heard(b"expected"), heard(&fits), NetEvent::DatagramsIgnored { count: 4 }]);
 
     room.media.forget(ID);
@@ -393,6 +395,9 @@ fn who_is_not_there_costs_no_socket() {
         }
         friend.send_to(b"expected", here).unwrap();
         let heard = ::tokio::time::timeout(Duration::from_secs(20), room.next()).await.expect("it is heard");
-        assert_eq!(heard, NetEvent::Datagram { from: friend.local_addr().unwrap(), bytes: Bytes::from_static(b"expected") });
+        assert_eq!(
+            heard,
+            NetEvent::Datagram { from: friend.local_addr().unwrap(), bytes: Bytes::from_static(b"expected") }
+        );
     });
 }
