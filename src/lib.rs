@@ -40,6 +40,7 @@ mod network;
 mod node;
 mod reader;
 mod runtime;
+mod udp;
 mod wake;
 
 #[cfg(feature = "unstable")]
@@ -54,7 +55,7 @@ pub mod config {
 /// The network below a node, as a program may replace it.
 #[cfg(feature = "unstable")]
 pub mod transport {
-    pub use crate::network::{BoxByteStream, ByteStream, Listener, Network, Transport};
+    pub use crate::network::{BoxByteStream, ByteStream, DatagramSocket, Listener, Network, Transport};
 }
 
 pub use config::{AviP2pConfig, Identity, Interfaces, Limits, NetworkKey};

@@ -1,4 +1,5 @@
-//! What must the network below a node provide? Reliable byte streams between socket addresses. A program may replace it.
+//! What must the network below a node provide? Reliable byte streams between socket addresses, and datagrams if it can. A
+//! program may replace it.
 
 use std::fmt;
 use std::io;
@@ -7,7 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures::future::BoxFuture;
+use futures::FutureExt;
+use futures::future::{self, BoxFuture};
 use futures::io::{AsyncRead, AsyncWrite};
 use futures::stream::{self, BoxStream, StreamExt};
 
@@ -32,6 +34,17 @@ pub trait Transport: Send + Sync + 'static {
     /// Connects to an address.
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxByteStream>>;
 
+    /// Binds a socket for datagrams to an address. Port 0 lets the transport choose one. The default says that this network
+    /// has none: audio then goes over its byte streams.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] if the network has no datagrams: the node does not ask again.
+    /// [`io::ErrorKind::AddrInUse`]: the node asks for another port. After any other error it asks again later.
+    fn bind_datagrams(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn DatagramSocket>>> {
+        let _ = address;
+        future::ready(Err(io::ErrorKind::Unsupported.into())).boxed()
+    }
+
     /// The other nodes on this network and their addresses, as mDNS reports them on a real network. Called if
     /// `enable_mdns` is set. They are hints: the node trusts none of them before a handshake. The default yields none.
     fn neighbours(&self) -> BoxStream<'static, (PeerId, SocketAddr)> {
@@ -46,6 +59,27 @@ pub trait Listener: Send + Unpin + 'static {
 
     /// Polls for the next connection and the address that it comes from. An error ends the listener.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxByteStream, SocketAddr)>>;
+}
+
+/// Sends and receives datagrams, each of which may be lost, come twice, or overtake another. Dropping it frees the address.
+pub trait DatagramSocket: Send + 'static {
+    /// The address, with the port that was chosen.
+    fn local_addr(&self) -> SocketAddr;
+
+    /// Sends a datagram at once, without waiting.
+    ///
+    /// # Errors
+    /// The datagram is not sent, for example with [`io::ErrorKind::WouldBlock`] if there is no room. The socket stays as
+    /// it is.
+    fn try_send_to(&mut self, datagram: &[u8], to: SocketAddr) -> io::Result<()>;
+
+    /// Polls for the next datagram: its length, and the address that it says it comes from. What does not fit into
+    /// `buffer` is cut off.
+    ///
+    /// # Errors
+    /// An error that concerns the way of an earlier datagram, such as [`io::ErrorKind::ConnectionRefused`], is ignored. Any
+    /// other one ends the socket.
+    fn poll_recv_from(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>>;
 }
 
 /// Which network a node runs on.

@@ -13,7 +13,9 @@ mod raw;
 mod siege;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::io::{AsyncReadExt, AsyncWriteExt};
@@ -185,6 +187,34 @@ async fn audio_that_breaks_the_protocol_ends_its_own_stream_and_is_counted() {
     }
     assert!(!peer.has_ended());
     drop(peer);
+    siege.ends_well(FEW).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_datagrams_that_nobody_expects_is_counted_and_dropped() {
+    const FLOOD: u64 = 100_000;
+    const BURST: usize = 50;
+    let siege = Siege::lay().await;
+    let udp = UdpSocket::bind((HERE, 0)).unwrap();
+    let to = siege.victim.socket;
+    let sizes = [0, 1, 7, 8, 9, 160, 1200, 1452, 1453, 9000];
+    let (stop, flood) = (Arc::new(AtomicBool::new(false)), Arc::new(vec![0xa5; 9000]));
+    let stopped = stop.clone();
+    let flooding = tokio::spawn(async move {
+        // Fifty thousand a second.
+        let mut beat = tokio::time::interval(Duration::from_millis(1));
+        while !stopped.load(Ordering::SeqCst) {
+            beat.tick().await;
+            for n in 0..BURST {
+                // What the system's buffer cannot hold is lost, as in a real flood.
+                let _ = udp.send_to(&flood[..sizes[n % sizes.len()]], to);
+            }
+        }
+    });
+    siege.victim.stat_until("datagrams_ignored", |ignored| ignored >= FLOOD).await;
+    stop.store(true, Ordering::SeqCst);
+    flooding.await.unwrap();
+    assert_eq!(siege.victim.stat("datagrams_received").await, 0);
     siege.ends_well(FEW).await;
 }
 

@@ -120,7 +120,10 @@ fn change(script: &mut Script, config: &mut AviP2pConfig) {
         11 => config.publish_hold = time(script),
         12 => config.accept_timeout = time(script),
         13 => config.audio_queue = time(script),
-        14 => (config.enable_mdns, config.enable_kad) = (script.flag(), script.flag()),
+        14 => {
+            (config.enable_mdns, config.enable_kad) = (script.flag(), script.flag());
+            config.enable_datagrams = script.flag();
+        }
         15 => {
             // Very many entries: the number in front says how many, and the peers are repeated.
             let (times, peer) = (script.number().min(11_000) as usize, peers(script));

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use avi_p2p_proto::config::AviP2pConfig;
 use avi_p2p_proto::engine::{
-    Command, ConnectionId, DialId, Direction, Engine, Input, NetAction, NetEvent, Output, PublishId, PublishOutcome,
-    Reply, SubstreamId, Time,
+    Command, ConnectionId, DatagramId, DialId, Direction, Engine, Input, MAX_DATAGRAM_BYTES, NetAction, NetEvent,
+    Output, PublishId, PublishOutcome, Reply, SubstreamId, Time,
 };
 use avi_p2p_proto::event::{AviEvent, DiscoverySource};
 use avi_p2p_proto::id::{PeerId, StreamId};
@@ -34,6 +34,9 @@ pub(crate) struct Contract {
     is_mdns_missing: bool,
     opening: BTreeMap<StreamId, ConnectionId>,
     substreams: BTreeMap<SubstreamId, Substream>,
+    are_datagrams_on: bool,
+    /// The ids whose datagrams the engine wants.
+    expected: BTreeSet<DatagramId>,
     /// Publishes given to the network whose result is pending.
     publishes: BTreeSet<PublishId>,
     accounts: Accounts,
@@ -157,6 +160,8 @@ impl Contract {
             }
             NetEvent::DialFailed { dial, .. } => drop(self.dials.remove(dial)),
             NetEvent::ListenersMissing => self.are_listeners_missing = true,
+            NetEvent::DatagramsOn { .. } => self.are_datagrams_on = true,
+            NetEvent::DatagramsOff { .. } => self.are_datagrams_on = false,
             NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, .. } => self.is_mdns_missing = true,
             NetEvent::DiscoveryAvailable { source: DiscoverySource::Mdns } => self.is_mdns_missing = false,
             NetEvent::Disconnected { connection, peer } => {
@@ -279,6 +284,15 @@ impl Contract {
             NetAction::RetryDiscovery { .. } => {
                 assert!(std::mem::take(&mut self.is_mdns_missing), "a retry of mDNS, which works");
             }
+            NetAction::SendDatagram { bytes, .. } => {
+                assert!(self.are_datagrams_on, "a datagram without a socket");
+                assert!(bytes.len() <= MAX_DATAGRAM_BYTES, "a datagram of {} bytes", bytes.len());
+            }
+            NetAction::ExpectDatagrams { id } => {
+                assert!(self.expected.insert(*id), "{action:?} twice");
+                assert!(self.expected.len() <= self.max_audio_streams, "more ids than streams");
+            }
+            NetAction::ForgetDatagrams { id } => assert!(self.expected.remove(id), "{action:?}, never expected"),
             _ if !self.has_honest_ids => {}
             NetAction::Disconnect { connection } => {
                 let at = self.connections.get_mut(connection);

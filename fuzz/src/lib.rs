@@ -33,7 +33,7 @@ pub(crate) use engine_ops::{address, peer};
 pub type Body = fn(&[u8]);
 
 /// Every target, with the name of its corpus.
-pub const TARGETS: [(&str, Body); 9] = [
+pub const TARGETS: [(&str, Body); 10] = [
     ("audio_recv", audio_recv),
     ("audio_send", audio_send),
     ("config", config),

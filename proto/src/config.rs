@@ -39,6 +39,11 @@ pub struct AviP2pConfig {
     pub enable_mdns: bool,
     /// Whether to find nodes through other nodes by Kademlia. Default true.
     pub enable_kad: bool,
+    /// Whether audio may also go as datagrams, over UDP. The node then has a UDP socket for each address that it listens
+    /// on, at the number of its TCP port; if another program has that UDP port, at another one, which is logged as a
+    /// warning of `tracing`. Without datagrams, and to peers that have none, audio goes over the TCP connection. Default
+    /// true.
+    pub enable_datagrams: bool,
     /// The most peers connected at a time, in both directions together; 1 to 10,000, default 50. A node dials
     /// discovered peers only up to half of it, so that others can connect.
     pub max_peers: usize,
@@ -334,6 +339,7 @@ impl Default for AviP2pConfig {
             bootstrap_peers: Vec::new(),
             enable_mdns: true,
             enable_kad: true,
+            enable_datagrams: true,
             max_peers: 50,
             max_audio_streams: 10,
             listen_ips: vec![Ipv4Addr::UNSPECIFIED.into()],

@@ -146,6 +146,12 @@ stats! {
     counter audio_frames_received;
     /// Audio frames that the other ends dropped.
     counter audio_frames_missing;
+    /// Datagrams received for the calls of this node.
+    counter datagrams_received;
+    /// Datagrams of this node that the system did not take at once: its buffer was full, or nobody can be reached there.
+    counter datagrams_dropped;
+    /// Datagrams received that no call of this node expects.
+    counter datagrams_ignored;
 
     /// Messages dropped because the application read too slowly.
     counter events_dropped_messages;

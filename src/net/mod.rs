@@ -4,6 +4,7 @@ mod audio;
 mod connections;
 mod discovery;
 mod listening;
+mod media;
 mod pubsub;
 mod reactor;
 mod start;
@@ -22,6 +23,7 @@ use self::audio::Audio;
 use self::connections::Connections;
 use self::discovery::{Discovery, Mdns};
 use self::listening::{Addresses, Listening};
+use self::media::Media;
 use self::pubsub::PubSub;
 use self::reactor::Reactor;
 use self::swarm::{BehaviourEvent, Recorder, Swarm};
@@ -31,17 +33,21 @@ use avi_p2p_proto::engine::{DialId, NetAction, NetEvent};
 
 /// How many sources in a row are polled without an event. A task that wakes itself must not block the reactor.
 const ROUNDS: usize = 16;
+/// The swarm, the substreams and the datagrams.
+const SOURCES: usize = 3;
 
 /// The network of a node.
 pub(crate) struct Net {
     swarm: Swarm,
-    swarm_first: bool,
+    /// Whose turn is next.
+    turns: usize,
     wake: Arc<Wake>,
     connections: Connections,
     listening: Listening,
     discovery: Discovery,
     pubsub: PubSub,
     audio: Audio,
+    media: Media,
     recorder: Recorder,
     events: VecDeque<NetEvent>,
     local: PeerId,
@@ -55,7 +61,7 @@ impl Net {
         &self.local
     }
 
-    /// The next event. Alternates between the swarm and the substreams. After `None` there may still be [work
+    /// The next event. Takes turns between the swarm, the substreams and the datagrams. After `None` there may still be [work
     /// pending](Self::is_due).
     pub(crate) fn next_event(&mut self) -> Option<NetEvent> {
         for _ in 0..ROUNDS {
@@ -65,11 +71,12 @@ impl Net {
             if self.discovery.poll(&self.connections, &mut self.events) || self.turn_listening() {
                 continue;
             }
-            self.swarm_first = !self.swarm_first;
-            let has_more = match self.swarm_first {
-                true => self.turn_swarm() || self.audio.poll(&mut self.events),
-                false => self.audio.poll(&mut self.events) || self.turn_swarm(),
-            };
+            self.turns = (self.turns + 1) % SOURCES;
+            let has_more = (self.turns..self.turns + SOURCES).any(|turn| match turn % SOURCES {
+                0 => self.turn_swarm(),
+                1 => self.audio.poll(&mut self.events),
+                _ => self.media.poll(&mut self.events),
+            });
             if !has_more && self.events.is_empty() {
                 return None;
             }
@@ -87,6 +94,7 @@ impl Net {
         !self.events.is_empty()
             || self.swarm.is_due()
             || self.audio.is_due()
+            || self.media.is_due()
             || self.discovery.is_due()
             || self.listening.is_due()
     }
@@ -97,6 +105,7 @@ impl Net {
         let addresses = addresses.clone();
         self.on_interfaces(addresses);
         self.listening.follow(&mut self.swarm.inner, &mut self.events);
+        self.follow_media();
         true
     }
 
@@ -106,6 +115,14 @@ impl Net {
             self.on_interfaces(addresses);
         }
         self.listening.follow(&mut self.swarm.inner, &mut self.events);
+        self.follow_media();
+    }
+
+    /// Has datagrams at the addresses of the listeners.
+    fn follow_media(&mut self) {
+        if let Some(port) = self.listening.port(&self.swarm.inner) {
+            self.media.follow(&self.listening.ips(), port);
+        }
     }
 
     /// Handles new addresses of this machine.
@@ -160,6 +177,7 @@ impl Net {
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 self.listening.on_bound(listener_id, &address, swarm, events);
                 self.listening.report_change(swarm, events);
+                self.follow_media();
             }
             SwarmEvent::ExpiredListenAddr { .. } => self.listening.report_change(swarm, events),
             SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
@@ -200,6 +218,9 @@ impl Net {
             NetAction::Write { substream, bytes } => return self.audio.write(substream, bytes, events),
             NetAction::Finish { substream } => return self.audio.finish(substream),
             NetAction::Reset { substream } => return self.audio.reset(substream, events),
+            NetAction::SendDatagram { to, bytes } => return self.media.send(to, &bytes, events),
+            NetAction::ExpectDatagrams { id } => return self.media.expect(id),
+            NetAction::ForgetDatagrams { id } => return self.media.forget(id),
             NetAction::Dial { dial, peer, addresses } => self.dial(dial, peer.as_ref(), &addresses),
             NetAction::Disconnect { connection } => self.connections.disconnect(connection, &mut self.swarm.inner),
             NetAction::CheckAlive { connection } => return self.connections.check_alive(connection, events),

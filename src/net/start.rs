@@ -22,6 +22,7 @@ use crate::net::audio::Audio;
 use crate::net::connections::Connections;
 use crate::net::discovery::{Discovery, Mdns};
 use crate::net::listening::{Here, Listening, Watch, bind, probe};
+use crate::net::media::Media;
 use crate::net::pubsub::PubSub;
 use crate::net::reactor::Reactor;
 use crate::net::swarm::{Behaviour, Recorder, Swarm, build_transport, keypair};
@@ -69,12 +70,13 @@ impl Net {
         let follows = watch.is_some() && config.interfaces != Interfaces::All;
         let mut net = Self {
             swarm: Swarm::new(swarm, wake.clone()),
-            swarm_first: true,
+            turns: 0,
             connections,
             listening: Listening::new(config, watch, here, follows),
             discovery: Discovery::new(config, local, network, wake.clone()),
             pubsub: PubSub::new(config, local),
             audio: Audio::new(config, wake.clone()),
+            media: Media::new(config, network, wake.clone()),
             recorder: Recorder::new(metrics),
             events: VecDeque::new(),
             local: translate::peer_id(&local),
@@ -87,6 +89,8 @@ impl Net {
         net.listening.report(&net.swarm.inner, &mut net.events);
         net.events.rotate_right(1);
         net.events.extend(early);
+        net.follow_media();
+        net.media.poll(&mut net.events);
         Ok(net)
     }
 
@@ -95,11 +99,7 @@ impl Net {
         config: &AviP2pConfig,
         network: &Network,
     ) -> Result<Vec<(ListenerId, SocketAddr)>, AviP2pError> {
-        let mut ips = config.listen_ips.clone();
-        ips.sort_unstable();
-        ips.dedup();
-        ips.retain(|ip| !self.listening.follows() || !ip.is_unspecified());
-        let sockets: Vec<_> = ips.into_iter().map(|ip| SocketAddr::new(ip, config.listen_port)).collect();
+        let sockets: Vec<_> = self.listening.fixed().map(|ip| SocketAddr::new(ip, config.listen_port)).collect();
         if matches!(network, Network::Tcp) {
             sockets.iter().try_for_each(|&socket| probe(socket).map_err(|error| failed(socket, &error)))?;
         }

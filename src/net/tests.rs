@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::network::{self as transport, Network};
 use avi_p2p_proto::engine::{
     Command, CommandId, ConnectionId, DialFailure, Direction, Engine, Input, Output, PublishId, PublishOutcome,
-    Refusal, SubstreamId, Time,
+    Refusal, SubstreamId, Time, ip_of,
 };
 
 mod gossip;
@@ -211,6 +211,33 @@ fn over_both<F: Future<Output = ()>>(test: impl Fn(Network) -> F) {
 
 fn topic() -> Topic {
     Topic::new("kitchen", 64).unwrap()
+}
+
+#[test]
+fn a_datagram_goes_to_the_ip_of_a_connection_before_the_action_ends() {
+    over_both(|network| async move {
+        let mut world = World::with(&[network.clone(), network], |_, _| {}).await;
+        let port = world
+            .wait(1, |event| match event {
+                NetEvent::DatagramsOn { port } => Some(*port),
+                _ => None,
+            })
+            .await;
+        let address = world.address(1).await;
+        let to = SocketAddr::new(ip_of(&address).unwrap(), port);
+        assert!(address.ends_with(&format!("/tcp/{port}")), "{address}: the same number");
+        world.nets[1].act(NetAction::ExpectDatagrams { id: *b"expected" });
+        world.nets[0].act(NetAction::SendDatagram { to, bytes: Bytes::from_static(b"strangers") });
+        world.nets[0].act(NetAction::SendDatagram { to, bytes: Bytes::from_static(b"expected: hello") });
+        let heard = world
+            .wait(1, |event| match event {
+                NetEvent::Datagram { bytes, .. } => Some(bytes.clone()),
+                _ => None,
+            })
+            .await;
+        assert_eq!(heard, "expected: hello");
+        world.says(1, NetEvent::DatagramsIgnored { count: 1 }).await;
+    });
 }
 
 #[test]

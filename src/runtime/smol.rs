@@ -3,6 +3,7 @@
 
 mod reactor;
 mod tcp;
+mod udp;
 
 use std::io;
 use std::sync::Arc;

@@ -18,7 +18,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 
 use super::common::{WITHIN, config};
 use super::memory::Memory;
-use super::transport::{BoxByteStream, Listener, Network, Transport};
+use super::transport::{BoxByteStream, DatagramSocket, Listener, Network, Transport};
 
 /// What happens when somebody is about to do the node's work, after that many other times; once.
 type Inside = Arc<Mutex<Option<(usize, Box<dyn FnOnce() + Send>)>>>;
@@ -27,6 +27,8 @@ type Inside = Arc<Mutex<Option<(usize, Box<dyn FnOnce() + Send>)>>>;
 #[derive(Default)]
 pub struct Wire {
     written: AtomicUsize,
+    /// Bytes of datagrams that were sent.
+    sent: AtomicUsize,
     /// The next read panics, or the next write.
     pub read_panics: AtomicBool,
     pub write_panics: AtomicBool,
@@ -148,6 +150,11 @@ impl ByHand {
     /// Bytes that were written to the network so far.
     pub fn written(&self) -> usize {
         self.wire.written.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that were sent in datagrams so far.
+    pub fn sent(&self) -> usize {
+        self.wire.sent.load(Ordering::SeqCst)
     }
 
     /// Polls the node's task until it sleeps, and keeps what it tells. Returns whether it was woken.
@@ -284,6 +291,29 @@ impl Transport for Watched {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxByteStream>> {
         let (connecting, wire) = (self.network.connect(address), self.wire.clone());
         async move { Ok(Box::pin(WatchedStream(connecting.await?, wire)) as BoxByteStream) }.boxed()
+    }
+
+    fn bind_datagrams(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn DatagramSocket>>> {
+        let (binding, wire) = (self.network.bind_datagrams(address), self.wire.clone());
+        async move { Ok(Box::new(WatchedSocket(binding.await?, wire)) as Box<dyn DatagramSocket>) }.boxed()
+    }
+}
+
+struct WatchedSocket(Box<dyn DatagramSocket>, Arc<Wire>);
+
+impl DatagramSocket for WatchedSocket {
+    fn local_addr(&self) -> SocketAddr {
+        self.0.local_addr()
+    }
+
+    fn try_send_to(&mut self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.0.try_send_to(datagram, to)?;
+        self.1.sent.fetch_add(datagram.len(), Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn poll_recv_from(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
+        self.0.poll_recv_from(cx, buffer)
     }
 }
 

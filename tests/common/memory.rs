@@ -1,4 +1,4 @@
-//! A network in memory: reliable byte streams between socket addresses, in one process, without a reactor.
+//! A network in memory: reliable byte streams and datagrams between socket addresses, in one process, without a reactor.
 //!
 //! The including module has the crate's `transport` module in scope.
 
@@ -15,10 +15,12 @@ use futures::future::{BoxFuture, ready};
 use futures::io::{AsyncRead, AsyncWrite};
 use futures::{FutureExt, StreamExt};
 
-use super::transport::{BoxByteStream, Listener, Transport};
+use super::transport::{BoxByteStream, DatagramSocket, Listener, Transport};
 
 /// How many bytes may be under way in a direction.
 const PIPE_BYTES: usize = 256 * 1024;
+/// How many datagrams wait for a reader.
+const INBOX: usize = 256;
 /// The first port that is given to whoever leaves it open.
 const FIRST_PORT: u16 = 40_000;
 
@@ -29,6 +31,7 @@ pub struct Memory(Arc<Mutex<Ports>>);
 #[derive(Default)]
 struct Ports {
     listening: BTreeMap<SocketAddr, UnboundedSender<(BoxByteStream, SocketAddr)>>,
+    sockets: BTreeMap<SocketAddr, Inbox>,
     given: u16,
     cut: Arc<AtomicBool>,
     /// The dialling ends' view of what is connected.
@@ -55,6 +58,18 @@ impl Memory {
             lost.store(true, Ordering::SeqCst);
             lock(&incoming).wake();
         }
+    }
+
+    fn try_bind(&self, mut address: SocketAddr) -> io::Result<Box<dyn DatagramSocket>> {
+        let mut ports = self.ports();
+        if address.port() == 0 {
+            address.set_port(ports.give());
+        }
+        if ports.sockets.contains_key(&address) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        ports.sockets.insert(address, Inbox::default());
+        Ok(Box::new(Datagrams { network: self.clone(), address }))
     }
 
     fn ports(&self) -> MutexGuard<'_, Ports> {
@@ -94,6 +109,10 @@ impl Transport for Memory {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxByteStream>> {
         ready(self.try_connect(address)).boxed()
     }
+
+    fn bind_datagrams(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn DatagramSocket>>> {
+        ready(self.try_bind(address)).boxed()
+    }
 }
 
 struct Bound {
@@ -115,6 +134,55 @@ impl Listener for Bound {
 impl Drop for Bound {
     fn drop(&mut self) {
         self.network.ports().listening.remove(&self.address);
+    }
+}
+
+/// Datagrams that were not read yet; those beyond [`INBOX`] are lost.
+#[derive(Default)]
+struct Inbox {
+    datagrams: VecDeque<(Vec<u8>, SocketAddr)>,
+    reader: Option<Waker>,
+}
+
+struct Datagrams {
+    network: Memory,
+    address: SocketAddr,
+}
+
+impl DatagramSocket for Datagrams {
+    fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn try_send_to(&mut self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        let mut ports = self.network.ports();
+        let is_cut = ports.cut.load(Ordering::SeqCst);
+        let inbox = ports.sockets.get_mut(&to).filter(|inbox| !is_cut && inbox.datagrams.len() < INBOX);
+        let reader = inbox.and_then(|inbox| {
+            inbox.datagrams.push_back((datagram.to_vec(), self.address));
+            inbox.reader.take()
+        });
+        drop(ports);
+        reader.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    fn poll_recv_from(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let mut ports = self.network.ports();
+        let inbox = ports.sockets.get_mut(&self.address).ok_or(io::ErrorKind::NotConnected)?;
+        let Some((datagram, from)) = inbox.datagrams.pop_front() else {
+            inbox.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        let read = datagram.len().min(buffer.len());
+        buffer[..read].copy_from_slice(&datagram[..read]);
+        Poll::Ready(Ok((read, from)))
+    }
+}
+
+impl Drop for Datagrams {
+    fn drop(&mut self) {
+        self.network.ports().sockets.remove(&self.address);
     }
 }
 

@@ -1,9 +1,11 @@
 //! How does a network respond: as asked, with a failure, or with nonsense?
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use avi_p2p_proto::engine::{
-    ConnectionId, DialFailure, DialId, Direction, NetAction, NetEvent, PublishId, PublishOutcome, Refusal, SubstreamId,
+    ConnectionId, DialFailure, DialId, Direction, MAX_DATAGRAM_BYTES, NetAction, NetEvent, PublishId, PublishOutcome,
+    Refusal, SubstreamId,
 };
 use avi_p2p_proto::event::DiscoverySource;
 use avi_p2p_proto::id::PeerId;
@@ -202,7 +204,7 @@ pub(super) fn likely(world: &mut World, script: &mut Script) -> Option<NetEvent>
 }
 
 fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
-    Some(match script.below(17) {
+    Some(match script.below(18) {
         0 => NetEvent::Misbehaved { peer: any_peer(script) },
         1 => NetEvent::Foreign { peer: any_peer(script) },
         2 => NetEvent::SlowPeer { peer: any_peer(script), dropped: script.number() },
@@ -228,8 +230,20 @@ fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
             let connection = network.connection(script)?.0;
             NetEvent::Progress { connection, silent_for: script.duration() }
         }
+        16 => of_datagrams(script),
         _ => NetEvent::MessageRefused,
     })
+}
+
+fn of_datagrams(script: &mut Script) -> NetEvent {
+    let there = SocketAddr::new(Ipv4Addr::new(10, 0, 0, script.byte()).into(), script.number() as u16);
+    match script.below(5) {
+        0 => NetEvent::DatagramsOn { port: there.port() },
+        1 => NetEvent::DatagramsOff { reason: "no".to_owned() },
+        2 => NetEvent::DatagramDropped { to: there },
+        3 => NetEvent::DatagramsIgnored { count: script.number() },
+        _ => NetEvent::Datagram { from: there, bytes: Bytes::copy_from_slice(script.bytes(MAX_DATAGRAM_BYTES)) },
+    }
 }
 
 /// An event of a lying or defective network. New ids are unused ones, unless ids are reused.

@@ -1,6 +1,7 @@
 //! All inputs and outputs of the engine.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +27,13 @@ pub struct DialId(pub u64);
 /// A message given to the mesh. The engine chooses the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublishId(pub u64);
+
+/// The most bytes in a datagram: Ethernet's 1,500 less the headers of IPv6 and UDP. A path with a smaller MTU fragments or
+/// drops the largest ones. What does not fit goes by the substream.
+pub const MAX_DATAGRAM_BYTES: usize = 1452;
+
+/// What the datagrams of one call begin with. The receiver chooses it, and tells it to the sender alone.
+pub type DatagramId = [u8; 8];
 
 /// An input of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,8 +152,37 @@ pub enum NetEvent {
     },
     /// The addresses of this machine have changed.
     InterfacesChanged,
-    /// A listener has ended, or could not be created.
+    /// A listener, or a socket of datagrams, has ended or could not be created.
     ListenersMissing,
+    /// The node receives datagrams now, on all addresses that it can listen on. Sent again with another port if that
+    /// changes.
+    DatagramsOn {
+        /// The UDP port.
+        port: u16,
+    },
+    /// The node receives and sends no datagrams any more. If there is an address to receive them at,
+    /// [`NetEvent::ListenersMissing`] follows.
+    DatagramsOff {
+        /// Why.
+        reason: String,
+    },
+    /// A datagram arrived that begins with an [expected](NetAction::ExpectDatagrams) id. Anybody may have sent it.
+    Datagram {
+        /// The address that it says it comes from.
+        from: SocketAddr,
+        /// All of it, the id included; at most [`MAX_DATAGRAM_BYTES`].
+        bytes: Bytes,
+    },
+    /// A [`NetAction::SendDatagram`] was not carried out: the system's buffer is full, or nobody can be reached there.
+    DatagramDropped {
+        /// Where the datagram should have gone.
+        to: SocketAddr,
+    },
+    /// Datagrams arrived that begin with no expected id, or are too long, and were dropped.
+    DatagramsIgnored {
+        /// How many, since the last such event.
+        count: u64,
+    },
     /// The walk started by [`NetAction::Walk`] has ended.
     WalkEnded {
         /// The peers it found, or why it failed.
@@ -344,7 +381,8 @@ pub enum NetAction {
         /// The connection to abort.
         connection: ConnectionId,
     },
-    /// Retry the listeners that have failed; answered by [`NetEvent::ListenersMissing`] if one fails again.
+    /// Retry the listeners and the sockets of datagrams that have failed; answered by [`NetEvent::ListenersMissing`] if
+    /// one fails again.
     RetryListeners,
     /// Check again whether a way of discovery works; answered by [`NetEvent::DiscoveryAvailable`] or
     /// [`NetEvent::DiscoveryUnavailable`].
@@ -416,5 +454,23 @@ pub enum NetAction {
     Reset {
         /// The substream.
         substream: SubstreamId,
+    },
+    /// Send a datagram at once, or drop it: it is never queued. [`NetEvent::DatagramDropped`] follows if it was dropped
+    /// here; nothing says whether it arrives.
+    SendDatagram {
+        /// The address to send it to.
+        to: SocketAddr,
+        /// The datagram; at most [`MAX_DATAGRAM_BYTES`].
+        bytes: Bytes,
+    },
+    /// Report the datagrams that begin with this id. All others are dropped and counted.
+    ExpectDatagrams {
+        /// The id.
+        id: DatagramId,
+    },
+    /// Report them no more.
+    ForgetDatagrams {
+        /// The id.
+        id: DatagramId,
     },
 }

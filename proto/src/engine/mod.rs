@@ -12,6 +12,7 @@
 //!
 //! The same seed and the same inputs at the same times give the same outputs.
 
+mod address;
 mod admission;
 mod closing;
 mod command;
@@ -41,11 +42,12 @@ mod walks;
 use std::time::Duration;
 
 pub use crate::id::Topic;
+pub use address::ip_of;
 pub use admission::{Admission, Count, Refusal};
 pub use command::{Command, CommandId, Reply};
 pub use io::{
-    ConnectionId, DialFailure, DialId, Direction, Input, NetAction, NetEvent, Output, PublishId, PublishOutcome,
-    SubstreamId,
+    ConnectionId, DatagramId, DialFailure, DialId, Direction, Input, MAX_DATAGRAM_BYTES, NetAction, NetEvent, Output,
+    PublishId, PublishOutcome, SubstreamId,
 };
 pub use liveness::{PING_INTERVAL, PING_TIMEOUT};
 pub use mailbox::{Lag, Mailbox};
@@ -101,6 +103,8 @@ pub struct Engine {
     phase: Phase,
     local: PeerId,
     listening: Option<Vec<String>>,
+    /// The UDP port at which this node receives datagrams, if it does.
+    media_port: Option<u16>,
     last_publish: Option<Time>,
     peers: Tracked<Peers>,
     topics: Topics,
@@ -124,6 +128,7 @@ impl Engine {
         let mut engine = Self {
             phase: Phase::Running,
             listening: None,
+            media_port: None,
             last_publish: None,
             peers: Tracked::new(Peers::new(config, local.clone(), rng)),
             local,
@@ -248,6 +253,11 @@ impl Engine {
         self.streams.audio_stats(stream)
     }
 
+    /// The UDP port at which this node receives datagrams, if it does.
+    pub fn media_port(&self) -> Option<u16> {
+        self.media_port
+    }
+
     fn check_running(&self) -> Result<(), AviP2pError> {
         if self.phase == Phase::Running { Ok(()) } else { Err(AviP2pError::ChannelClosed) }
     }
@@ -338,6 +348,16 @@ impl Engine {
             NetEvent::DiscoveryAvailable { source } => self.retries.on_available(source),
             NetEvent::InterfacesChanged => self.retries.on_interfaces_changed(),
             NetEvent::ListenersMissing => self.retries.on_listeners_missing(now),
+            NetEvent::DatagramsOn { port } => self.media_port = Some(port),
+            NetEvent::DatagramsOff { reason } => {
+                tracing::debug!(reason, "no datagrams");
+                self.media_port = None;
+            }
+            NetEvent::Datagram { .. } => out.stats.datagrams_received += 1,
+            NetEvent::DatagramDropped { .. } => out.stats.datagrams_dropped += 1,
+            NetEvent::DatagramsIgnored { count } => {
+                out.stats.datagrams_ignored = out.stats.datagrams_ignored.saturating_add(count);
+            }
             NetEvent::WalkEnded { result } => {
                 self.walks.on_ended(now, result.map_err(AviP2pError::NetworkError), out);
             }

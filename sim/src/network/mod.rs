@@ -3,6 +3,8 @@
 pub mod events;
 mod homes;
 mod lan;
+#[cfg(test)]
+mod tests;
 pub mod turmoil;
 
 use std::sync::Arc;

@@ -31,7 +31,8 @@ impl Followed {
         first.map(|(ip, id)| (*id, SocketAddr::new(*ip, 0)))
     }
 
-    fn wanted(&self, addresses: &Addresses) -> Vec<IpAddr> {
+    /// The addresses that the wildcards stand for.
+    pub(super) fn wanted(&self, addresses: &Addresses) -> Vec<IpAddr> {
         self.wildcards.iter().flat_map(|&wildcard| addresses.behind(wildcard)).collect()
     }
 

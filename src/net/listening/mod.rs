@@ -4,9 +4,9 @@ mod here;
 mod interfaces;
 mod listeners;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use libp2p_core::Multiaddr;
 use libp2p_core::transport::ListenerId;
@@ -28,6 +28,9 @@ pub(super) struct Listening {
     watch: Option<Watch>,
     /// The addresses that the transport reports in place of a wildcard.
     here: Option<Here>,
+    /// The configured port, and the addresses whose listeners stay.
+    port: u16,
+    fixed: BTreeSet<IpAddr>,
     /// The listeners that replace wildcards; `None` if all interfaces are used.
     followed: Option<Followed>,
     /// The addresses that the engine knows; `None` until the start is complete.
@@ -37,9 +40,30 @@ pub(super) struct Listening {
 impl Listening {
     /// With `follows`, the listeners that replace wildcards follow the interfaces that are used.
     pub(super) fn new(config: &AviP2pConfig, watch: Option<Watch>, here: Option<Here>, follows: bool) -> Self {
-        Self { watch, here, followed: follows.then(|| Followed::new(config)), told: None }
+        let fixed = config.listen_ips.iter().copied().filter(|ip| !follows || !ip.is_unspecified()).collect();
+        let followed = follows.then(|| Followed::new(config));
+        Self { watch, here, port: config.listen_port, fixed, followed, told: None }
     }
 
+    /// The addresses whose listeners stay, in order.
+    pub(super) fn fixed(&self) -> impl Iterator<Item = IpAddr> {
+        self.fixed.iter().copied()
+    }
+
+    /// All addresses to listen on now.
+    pub(super) fn ips(&self) -> BTreeSet<IpAddr> {
+        let followed = self.followed.as_ref().zip(self.watch.as_ref());
+        let wanted = followed.map(|(followed, watch)| followed.wanted(&watch.addresses)).unwrap_or_default();
+        self.fixed().chain(wanted).collect()
+    }
+
+    /// The port of the listeners; `None` if there was none to choose one so far.
+    pub(super) fn port<B: NetworkBehaviour>(&self, swarm: &Swarm<B>) -> Option<u16> {
+        let chosen = || swarm.listeners().filter_map(translate::parts).map(|(socket, _)| socket.port()).next();
+        if self.port == 0 { chosen() } else { Some(self.port) }
+    }
+
+    #[cfg(test)]
     pub(super) fn follows(&self) -> bool {
         self.followed.is_some()
     }

@@ -1,4 +1,4 @@
-//! How is TCP a [`Transport`] on the reactor of the node's thread?
+//! How is TCP a [`Transport`] on the reactor of the node's thread? `udp` has its datagrams.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,14 +13,15 @@ use futures::io::{AsyncRead, AsyncWrite, IoSlice};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::reactor::{Reactor, Watched};
-use crate::network::{BoxByteStream, Listener, Transport};
+use super::udp::Udp;
+use crate::network::{BoxByteStream, DatagramSocket, Listener, Transport};
 
 /// Connections that the system holds until they are accepted; it may hold fewer.
 const BACKLOG: i32 = 1024;
 /// How long a listener waits after the system had no descriptor or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The operating system's TCP.
+/// The operating system's TCP, and its UDP for datagrams.
 pub(super) struct Tcp {
     reactor: Arc<Reactor>,
 }
@@ -53,6 +54,11 @@ impl Transport for Tcp {
             }
         }
         .boxed()
+    }
+
+    fn bind_datagrams(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn DatagramSocket>>> {
+        let reactor = self.reactor.clone();
+        async move { Ok(Box::new(Udp::bind(reactor, address)?) as Box<dyn DatagramSocket>) }.boxed()
     }
 }
 

@@ -139,6 +139,20 @@ fn started_comes_first_and_other_addresses_are_told_as_a_change() {
 }
 
 #[test]
+fn the_port_of_datagrams_is_known_while_there_is_one() {
+    let mut node = Node::new(1, config());
+    assert_eq!(node.engine().media_port(), None);
+    node.net(NetEvent::DatagramsOn { port: 9000 });
+    node.net(NetEvent::DatagramsOn { port: 9001 });
+    assert_eq!(node.engine().media_port(), Some(9001));
+    node.net(NetEvent::DatagramsOff { reason: "gone".to_owned() });
+    assert_eq!(node.engine().media_port(), None);
+    node.net(NetEvent::ListenersMissing);
+    node.wait(secs(1));
+    assert_eq!(node.take_actions(), [NetAction::RetryListeners]);
+}
+
+#[test]
 fn what_the_network_room_counts_is_in_the_stats() {
     let mut node = Node::with_peer(1, 2, config());
     node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
@@ -148,6 +162,14 @@ fn what_the_network_room_counts_is_in_the_stats() {
     let stats = node.stats();
     assert_eq!((stats.inbound_refused, stats.inbound_failed), (1, 1));
     assert_eq!((stats.messages_refused, stats.slow_peer_drops), (1, 3));
+    let there = "192.0.2.1:9000".parse().unwrap();
+    node.net(NetEvent::DatagramDropped { to: there });
+    node.net(NetEvent::DatagramsIgnored { count: 4 });
+    node.net(NetEvent::DatagramsIgnored { count: u64::MAX });
+    node.net(NetEvent::Datagram { from: there, bytes: Bytes::from_static(b"12345678") });
+    let stats = node.stats();
+    let datagrams = (stats.datagrams_received, stats.datagrams_dropped, stats.datagrams_ignored);
+    assert_eq!(datagrams, (1, 1, u64::MAX));
     let (source, reason) = (DiscoverySource::Mdns, "no interface".to_owned());
     node.net(NetEvent::DiscoveryUnavailable { source, reason: reason.clone() });
     assert_eq!(node.take_events(), [AviEvent::DiscoveryUnavailable { source, reason }]);

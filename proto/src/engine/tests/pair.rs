@@ -304,6 +304,8 @@ impl Mesh {
             | NetAction::Heartbeat
             | NetAction::RetryListeners
             | NetAction::RetryDiscovery { .. } => {}
+            // This network has no datagrams.
+            NetAction::SendDatagram { .. } | NetAction::ExpectDatagrams { .. } | NetAction::ForgetDatagrams { .. } => {}
             NetAction::DisconnectAll => {
                 for link in 0..self.links.len() {
                     if self.links[link].nodes.contains(&n) {

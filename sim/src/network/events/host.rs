@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use avi_p2p::PeerId;
-use avi_p2p::transport::{BoxByteStream, Listener, Transport};
+use avi_p2p::transport::{BoxByteStream, DatagramSocket, Listener, Transport};
 use bytes::{Buf, Bytes};
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncWrite};
 use futures::stream::BoxStream;
 
-use super::{Backlog, Events, Pipe, PipeId, WINDOW_BYTES, What};
+use super::{Backlog, Events, Pipe, PipeId, WINDOW_BYTES, What, datagrams};
 use crate::network::{FIRST_EPHEMERAL, Host};
 
 pub(super) struct HostTransport {
@@ -43,6 +43,15 @@ impl Transport for HostTransport {
         .boxed()
     }
 
+    fn bind_datagrams(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn DatagramSocket>>> {
+        let (events, host) = (self.events.clone(), self.host);
+        async move {
+            let address = events.lock().homes.listening(host, address).ok_or(io::ErrorKind::AddrNotAvailable)?;
+            Ok(Box::new(events.bind(host, address.port())?) as Box<dyn DatagramSocket>)
+        }
+        .boxed()
+    }
+
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxByteStream>> {
         let (answer, connected) = oneshot::channel();
         let mut state = self.events.lock();
@@ -67,6 +76,23 @@ impl Transport for HostTransport {
             }
         }
         .boxed()
+    }
+}
+
+impl DatagramSocket for datagrams::DatagramSocket {
+    fn local_addr(&self) -> SocketAddr {
+        datagrams::DatagramSocket::local_addr(self)
+    }
+
+    fn try_send_to(&mut self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.send_to(datagram, to)
+    }
+
+    fn poll_recv_from(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let (from, payload) = std::task::ready!(self.poll_recv(cx));
+        let len = payload.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&payload[..len]);
+        Poll::Ready(Ok((len, from)))
     }
 }
 

@@ -13,12 +13,14 @@
 //! - A reset partition loses the data that is sent, like turmoil's own. turmoil would leave the connections with a gap for
 //!   ever, so this module resets both ends. If a pair is held and reset at once, the reset counts.
 //! - A stream that is dropped without a close ends at the other end with an end of data.
-//! - Only bytes that nodes write are counted as sent.
+//! - Only bytes that nodes write, and those of datagrams, are counted as sent.
+//! - A machine has lost a datagram that arrives while it is off. A hold lets datagrams wait too.
 //!
 //! turmoil itself can only crash a whole host, and tells the other ends. Here a host runs to the end, and a machine that
 //! loses power leaves its ends of connections behind. They take data until it is on again, and answer with a reset after
 //! that, as with `events`.
 
+mod datagrams;
 mod stream;
 mod wire;
 
@@ -47,8 +49,8 @@ pub const MOST_HOMES: usize = 25;
 const TICK: Duration = super::WITHIN_HOME;
 /// How far the clock of a host is ahead: turmoil lets this much time pass in each new runtime.
 const HEAD_START: Duration = Duration::from_millis(1);
-/// Connections that wait to be accepted, and segments of a connection that are in flight or unread. One connection
-/// more, and turmoil panics.
+/// Connections that wait to be accepted, segments of a connection that are in flight or unread, datagrams that are unread.
+/// One connection more, and turmoil panics.
 const CAPACITY: usize = 4096;
 
 /// The network, as the world and the nodes use it. All clones share it.
@@ -129,6 +131,7 @@ impl Turmoil {
             .ip_version(IpVersion::V4)
             .ephemeral_ports(FIRST_EPHEMERAL..=u16::MAX)
             .tcp_capacity(CAPACITY)
+            .udp_capacity(CAPACITY)
             .build();
         for (home, way) in (0..count).map(Home).zip(ways) {
             // The clock of each new runtime starts at this time.

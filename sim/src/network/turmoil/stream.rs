@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use avi_p2p::PeerId;
-use avi_p2p::transport::{BoxByteStream, Listener, Transport};
+use avi_p2p::transport::{BoxByteStream, DatagramSocket, Listener, Transport};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncWrite};
@@ -15,6 +15,7 @@ use futures::stream::BoxStream;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
+use super::datagrams::Socket;
 use super::{Line, LineId, Turmoil};
 use crate::network::{Home, Host};
 
@@ -41,6 +42,16 @@ impl Transport for HostTransport {
         .boxed()
     }
 
+    fn bind_datagrams(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn DatagramSocket>>> {
+        let (network, host) = (self.network.clone(), self.host);
+        async move {
+            let homes = network.lock().homes;
+            let address = homes.listening(host, address).ok_or(io::ErrorKind::AddrNotAvailable)?;
+            Ok(Box::new(Socket::bind(network, host, address).await?) as Box<dyn DatagramSocket>)
+        }
+        .boxed()
+    }
+
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxByteStream>> {
         let (network, host) = (self.network.clone(), self.host);
         async move {
@@ -58,8 +69,8 @@ impl Transport for HostTransport {
 }
 
 impl Turmoil {
-    /// The home of a machine that dials, and the machine that it dials.
-    fn ends(&self, from: Host, to: SocketAddr) -> Option<(Home, Host)> {
+    /// The home of a machine that dials or sends, and the machine that it means.
+    pub(super) fn ends(&self, from: Host, to: SocketAddr) -> Option<(Home, Host)> {
         let state = self.lock();
         let to = state.homes.machine(to).filter(|to| (to.0 as usize) < state.machines.len())?;
         Some((state.homes.home(from), to))
