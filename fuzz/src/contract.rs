@@ -27,6 +27,8 @@ pub(crate) struct Contract {
     dials: BTreeSet<DialId>,
     /// The open connections, their peers, and whether each was told to close.
     connections: BTreeMap<ConnectionId, (PeerId, bool)>,
+    /// The peers to whom everything but audio was limited.
+    limited: BTreeSet<PeerId>,
     /// Heartbeats that may still be ordered for past events.
     heartbeats: u32,
     /// Whether listeners are missing, without a retry since. The next field is the same for mDNS.
@@ -274,6 +276,13 @@ impl Contract {
             }
             NetAction::RetryDiscovery { .. } => {
                 assert!(std::mem::take(&mut self.is_mdns_missing), "a retry of mDNS, which works");
+            }
+            NetAction::Grant { peer, bytes: Some(bytes) } => {
+                assert!(*bytes > 0, "pings and control messages always get through");
+                self.limited.insert(peer.clone());
+            }
+            NetAction::Grant { peer, bytes: None } => {
+                assert!(self.limited.remove(peer), "{action:?} of a peer without a limit");
             }
             _ if !self.has_honest_ids => {}
             NetAction::Disconnect { connection } => {

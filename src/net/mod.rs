@@ -62,7 +62,10 @@ impl Net {
             if let Some(event) = self.queued_event() {
                 return Some(event);
             }
-            if self.discovery.poll(&self.connections, &mut self.events) || self.turn_listening() {
+            if self.connections.report_used(&mut self.events)
+                || self.discovery.poll(&self.connections, &mut self.events)
+                || self.turn_listening()
+            {
                 continue;
             }
             self.swarm_first = !self.swarm_first;
@@ -87,6 +90,7 @@ impl Net {
         !self.events.is_empty()
             || self.swarm.is_due()
             || self.audio.is_due()
+            || self.connections.is_due()
             || self.discovery.is_due()
             || self.listening.is_due()
     }
@@ -199,6 +203,8 @@ impl Net {
         match action {
             NetAction::Write { substream, bytes } => return self.audio.write(substream, bytes, events),
             NetAction::Finish { substream } => return self.audio.finish(substream),
+            // It wakes the tasks of the connections: the swarm need not be polled.
+            NetAction::Grant { peer, bytes } => return self.connections.grant(&peer, bytes),
             NetAction::Reset { substream } => return self.audio.reset(substream, events),
             NetAction::Dial { dial, peer, addresses } => self.dial(dial, peer.as_ref(), &addresses),
             NetAction::Disconnect { connection } => self.connections.disconnect(connection, &mut self.swarm.inner),

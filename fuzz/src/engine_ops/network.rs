@@ -65,6 +65,7 @@ impl Network {
             NetAction::Disconnect { connection } | NetAction::Abort { connection } => {
                 return self.disconnect(|(other, _)| other == connection);
             }
+            NetAction::Grant { peer, bytes: Some(_) } => NetEvent::CreditUsed { peer: peer.clone() },
             NetAction::DisconnectAll => return self.disconnect(|_| true),
             NetAction::RetryDiscovery { source } => NetEvent::DiscoveryAvailable { source: *source },
             NetAction::Walk { .. } => NetEvent::WalkEnded { result: Ok(vec![peer(2), peer(7)]) },
@@ -182,7 +183,7 @@ pub(super) fn likely(world: &mut World, script: &mut Script) -> Option<NetEvent>
 }
 
 fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
-    Some(match script.below(16) {
+    Some(match script.below(17) {
         0 => NetEvent::Misbehaved { peer: any_peer(script) },
         1 => NetEvent::Foreign { peer: any_peer(script) },
         2 => NetEvent::SlowPeer { peer: any_peer(script), dropped: script.number() },
@@ -204,6 +205,7 @@ fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
         12 => NetEvent::InterfacesChanged,
         13 => NetEvent::ListenersMissing,
         14 => NetEvent::GossipActive,
+        15 => NetEvent::CreditUsed { peer: any_peer(script) },
         _ => NetEvent::MessageRefused,
     })
 }

@@ -1,5 +1,7 @@
 //! One audio stream: its lifecycle, what it may send now, and what a frame from the other end means.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 
 use super::io::{ConnectionId, NetAction, SubstreamId};
@@ -16,6 +18,9 @@ use crate::wire::{Code, DATA_OVERHEAD_BYTES, Decoder, Frame, MAX_PREFIX_BYTES, O
 
 /// Audio bytes per write. Larger writes gain nothing: Yamux splits at 16 KiB.
 const BATCH_BYTES: usize = 16 * 1024;
+
+/// A call without audio for this long is silent.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// The phase of a stream. "Over" means that the stream is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +90,8 @@ pub(crate) struct Stream {
     moved: bool,
     pub(crate) open: Open,
     pub(crate) send: SendQueue,
+    /// When the application last gave a frame.
+    pub(crate) given_at: Option<Time>,
     /// The frame that closes this direction, sent after everything else.
     farewell: Option<Frame>,
     /// Encoded frames other than audio.
@@ -120,6 +127,7 @@ impl Stream {
             moved: false,
             open: Open::default(),
             send: SendQueue::new(config.audio_queue, limits.audio_queue_bytes, on_congestion),
+            given_at: None,
             farewell: None,
             control: BytesMut::new(),
             writing: false,
@@ -136,6 +144,11 @@ impl Stream {
     /// Whether the application may still use its id.
     pub(crate) fn is_alive(&self) -> bool {
         !matches!(self.phase, Phase::Unnamed | Phase::Closing)
+    }
+
+    /// Whether audio was sent lately.
+    pub(crate) fn is_heard(&self, now: Time) -> bool {
+        self.phase == Phase::Open && self.given_at.is_some_and(|at| now - at < PAUSE)
     }
 
     /// Whether this is an unanswered request that can be tried again.

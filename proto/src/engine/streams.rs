@@ -48,6 +48,18 @@ pub(crate) struct Streams {
     /// Whether a stream has released the connection that it [uses](Self::uses) or the peer that it [waits
     /// for](Self::waits_for).
     has_released: bool,
+    talks_to: Option<PeerId>,
+    acked: Option<Acked>,
+}
+
+/// Audio that has arrived at the other end.
+#[derive(Debug)]
+pub(crate) struct Acked {
+    pub(crate) peer: PeerId,
+    /// When it was sent.
+    pub(crate) sent_at: Time,
+    /// How long it waited in queues on its way.
+    pub(crate) delay: Duration,
 }
 
 impl Streams {
@@ -59,6 +71,8 @@ impl Streams {
             by_substream: BTreeMap::new(),
             timers: TimerTable::new(),
             has_released: false,
+            talks_to: None,
+            acked: None,
         }
     }
 
@@ -77,6 +91,26 @@ impl Streams {
 
     pub(crate) fn uses(&self, connection: ConnectionId) -> bool {
         self.streams.values().any(|stream| stream.connection == Some(connection) && stream.is_alive())
+    }
+
+    /// Whether any stream with this peer is not over.
+    pub(crate) fn are_with(&self, peer: &PeerId) -> bool {
+        self.streams.values().any(|stream| stream.peer == *peer && stream.is_alive())
+    }
+
+    /// Whether this node has sent audio to the peer lately.
+    pub(crate) fn is_heard_by(&self, now: Time, peer: &PeerId) -> bool {
+        self.streams.values().any(|stream| stream.peer == *peer && stream.is_heard(now))
+    }
+
+    /// Takes the peer to whom audio begins to flow.
+    pub(crate) fn take_talk(&mut self) -> Option<PeerId> {
+        self.talks_to.take()
+    }
+
+    /// Takes the last acknowledgement of audio.
+    pub(crate) fn take_acked(&mut self) -> Option<Acked> {
+        self.acked.take()
     }
 
     /// Whether a stream waits for a connection to this peer.
@@ -163,6 +197,8 @@ impl Streams {
             let limit = "limits.max_audio_frame_bytes";
             return Err(AviP2pError::PayloadTooLarge { len: data.len(), max, limit });
         }
+        let talks_to = (!stream.is_heard(now)).then(|| stream.peer.clone());
+        stream.given_at = Some(now);
         let dropped = stream.send.dropped();
         if stream.send.push(now, data).is_err() {
             out.stats.audio_frames_refused += 1;
@@ -170,6 +206,7 @@ impl Streams {
         }
         out.stats.audio_frames_dropped += stream.send.dropped() - dropped;
         stream.pump(now, out);
+        self.talks_to = talks_to;
         Ok(())
     }
 

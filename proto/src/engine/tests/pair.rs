@@ -260,6 +260,7 @@ impl Mesh {
             }
             NetAction::Admit { .. }
             | NetAction::Heartbeat
+            | NetAction::Grant { .. }
             | NetAction::RetryListeners
             | NetAction::RetryDiscovery { .. } => {}
             NetAction::DisconnectAll => {

@@ -230,7 +230,7 @@ fn run(ops: &[Op]) -> Vec<Vec<(Time, Output)>> {
 
 /// An event of a lying or defective network. It may refer to anything; new ids are unused ones.
 fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
-    let events: [fn(&mut Liar, u64) -> NetEvent; 31] = [
+    let events: [fn(&mut Liar, u64) -> NetEvent; 32] = [
         |liar, x| NetEvent::Connected {
             connection: ConnectionId(liar.fresh()),
             peer: near(x),
@@ -254,6 +254,7 @@ fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
         |_, x| NetEvent::Announced { peer: near(x), addresses: vec![address((x % 8) as u16)] },
         |_, x| NetEvent::Pong { connection: ConnectionId(x % 20), peer: near(x / 20), rtt: millis(x) },
         |_, _| NetEvent::GossipActive,
+        |_, x| NetEvent::CreditUsed { peer: near(x) },
         |_, _| NetEvent::InterfacesChanged,
         |_, _| NetEvent::ListenersMissing,
         |_, x| NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason: "x".repeat(x as usize % 3) },

@@ -1,0 +1,399 @@
+//! How much may flow to a peer beside a call? A window of bytes, kept so small that the call's queueing delay stays low.
+//!
+//! Pub/sub shares its path with the call, and often the connection too: what it writes stands in front of audio. So it is
+//! a less-than-best-effort transport (RFC 6297), after the manner of LEDBAT (RFC 6817): the bytes in flight are bounded by
+//! a window, which grows while the queueing delay is below a target, and shrinks while it is above. The acknowledgements
+//! of audio say both what has arrived and how long it waited. Without a call there is no window.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::io::NetAction;
+use super::outbox::Outbox;
+use super::time::{Time, TimerTable};
+use crate::id::PeerId;
+
+/// RFC 6817 §2.4.2 allows 100 ms at most; a call has 250 ms for everything.
+const TARGET: Duration = Duration::from_millis(60);
+/// Above this delay the window shrinks at once, not byte by byte.
+const EXCESS: Duration = Duration::from_millis(100);
+/// The window at first, and after a pause: 100 ms of 320 kbit/s.
+const FIRST_WINDOW: u32 = 4096;
+/// Lets pings and control messages through, whatever the delay.
+const MIN_WINDOW: u32 = 512;
+/// More than 100 ms of 1 Gbit/s.
+const MAX_WINDOW: u32 = 16 << 20;
+/// The least time between two grants. Smaller bursts delay audio less.
+const PACE: Duration = Duration::from_millis(25);
+const MIN_GRANT: u32 = 512;
+/// Without acknowledgements only this much flows, so that little stands in front of the call after an outage.
+const PROBE_BYTES: u32 = 256;
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// A window that is not used for this long says little about the path any more (RFC 7661).
+const STALE: Duration = Duration::from_secs(1);
+/// How often what is in flight is let run out. The least delay of the path, which the other end measures delays from, is
+/// seen only while nothing else waits there.
+const DRAIN_EVERY: Duration = Duration::from_secs(5);
+/// Grants that are remembered. More are taken for one.
+const MAX_SENT: usize = 256;
+/// The times between sending and acknowledgement that are believed.
+const FIRST_SPAN: Duration = Duration::from_millis(150);
+const MIN_SPAN: Duration = Duration::from_millis(50);
+const MAX_SPAN: Duration = Duration::from_secs(2);
+
+/// The windows of the peers that this node has a call with. Their number is bounded by that of the streams.
+#[derive(Debug)]
+pub(crate) struct Bulk {
+    windows: BTreeMap<PeerId, Window>,
+    /// When the next grant is due. Set only while data waits.
+    timers: TimerTable<PeerId>,
+}
+
+#[derive(Debug)]
+struct Window {
+    bytes: u32,
+    /// Whether the delay has not been noticed yet: slow start.
+    is_starting: bool,
+    /// The last grant. When it was given; whether it is used up.
+    grant: u32,
+    granted_at: Time,
+    is_used: bool,
+    /// When grants were used up, and their bytes, until audio that was sent later is acknowledged.
+    sent: VecDeque<(Time, u32)>,
+    in_flight: u32,
+    /// From a grant to the acknowledgement that covers it.
+    span: Duration,
+    acked_at: Time,
+    /// When nothing was in flight, and whether that is waited for.
+    empty_at: Time,
+    is_draining: bool,
+    /// The window shrinks once per span: before, no acknowledgement shows what that has changed.
+    shrunk_at: Option<Time>,
+}
+
+impl Bulk {
+    pub(crate) fn new() -> Self {
+        Self { windows: BTreeMap::new(), timers: TimerTable::new() }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.timers.next_deadline()
+    }
+
+    /// Limits what flows to the peer beside the audio that begins now.
+    pub(crate) fn begin(&mut self, now: Time, peer: &PeerId, out: &mut Outbox) {
+        if !self.windows.contains_key(peer) {
+            let window = Window::new(now);
+            out.net(NetAction::Grant { peer: peer.clone(), bytes: Some(window.grant) });
+            self.windows.insert(peer.clone(), window);
+        }
+    }
+
+    /// Handles the acknowledgement of audio that was sent to the peer at `sent_at`, and waited in queues for `delay`.
+    pub(crate) fn on_acked(&mut self, now: Time, peer: &PeerId, sent_at: Time, delay: Duration, out: &mut Outbox) {
+        let Some(window) = self.windows.get_mut(peer) else { return };
+        if window.on_acked(now, sent_at, delay) {
+            out.net(NetAction::Grant { peer: peer.clone(), bytes: Some(window.grant) });
+        }
+        if window.is_used {
+            self.timers.set(peer.clone(), window.next_grant());
+        }
+    }
+
+    /// Handles the end of a grant. `has_call` says whether audio still flows to the peer.
+    pub(crate) fn on_used(&mut self, now: Time, peer: &PeerId, has_call: bool, out: &mut Outbox) {
+        if !has_call {
+            return self.end(peer, out);
+        }
+        let Some(window) = self.windows.get_mut(peer).filter(|window| !window.is_used) else { return };
+        window.on_used(now);
+        self.timers.set(peer.clone(), window.next_grant());
+    }
+
+    /// Grants what is due. `has_call` says whether audio still flows to a peer.
+    pub(crate) fn handle_timeout(&mut self, now: Time, has_call: impl Fn(&PeerId) -> bool, out: &mut Outbox) {
+        while let Some(peer) = self.timers.pop_due(now) {
+            match self.windows.get_mut(&peer) {
+                Some(window) if has_call(&peer) => {
+                    window.renew(now);
+                    out.net(NetAction::Grant { peer, bytes: Some(window.grant) });
+                }
+                _ => self.end(&peer, out),
+            }
+        }
+    }
+
+    /// Ends the limits of the peers without a stream.
+    pub(crate) fn retain(&mut self, has_stream: impl Fn(&PeerId) -> bool, out: &mut Outbox) {
+        let over: Vec<_> = self.windows.keys().filter(|peer| !has_stream(peer)).cloned().collect();
+        over.iter().for_each(|peer| self.end(peer, out));
+    }
+
+    /// Forgets a peer whose connections have ended, and its limit with them.
+    pub(crate) fn forget(&mut self, peer: &PeerId) {
+        self.windows.remove(peer);
+        self.timers.stop(peer);
+    }
+
+    fn end(&mut self, peer: &PeerId, out: &mut Outbox) {
+        self.timers.stop(peer);
+        if self.windows.remove(peer).is_some() {
+            out.net(NetAction::Grant { peer: peer.clone(), bytes: None });
+        }
+    }
+}
+
+impl Window {
+    fn new(now: Time) -> Self {
+        let mut window = Self {
+            bytes: FIRST_WINDOW,
+            is_starting: true,
+            grant: 0,
+            granted_at: now,
+            is_used: false,
+            sent: VecDeque::new(),
+            in_flight: 0,
+            span: FIRST_SPAN,
+            acked_at: now,
+            empty_at: now,
+            is_draining: false,
+            shrunk_at: None,
+        };
+        window.grant = window.share();
+        window
+    }
+
+    /// The next grant, if the window has room for it: what the window passes in the time between two grants.
+    fn share(&self) -> u32 {
+        let share = u128::from(self.bytes) * PACE.as_micros() / self.span.as_micros();
+        // Less than the whole window, which fits.
+        (share as u32).clamp(MIN_GRANT, self.bytes)
+    }
+
+    /// The time that a grant takes at the pace of the window. A quarter faster, so that the window is what limits.
+    fn pace(&self) -> Duration {
+        (self.span * self.grant / self.bytes.max(1) * 4 / 5).clamp(PACE, PROBE_EVERY)
+    }
+
+    fn room(&self) -> u32 {
+        self.bytes.saturating_sub(self.in_flight)
+    }
+
+    /// When the next grant is due. Until an acknowledgement makes room, only probes flow.
+    fn next_grant(&self) -> Time {
+        let has_room = !self.is_draining && self.room() >= self.share().min(MIN_GRANT);
+        self.granted_at + if has_room { self.pace() } else { PROBE_EVERY }
+    }
+
+    fn renew(&mut self, now: Time) {
+        self.grant = self.share().min(self.room()).max(PROBE_BYTES);
+        self.granted_at = now;
+        self.is_used = false;
+    }
+
+    fn on_used(&mut self, now: Time) {
+        self.is_used = true;
+        self.in_flight = self.in_flight.saturating_add(self.grant);
+        let is_full = self.sent.len() >= MAX_SENT;
+        match self.sent.back_mut() {
+            Some((at, bytes)) if is_full => (*at, *bytes) = (now, bytes.saturating_add(self.grant)),
+            _ => self.sent.push_back((now, self.grant)),
+        }
+    }
+
+    /// Returns whether the grant that is not used was replaced by a smaller one.
+    fn on_acked(&mut self, now: Time, sent_at: Time, delay: Duration) -> bool {
+        let span = (now - sent_at) + (now - self.acked_at);
+        self.span = ((3 * self.span + span) / 4).clamp(MIN_SPAN, MAX_SPAN);
+        self.acked_at = now;
+        let is_full = self.is_used && self.room() < self.share();
+        let mut acked = 0;
+        while let Some(&(_, bytes)) = self.sent.front().filter(|(at, _)| *at <= sent_at) {
+            acked += bytes;
+            self.sent.pop_front();
+        }
+        let is_in_use = self.in_flight > 0;
+        self.in_flight = self.in_flight.saturating_sub(acked);
+        if self.in_flight == 0 {
+            (self.empty_at, self.is_draining) = (now, false);
+        }
+        self.is_draining |= now - self.empty_at >= DRAIN_EVERY;
+        if delay > EXCESS && is_in_use {
+            self.shrink(now);
+        } else if delay < TARGET && acked > 0 && is_full {
+            self.grow(acked, delay);
+        }
+        self.is_starting &= delay < TARGET / 2;
+        self.age(now)
+    }
+
+    fn shrink(&mut self, now: Time) {
+        let is_due = self.shrunk_at.is_none_or(|at| now - at >= self.span);
+        if is_due {
+            self.bytes = (self.bytes / 2).max(MIN_WINDOW);
+            self.shrunk_at = Some(now);
+        }
+    }
+
+    /// By what was acknowledged at first, by up to a quarter of it later.
+    fn grow(&mut self, acked: u32, delay: Duration) {
+        let spare = u128::from(acked) * (TARGET - delay).as_micros() / TARGET.as_micros();
+        let more = if self.is_starting { acked } else { spare as u32 / 4 };
+        self.bytes = self.bytes.saturating_add(more).min(MAX_WINDOW);
+    }
+
+    /// Halves a window that was not used for a while, down to the first.
+    fn age(&mut self, now: Time) -> bool {
+        if self.is_used || self.bytes <= FIRST_WINDOW || now - self.granted_at < STALE {
+            return false;
+        }
+        self.bytes = (self.bytes / 2).max(FIRST_WINDOW);
+        self.is_starting = true;
+        self.granted_at = now;
+        let is_less = self.share() < self.grant;
+        self.grant = self.grant.min(self.share());
+        is_less
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::io::Output;
+
+    /// A call beside a writer, over one link: a queue without loss, then a delay.
+    struct Path {
+        now: Time,
+        bytes_per_ms: f64,
+        one_way_ms: u64,
+        bulk: Bulk,
+        out: Outbox,
+        peer: PeerId,
+        /// What the writer may still write; `None` without a limit.
+        credit: Option<u32>,
+        is_told: bool,
+        backlog: u64,
+        /// Bytes that entered the link, and that left it.
+        entered: f64,
+        left: f64,
+        /// Frames in the link: when they were sent, and how many bytes stand before them.
+        frames: VecDeque<(Time, f64)>,
+        /// Frames that have left it: when they arrive, were sent, and waited.
+        arriving: VecDeque<(Time, Time, Duration)>,
+        /// Acknowledgements under way: when they come, and what they say.
+        acks: VecDeque<(Time, Time, Duration)>,
+        newest: Option<(Time, Duration)>,
+        waits: Vec<Duration>,
+        delivered: u64,
+        grants: usize,
+    }
+
+    impl Path {
+        fn new(bits_per_second: u64, one_way_ms: u64) -> Self {
+            Self {
+                now: Time::ZERO,
+                bytes_per_ms: bits_per_second as f64 / 8000.0,
+                one_way_ms,
+                bulk: Bulk::new(),
+                out: Outbox::default(),
+                peer: PeerId::new("peer"),
+                credit: None,
+                is_told: false,
+                backlog: 0,
+                entered: 0.0,
+                left: 0.0,
+                frames: VecDeque::new(),
+                arriving: VecDeque::new(),
+                acks: VecDeque::new(),
+                newest: None,
+                waits: Vec::new(),
+                delivered: 0,
+                grants: 0,
+            }
+        }
+
+        fn call(&mut self) {
+            self.bulk.begin(self.now, &self.peer, &mut self.out);
+            self.carry_out();
+        }
+
+        fn write(&mut self) {
+            let taken = self.backlog.min(self.credit.map_or(u64::MAX, u64::from));
+            self.backlog -= taken;
+            self.delivered += taken;
+            self.entered += taken as f64;
+            if let Some(credit) = &mut self.credit {
+                *credit -= taken as u32;
+                if *credit == 0 && self.backlog > 0 && !std::mem::replace(&mut self.is_told, true) {
+                    self.bulk.on_used(self.now, &self.peer, true, &mut self.out);
+                }
+            }
+        }
+
+        fn carry_out(&mut self) {
+            while let Some(output) = self.out.pop() {
+                let Output::Net(NetAction::Grant { bytes, .. }) = output else { panic!("{output:?}") };
+                (self.credit, self.is_told) = (bytes, false);
+                self.grants += 1;
+            }
+        }
+
+        /// A millisecond: 20 ms frames of 160 bytes, an acknowledgement every 100 ms.
+        fn step(&mut self) {
+            let now = self.now;
+            let millis = now.as_micros() / 1000;
+            self.bulk.handle_timeout(self.now, |_| true, &mut self.out);
+            while let Some((_, sent_at, delay)) = take_if(&mut self.acks, |(at, ..)| *at <= now) {
+                self.bulk.on_acked(self.now, &self.peer, sent_at, delay, &mut self.out);
+            }
+            self.carry_out();
+            self.write();
+            if millis % 20 == 0 {
+                self.entered += 160.0;
+                self.frames.push_back((self.now, self.entered));
+            }
+            self.left = (self.left + self.bytes_per_ms).min(self.entered);
+            let left = self.left;
+            while let Some((sent_at, _)) = take_if(&mut self.frames, |(_, end)| *end <= left) {
+                let arrives = self.now + Duration::from_millis(self.one_way_ms);
+                self.arriving.push_back((arrives, sent_at, self.now - sent_at));
+            }
+            while let Some((_, sent_at, wait)) = take_if(&mut self.arriving, |(at, ..)| *at <= now) {
+                self.waits.push(wait);
+                self.newest = Some((sent_at, wait));
+            }
+            if millis % 100 == 0
+                && let Some((sent_at, wait)) = self.newest.take()
+            {
+                self.acks.push_back((self.now + Duration::from_millis(self.one_way_ms), sent_at, wait));
+            }
+            self.now = self.now + Duration::from_millis(1);
+        }
+
+        /// Returns the longest wait of a frame, and the bytes that were written.
+        fn run(&mut self, seconds: u64) -> (Duration, u64) {
+            self.waits.clear();
+            let before = self.delivered;
+            (0..1000 * seconds).for_each(|_| self.step());
+            (self.waits.iter().max().copied().unwrap_or_default(), self.delivered - before)
+        }
+    }
+
+    fn take_if<T>(queue: &mut VecDeque<T>, is_due: impl Fn(&T) -> bool) -> Option<T> {
+        queue.front().is_some_and(is_due).then(|| queue.pop_front()).flatten()
+    }
+
+    #[test]
+    fn messages_without_end_leave_a_call_its_time_and_use_what_it_leaves() {
+        for (bits_per_second, one_way_ms) in [(100_000, 20), (256_000, 5), (256_000, 30), (1_000_000, 15), (20_000_000, 40)] {
+            let mut path = Path::new(bits_per_second, one_way_ms);
+            path.call();
+            path.run(1);
+            path.backlog = u64::MAX / 2;
+            let (start, _) = path.run(5);
+            let (wait, bytes) = path.run(60);
+            let spare = (bits_per_second - 64_000) * 60 / 8;
+            println!("{bits_per_second} {one_way_ms}: start {start:?}, later {wait:?}, {} %", bytes * 100 / spare);
+        }
+    }
+}
