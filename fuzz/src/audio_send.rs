@@ -21,7 +21,7 @@ pub fn audio_send(data: &[u8]) {
     let mut now = Time::ZERO;
     while !script.is_over() {
         now = now + script.duration();
-        match script.below(4) {
+        match script.below(5) {
             0 | 1 => {
                 let len = script.number().min(1 << 17) as usize;
                 let payload = Bytes::from(vec![model.given as u8; len.max(1)]);
@@ -31,6 +31,10 @@ pub fn audio_send(data: &[u8]) {
             2 => {
                 let batch_bytes = script.number().min(1 << 18) as usize;
                 take_batch(&mut queue, &mut model, now, batch_bytes);
+            }
+            3 => {
+                model.max_age = script.duration();
+                queue.set_max_age(model.max_age);
             }
             _ => {
                 assert_eq!(queue.discard(), model.frames.len() as u64);
@@ -48,11 +52,14 @@ pub fn audio_send(data: &[u8]) {
 
 fn take_batch(queue: &mut SendQueue, model: &mut Model, now: Time, batch_bytes: usize) {
     let mut out = BytesMut::new();
-    let taken = queue.take_batch(now, batch_bytes, &mut out);
+    let batch = queue.take_batch(now, batch_bytes, &mut out);
+    let taken = batch.map_or(0, |batch| batch.frames);
     let mut bytes = out.freeze();
     let len = bytes.len();
     let mut decoder = Decoder::new((1 << 17) + DATA_OVERHEAD_BYTES);
     model.drop_old(now);
+    assert_eq!(batch.map_or(0, |batch| batch.bytes), len as u64);
+    let (mut sequences, mut waited) = (None, Duration::ZERO);
     for _ in 0..taken {
         assert!(len - bytes.len() < batch_bytes, "the batch was full");
         let frame = decoder.decode(&mut bytes).expect("a queue writes frames").expect("as many as it says");
@@ -62,7 +69,11 @@ fn take_batch(queue: &mut SendQueue, model: &mut Model, now: Time, batch_bytes: 
         let since_first = Time(at - model.first_at.expect("a first frame"));
         assert_eq!(timestamp_us, since_first.as_micros());
         model.taken += 1;
+        sequences = Some((sequences.map_or(sequence, |(first, _)| first), sequence));
+        waited = now - at;
     }
+    assert_eq!(batch.map(|batch| batch.sequences), sequences);
+    assert_eq!(batch.map_or(Duration::ZERO, |batch| batch.waited), waited);
     assert!(bytes.is_empty(), "bytes of no frame");
     assert!(len >= batch_bytes || model.frames.is_empty(), "the batch had room for one more");
 }

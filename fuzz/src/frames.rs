@@ -2,14 +2,14 @@
 //! `wire/mod.rs`.
 
 use avi_p2p_proto::media::{MAX_CODEC_BYTES, MAX_LABEL_BYTES, Media};
-use avi_p2p_proto::wire::{Code, Decoder, Frame, MAX_REASON_BYTES, Open, Report, WireError};
+use avi_p2p_proto::wire::{Ack, Code, Decoder, Frame, MAX_REASON_BYTES, Open, Report, WireError};
 use bytes::{Bytes, BytesMut};
 
 use super::script::Script;
 
 /// Limits on both sides of every varint length, and that of the default configuration.
 const LIMITS: [usize; 8] = [1, 2, 22, 127, 128, 300, 16_384, 65_557];
-const KNOWN: [&str; 6] = ["OPEN", "ACCEPT", "REJECT", "DATA", "CLOSE", "REPORT"];
+const KNOWN: [&str; 7] = ["OPEN", "ACCEPT", "REJECT", "DATA", "CLOSE", "REPORT", "ACK"];
 
 /// Any bytes, within any limit, in any pieces: no panic, no more bytes buffered than the limit, an error is final, and
 /// length and kind have the meaning in the table.
@@ -77,7 +77,7 @@ impl<'a> Framing<'a> {
             let front = front(self.rest, self.max);
             let Front::Body(body, rest) = front else { return front };
             self.rest = rest;
-            if (1..=6).contains(&body[0]) || body[0] >= 0x80 {
+            if (1..=7).contains(&body[0]) || body[0] >= 0x80 {
                 return front;
             }
             self.skipped += 1;
@@ -102,7 +102,7 @@ impl<'a> Framing<'a> {
             (Front::Bad("varint"), WireError::BadVarint { field: "length" }) => true,
             (Front::Body([kind, ..], _), WireError::UnknownKind { kind: named }) => kind == named && *kind >= 0x80,
             (Front::Body(..), WireError::FrameTooLarge { .. } | WireError::Empty) => false,
-            (Front::Body([kind, ..], _), _) => (1..=6).contains(kind),
+            (Front::Body([kind, ..], _), _) => (1..=7).contains(kind),
             _ => false,
         };
         assert!(agrees, "{error:?}");
@@ -211,7 +211,7 @@ pub(super) fn encoded(frame: &Frame) -> Bytes {
 
 /// A frame that may be sent.
 pub(super) fn any_frame(script: &mut Script) -> Frame {
-    match script.below(6) {
+    match script.below(7) {
         0 => {
             let media = script.flag().then(|| Media {
                 codec: script.text(MAX_CODEC_BYTES),
@@ -237,6 +237,11 @@ pub(super) fn any_frame(script: &mut Script) -> Frame {
             next_sequence: script.number(),
             reason: script.text(MAX_REASON_BYTES),
         },
+        5 => Frame::Ack(Ack {
+            highest_sequence: script.number(),
+            received: script.number(),
+            delay_us: script.number(),
+        }),
         _ => Frame::Report(Report {
             highest_sequence: script.number(),
             lost: script.number(),

@@ -52,6 +52,8 @@ struct Reader {
     closed: BTreeSet<StreamId>,
     next_stream: u64,
     slow: [u64; 2],
+    rates: BTreeMap<StreamId, u64>,
+    seen_rates: BTreeMap<StreamId, u64>,
 }
 
 impl Default for Reader {
@@ -72,6 +74,8 @@ impl Default for Reader {
             closed: BTreeSet::new(),
             next_stream: 0,
             slow: [0; 2],
+            rates: BTreeMap::new(),
+            seen_rates: BTreeMap::new(),
         }
     }
 }
@@ -115,10 +119,15 @@ impl Reader {
                 self.slow[0] += dropped;
                 AviEvent::PeerSlow { peer_id, dropped }
             }
-            9 => match script.below(4) {
+            9 => match script.below(5) {
                 0 => AviEvent::PeerDiscovered { peer_id },
                 1 => AviEvent::ListenAddressesChanged { listen_addresses: vec![n.to_string()] },
-                2 => AviEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason: n.to_string() },
+                2 => {
+                    let (stream_id, rate) = (StreamId(n.into()), self.given.messages);
+                    self.rates.insert(stream_id, rate);
+                    AviEvent::AudioRate { peer_id, stream_id, bits_per_second: Some(rate) }
+                }
+                3 => AviEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason: n.to_string() },
                 _ => AviEvent::Lagged { messages: 7, audio_frames: 7, lifecycle: 7 },
             },
             10 => {
@@ -193,6 +202,9 @@ impl Reader {
             AviEvent::AudioStreamRequested { stream_id, .. } | AviEvent::AudioStreamAccepted { stream_id, .. } => {
                 assert_eq!(self.seen_streams.insert(*stream_id, true), None, "told twice");
             }
+            AviEvent::AudioRate { stream_id, bits_per_second, .. } => {
+                self.seen_rates.insert(*stream_id, bits_per_second.unwrap_or_default());
+            }
             AviEvent::AudioStreamClosed { stream_id, .. } => {
                 assert!(self.seen_streams.contains_key(stream_id), "the application never heard of it");
                 assert!(self.closed.insert(*stream_id), "closed twice");
@@ -234,6 +246,7 @@ impl Reader {
             return;
         }
         assert_eq!(self.slow[0], self.slow[1], "what slow peers cost adds up");
+        assert_eq!(self.seen_rates, self.rates, "the application knows each last rate");
         for (n, is_connected) in &self.connected {
             let seen = self.seen_connected.get(&peer(*n)).copied().unwrap_or_default();
             assert_eq!(seen, *is_connected, "the application knows who is connected");

@@ -118,7 +118,19 @@ pub enum AviEvent {
         /// The number of missing frames.
         missing: u64,
     },
-    /// A stream has ended. This is its last event; its figures are gone.
+    /// How much the path of a stream takes has changed by a quarter, or has become known or unlimited. An encoder that
+    /// follows it loses no frames: those beyond the rate are dropped, or refused. At most about once a second; an unread
+    /// one is replaced.
+    AudioRate {
+        /// The other end.
+        peer_id: PeerId,
+        /// The stream.
+        stream_id: StreamId,
+        /// Bits a second for what this end sends, with the headers of frames (at most 31 bytes each, usually 8). `None`:
+        /// no limit is known any more.
+        bits_per_second: Option<u64>,
+    },
+    /// A stream has ended. This is its last event. Its figures can be read until 64 other streams have ended.
     AudioStreamClosed {
         /// The other end.
         peer_id: PeerId,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::error::StreamCloseReason;
 use crate::event::DiscoverySource;
 use crate::id::PeerId;
 use crate::media::Media;
@@ -185,7 +186,7 @@ pub enum PeerDirection {
     Outbound,
 }
 
-/// Statistics of one audio stream.
+/// Statistics of one audio stream. They can be read until 64 other streams have ended after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AudioStats {
@@ -205,6 +206,13 @@ pub struct AudioStats {
     pub frames_dropped: u64,
     /// Payload bytes queued to be sent.
     pub queued_bytes: usize,
+    /// Bytes that were sent, with the headers of their frames, and that the other end has not acknowledged.
+    pub in_flight_bytes: u64,
+    /// How long frames wait in queues on the path, beyond its own delay, as of the other end's last acknowledgement.
+    pub queue_delay: Option<Duration>,
+    /// Bits a second that the path takes from this end, with the headers of frames, while it takes less than it is
+    /// given. `None` if no limit is known. See [`AviEvent::AudioRate`](crate::event::AviEvent::AudioRate).
+    pub rate_bits_per_second: Option<u64>,
     /// Frames received from the other end.
     pub frames_received: u64,
     /// Frames that the other end's application gave and that never arrived.
@@ -215,6 +223,8 @@ pub struct AudioStats {
     pub jitter: Duration,
     /// The other end's last report on what this end sent, about once a second.
     pub remote: Option<RemoteAudioReport>,
+    /// Why the stream has ended, once it has.
+    pub ended: Option<StreamCloseReason>,
 }
 
 /// What the other end of an audio stream reports.

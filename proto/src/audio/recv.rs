@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::window::{DELAY_OVER, Least};
 use crate::engine::Time;
-use crate::wire::Report;
+use crate::wire::{Ack, Report};
 
 /// One part in this many: 200 ppm, twice the tolerance of a cheap device's clock, because both clocks may drift.
 const MAX_DRIFT: u64 = 5_000;
@@ -32,6 +33,8 @@ pub struct AudioReceiver {
     jitter_x16_us: u64,
     last_transit_us: Option<i128>,
     least_transit_us: i128,
+    /// The least transit of late, for ACK. A path that has become longer for good is no queue.
+    recent_transit_us: Least<i128>,
     last_arrival_us: u64,
 }
 
@@ -47,6 +50,7 @@ impl AudioReceiver {
             jitter_x16_us: 0,
             last_transit_us: None,
             least_transit_us: i128::MAX,
+            recent_transit_us: Least::new(DELAY_OVER),
             last_arrival_us: 0,
         }
     }
@@ -79,6 +83,13 @@ impl AudioReceiver {
         }
     }
 
+    /// The content of the next ACK.
+    pub fn ack(&self) -> Ack {
+        let least = self.recent_transit_us.value().zip(self.last_transit_us);
+        let delay_us = least.map_or(0, |(least, last)| u64::try_from(last - least).unwrap_or_default());
+        Ack { highest_sequence: self.expected.saturating_sub(1), received: self.received, delay_us }
+    }
+
     /// The number of frames received.
     pub fn received(&self) -> u64 {
         self.received
@@ -102,6 +113,7 @@ impl AudioReceiver {
         if transit_us - self.least_transit_us > self.late_after.as_micros() as i128 {
             self.late += 1;
         }
+        self.recent_transit_us.add(now, transit_us);
         if let Some(last) = self.last_transit_us.replace(transit_us) {
             // Clamped to an hour, so that a forged timestamp cannot overflow the estimate.
             let difference = (transit_us - last).unsigned_abs().min(3_600_000_000) as u64;
@@ -152,6 +164,28 @@ mod tests {
         receiver.on_data(Time::from_millis(10), 0, 0).unwrap();
         receiver.on_data(Time::from_millis(34), 1, 20_000).unwrap();
         assert_eq!(receiver.report().jitter_us, 250);
+    }
+
+    #[test]
+    fn an_ack_tells_what_arrived_and_how_long_the_newest_frame_was_in_queues() {
+        let mut receiver = receiver();
+        assert_eq!(receiver.ack(), Ack::default());
+        for (n, transit_ms) in [(0u64, 30), (1, 90), (4, 70)] {
+            receiver.on_data(Time::from_millis(n * 20 + transit_ms), n, n * 20_000).unwrap();
+        }
+        assert_eq!(receiver.ack(), Ack { highest_sequence: 4, received: 3, delay_us: 40_000 });
+    }
+
+    #[test]
+    fn a_path_that_became_longer_for_good_is_no_queue() {
+        let mut receiver = receiver();
+        for n in 0..1500u64 {
+            let transit_ms = if n == 0 { 30 } else { 230 };
+            receiver.on_data(Time::from_millis(n * 20 + transit_ms), n, n * 20_000).unwrap();
+            let expected_us = if (1..950).contains(&n) { 200_000 } else { receiver.ack().delay_us };
+            assert_eq!(receiver.ack().delay_us, expected_us, "frame {n}");
+        }
+        assert_eq!(receiver.ack().delay_us, 0);
     }
 
     #[test]

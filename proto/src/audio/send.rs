@@ -15,7 +15,7 @@ pub struct Congested;
 
 /// Frames that wait until the substream takes them.
 ///
-/// The queue is full when its oldest frame has waited for `max_age` or its payloads reach `max_bytes`. Then either the
+/// The queue is full when its oldest frame has waited for longer than `max_age` or its payloads reach `max_bytes`. Then either the
 /// oldest frames are dropped, which leaves a hole in the sequence that the receiver reports as a gap, or the newest
 /// frame is refused.
 #[derive(Debug)]
@@ -28,6 +28,19 @@ pub struct SendQueue {
     next_sequence: u64,
     first_at: Option<Time>,
     dropped: u64,
+}
+
+/// The frames that left the queue together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Their number, at least 1.
+    pub frames: u64,
+    /// Their bytes, encoded.
+    pub bytes: u64,
+    /// The sequences of the first and the last of them; those in between may have holes.
+    pub sequences: (u64, u64),
+    /// How long the newest of them had waited.
+    pub waited: Duration,
 }
 
 #[derive(Debug)]
@@ -50,6 +63,11 @@ impl SendQueue {
             first_at: None,
             dropped: 0,
         }
+    }
+
+    /// Changes how long a frame may wait.
+    pub fn set_max_age(&mut self, max_age: Duration) {
+        self.max_age = max_age;
     }
 
     /// Adds a frame. A payload that alone exceeds `max_bytes` is still taken if the queue is empty.
@@ -76,15 +94,16 @@ impl SendQueue {
         Ok(())
     }
 
-    /// Moves encoded frames to `out` until it holds `batch_bytes` or the queue is empty. Returns the number of frames.
-    pub fn take_batch(&mut self, now: Time, batch_bytes: usize, out: &mut BytesMut) -> u64 {
+    /// Moves encoded frames to the end of `out` until they have `batch_bytes` or more, or the queue is empty. Returns
+    /// `None` if none was moved.
+    pub fn take_batch(&mut self, now: Time, batch_bytes: usize, out: &mut BytesMut) -> Option<Batch> {
         if self.on_congestion == OnCongestion::DropOldest {
             self.drop_old(now);
         }
         let first_at = self.first_at.unwrap_or(now);
         let timestamp_us = |frame: &Queued| Time(frame.at - first_at).as_micros();
         // Reserves exactly the room needed: spare room would cost another allocation when the buffer is shared.
-        let (mut taken, mut bytes) = (0, out.len());
+        let (mut taken, mut bytes) = (0usize, 0);
         for frame in &self.frames {
             if bytes >= batch_bytes {
                 break;
@@ -92,12 +111,19 @@ impl SendQueue {
             bytes += data_bytes(frame.sequence, timestamp_us(frame), frame.payload.len());
             taken += 1;
         }
-        out.reserve(bytes - out.len());
+        let (first, last) = (self.frames.front()?, self.frames.get(taken.checked_sub(1)?)?);
+        let batch = Batch {
+            frames: taken as u64,
+            bytes: bytes as u64,
+            sequences: (first.sequence, last.sequence),
+            waited: now - last.at,
+        };
+        out.reserve(bytes);
         for frame in self.frames.drain(..taken) {
             self.queued_bytes -= frame.payload.len();
             encode_data(frame.sequence, timestamp_us(&frame), &frame.payload, out);
         }
-        taken as u64
+        Some(batch)
     }
 
     /// Drops all queued frames. Returns their number.
@@ -203,7 +229,20 @@ mod tests {
             queue.push(Time::ZERO, Bytes::from(vec![0; 200])).unwrap();
         }
         let mut out = BytesMut::new();
-        assert_eq!(queue.take_batch(Time::ZERO, 300, &mut out), 2);
-        assert!(!queue.is_empty());
+        let batch = queue.take_batch(Time::from_millis(30), 300, &mut out).unwrap();
+        let expected = Batch { frames: 2, bytes: 410, sequences: (0, 1), waited: Duration::from_millis(30) };
+        assert_eq!((batch, out.len(), queue.queued_bytes()), (expected, 410, 400));
+        assert_eq!(queue.take_batch(Time::ZERO, 0, &mut out), None);
+    }
+
+    #[test]
+    fn how_long_a_frame_may_wait_can_change() {
+        let mut queue = queue(OnCongestion::DropOldest);
+        for n in 0..10 {
+            queue.push(Time::from_millis(20 * n), Bytes::from_static(b"x")).unwrap();
+        }
+        queue.set_max_age(Duration::from_millis(40));
+        let taken: Vec<u64> = drain(&mut queue, Time::from_millis(181)).iter().map(|(sequence, _)| *sequence).collect();
+        assert_eq!((taken, queue.dropped()), (vec![8, 9], 8));
     }
 }

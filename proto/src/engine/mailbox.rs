@@ -54,6 +54,7 @@ enum Subject {
     Bootstrap(String),
     Discovery(DiscoverySource),
     Stream(StreamId),
+    Rate(StreamId),
 }
 
 enum Class {
@@ -80,6 +81,7 @@ fn class(event: &AviEvent) -> Class {
         AviEvent::AudioStreamRequested { stream_id, .. }
         | AviEvent::AudioStreamAccepted { stream_id, .. }
         | AviEvent::AudioStreamClosed { stream_id, .. } => Class::Lifecycle(Subject::Stream(*stream_id)),
+        AviEvent::AudioRate { stream_id, .. } => Class::Lifecycle(Subject::Rate(*stream_id)),
         AviEvent::Lagged { .. } => Class::Lagged,
     }
 }
@@ -197,9 +199,8 @@ impl Mailbox {
                 (PeerConnected { .. }, PeerDisconnected { .. })
                 | (AudioStreamRequested { .. }, AudioStreamClosed { .. }) => return self.take_back(&subject, at),
                 (PeerDiscovered { .. }, PeerDiscovered { .. }) => return,
-                (BootstrapFailed { .. }, _) | (ListenAddressesChanged { .. }, _) | (DiscoveryUnavailable { .. }, _) => {
-                    self.take_back(&subject, at);
-                }
+                (BootstrapFailed { .. } | ListenAddressesChanged { .. } | DiscoveryUnavailable { .. }, _)
+                | (AudioRate { .. }, _) => self.take_back(&subject, at),
                 _ => {}
             }
         }
@@ -355,6 +356,18 @@ mod tests {
         let closed = AviEvent::AudioStreamClosed { peer_id: peer(1), stream_id: StreamId(2), reason };
         mailbox.push(closed.clone());
         assert_eq!(drain(&mut mailbox), [closed]);
+    }
+
+    #[test]
+    fn of_the_rates_of_a_stream_the_last_is_read() {
+        let mut mailbox = mailbox();
+        let rate = |stream: u64, bits: u64| AviEvent::AudioRate {
+            peer_id: peer(1),
+            stream_id: StreamId(stream),
+            bits_per_second: Some(bits),
+        };
+        (0..1000).for_each(|n| mailbox.push(rate(n % 2, n)));
+        assert_eq!(drain(&mut mailbox), [rate(0, 998), rate(1, 999)]);
     }
 
     #[test]

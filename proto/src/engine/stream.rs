@@ -7,17 +7,19 @@ use bytes::{Bytes, BytesMut};
 use super::io::{ConnectionId, NetAction, SubstreamId};
 use super::outbox::Outbox;
 use super::time::Time;
-use crate::audio::{AudioReceiver, SendQueue};
+use crate::audio::{AudioReceiver, Flight, Path, SendQueue};
 use crate::config::AviP2pConfig;
 use crate::error::StreamCloseReason;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::OnCongestion;
 use crate::stats::{AudioStats, RemoteAudioReport};
-use crate::wire::{Code, DATA_OVERHEAD_BYTES, Decoder, Frame, MAX_PREFIX_BYTES, Open, WireError};
+use crate::wire::{Ack, Code, DATA_OVERHEAD_BYTES, Decoder, Frame, MAX_PREFIX_BYTES, Open, WireError};
 
 /// Audio bytes per write. Larger writes gain nothing: Yamux splits at 16 KiB.
 const BATCH_BYTES: usize = 16 * 1024;
+/// `AudioRate` is reported when the rate differs by a quarter from the reported one, at most once in this time.
+const RATE_EVERY: Duration = Duration::from_secs(1);
 
 /// A call without audio for this long is silent.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -72,8 +74,15 @@ pub(crate) enum Step {
     On,
     /// OPEN came: the caller must check whether there is room for the stream.
     Offer,
-    /// The first audio since the last REPORT came.
-    ReportDue,
+    /// The first audio since the last ACK or REPORT came.
+    Heard {
+        /// ACK is due.
+        ack: bool,
+        /// REPORT is due.
+        report: bool,
+    },
+    /// Frames of this end were acknowledged, so that others may leave.
+    Acknowledged,
     /// The other end has closed or rejected the stream.
     Over(StreamCloseReason),
 }
@@ -92,6 +101,10 @@ pub(crate) struct Stream {
     pub(crate) send: SendQueue,
     /// When the application last gave a frame.
     pub(crate) given_at: Option<Time>,
+    flight: Flight,
+    max_wait: Duration,
+    /// The rate last reported to the application, and when.
+    told_rate: (Option<u64>, Time),
     /// The frame that closes this direction, sent after everything else.
     farewell: Option<Frame>,
     /// Encoded frames other than audio.
@@ -103,6 +116,12 @@ pub(crate) struct Stream {
     decoder: Decoder,
     receiver: AudioReceiver,
     report_armed: bool,
+    ack_armed: bool,
+    /// Whether to acknowledge with the next write.
+    ack_due: bool,
+    /// When ACK was due last, and the frames received until then.
+    pub(crate) acked_at: Option<Time>,
+    acked: u64,
     max_payload_bytes: usize,
     frames_sent: u64,
     remote: Option<RemoteAudioReport>,
@@ -128,6 +147,9 @@ impl Stream {
             open: Open::default(),
             send: SendQueue::new(config.audio_queue, limits.audio_queue_bytes, on_congestion),
             given_at: None,
+            flight: Flight::new(Path::Ordered),
+            max_wait: config.audio_queue,
+            told_rate: (None, Time::ZERO),
             farewell: None,
             control: BytesMut::new(),
             writing: false,
@@ -135,6 +157,10 @@ impl Stream {
             decoder: Decoder::new(limits.max_audio_frame_bytes + DATA_OVERHEAD_BYTES),
             receiver: AudioReceiver::new(config.audio_queue),
             report_armed: false,
+            ack_armed: false,
+            ack_due: false,
+            acked_at: None,
+            acked: 0,
             max_payload_bytes: limits.max_audio_frame_bytes,
             frames_sent: 0,
             remote: None,
@@ -205,19 +231,19 @@ impl Stream {
         self.writing = false;
     }
 
-    /// Writes the data that is due, one write at a time.
-    pub(crate) fn pump(&mut self, now: Time, out: &mut Outbox) {
-        let Some(substream) = self.substream else { return };
+    /// Writes the data that is due, one write at a time. Returns when more may leave without any other event.
+    pub(crate) fn pump(&mut self, now: Time, out: &mut Outbox) -> Option<Time> {
+        let substream = self.substream?;
         if self.writing || matches!(self.phase, Phase::Lost { .. }) {
-            return;
+            return None;
         }
         let mut bytes = std::mem::take(&mut self.control);
+        if std::mem::take(&mut self.ack_due) {
+            self.acked = self.receiver.received();
+            Frame::Ack(self.receiver.ack()).encode(&mut bytes);
+        }
         if !self.send.is_empty() {
-            let dropped = self.send.dropped();
-            let sent = self.send.take_batch(now, BATCH_BYTES, &mut bytes);
-            self.frames_sent += sent;
-            out.stats.audio_frames_sent += sent;
-            out.stats.audio_frames_dropped += self.send.dropped() - dropped;
+            self.take_off(now, &mut bytes, out);
         }
         let farewell = if self.send.is_empty() { self.farewell.take() } else { None };
         if let Some(frame) = &farewell {
@@ -230,6 +256,21 @@ impl Stream {
         if farewell.is_some() {
             out.net(NetAction::Finish { substream });
         }
+        if self.writing || self.send.is_empty() { None } else { self.flight.opens_at(now) }
+    }
+
+    /// Moves the audio that may leave now to `bytes`.
+    fn take_off(&mut self, now: Time, bytes: &mut BytesMut, out: &mut Outbox) {
+        // Nobody waits for the acknowledgements of what is left when a stream closes.
+        let room = if self.phase == Phase::Closing { usize::MAX } else { self.flight.room(now) };
+        let dropped = self.send.dropped();
+        self.send.set_max_age(self.flight.max_wait(self.max_wait));
+        if let Some(batch) = self.send.take_batch(now, room.min(BATCH_BYTES), bytes) {
+            self.frames_sent += batch.frames;
+            out.stats.audio_frames_sent += batch.frames;
+            self.flight.on_sent(now, &batch, self.send.is_empty());
+        }
+        out.stats.audio_frames_dropped += self.send.dropped() - dropped;
     }
 
     /// Decodes bytes of the other end, up to the first frame that changes the stream's phase.
@@ -265,13 +306,21 @@ impl Stream {
             (Phase::Open, Frame::Data { sequence, timestamp_us, payload }) => {
                 return self.on_data(now, sequence, timestamp_us, payload, out);
             }
+            (Phase::Open, Frame::Ack(ack)) => {
+                self.flight.on_ack(now, &ack);
+                self.tell_rate(now, out);
+                return Ok(Step::Acknowledged);
+            }
             (Phase::Open, Frame::Report(report)) => {
+                self.flight.on_report(now, report.highest_sequence);
+                self.tell_rate(now, out);
                 self.remote = Some(RemoteAudioReport {
                     highest_sequence: report.highest_sequence,
                     lost: report.lost,
                     late: report.late,
-                    jitter: std::time::Duration::from_micros(report.jitter_us),
+                    jitter: Duration::from_micros(report.jitter_us),
                 });
+                return Ok(Step::Acknowledged);
             }
             (Phase::Open, Frame::Close { code, next_sequence, .. }) => {
                 let missing = self.receiver.on_end(next_sequence).map_err(|error| format!("CLOSE: {error}"))?;
@@ -284,7 +333,7 @@ impl Stream {
                 return Ok(Step::Offer);
             }
             (Phase::Requested, Frame::Accept) => {
-                self.phase = Phase::Open;
+                self.begin();
                 out.event(AviEvent::AudioStreamAccepted { peer_id: self.peer.clone(), stream_id: self.id });
             }
             (Phase::Requested, Frame::Reject { code, reason }) => {
@@ -317,9 +366,26 @@ impl Stream {
         self.tell_gap(missing, out);
         out.stats.audio_frames_received += 1;
         out.event(AviEvent::AudioData { from: self.peer.clone(), stream_id: self.id, data: own(payload) });
-        match std::mem::replace(&mut self.report_armed, true) {
-            true => Ok(Step::On),
-            false => Ok(Step::ReportDue),
+        if self.ack_armed && self.report_armed {
+            return Ok(Step::On);
+        }
+        let ack = !std::mem::replace(&mut self.ack_armed, true);
+        let report = !std::mem::replace(&mut self.report_armed, true);
+        Ok(Step::Heard { ack, report })
+    }
+
+    /// Reports to the application how much the path takes, if that has changed much.
+    fn tell_rate(&mut self, now: Time, out: &mut Outbox) {
+        let (told, at) = self.told_rate;
+        let rate = self.flight.rate_bits_per_second();
+        let has_changed = match (told, rate) {
+            (Some(told), Some(rate)) => told.abs_diff(rate) > told / 4,
+            (told, rate) => told != rate,
+        };
+        if has_changed && (told.is_none() || now - at >= RATE_EVERY) {
+            self.told_rate = (rate, now);
+            let (peer_id, stream_id) = (self.peer.clone(), self.id);
+            out.event(AviEvent::AudioRate { peer_id, stream_id, bits_per_second: rate });
         }
     }
 
@@ -328,6 +394,24 @@ impl Stream {
             out.stats.audio_frames_missing = out.stats.audio_frames_missing.saturating_add(missing);
             out.event(AviEvent::AudioGap { from: self.peer.clone(), stream_id: self.id, missing });
         }
+    }
+
+    /// When the audio that was acknowledged last was sent, and how long it waited in queues. Once for each acknowledgement.
+    pub(crate) fn take_acked(&mut self) -> Option<(Time, Duration)> {
+        self.flight.take_acked()
+    }
+
+    /// Opens the stream, and says that this end acknowledges audio.
+    pub(crate) fn begin(&mut self) {
+        self.phase = Phase::Open;
+        self.queue_control(&Frame::Ack(Ack::default()));
+    }
+
+    /// Acknowledges what has arrived with the next write.
+    pub(crate) fn acknowledge(&mut self, now: Time) {
+        self.ack_armed = false;
+        self.ack_due |= self.phase == Phase::Open && self.receiver.received() > self.acked;
+        self.acked_at = Some(now);
     }
 
     /// Queues a REPORT, unless the last one is still pending.
@@ -353,8 +437,12 @@ impl Stream {
             frames_received: self.receiver.received(),
             frames_lost: seen.lost,
             frames_late: seen.late,
-            jitter: std::time::Duration::from_micros(seen.jitter_us),
+            jitter: Duration::from_micros(seen.jitter_us),
+            in_flight_bytes: self.flight.in_flight_bytes(),
+            queue_delay: self.flight.queue_delay(),
+            rate_bits_per_second: self.flight.rate_bits_per_second(),
             remote: self.remote,
+            ended: None,
         }
     }
 }

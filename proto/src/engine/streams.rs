@@ -1,6 +1,6 @@
 //! All audio streams of a node: which may exist, what happens to them, and their timeouts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use super::io::{ConnectionId, NetAction, SubstreamId};
 use super::outbox::Outbox;
 use super::stream::{Phase, Step, Stream};
 use super::time::{Time, TimerTable};
+use crate::audio::{ACK_EVERY, REPORT_EVERY};
 use crate::config::AviP2pConfig;
 use crate::error::{AviP2pError, StreamCloseReason};
 use crate::event::AviEvent;
@@ -25,17 +26,21 @@ const ANSWER_GRACE: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How long after its substreams the loss of a connection may be reported.
 const VERDICT_WITHIN: Duration = Duration::from_millis(500);
-/// RFC 3550 §6.2 sends reports every few seconds; calls need them sooner.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Streams beyond `max_audio_streams` that may be closing or waiting for OPEN.
 const SPARE_STREAMS: usize = 16;
+/// Ended streams whose figures are kept.
+const ENDED_STREAMS: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     /// The phase has lasted too long.
     Phase,
+    /// ACK is due.
+    Ack,
     /// REPORT is due.
     Report,
+    /// Audio that waits may leave.
+    Flight,
 }
 
 #[derive(Debug)]
@@ -45,6 +50,8 @@ pub(crate) struct Streams {
     streams: BTreeMap<StreamId, Stream>,
     by_substream: BTreeMap<SubstreamId, StreamId>,
     timers: TimerTable<(StreamId, Timer)>,
+    /// The figures of the streams that ended last, the oldest first.
+    ended: VecDeque<(StreamId, AudioStats)>,
     /// Whether a stream has released the connection that it [uses](Self::uses) or the peer that it [waits
     /// for](Self::waits_for).
     has_released: bool,
@@ -70,6 +77,7 @@ impl Streams {
             streams: BTreeMap::new(),
             by_substream: BTreeMap::new(),
             timers: TimerTable::new(),
+            ended: VecDeque::new(),
             has_released: false,
             talks_to: None,
             acked: None,
@@ -163,10 +171,10 @@ impl Streams {
 
     pub(crate) fn accept(&mut self, now: Time, id: StreamId, out: &mut Outbox) -> Result<(), AviP2pError> {
         let stream = self.offered(id, "accepted")?;
-        stream.phase = Phase::Open;
         stream.queue_control(&Frame::Accept);
-        stream.pump(now, out);
+        stream.begin();
         self.timers.stop(&(id, Timer::Phase));
+        self.pump(now, id, out);
         Ok(())
     }
 
@@ -205,7 +213,8 @@ impl Streams {
             return Err(AviP2pError::Congested("the stream's send queue is full"));
         }
         out.stats.audio_frames_dropped += stream.send.dropped() - dropped;
-        stream.pump(now, out);
+        let opens_at = stream.pump(now, out);
+        self.pump_at(id, opens_at);
         self.talks_to = talks_to;
         Ok(())
     }
@@ -218,7 +227,8 @@ impl Streams {
 
     pub(crate) fn audio_stats(&self, id: StreamId) -> Result<AudioStats, AviP2pError> {
         let alive = self.streams.get(&id).filter(|stream| stream.is_alive());
-        alive.map(Stream::audio_stats).ok_or(AviP2pError::StreamNotFound(id))
+        let ended = || self.ended.iter().find(|(ended, _)| *ended == id).map(|(_, figures)| figures.clone());
+        alive.map(Stream::audio_stats).or_else(ended).ok_or(AviP2pError::StreamNotFound(id))
     }
 
     pub(crate) fn close_all(&mut self, now: Time, out: &mut Outbox) {
@@ -259,8 +269,8 @@ impl Streams {
                 stream.substream = Some(substream);
                 let open = Frame::Open(stream.open.clone());
                 stream.queue_control(&open);
-                stream.pump(now, out);
                 self.by_substream.insert(substream, id);
+                self.pump(now, id, out);
             }
             // The stream was closed in the meantime.
             _ => out.net(NetAction::Reset { substream }),
@@ -299,18 +309,51 @@ impl Streams {
 
     pub(crate) fn on_received(&mut self, now: Time, substream: SubstreamId, mut bytes: Bytes, out: &mut Outbox) {
         let Some(id) = self.by_substream.get(&substream).copied() else { return };
+        let mut is_due = false;
         while let Some(stream) = self.streams.get_mut(&id) {
             let awaited = stream.phase == Phase::Requested;
             let step = stream.on_bytes(now, &mut bytes, out);
             if awaited && stream.phase == Phase::Open {
                 self.timers.stop(&(id, Timer::Phase));
+                is_due = true;
             }
             match step {
+                Ok(Step::On) if is_due => return self.pump(now, id, out),
                 Ok(Step::On) => return,
                 Ok(Step::Offer) => self.on_offer(now, id, out),
-                Ok(Step::ReportDue) => self.timers.set((id, Timer::Report), now + REPORT_EVERY),
+                Ok(Step::Acknowledged) => {
+                    is_due = true;
+                    self.on_acknowledged(id);
+                }
+                Ok(Step::Heard { ack, report }) => is_due |= self.on_heard(now, id, ack, report),
                 Ok(Step::Over(reason)) => self.on_goodbye(now, id, reason, out),
                 Err(broken) => return self.on_broken_rule(id, broken, out),
+            }
+        }
+    }
+
+    /// Notes what the last acknowledgement says about the path to the peer.
+    fn on_acknowledged(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if let Some((sent_at, delay)) = stream.take_acked() {
+            self.acked = Some(Acked { peer: stream.peer.clone(), sent_at, delay });
+        }
+    }
+
+    /// Sets the timers of ACK and REPORT. Returns whether ACK is due at once, since the last was long ago.
+    fn on_heard(&mut self, now: Time, id: StreamId, ack: bool, report: bool) -> bool {
+        if report {
+            self.timers.set((id, Timer::Report), now + REPORT_EVERY);
+        }
+        let Some(stream) = self.streams.get_mut(&id).filter(|_| ack) else { return false };
+        match stream.acked_at.map(|at| at + ACK_EVERY) {
+            Some(at) if at > now => {
+                self.timers.set((id, Timer::Ack), at);
+                false
+            }
+            _ => {
+                stream.acknowledge(now);
+                true
             }
         }
     }
@@ -318,8 +361,8 @@ impl Streams {
     pub(crate) fn on_writable(&mut self, now: Time, substream: SubstreamId, out: &mut Outbox) {
         if let Some(stream) = self.by_substream.get(&substream).and_then(|id| self.streams.get_mut(id)) {
             stream.on_writable();
-            stream.pump(now, out);
-            let id = stream.id;
+            let (id, opens_at) = (stream.id, stream.pump(now, out));
+            self.pump_at(id, opens_at);
             self.remove_if_over(id, out);
         }
     }
@@ -379,8 +422,13 @@ impl Streams {
             match (timer, stream.phase.clone()) {
                 (Timer::Report, _) => {
                     stream.report();
-                    stream.pump(now, out);
+                    self.pump(now, id, out);
                 }
+                (Timer::Ack, _) => {
+                    stream.acknowledge(now);
+                    self.pump(now, id, out);
+                }
+                (Timer::Flight, _) => self.pump(now, id, out),
                 (Timer::Phase, Phase::Reaching | Phase::Opening | Phase::Requested | Phase::Offered) => {
                     self.end(now, id, Code::Timeout, StreamCloseReason::Timeout, out);
                 }
@@ -395,6 +443,17 @@ impl Streams {
     }
 
     // Consequences of both.
+
+    fn pump(&mut self, now: Time, id: StreamId, out: &mut Outbox) {
+        let opens_at = self.streams.get_mut(&id).and_then(|stream| stream.pump(now, out));
+        self.pump_at(id, opens_at);
+    }
+
+    fn pump_at(&mut self, id: StreamId, at: Option<Time>) {
+        if let Some(at) = at {
+            self.timers.set((id, Timer::Flight), at);
+        }
+    }
 
     fn insert(
         &mut self,
@@ -449,7 +508,7 @@ impl Streams {
         stream.fall_silent(out);
         self.has_released = true;
         self.tell_closed(id, reason, out);
-        self.timers.stop(&(id, Timer::Report));
+        self.stop_audio(id);
         self.timers.set((id, Timer::Phase), now + CLOSE_WITHIN);
     }
 
@@ -485,12 +544,12 @@ impl Streams {
     ) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.part_with(farewell);
-        stream.pump(now, out);
+        self.pump(now, id, out);
         self.has_released = true;
         if let Some(reason) = reason {
             self.tell_closed(id, reason, out);
         }
-        self.timers.stop(&(id, Timer::Report));
+        self.stop_audio(id);
         self.timers.set((id, Timer::Phase), now + CLOSE_WITHIN);
     }
 
@@ -504,7 +563,7 @@ impl Streams {
         }
         let (unanswered, accepted) = (stream.is_unanswered(), stream.phase == Phase::Open);
         stream.phase = Phase::Lost { reason, unanswered, accepted };
-        self.timers.stop(&(id, Timer::Report));
+        self.stop_audio(id);
         self.timers.set((id, Timer::Phase), now + VERDICT_WITHIN);
     }
 
@@ -516,9 +575,14 @@ impl Streams {
         self.remove(id, out);
     }
 
-    fn tell_closed(&self, id: StreamId, reason: StreamCloseReason, out: &mut Outbox) {
+    fn tell_closed(&mut self, id: StreamId, reason: StreamCloseReason, out: &mut Outbox) {
         if let Some(stream) = self.streams.get(&id) {
             tracing::debug!(peer = %stream.peer, stream = %id, ?reason, "audio stream closed");
+            if self.ended.len() == ENDED_STREAMS {
+                self.ended.pop_front();
+            }
+            let figures = AudioStats { accepted: false, ended: Some(reason.clone()), ..stream.audio_stats() };
+            self.ended.push_back((id, figures));
             out.event(AviEvent::AudioStreamClosed { peer_id: stream.peer.clone(), stream_id: id, reason });
         }
     }
@@ -535,11 +599,22 @@ impl Streams {
         if let Some(mut stream) = self.streams.remove(&id) {
             self.has_released = true;
             out.stats.audio_frames_dropped += stream.send.discard();
+            // Audio may have left since the application was told.
+            if let Some((_, figures)) = self.ended.iter_mut().find(|(ended, _)| *ended == id) {
+                *figures = AudioStats { accepted: false, ended: figures.ended.take(), ..stream.audio_stats() };
+            }
             if let Some(substream) = stream.substream {
                 self.by_substream.remove(&substream);
             }
         }
         self.timers.stop(&(id, Timer::Phase));
-        self.timers.stop(&(id, Timer::Report));
+        self.stop_audio(id);
+    }
+
+    /// Stops the timers of audio that flows.
+    fn stop_audio(&mut self, id: StreamId) {
+        for timer in [Timer::Ack, Timer::Report, Timer::Flight] {
+            self.timers.stop(&(id, timer));
+        }
     }
 }

@@ -18,6 +18,7 @@ const REJECT: u8 = 0x03;
 const DATA: u8 = 0x04;
 const CLOSE: u8 = 0x05;
 const REPORT: u8 = 0x06;
+const ACK: u8 = 0x07;
 /// Unknown kinds from this value on may not be skipped.
 const CRITICAL: u8 = 0x80;
 
@@ -58,6 +59,8 @@ pub enum Frame {
     },
     /// What the receiver has measured so far.
     Report(Report),
+    /// What has arrived so far.
+    Ack(Ack),
 }
 
 /// The body of OPEN.
@@ -80,6 +83,17 @@ pub struct Report {
     pub late: u64,
     /// Interarrival jitter in microseconds.
     pub jitter_us: u64,
+}
+
+/// The body of ACK: what has arrived, several times a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ack {
+    /// Highest sequence received; 0 if `received` is 0.
+    pub highest_sequence: u64,
+    /// Frames received so far. With 0, the frame only says that its sender acknowledges.
+    pub received: u64,
+    /// How much longer the newest frame was on its way than the fastest one of late, in microseconds.
+    pub delay_us: u64,
 }
 
 /// Why a stream is rejected or closed, for a program.
@@ -131,6 +145,7 @@ impl Frame {
             Self::Data { .. } => "DATA",
             Self::Close { .. } => "CLOSE",
             Self::Report(_) => "REPORT",
+            Self::Ack(_) => "ACK",
         }
     }
 
@@ -158,6 +173,12 @@ impl Frame {
             Self::Report(report) => {
                 body.put_u8(REPORT);
                 for value in [report.highest_sequence, report.lost, report.late, report.jitter_us] {
+                    put_uvarint(value, &mut body);
+                }
+            }
+            Self::Ack(ack) => {
+                body.put_u8(ACK);
+                for value in [ack.highest_sequence, ack.received, ack.delay_us] {
                     put_uvarint(value, &mut body);
                 }
             }
@@ -190,6 +211,11 @@ impl Frame {
                 lost: reader.uvarint("REPORT.lost")?,
                 late: reader.uvarint("REPORT.late")?,
                 jitter_us: reader.uvarint("REPORT.jitter_us")?,
+            }),
+            ACK => Self::Ack(Ack {
+                highest_sequence: reader.uvarint("ACK.highest_sequence")?,
+                received: reader.uvarint("ACK.received")?,
+                delay_us: reader.uvarint("ACK.delay_us")?,
             }),
             CRITICAL.. => return Err(WireError::UnknownKind { kind }),
             _ => return Ok(None),

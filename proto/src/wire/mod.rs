@@ -17,6 +17,7 @@
 //! | 0x04 | DATA   | sequence: uvarint · timestamp_us: uvarint · payload: 1 ..= max_audio_frame_bytes bytes, to the end |
 //! | 0x05 | CLOSE  | code: u8 · next_sequence: uvarint · reason: text ≤ 256 |
 //! | 0x06 | REPORT | highest_sequence: uvarint · lost: uvarint · late: uvarint · jitter_us: uvarint |
+//! | 0x07 | ACK    | highest_sequence: uvarint · received: uvarint · delay_us: uvarint |
 //!
 //! - `uvarint`: multiformats' unsigned varint of at most 64 bits, in its shortest form. `u32`: big-endian.
 //! - `text`: length in bytes as uvarint, then UTF-8.
@@ -26,6 +27,9 @@
 //! - `sequence` counts the frames that the sender's application gave, from 0; frames that the sender dropped leave a
 //!   hole. `timestamp_us` counts from the stream's first frame. `next_sequence` of CLOSE is the number of frames given
 //!   in all, so that drops at the end are seen too.
+//! - REPORT comes about once a second while audio arrives, ACK about every 100 ms. `highest_sequence` of ACK resolves that
+//!   frame and all before it; `received` is the number of frames that have arrived; `delay_us` is the transit of the newest
+//!   frame over the least recent one. Each end sends an ACK of zeros when the stream opens: it says that ACKs will come.
 
 mod decoder;
 mod frame;
@@ -35,6 +39,6 @@ mod tests;
 
 pub use decoder::{Decoder, MAX_PREFIX_BYTES};
 pub use frame::{
-    Code, DATA_OVERHEAD_BYTES, Frame, MAX_REASON_BYTES, Open, Report, WIRE_VERSION, data_bytes, encode_data,
+    Ack, Code, DATA_OVERHEAD_BYTES, Frame, MAX_REASON_BYTES, Open, Report, WIRE_VERSION, data_bytes, encode_data,
 };
 pub use reader::WireError;

@@ -3,17 +3,19 @@
 use super::*;
 
 /// Two nets, connected, that both subscribe to the topic.
-async fn subscribed() -> (World, ConnectionId) {
+async fn subscribed() -> (World, ConnectionId, String) {
     let network = in_memory();
     let mut world = World::with(&[network.clone(), network], |_, _| {}).await;
-    let (connection, _) = world.connect().await;
+    let address = world.address(1).await;
+    world.dial(0, 1, Some(world.nets[1].local.clone()), address.clone());
+    let ((connection, ..), _) = (world.connected(0).await, world.connected(1).await);
     for at in [0, 1] {
         world.nets[at].act(NetAction::Subscribe { topic: topic() });
     }
     for at in [0, 1] {
         world.subscribed(at, topic().as_str()).await;
     }
-    (world, connection)
+    (world, connection, address)
 }
 
 fn grant(world: &mut World, bytes: Option<u32>) -> PeerId {
@@ -39,7 +41,7 @@ async fn message(world: &mut World) -> usize {
 #[test]
 fn a_message_waits_for_credit_and_audio_passes_it() {
     run(async {
-        let (mut world, connection) = subscribed().await;
+        let (mut world, connection, _) = subscribed().await;
         let peer = grant(&mut world, Some(1));
         publish(&mut world, vec![7; 40_000]);
         world.says(0, NetEvent::CreditUsed { peer }).await;
@@ -58,7 +60,7 @@ fn a_message_waits_for_credit_and_audio_passes_it() {
 #[test]
 fn a_message_passes_with_as_many_grants_as_it_needs() {
     run(async {
-        let (mut world, _) = subscribed().await;
+        let (mut world, ..) = subscribed().await;
         let peer = grant(&mut world, Some(1000));
         publish(&mut world, vec![7; 40_000]);
         let mut grants = 1;
@@ -77,12 +79,13 @@ fn a_message_passes_with_as_many_grants_as_it_needs() {
 #[test]
 fn a_limit_ends_with_the_connection() {
     run(async {
-        let (mut world, connection) = subscribed().await;
+        let (mut world, connection, address) = subscribed().await;
         let peer = grant(&mut world, Some(1));
         world.nets[0].act(NetAction::Disconnect { connection });
-        world.says(0, NetEvent::Disconnected { connection, peer }).await;
-        world.connect().await;
+        world.says(0, NetEvent::Disconnected { connection, peer: peer.clone() }).await;
+        world.dial(0, 2, Some(peer), address);
         for at in [0, 1] {
+            world.connected(at).await;
             world.subscribed(at, topic().as_str()).await;
         }
         publish(&mut world, vec![7; 40_000]);

@@ -147,6 +147,10 @@ fn report(highest_sequence: u64, lost: u64, late: u64, jitter_us: u64) -> Frame 
     Frame::Report(Report { highest_sequence, lost, late, jitter_us })
 }
 
+fn ack(highest_sequence: u64, received: u64, delay_us: u64) -> Frame {
+    Frame::Ack(Ack { highest_sequence, received, delay_us })
+}
+
 // ---- golden vectors ----
 
 fn golden_openings() -> Vec<(Vec<u8>, Frame)> {
@@ -186,6 +190,8 @@ fn golden_stream() -> Vec<(Vec<u8>, Frame)> {
         (hex("0d 05 c8 ffffffffffffffffff01 00"), close(Code::Other(200), u64::MAX, "")),
         (hex("05 06 00 00 00 00"), report(0, 0, 0, 0)),
         (hex("08 06 e807 03 8001 dc0b"), report(1000, 3, 128, 1500)),
+        (hex("04 07 00 00 00"), ack(0, 0, 0)),
+        (hex("08 07 e807 e207 a09c01"), ack(1000, 994, 20_000)),
     ]
 }
 
@@ -264,6 +270,7 @@ fn data_adds_at_most_its_stated_overhead_and_other_frames_are_at_most_303_bytes(
     assert_eq!(frame_bytes(close(Code::Application, u64::MAX, &"r".repeat(256))), 270);
     assert_eq!(frame_bytes(reject(Code::Application, &"r".repeat(256))), 260);
     assert_eq!(frame_bytes(report(u64::MAX, u64::MAX, u64::MAX, u64::MAX)), 41);
+    assert_eq!(frame_bytes(ack(u64::MAX, u64::MAX, u64::MAX)), 31);
 }
 
 // ---- splittings ----
@@ -411,6 +418,12 @@ fn bodies() -> Vec<Vec<(&'static str, Vec<u8>)>> {
             ("REPORT.late", hex("8001")),
             ("REPORT.jitter_us", hex("dc0b")),
         ],
+        vec![
+            ("kind", hex("07")),
+            ("ACK.highest_sequence", hex("e807")),
+            ("ACK.received", hex("e207")),
+            ("ACK.delay_us", hex("a09c01")),
+        ],
     ]
 }
 
@@ -471,6 +484,9 @@ fn a_varint_of_a_body_that_is_not_minimal_or_beyond_64_bits_names_its_field() {
         "REPORT.lost",
         "REPORT.late",
         "REPORT.jitter_us",
+        "ACK.highest_sequence",
+        "ACK.received",
+        "ACK.delay_us",
         "OPEN.codec",
         "OPEN.label",
         "REJECT.reason",

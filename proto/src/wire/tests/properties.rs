@@ -37,6 +37,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         (number(), number(), vec(any::<u8>(), 1..400)).prop_map(|(sequence, us, payload)| data(sequence, us, &payload)),
         (code(), number(), reason()).prop_map(|(code, next_sequence, reason)| close(code, next_sequence, &reason)),
         (number(), number(), number(), number()).prop_map(|(highest, lost, late, us)| report(highest, lost, late, us)),
+        (number(), number(), number()).prop_map(|(highest, received, us)| ack(highest, received, us)),
     ]
 }
 
@@ -49,7 +50,7 @@ fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
         bytes[index] = byte;
         bytes
     });
-    let body = (0..9u8, vec(prop_oneof![Just(0x80), 0..4u8, any::<u8>()], 0..40))
+    let body = (0..10u8, vec(prop_oneof![Just(0x80), 0..4u8, any::<u8>()], 0..40))
         .prop_map(|(kind, rest)| framed(&[&[kind][..], &rest].concat()));
     let noise = vec(any::<u8>(), 0..40);
     vec(prop_oneof![4 => good(), 1 => changed, 2 => body, 1 => noise], 0..6).prop_map(|parts| parts.concat())

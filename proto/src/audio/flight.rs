@@ -1,0 +1,416 @@
+//! When may the next frame leave? Frames in flight are bounded by what the other end acknowledges, so that they do not
+//! grow old in the buffers below.
+//!
+//! The terms are those of RFC 9002 and of BBR (draft-ietf-ccwg-bbr). What differs from both: audio has a rate of its own
+//! and is worthless when it is late, so the aim is a short queue and not all of the path's rate; and acknowledgements
+//! are rare.
+//!
+//! - *Acknowledgements.* An end that knows ACK sends one about every 100 ms, and says so when the stream opens. An older
+//!   end sends a REPORT every second. So a frame is acknowledged after the path's round trip (`base`, a windowed minimum,
+//!   without the queueing that ACK tells) and up to an interval, which is measured: the span of sending times that one
+//!   acknowledgement covers. With an end that has told nothing yet, frames leave as the channel takes them, up to
+//!   [`UNREPORTED_BYTES`] in [`UNREPORTED_FOR`].
+//! - *The bound in time.* The flight is closed while its oldest frame has waited for more than `base`, the interval and
+//!   [`STALL`]. So the frames behind an outage are few, and those after it are fresh.
+//! - *The bound in bytes.* A path whose queue is long at each acknowledgement for [`PERSISTS_FOR`] is limited. Then the
+//!   bytes in flight are at most `rate · (base + QUEUE_TARGET)`; what the path has taken since the last acknowledgement is
+//!   estimated with the rate. The rate is a windowed maximum of delivery-rate samples.
+//! - *The least delay* is measured anew every [`DRAIN_EVERY`] on a limited path: the flight pauses until the queue is
+//!   empty, as BBR does in ProbeRTT.
+
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::send::Batch;
+use super::window::{DELAY_OVER, Least};
+use crate::engine::Time;
+use crate::wire::Ack;
+
+/// The queueing delay that a limited path keeps. Less would leave it idle between two frames.
+const QUEUE_TARGET: Duration = Duration::from_millis(100);
+/// The path is limited if its queue is longer than half of the target for this long: a lost packet's retransmission is
+/// over by then.
+const PERSISTS_FOR: Duration = Duration::from_millis(200);
+/// A path is no longer limited after this time without a long queue.
+const RELIEVED_AFTER: Duration = Duration::from_secs(3);
+/// How long an acknowledgement may be overdue: TCP's least retransmission timeout is 200 ms (Linux), of which frames
+/// spend a part waiting for the acknowledgement anyway.
+const STALL: Duration = Duration::from_millis(150);
+/// How long the first ACK may take. The first frame is acknowledged at once.
+const FIRST_ACK_WITHIN: Duration = Duration::from_millis(250);
+/// A limited path gets frames that are at most this old, if frames wait longest for it: the queue before the path only
+/// adds to its delay, as of RFC 8289 §3.1.
+const FRESH: Duration = Duration::from_millis(40);
+/// What one end acknowledges after.
+pub(crate) const ACK_EVERY: Duration = Duration::from_millis(100);
+/// RFC 3550 §6.2 sends reports every few seconds; calls need them sooner.
+pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// The longest interval between acknowledgements that is allowed for.
+const MAX_INTERVAL: Duration = Duration::from_secs(2);
+/// The bound of an end that has reported nothing: as much as the kernel holds, within the time of a REPORT.
+const UNREPORTED_BYTES: u64 = 256 * 1024;
+const UNREPORTED_FOR: Duration = Duration::from_secs(1);
+/// How long a rate is believed, or twice as long.
+const RATE_OVER: Duration = Duration::from_secs(2);
+/// Shorter than [`DELAY_OVER`], so that each window of both ends contains an empty queue.
+const DRAIN_EVERY: Duration = Duration::from_secs(8);
+/// How much longer than the queue a pause lasts. An error of the least delay shrinks by this much each time.
+const DRAIN_MORE: Duration = Duration::from_millis(60);
+/// Frames that left within this time are one entry, so that a flood costs no memory.
+const GRAIN: Duration = Duration::from_millis(5);
+
+/// What a path does with frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Path {
+    /// All frames arrive, in order: a substream. A frame without an acknowledgement is still on its way.
+    #[default]
+    Ordered,
+    /// Frames and acknowledgements may get lost: datagrams. An acknowledgement resolves the frames before it too, arrived
+    /// or not, and only those that `received` counts were delivered. A frame without an acknowledgement is given up after
+    /// twice the time in which one was due.
+    Lossy,
+}
+
+/// Where acknowledgements come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Feedback {
+    /// Nothing has come yet.
+    Nothing,
+    /// REPORT, from an older end.
+    Reports,
+    /// ACK.
+    Acks,
+}
+
+/// Frames that left together.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    at: Time,
+    sequences: (u64, u64),
+    frames: u64,
+    bytes: u64,
+    /// The bytes that had been delivered when it left, and when that was known.
+    delivered: u64,
+    delivered_at: Time,
+    /// Whether it left nothing behind that waited.
+    is_app_limited: bool,
+}
+
+/// The frames of one direction of a stream that are on their way.
+#[derive(Debug)]
+pub struct Flight {
+    path: Path,
+    feedback: Feedback,
+    sent: VecDeque<Sent>,
+    in_flight_bytes: u64,
+    delivered_bytes: u64,
+    /// Frames that the other end has received.
+    received: u64,
+    acked_at: Time,
+    /// The least time to an acknowledgement.
+    base: Least<Duration>,
+    interval: Duration,
+    /// Bytes a second; the greatest of late.
+    rate: Least<Reverse<u64>>,
+    queue_delay: Option<Duration>,
+    /// When the newest frame was sent that was acknowledged since [`take_acked`](Self::take_acked).
+    acked_sent_at: Option<Time>,
+    /// Since when the queue was long at each acknowledgement.
+    long_since: Option<Time>,
+    /// When the path was last seen limited.
+    limited_at: Option<Time>,
+    /// Since when each frame that left had waited.
+    waiting_since: Option<Time>,
+    wants_fresh: bool,
+    drained_at: Time,
+    drain_until: Time,
+}
+
+impl Flight {
+    /// Nothing is in flight, and nothing is known.
+    pub fn new(path: Path) -> Self {
+        Self {
+            path,
+            feedback: Feedback::Nothing,
+            sent: VecDeque::new(),
+            in_flight_bytes: 0,
+            delivered_bytes: 0,
+            received: 0,
+            acked_at: Time::ZERO,
+            base: Least::new(DELAY_OVER),
+            interval: REPORT_EVERY,
+            rate: Least::new(RATE_OVER),
+            queue_delay: None,
+            acked_sent_at: None,
+            long_since: None,
+            limited_at: None,
+            waiting_since: None,
+            wants_fresh: false,
+            drained_at: Time::ZERO,
+            drain_until: Time::ZERO,
+        }
+    }
+
+    /// Forgets the path and what is in flight on it: frames take another path from now on. Whether the other end sends
+    /// ACK, and how many frames it has received, does not depend on the path.
+    pub fn change_path(&mut self, path: Path) {
+        let Self { feedback, interval, received, .. } = *self;
+        *self = Self { feedback, interval, received, ..Self::new(path) };
+    }
+
+    /// How many bytes may leave now. Frames may leave while they have less: the last one may exceed it.
+    pub fn room(&mut self, now: Time) -> usize {
+        self.give_up(now);
+        let Some(oldest) = self.sent.front() else { return usize::MAX };
+        if self.feedback == Feedback::Nothing {
+            return to_usize(UNREPORTED_BYTES.saturating_sub(self.in_flight_bytes));
+        }
+        if now < self.drain_until || now - oldest.at > self.patience() {
+            return 0;
+        }
+        match self.window() {
+            Some((_, window)) => to_usize(window.saturating_sub(self.estimated_bytes(now))),
+            None => usize::MAX,
+        }
+    }
+
+    /// When there will be room without an acknowledgement, if there is none now.
+    pub fn opens_at(&self, now: Time) -> Option<Time> {
+        let oldest = self.sent.front()?;
+        let at = match self.window() {
+            _ if self.feedback == Feedback::Nothing => oldest.at + UNREPORTED_FOR,
+            _ if now < self.drain_until => self.drain_until,
+            _ if now - oldest.at > self.patience() => self.gives_up_at(oldest)?,
+            Some((rate, window)) => {
+                let over = self.in_flight_bytes.saturating_sub(window) + 1;
+                let after = Duration::from_micros(over.saturating_mul(1_000_000).div_ceil(rate));
+                (after <= self.interval).then(|| self.acked_at + after)?
+            }
+            None => return None,
+        };
+        // Not at once again, whatever was rounded.
+        Some(at.max(now + Duration::from_millis(1)))
+    }
+
+    /// How long a frame may wait, if it may wait for `max_wait` on a path that is not limited.
+    pub fn max_wait(&self, max_wait: Duration) -> Duration {
+        if self.wants_fresh { FRESH.min(max_wait) } else { max_wait }
+    }
+
+    /// Records frames that leave. `is_app_limited` tells that no more frames wait.
+    pub fn on_sent(&mut self, now: Time, batch: &Batch, is_app_limited: bool) {
+        if batch.waited <= FRESH || self.limited_at.is_none() {
+            self.waiting_since = None;
+        } else if now - *self.waiting_since.get_or_insert(now) >= PERSISTS_FOR {
+            self.wants_fresh = true;
+        }
+        self.in_flight_bytes += batch.bytes;
+        match self.sent.back_mut() {
+            Some(last) if now - last.at < GRAIN => {
+                last.sequences.1 = batch.sequences.1;
+                last.frames += batch.frames;
+                last.bytes += batch.bytes;
+                last.is_app_limited &= is_app_limited;
+            }
+            last => {
+                // The path was idle until now.
+                let delivered_at = if last.is_none() { now } else { self.acked_at };
+                self.sent.push_back(Sent {
+                    at: now,
+                    sequences: batch.sequences,
+                    frames: batch.frames,
+                    bytes: batch.bytes,
+                    delivered: self.delivered_bytes,
+                    delivered_at,
+                    is_app_limited,
+                });
+            }
+        }
+    }
+
+    /// Handles ACK.
+    pub fn on_ack(&mut self, now: Time, ack: &Ack) {
+        if self.feedback != Feedback::Acks {
+            (self.feedback, self.interval) = (Feedback::Acks, ACK_EVERY);
+        }
+        if ack.received > 0 {
+            let received = ack.received.saturating_sub(self.received);
+            self.received = self.received.max(ack.received);
+            let queued = Duration::from_micros(ack.delay_us);
+            self.on_acknowledged(now, ack.highest_sequence, Some(received), Some(queued));
+        }
+    }
+
+    /// Handles `highest_sequence` of REPORT. It says nothing new if ACKs come.
+    pub fn on_report(&mut self, now: Time, highest_sequence: u64) {
+        if self.feedback != Feedback::Acks {
+            self.feedback = Feedback::Reports;
+            self.on_acknowledged(now, highest_sequence, None, None);
+        }
+    }
+
+    /// Bytes that were sent and are not acknowledged, with the headers of their frames.
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.in_flight_bytes
+    }
+
+    /// The bits of frames that the path takes in a second, while it is limited.
+    pub fn rate_bits_per_second(&self) -> Option<u64> {
+        self.limited_at?;
+        self.rate.value().map(|Reverse(rate)| rate.saturating_mul(8))
+    }
+
+    /// How long frames wait in the path's queues, as of the last acknowledgement.
+    pub fn queue_delay(&self) -> Option<Duration> {
+        self.queue_delay
+    }
+
+    /// When the newest acknowledged frame was sent, and how long it waited in the path's queues; `None` if nothing was
+    /// acknowledged since the last call.
+    pub fn take_acked(&mut self) -> Option<(Time, Duration)> {
+        self.acked_sent_at.take().zip(self.queue_delay)
+    }
+
+    fn on_acknowledged(&mut self, now: Time, highest: u64, received: Option<u64>, queued: Option<Duration>) {
+        let Some(acked) = self.resolve(highest) else { return };
+        let delivered = match (self.path, received) {
+            (Path::Lossy, Some(received)) if received < acked.frames => share(acked.bytes, received, acked.frames),
+            _ => acked.bytes,
+        };
+        self.delivered_bytes += delivered;
+        self.acked_at = now;
+        self.acked_sent_at = Some(acked.newest.at);
+        self.interval = (self.interval * 7 + (acked.newest.at - acked.oldest_at).min(MAX_INTERVAL)) / 8;
+        let elapsed = now - acked.newest.at;
+        // What was in queues is no more than what has passed.
+        let queued = queued.map(|queued| queued.min(elapsed));
+        self.base.add(now, elapsed - queued.unwrap_or_default());
+        let base = self.base.value().unwrap_or_default();
+        self.sample_rate(now, &acked.newest);
+        self.on_queue(now, queued.unwrap_or(elapsed.saturating_sub(base)));
+    }
+
+    /// Takes the frames up to `highest` out of the flight; `None` if it has none of them.
+    fn resolve(&mut self, highest: u64) -> Option<Acked> {
+        let oldest = self.sent.front().filter(|oldest| oldest.sequences.0 <= highest)?;
+        let mut acked = Acked { oldest_at: oldest.at, newest: *oldest, frames: 0, bytes: 0 };
+        while let Some(sent) = self.sent.front_mut().filter(|sent| sent.sequences.0 <= highest) {
+            acked.newest = *sent;
+            let (first, last) = sent.sequences;
+            if highest >= last {
+                acked.frames += sent.frames;
+                acked.bytes += sent.bytes;
+                self.sent.pop_front();
+            } else {
+                let (of, parts) = (highest - first + 1, last - first + 1);
+                let (frames, bytes) = (share(sent.frames, of, parts), share(sent.bytes, of, parts));
+                acked.frames += frames;
+                acked.bytes += bytes;
+                sent.frames -= frames;
+                sent.bytes -= bytes;
+                sent.sequences.0 = highest + 1;
+            }
+        }
+        self.in_flight_bytes -= acked.bytes;
+        Some(acked)
+    }
+
+    /// A delivery-rate sample, as of draft-ietf-ccwg-bbr §4.5. One that the application's rate bounds counts only if it
+    /// is higher than what is known.
+    fn sample_rate(&mut self, now: Time, newest: &Sent) {
+        let over_us = (now - newest.delivered_at).as_micros() as u64;
+        let bytes = self.delivered_bytes - newest.delivered;
+        let Some(sample) = bytes.saturating_mul(1_000_000).checked_div(over_us) else { return };
+        let known = self.rate.value().map_or(0, |Reverse(rate)| rate);
+        if sample > 0 && (!newest.is_app_limited || sample >= known) {
+            self.rate.add(now, Reverse(sample));
+        }
+    }
+
+    fn on_queue(&mut self, now: Time, queued: Duration) {
+        self.queue_delay = Some(queued);
+        if queued <= QUEUE_TARGET / 2 {
+            self.long_since = None;
+        } else if now - *self.long_since.get_or_insert(now) >= PERSISTS_FOR {
+            if self.limited_at.is_none() {
+                self.drained_at = now;
+            }
+            self.limited_at = Some(now);
+        }
+        if self.limited_at.is_some_and(|at| now - at >= RELIEVED_AFTER) {
+            (self.limited_at, self.waiting_since, self.wants_fresh) = (None, None, false);
+        }
+        if queued <= QUEUE_TARGET / 4 {
+            self.drained_at = now;
+        } else if self.limited_at.is_some() && now - self.drained_at >= DRAIN_EVERY {
+            self.drained_at = now;
+            self.drain_until = now + queued + DRAIN_MORE;
+        }
+    }
+
+    /// The rate of a limited path in bytes a second, and the bytes that may be in flight.
+    fn window(&self) -> Option<(u64, u64)> {
+        self.limited_at?;
+        let Reverse(rate) = self.rate.value()?;
+        // An idle path may take more than is known.
+        let gain = if self.queue_delay? <= QUEUE_TARGET / 4 { 2 } else { 1 };
+        Some((rate, gain * bytes_in(rate, self.base.value()? + QUEUE_TARGET)))
+    }
+
+    /// The bytes in flight, without those that the path has probably taken since the last acknowledgement.
+    fn estimated_bytes(&self, now: Time) -> u64 {
+        let rate = self.rate.value().map_or(0, |Reverse(rate)| rate);
+        self.in_flight_bytes.saturating_sub(bytes_in(rate, (now - self.acked_at).min(self.interval)))
+    }
+
+    /// How old the oldest frame in flight may be.
+    fn patience(&self) -> Duration {
+        match self.base.value() {
+            Some(base) => base + self.interval + STALL,
+            None => FIRST_ACK_WITHIN,
+        }
+    }
+
+    fn gives_up_at(&self, oldest: &Sent) -> Option<Time> {
+        match (self.feedback, self.path) {
+            (Feedback::Nothing, _) => Some(oldest.at + UNREPORTED_FOR),
+            (_, Path::Lossy) => Some(oldest.at + 2 * self.patience()),
+            (_, Path::Ordered) => None,
+        }
+    }
+
+    fn give_up(&mut self, now: Time) {
+        while let Some(oldest) = self.sent.front()
+            && self.gives_up_at(oldest).is_some_and(|at| at <= now)
+        {
+            self.in_flight_bytes -= oldest.bytes;
+            self.sent.pop_front();
+        }
+    }
+}
+
+/// What an acknowledgement takes out of the flight.
+struct Acked {
+    oldest_at: Time,
+    newest: Sent,
+    frames: u64,
+    bytes: u64,
+}
+
+fn share(amount: u64, part: u64, whole: u64) -> u64 {
+    let share = u128::from(amount) * u128::from(part) / u128::from(whole.max(1));
+    u64::try_from(share).unwrap_or(amount).min(amount)
+}
+
+fn bytes_in(bytes_per_second: u64, time: Duration) -> u64 {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    bytes_per_second.saturating_mul(micros) / 1_000_000
+}
+
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests;
