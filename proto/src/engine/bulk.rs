@@ -96,7 +96,7 @@ impl Bulk {
             out.net(NetAction::Grant { peer: peer.clone(), bytes: Some(window.grant) });
         }
         if window.is_used {
-            self.timers.set(peer.clone(), window.next_grant());
+            self.go_on(now, peer, out);
         }
     }
 
@@ -107,17 +107,14 @@ impl Bulk {
         }
         let Some(window) = self.windows.get_mut(peer).filter(|window| !window.is_used) else { return };
         window.on_used(now);
-        self.timers.set(peer.clone(), window.next_grant());
+        self.go_on(now, peer, out);
     }
 
     /// Grants what is due. `has_call` says whether audio still flows to a peer.
     pub(crate) fn handle_timeout(&mut self, now: Time, has_call: impl Fn(&PeerId) -> bool, out: &mut Outbox) {
         while let Some(peer) = self.timers.pop_due(now) {
-            match self.windows.get_mut(&peer) {
-                Some(window) if has_call(&peer) => {
-                    window.renew(now);
-                    out.net(NetAction::Grant { peer, bytes: Some(window.grant) });
-                }
+            match self.windows.get(&peer) {
+                Some(_) if has_call(&peer) => self.go_on(now, &peer, out),
                 _ => self.end(&peer, out),
             }
         }
@@ -133,6 +130,18 @@ impl Bulk {
     pub(crate) fn forget(&mut self, peer: &PeerId) {
         self.windows.remove(peer);
         self.timers.stop(peer);
+    }
+
+    /// Grants more, at once or when it is due.
+    fn go_on(&mut self, now: Time, peer: &PeerId, out: &mut Outbox) {
+        let Some(window) = self.windows.get_mut(peer) else { return };
+        let at = window.next_grant();
+        if at > now {
+            return self.timers.set(peer.clone(), at);
+        }
+        self.timers.stop(peer);
+        window.renew(now);
+        out.net(NetAction::Grant { peer: peer.clone(), bytes: Some(window.grant) });
     }
 
     fn end(&mut self, peer: &PeerId, out: &mut Outbox) {
@@ -402,7 +411,8 @@ mod tests {
 
     #[test]
     fn messages_without_end_leave_a_call_its_time_and_use_what_it_leaves() {
-        for (bits_per_second, one_way_ms) in [(100_000, 20), (256_000, 5), (256_000, 30), (1_000_000, 15), (20_000_000, 40)]
+        for (bits_per_second, one_way_ms) in
+            [(100_000, 20), (256_000, 5), (256_000, 30), (1_000_000, 15), (20_000_000, 40)]
         {
             let mut path = call(bits_per_second, one_way_ms);
             path.backlog = u64::MAX / 2;

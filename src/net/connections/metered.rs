@@ -220,7 +220,9 @@ mod tests {
 
     #[test]
     fn an_end_that_never_chooses_a_protocol_needs_credit_after_a_while() {
-        for bytes in [b"\x03na\n".as_slice(), b"\x7fno line is so long", b"\x80\x01/avi/audio/2.0.0\n", b"\x00", b"GET /"] {
+        for bytes in
+            [b"\x03na\n".as_slice(), b"\x7fno line is so long", b"\x80\x01/avi/audio/2.0.0\n", b"\x00", b"GET /"]
+        {
             let [(mut dialler, _), (_listener, _)] = ends(1 << 20);
             let cx = &mut Context::from_waker(Waker::noop());
             let mut written = 0;

@@ -63,6 +63,8 @@ pub(super) struct Node {
     pub(super) actions: VecDeque<NetAction>,
     /// The ordered heartbeats. Only their own tests look at them.
     pub(super) heartbeats: Vec<Time>,
+    /// What may flow beside calls. The same.
+    pub(super) grants: Vec<(PeerId, Option<u32>)>,
     /// The open connections.
     connections: BTreeMap<ConnectionId, PeerId>,
     /// Whether peers answer pings.
@@ -90,6 +92,7 @@ impl Node {
             events: Vec::new(),
             actions: VecDeque::new(),
             heartbeats: Vec::new(),
+            grants: Vec::new(),
             connections: BTreeMap::new(),
             has_pongs: true,
             next_pongs: Time::ZERO + PING_INTERVAL,
@@ -334,6 +337,7 @@ impl Node {
                 Output::Reply(reply) => drop(self.replies.insert(reply.number(), reply)),
                 Output::Event(event) => self.events.push(event),
                 Output::Net(NetAction::Admit { admission }) => self.admission = Some(admission),
+                Output::Net(NetAction::Grant { peer, bytes }) => self.grants.push((peer, bytes)),
                 Output::Net(NetAction::Heartbeat) => self.heartbeats.push(self.now),
                 Output::Net(action) => {
                     if action == NetAction::DisconnectAll {
