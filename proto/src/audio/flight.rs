@@ -293,7 +293,10 @@ impl Flight {
         self.interval = (self.interval * 7 + interval.min(MAX_INTERVAL)) / 8;
         self.acked_at = now;
         self.sample_rate(now, &acked.newest);
-        self.on_queue(now, queued.map_or((now - sent).saturating_sub(base), |queued| queued.saturating_sub(sent - given)));
+        self.on_queue(
+            now,
+            queued.map_or((now - sent).saturating_sub(base), |queued| queued.saturating_sub(sent - given)),
+        );
     }
 
     /// Takes the frames up to `highest` out of the flight; `None` if it has none of them.
@@ -351,10 +354,7 @@ impl Flight {
         }
         if queued <= QUEUE_TARGET / 4 {
             self.drained_at = now;
-        } else if self.feedback == Feedback::Acks
-            && self.limited_at.is_some()
-            && now - self.drained_at >= DRAIN_EVERY
-        {
+        } else if self.feedback == Feedback::Acks && self.limited_at.is_some() && now - self.drained_at >= DRAIN_EVERY {
             self.drained_at = now;
             self.drain_until = now + queued + DRAIN_MORE;
         }
