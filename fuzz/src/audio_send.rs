@@ -59,7 +59,7 @@ fn take_batch(queue: &mut SendQueue, model: &mut Model, now: Time, batch_bytes: 
     let mut decoder = Decoder::new((1 << 17) + DATA_OVERHEAD_BYTES);
     model.drop_old(now);
     assert_eq!(batch.map_or(0, |batch| batch.bytes), len as u64);
-    let (mut sequences, mut waited) = (None, Duration::ZERO);
+    let (mut sequences, mut times) = (None, None);
     for _ in 0..taken {
         assert!(len - bytes.len() < batch_bytes, "the batch was full");
         let frame = decoder.decode(&mut bytes).expect("a queue writes frames").expect("as many as it says");
@@ -70,10 +70,10 @@ fn take_batch(queue: &mut SendQueue, model: &mut Model, now: Time, batch_bytes: 
         assert_eq!(timestamp_us, since_first.as_micros());
         model.taken += 1;
         sequences = Some((sequences.map_or(sequence, |(first, _)| first), sequence));
-        waited = now - at;
+        times = Some((times.map_or(at, |(first, _)| first), at));
     }
     assert_eq!(batch.map(|batch| batch.sequences), sequences);
-    assert_eq!(batch.map_or(Duration::ZERO, |batch| batch.waited), waited);
+    assert_eq!(batch.map(|batch| batch.given), times);
     assert!(bytes.is_empty(), "bytes of no frame");
     assert!(len >= batch_bytes || model.frames.is_empty(), "the batch had room for one more");
 }

@@ -7,8 +7,8 @@
 //!
 //! - *Acknowledgements.* An end that knows ACK sends one about every 100 ms, and says so when the stream opens. An older
 //!   end sends a REPORT every second. So a frame is acknowledged after the path's round trip (`base`, a windowed minimum,
-//!   without the queueing that ACK tells) and up to an interval, which is measured: the span of sending times that one
-//!   acknowledgement covers. With an end that has told nothing yet, frames leave as the channel takes them, up to
+//!   without the queueing that ACK tells) and up to an interval, which is measured: how long an acknowledgement was
+//!   possible and did not come, smoothed. With an end that has told nothing yet, frames leave as the channel takes them, up to
 //!   [`UNREPORTED_BYTES`] in [`UNREPORTED_FOR`].
 //! - *The bound in time.* The flight is closed while its oldest frame has waited for more than `base`, the interval and
 //!   [`STALL`]. So the frames behind an outage are few, and those after it are fresh.
@@ -57,6 +57,8 @@ const RATE_OVER: Duration = Duration::from_secs(2);
 const DRAIN_EVERY: Duration = Duration::from_secs(8);
 /// How much longer than the queue a pause lasts. An error of the least delay shrinks by this much each time.
 const DRAIN_MORE: Duration = Duration::from_millis(60);
+/// REPORT comes too seldom to see an empty queue: an older end's least delay is believed for this long.
+const REPORTED_DELAY_OVER: Duration = Duration::from_secs(300);
 /// Frames that left within this time are one entry, so that a flood costs no memory.
 const GRAIN: Duration = Duration::from_millis(5);
 
@@ -87,7 +89,9 @@ enum Feedback {
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     at: Time,
+    /// Of the first frame and the last.
     sequences: (u64, u64),
+    given: (Time, Time),
     frames: u64,
     bytes: u64,
     /// The bytes that had been delivered when it left, and when that was known.
@@ -116,6 +120,8 @@ pub struct Flight {
     queue_delay: Option<Duration>,
     /// When the newest frame was sent that was acknowledged since [`take_acked`](Self::take_acked).
     acked_sent_at: Option<Time>,
+    /// As of the last two acknowledgements, the lesser one: after a stall, one of them tells of it.
+    queue_at_least: Duration,
     /// Since when the queue was long at each acknowledgement.
     long_since: Option<Time>,
     /// When the path was last seen limited.
@@ -143,6 +149,7 @@ impl Flight {
             rate: Least::new(RATE_OVER),
             queue_delay: None,
             acked_sent_at: None,
+            queue_at_least: Duration::ZERO,
             long_since: None,
             limited_at: None,
             waiting_since: None,
@@ -193,14 +200,17 @@ impl Flight {
         Some(at.max(now + Duration::from_millis(1)))
     }
 
-    /// How long a frame may wait, if it may wait for `max_wait` on a path that is not limited.
+    /// How long a frame may wait before the path, if it may wait for `max_wait` when the path's queue is as short as it
+    /// should be. What the queue takes longer is taken from that.
     pub fn max_wait(&self, max_wait: Duration) -> Duration {
-        if self.wants_fresh { FRESH.min(max_wait) } else { max_wait }
+        let over = self.queue_at_least.saturating_sub(QUEUE_TARGET);
+        let left = if self.wants_fresh { Duration::ZERO } else { max_wait.saturating_sub(over) };
+        left.max(FRESH.min(max_wait))
     }
 
     /// Records frames that leave. `is_app_limited` tells that no more frames wait.
     pub fn on_sent(&mut self, now: Time, batch: &Batch, is_app_limited: bool) {
-        if batch.waited <= FRESH || self.limited_at.is_none() {
+        if now - batch.given.1 <= FRESH || self.limited_at.is_none() {
             self.waiting_since = None;
         } else if now - *self.waiting_since.get_or_insert(now) >= PERSISTS_FOR {
             self.wants_fresh = true;
@@ -208,7 +218,7 @@ impl Flight {
         self.in_flight_bytes += batch.bytes;
         match self.sent.back_mut() {
             Some(last) if now - last.at < GRAIN => {
-                last.sequences.1 = batch.sequences.1;
+                (last.sequences.1, last.given.1) = (batch.sequences.1, batch.given.1);
                 last.frames += batch.frames;
                 last.bytes += batch.bytes;
                 last.is_app_limited &= is_app_limited;
@@ -219,6 +229,7 @@ impl Flight {
                 self.sent.push_back(Sent {
                     at: now,
                     sequences: batch.sequences,
+                    given: batch.given,
                     frames: batch.frames,
                     bytes: batch.bytes,
                     delivered: self.delivered_bytes,
@@ -232,7 +243,7 @@ impl Flight {
     /// Handles ACK.
     pub fn on_ack(&mut self, now: Time, ack: &Ack) {
         if self.feedback != Feedback::Acks {
-            (self.feedback, self.interval) = (Feedback::Acks, ACK_EVERY);
+            (self.feedback, self.interval, self.base) = (Feedback::Acks, ACK_EVERY, Least::new(DELAY_OVER));
         }
         if ack.received > 0 {
             let received = ack.received.saturating_sub(self.received);
@@ -244,8 +255,10 @@ impl Flight {
 
     /// Handles `highest_sequence` of REPORT. It says nothing new if ACKs come.
     pub fn on_report(&mut self, now: Time, highest_sequence: u64) {
-        if self.feedback != Feedback::Acks {
-            self.feedback = Feedback::Reports;
+        if self.feedback == Feedback::Nothing {
+            (self.feedback, self.base) = (Feedback::Reports, Least::new(REPORTED_DELAY_OVER));
+        }
+        if self.feedback == Feedback::Reports {
             self.on_acknowledged(now, highest_sequence, None, None);
         }
     }
@@ -279,16 +292,21 @@ impl Flight {
             _ => acked.bytes,
         };
         self.delivered_bytes += delivered;
-        self.acked_at = now;
-        self.acked_sent_at = Some(acked.newest.at);
-        self.interval = (self.interval * 7 + (acked.newest.at - acked.oldest_at).min(MAX_INTERVAL)) / 8;
-        let elapsed = now - acked.newest.at;
-        // What was in queues is no more than what has passed.
-        let queued = queued.map(|queued| queued.min(elapsed));
-        self.base.add(now, elapsed - queued.unwrap_or_default());
+        let (given, sent) = (acked.newest.given.1, acked.newest.at);
+        // ACK counts from when the frame was given. No more was spent in queues than has passed.
+        let queued = queued.map(|queued| queued.min(now - given));
+        self.base.add(now, queued.map_or(now - sent, |queued| now - (given + queued)));
         let base = self.base.value().unwrap_or_default();
+        // For so long an acknowledgement was possible.
+        let interval = now - self.acked_at.max(acked.oldest_at + base);
+        self.interval = (self.interval * 7 + interval.min(MAX_INTERVAL)) / 8;
+        self.acked_at = now;
+        self.acked_sent_at = Some(sent);
         self.sample_rate(now, &acked.newest);
-        self.on_queue(now, queued.unwrap_or(elapsed.saturating_sub(base)));
+        self.on_queue(
+            now,
+            queued.map_or((now - sent).saturating_sub(base), |queued| queued.saturating_sub(sent - given)),
+        );
     }
 
     /// Takes the frames up to `highest` out of the flight; `None` if it has none of them.
@@ -296,8 +314,8 @@ impl Flight {
         let oldest = self.sent.front().filter(|oldest| oldest.sequences.0 <= highest)?;
         let mut acked = Acked { oldest_at: oldest.at, newest: *oldest, frames: 0, bytes: 0 };
         while let Some(sent) = self.sent.front_mut().filter(|sent| sent.sequences.0 <= highest) {
-            acked.newest = *sent;
             let (first, last) = sent.sequences;
+            acked.newest = *sent;
             if highest >= last {
                 acked.frames += sent.frames;
                 acked.bytes += sent.bytes;
@@ -309,7 +327,9 @@ impl Flight {
                 acked.bytes += bytes;
                 sent.frames -= frames;
                 sent.bytes -= bytes;
-                sent.sequences.0 = highest + 1;
+                // As if the application had given the frames of an entry evenly.
+                let given = sent.given.0 + (sent.given.1 - sent.given.0).mul_f64(of as f64 / parts as f64);
+                (sent.sequences.0, sent.given.0, acked.newest.given.1) = (highest + 1, given, given);
             }
         }
         self.in_flight_bytes -= acked.bytes;
@@ -329,6 +349,7 @@ impl Flight {
     }
 
     fn on_queue(&mut self, now: Time, queued: Duration) {
+        self.queue_at_least = self.queue_delay.map_or(Duration::ZERO, |before| before.min(queued));
         self.queue_delay = Some(queued);
         if queued <= QUEUE_TARGET / 2 {
             self.long_since = None;
@@ -343,7 +364,7 @@ impl Flight {
         }
         if queued <= QUEUE_TARGET / 4 {
             self.drained_at = now;
-        } else if self.limited_at.is_some() && now - self.drained_at >= DRAIN_EVERY {
+        } else if self.feedback == Feedback::Acks && self.limited_at.is_some() && now - self.drained_at >= DRAIN_EVERY {
             self.drained_at = now;
             self.drain_until = now + queued + DRAIN_MORE;
         }

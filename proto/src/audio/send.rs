@@ -39,8 +39,8 @@ pub struct Batch {
     pub bytes: u64,
     /// The sequences of the first and the last of them; those in between may have holes.
     pub sequences: (u64, u64),
-    /// How long the newest of them had waited.
-    pub waited: Duration,
+    /// When the application gave the first and the last of them.
+    pub given: (Time, Time),
 }
 
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl SendQueue {
             frames: taken as u64,
             bytes: bytes as u64,
             sequences: (first.sequence, last.sequence),
-            waited: now - last.at,
+            given: (first.at, last.at),
         };
         out.reserve(bytes);
         for frame in self.frames.drain(..taken) {
@@ -230,7 +230,7 @@ mod tests {
         }
         let mut out = BytesMut::new();
         let batch = queue.take_batch(Time::from_millis(30), 300, &mut out).unwrap();
-        let expected = Batch { frames: 2, bytes: 410, sequences: (0, 1), waited: Duration::from_millis(30) };
+        let expected = Batch { frames: 2, bytes: 410, sequences: (0, 1), given: (Time::ZERO, Time::ZERO) };
         assert_eq!((batch, out.len(), queue.queued_bytes()), (expected, 410, 400));
         assert_eq!(queue.take_batch(Time::ZERO, 0, &mut out), None);
     }

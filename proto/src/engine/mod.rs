@@ -244,7 +244,7 @@ impl Engine {
         })
     }
 
-    /// The figures of an audio stream.
+    /// The figures of an audio stream, also of the 64 that ended last.
     ///
     /// # Errors
     /// [`AviP2pError::StreamNotFound`].

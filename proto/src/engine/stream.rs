@@ -211,6 +211,7 @@ impl Stream {
     pub(crate) fn fall_silent(&mut self, out: &mut Outbox) {
         self.phase = Phase::Closing;
         self.control.clear();
+        self.ack_due = false;
         out.stats.audio_frames_dropped += self.send.discard();
         if let Some(substream) = self.substream {
             out.net(NetAction::Finish { substream });

@@ -289,8 +289,37 @@ fn a_stream_that_is_unknown_or_closed_is_not_found() {
         assert_eq!(mesh.ask(0, reject), not_found());
         assert_eq!(mesh.send(0, stream, b"x"), not_found());
         assert_eq!(mesh.close(0, stream), not_found());
-        assert_eq!(mesh.nodes[0].engine().audio_stats(stream).err(), not_found().err());
     }
+    assert_eq!(mesh.nodes[0].engine().audio_stats(StreamId(99)), Err(AviP2pError::StreamNotFound(StreamId(99))));
+}
+
+#[test]
+fn the_figures_of_a_stream_and_why_it_ended_can_be_read_until_64_others_have_ended() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, there) = mesh.call(StreamOptions::default());
+    mesh.congest(0);
+    (0..5).for_each(|n| mesh.send(0, here, &[n]).unwrap());
+    mesh.close(0, here).unwrap();
+    let ended = mesh.audio_stats(0, here);
+    assert_eq!((ended.frames_given, ended.frames_sent, ended.queued_bytes), (5, 1, 4));
+    mesh.relieve(0);
+    let ended = mesh.audio_stats(0, here);
+    assert_eq!((ended.frames_sent, ended.accepted, ended.ended), (5, false, Some(StreamCloseReason::LocalClose)));
+    let ended = mesh.audio_stats(1, there);
+    assert_eq!((ended.frames_received, ended.ended), (5, Some(StreamCloseReason::RemoteClose)));
+    mesh.events(0);
+    mesh.events(1);
+    for _ in 0..63 {
+        let (next, _) = mesh.call(StreamOptions::default());
+        mesh.close(0, next).unwrap();
+        mesh.events(0);
+        mesh.events(1);
+    }
+    assert_eq!(mesh.audio_stats(0, here).frames_given, 5);
+    let (last, _) = mesh.call(StreamOptions::default());
+    assert_eq!(mesh.audio_stats(0, last).ended, None);
+    mesh.close(0, last).unwrap();
+    assert_eq!(mesh.nodes[0].engine().audio_stats(here), Err(AviP2pError::StreamNotFound(here)));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod calls;
 mod congestion;
 mod connections;
 mod dials;
+mod flight;
 mod losses;
 mod model;
 mod node;

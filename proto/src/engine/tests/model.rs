@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::{Code, Frame};
+use crate::wire::{Ack, Code, Frame};
 
 const MAX_STREAMS: usize = 3;
 const MAX_TOPICS: usize = 2;
@@ -369,7 +369,7 @@ impl Run {
             self.end(stream, StreamCloseReason::LocalClose);
         } else if let Some(row) = self.table.get_mut(&stream).filter(|_| is_accept) {
             (row.phase, row.expires) = (Phase::Open, None);
-            assert_eq!(self.node.written(row.substream), [Frame::Accept]);
+            assert_eq!(self.node.written(row.substream), [Frame::Accept, Frame::Ack(Ack::default())]);
         }
         if let Some(row) = self.table.get(&stream) {
             self.node.written(row.substream);

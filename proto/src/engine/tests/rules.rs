@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::wire::{Code, Frame, Open, Report};
+use crate::wire::{Ack, Code, Frame, Open, Report};
 
 const SUBSTREAM: SubstreamId = SubstreamId(1);
 
@@ -46,7 +46,7 @@ fn asking() -> (Node, StreamId) {
 fn talking() -> (Node, StreamId) {
     let (mut node, stream) = offered(config());
     node.ask(|id| Command::AcceptStream { id, stream }).unwrap();
-    assert_eq!(node.written(SUBSTREAM), [Frame::Accept]);
+    assert_eq!(node.written(SUBSTREAM), [Frame::Accept, Frame::Ack(Ack::default())]);
     (node, stream)
 }
 
@@ -105,12 +105,13 @@ fn frames_that_may_come_once_end_the_stream_when_they_come_twice() {
 #[test]
 fn frames_that_do_not_fit_the_state_end_the_stream() {
     let report = || Frame::Report(Report::default());
-    for frame in [open(), report(), close(0)] {
+    let ack = || Frame::Ack(Ack::default());
+    for frame in [open(), report(), ack(), close(0)] {
         let (mut node, stream) = asking();
         node.received(SUBSTREAM, std::slice::from_ref(&frame));
         assert_broken(&mut node, stream, frame.name());
     }
-    for frame in [report(), reject()] {
+    for frame in [report(), ack(), reject()] {
         let (mut node, stream) = offered(config());
         node.received(SUBSTREAM, std::slice::from_ref(&frame));
         assert_broken(&mut node, stream, frame.name());
@@ -122,7 +123,7 @@ fn frames_that_do_not_fit_the_state_end_the_stream() {
 
 #[test]
 fn a_substream_that_begins_with_anything_but_open_is_dropped_and_the_application_never_hears_of_it() {
-    for frame in [Frame::Accept, reject(), data(0, b"x"), close(0), Frame::Report(Report::default())] {
+    for frame in [Frame::Accept, reject(), data(0, b"x"), close(0), Frame::Ack(Ack::default())] {
         let mut node = Node::with_peer(1, 2, config());
         node.offered(SUBSTREAM.0, 2);
         node.received(SUBSTREAM, &[frame]);
