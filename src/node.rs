@@ -399,7 +399,7 @@ impl AviP2pHandle {
         self.owner.metrics.encode(&stats).map_err(|error| AviP2pError::NetworkError(format!("metrics: {error}")))
     }
 
-    /// The figures of an audio stream.
+    /// The figures of an audio stream, also of the 64 that ended last.
     ///
     /// # Errors
     /// [`StreamNotFound`](AviP2pError::StreamNotFound).

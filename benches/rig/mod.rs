@@ -5,7 +5,7 @@ use avi_p2p::engine::{
     Command, CommandId, ConnectionId, Direction, Engine, Input, NetAction, NetEvent, Output, PublishOutcome, Reply,
     SubstreamId, Time,
 };
-use avi_p2p::wire::{Frame, encode_data};
+use avi_p2p::wire::{Ack, Frame, encode_data};
 use avi_p2p::{AviP2pConfig, Limits, OnCongestion, PeerId, StreamId, StreamOptions};
 use bytes::{Bytes, BytesMut};
 
@@ -69,7 +69,9 @@ impl Rig {
         self.net(NetEvent::Writable { substream: SUBSTREAM });
         let mut answer = BytesMut::new();
         Frame::Accept.encode(&mut answer);
+        Frame::Ack(Ack::default()).encode(&mut answer);
         self.net(NetEvent::Received { substream: SUBSTREAM, bytes: answer.freeze() });
+        self.net(NetEvent::Writable { substream: SUBSTREAM });
     }
 
     /// Carries a command out, for all that comes of it.

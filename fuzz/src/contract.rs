@@ -27,6 +27,8 @@ pub(crate) struct Contract {
     dials: BTreeSet<DialId>,
     /// The open connections, their peers, and whether each was told to close.
     connections: BTreeMap<ConnectionId, (PeerId, bool)>,
+    /// The peers to whom everything but audio was limited.
+    limited: BTreeSet<PeerId>,
     /// Heartbeats that may still be ordered for past events.
     heartbeats: u32,
     /// Whether listeners are missing, without a retry since. The next field is the same for mDNS.
@@ -293,6 +295,13 @@ impl Contract {
                 assert!(self.expected.len() <= self.max_audio_streams, "more ids than streams");
             }
             NetAction::ForgetDatagrams { id } => assert!(self.expected.remove(id), "{action:?}, never expected"),
+            NetAction::Grant { peer, bytes: Some(bytes) } => {
+                assert!(*bytes > 0, "pings and control messages always get through");
+                self.limited.insert(peer.clone());
+            }
+            NetAction::Grant { peer, bytes: None } => {
+                assert!(self.limited.remove(peer), "{action:?} of a peer without a limit");
+            }
             _ if !self.has_honest_ids => {}
             NetAction::Disconnect { connection } => {
                 let at = self.connections.get_mut(connection);

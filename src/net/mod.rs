@@ -68,7 +68,10 @@ impl Net {
             if let Some(event) = self.queued_event() {
                 return Some(event);
             }
-            if self.discovery.poll(&self.connections, &mut self.events) || self.turn_listening() {
+            if self.connections.report_used(&mut self.events)
+                || self.discovery.poll(&self.connections, &mut self.events)
+                || self.turn_listening()
+            {
                 continue;
             }
             self.turns = (self.turns + 1) % SOURCES;
@@ -95,6 +98,7 @@ impl Net {
             || self.swarm.is_due()
             || self.audio.is_due()
             || self.media.is_due()
+            || self.connections.is_due()
             || self.discovery.is_due()
             || self.listening.is_due()
     }
@@ -217,6 +221,8 @@ impl Net {
         match action {
             NetAction::Write { substream, bytes } => return self.audio.write(substream, bytes, events),
             NetAction::Finish { substream } => return self.audio.finish(substream),
+            // It wakes the tasks of the connections: the swarm need not be polled.
+            NetAction::Grant { peer, bytes } => return self.connections.grant(&peer, bytes),
             NetAction::Reset { substream } => return self.audio.reset(substream, events),
             NetAction::SendDatagram { to, bytes } => return self.media.send(to, &bytes, events),
             NetAction::ExpectDatagrams { id } => return self.media.expect(id),

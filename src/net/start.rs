@@ -62,7 +62,7 @@ impl Net {
         let mdns = reactor.as_ref().zip(watch.as_ref()).filter(|_| config.enable_mdns);
         let mdns = mdns.map(|(reactor, watch)| Mdns::new(local, watch.addresses.clone(), reactor.handle().clone()));
         let here = watch.as_ref().map(|watch| Here::new(watch.addresses.clone()));
-        let connections = Connections::default();
+        let connections = Connections::new(wake.clone());
         let transport =
             build_transport(config, network, &key, here.clone(), connections.closing(), connections.meters())?;
         let behaviour = Behaviour::new(config, &key, mdns, metrics)?;

@@ -20,6 +20,7 @@ use avi_p2p_proto::engine::{
     Refusal, SubstreamId, Time, ip_of,
 };
 
+mod credit;
 mod gossip;
 mod interfaces;
 #[path = "../../tests/common/memory.rs"]

@@ -81,6 +81,7 @@ impl Network {
             NetAction::Disconnect { connection } | NetAction::Abort { connection } => {
                 return self.disconnect(|(other, _)| other == connection);
             }
+            NetAction::Grant { peer, bytes: Some(_) } => NetEvent::CreditUsed { peer: peer.clone() },
             NetAction::DisconnectAll => return self.disconnect(|_| true),
             NetAction::RetryDiscovery { source } => NetEvent::DiscoveryAvailable { source: *source },
             NetAction::Walk { .. } => NetEvent::WalkEnded { result: Ok(vec![peer(2), peer(7)]) },
@@ -204,7 +205,7 @@ pub(super) fn likely(world: &mut World, script: &mut Script) -> Option<NetEvent>
 }
 
 fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
-    Some(match script.below(18) {
+    Some(match script.below(19) {
         0 => NetEvent::Misbehaved { peer: any_peer(script) },
         1 => NetEvent::Foreign { peer: any_peer(script) },
         2 => NetEvent::SlowPeer { peer: any_peer(script), dropped: script.number() },
@@ -231,6 +232,7 @@ fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
             NetEvent::Progress { connection, silent_for: script.duration() }
         }
         16 => of_datagrams(script),
+        17 => NetEvent::CreditUsed { peer: any_peer(script) },
         _ => NetEvent::MessageRefused,
     })
 }

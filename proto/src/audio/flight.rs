@@ -118,6 +118,8 @@ pub struct Flight {
     /// Bytes a second; the greatest of late.
     rate: Least<Reverse<u64>>,
     queue_delay: Option<Duration>,
+    /// When the newest frame was sent that was acknowledged since [`take_acked`](Self::take_acked).
+    acked_sent_at: Option<Time>,
     /// As of the last two acknowledgements, the lesser one: after a stall, one of them tells of it.
     queue_at_least: Duration,
     /// Since when the queue was long at each acknowledgement.
@@ -146,6 +148,7 @@ impl Flight {
             interval: REPORT_EVERY,
             rate: Least::new(RATE_OVER),
             queue_delay: None,
+            acked_sent_at: None,
             queue_at_least: Duration::ZERO,
             long_since: None,
             limited_at: None,
@@ -276,6 +279,12 @@ impl Flight {
         self.queue_delay
     }
 
+    /// When the newest acknowledged frame was sent, and how long it waited in the path's queues; `None` if nothing was
+    /// acknowledged since the last call.
+    pub fn take_acked(&mut self) -> Option<(Time, Duration)> {
+        self.acked_sent_at.take().zip(self.queue_delay)
+    }
+
     fn on_acknowledged(&mut self, now: Time, highest: u64, received: Option<u64>, queued: Option<Duration>) {
         let Some(acked) = self.resolve(highest) else { return };
         let delivered = match (self.path, received) {
@@ -292,8 +301,12 @@ impl Flight {
         let interval = now - self.acked_at.max(acked.oldest_at + base);
         self.interval = (self.interval * 7 + interval.min(MAX_INTERVAL)) / 8;
         self.acked_at = now;
+        self.acked_sent_at = Some(sent);
         self.sample_rate(now, &acked.newest);
-        self.on_queue(now, queued.map_or((now - sent).saturating_sub(base), |queued| queued.saturating_sub(sent - given)));
+        self.on_queue(
+            now,
+            queued.map_or((now - sent).saturating_sub(base), |queued| queued.saturating_sub(sent - given)),
+        );
     }
 
     /// Takes the frames up to `highest` out of the flight; `None` if it has none of them.
@@ -351,10 +364,7 @@ impl Flight {
         }
         if queued <= QUEUE_TARGET / 4 {
             self.drained_at = now;
-        } else if self.feedback == Feedback::Acks
-            && self.limited_at.is_some()
-            && now - self.drained_at >= DRAIN_EVERY
-        {
+        } else if self.feedback == Feedback::Acks && self.limited_at.is_some() && now - self.drained_at >= DRAIN_EVERY {
             self.drained_at = now;
             self.drain_until = now + queued + DRAIN_MORE;
         }

@@ -254,6 +254,11 @@ pub enum NetEvent {
         /// The connection.
         connection: ConnectionId,
     },
+    /// The [granted](NetAction::Grant) bytes are used up, and data for the peer waits. Sent at most once per grant.
+    CreditUsed {
+        /// The peer.
+        peer: PeerId,
+    },
     /// GossipSub has work for its next heartbeats. Sent at most once between two [`NetAction::Heartbeat`]s.
     GossipActive,
     /// A peer subscribes to a topic.
@@ -380,6 +385,14 @@ pub enum NetAction {
     Abort {
         /// The connection to abort.
         connection: ConnectionId,
+    },
+    /// Limit what the connections to a peer carry beside audio; answered by [`NetEvent::CreditUsed`] when that is not
+    /// enough. Substreams of audio are not limited.
+    Grant {
+        /// The peer.
+        peer: PeerId,
+        /// The bytes that may be written from now on, whatever was left of the last grant; `None` ends the limit.
+        bytes: Option<u32>,
     },
     /// Retry the listeners and the sockets of datagrams that have failed; answered by [`NetEvent::ListenersMissing`] if
     /// one fails again.

@@ -14,6 +14,7 @@
 
 mod address;
 mod admission;
+mod bulk;
 mod closing;
 mod command;
 mod dials;
@@ -60,6 +61,7 @@ use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
 use crate::stats::{AudioStats, PeerInfo, Stats};
 use admission::Access;
+use bulk::Bulk;
 use closing::Closing;
 use heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_LEAVING, Heartbeat};
 use liveness::Liveness;
@@ -68,7 +70,7 @@ use peers::Peers;
 use records::Records;
 use retries::Retries;
 use rng::Rng;
-use streams::Streams;
+use streams::{Acked, Streams};
 use topics::Topics;
 use tracked::Tracked;
 use walks::Walks;
@@ -109,6 +111,7 @@ pub struct Engine {
     peers: Tracked<Peers>,
     topics: Topics,
     streams: Streams,
+    bulk: Bulk,
     walks: Walks,
     liveness: Liveness,
     closing: Closing,
@@ -134,6 +137,7 @@ impl Engine {
             local,
             topics: Topics::new(config),
             streams,
+            bulk: Bulk::new(),
             walks,
             liveness: Liveness::new(),
             closing: Closing::new(),
@@ -172,6 +176,8 @@ impl Engine {
         }
         self.topics.handle_timeout(now, &mut self.out);
         self.streams.handle_timeout(now, &mut self.out);
+        let streams = &self.streams;
+        self.bulk.handle_timeout(now, |peer| streams.is_heard_by(now, peer), &mut self.out);
         self.walks.handle_timeout(now, self.peers.wants_more(), &mut self.out);
         // Always checks everything. An early call in a test thus shows work that an input has left undone.
         self.advance(now, true);
@@ -195,6 +201,7 @@ impl Engine {
             self.peers.next_deadline(),
             self.topics.next_deadline(),
             self.streams.next_deadline(),
+            self.bulk.next_deadline(),
             self.walks.next_deadline(),
             self.liveness.next_deadline(),
             self.closing.next_deadline(),
@@ -244,7 +251,7 @@ impl Engine {
         })
     }
 
-    /// The figures of an audio stream.
+    /// The figures of an audio stream, also of the 64 that ended last.
     ///
     /// # Errors
     /// [`AviP2pError::StreamNotFound`].
@@ -293,7 +300,13 @@ impl Engine {
             }
             Command::AcceptStream { id, stream } => (id, self.streams.accept(now, stream, out)),
             Command::RejectStream { id, stream, reason } => (id, self.streams.reject(now, stream, reason, out)),
-            Command::SendAudio { id, stream, data } => (id, self.streams.send(now, stream, data, out)),
+            Command::SendAudio { id, stream, data } => {
+                let result = self.streams.send(now, stream, data, out);
+                if let Some(peer) = self.streams.take_talk() {
+                    self.bulk.begin(now, &peer, out);
+                }
+                (id, result)
+            }
             Command::CloseStream { id, stream } => (id, self.streams.close(now, stream, out)),
             Command::DiscoverPeers { id } => return self.walks.discover(now, id, out),
             Command::Shutdown { id } => return self.begin_shutdown(now, id),
@@ -393,6 +406,9 @@ impl Engine {
             NetEvent::Deaf { connection } if self.liveness.expects(connection) => self.disconnect(now, [connection]),
             // The connection is being closed already.
             NetEvent::Deaf { .. } => {}
+            NetEvent::CreditUsed { peer } => {
+                self.bulk.on_used(now, &peer, self.streams.is_heard_by(now, &peer), out);
+            }
             // Heartbeats after an event are counted above.
             NetEvent::GossipActive => {}
             NetEvent::PeerSubscribed { peer, topic } => {
@@ -416,7 +432,12 @@ impl Engine {
             NetEvent::SubstreamOffered { substream, peer, connection } => {
                 self.streams.on_offered(now, substream, peer, connection, out);
             }
-            NetEvent::Received { substream, bytes } => self.streams.on_received(now, substream, bytes, out),
+            NetEvent::Received { substream, bytes } => {
+                self.streams.on_received(now, substream, bytes, out);
+                if let Some(Acked { peer, sent_at, delay }) = self.streams.take_acked() {
+                    self.bulk.on_acked(now, &peer, sent_at, delay, out);
+                }
+            }
             NetEvent::Writable { substream } => self.streams.on_writable(now, substream, out),
             NetEvent::Finished { substream } => self.streams.on_finished(now, substream, out),
             NetEvent::Broken { substream, reason } => self.streams.on_broken(now, substream, reason, out),
@@ -502,6 +523,8 @@ impl Engine {
         }
         self.peers.dial(&mut self.out);
         self.displace(now);
+        let streams = &self.streams;
+        self.bulk.retain(|peer| streams.are_with(peer), &mut self.out);
         self.peers.settle();
         self.streams.settle();
     }
@@ -530,6 +553,7 @@ impl Engine {
         self.make_room(now);
         if was_last {
             self.walks.hasten(now);
+            self.bulk.forget(&peer);
             self.topics.on_peer_gone(&peer);
             self.out.event(AviEvent::PeerDisconnected { peer_id: peer });
         }
@@ -550,6 +574,7 @@ impl Engine {
         self.walks.stop(&mut self.out);
         self.topics.expire_all(&mut self.out);
         self.streams.close_all(now, &mut self.out);
+        self.bulk.retain(|_| false, &mut self.out);
         self.phase = Phase::Goodbye { shutdown, until: now + GOODBYE_WITHIN };
     }
 

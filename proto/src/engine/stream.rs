@@ -22,6 +22,9 @@ const BATCH_BYTES: usize = 16 * 1024;
 /// `AudioRate` is reported when the rate differs by a quarter from the reported one, at most once in this time.
 const RATE_EVERY: Duration = Duration::from_secs(1);
 
+/// A call without audio for this long is silent.
+const PAUSE: Duration = Duration::from_secs(2);
+
 /// The phase of a stream. "Over" means that the stream is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -110,6 +113,8 @@ pub(crate) struct Stream {
     pub(crate) resumption: Resumption,
     pub(crate) open: Open,
     pub(crate) send: SendQueue,
+    /// When the application last gave a frame.
+    pub(crate) given_at: Option<Time>,
     flight: Flight,
     max_wait: Duration,
     /// The rate last reported to the application, and when.
@@ -157,6 +162,7 @@ impl Stream {
             resumption: Resumption::new(is_requester),
             open: Open::default(),
             send: SendQueue::new(config.audio_queue, limits.audio_queue_bytes, on_congestion),
+            given_at: None,
             flight: Flight::new(Path::Ordered),
             max_wait: config.audio_queue,
             told_rate: (None, Time::ZERO),
@@ -180,6 +186,11 @@ impl Stream {
     /// Whether the application may still use its id.
     pub(crate) fn is_alive(&self) -> bool {
         !matches!(self.phase, Phase::Unnamed | Phase::Closing)
+    }
+
+    /// Whether audio was sent lately.
+    pub(crate) fn is_heard(&self, now: Time) -> bool {
+        self.phase == Phase::Open && self.given_at.is_some_and(|at| now - at < PAUSE)
     }
 
     /// Whether this is an unanswered request that can be tried again.
@@ -452,6 +463,11 @@ impl Stream {
             out.stats.audio_frames_missing = out.stats.audio_frames_missing.saturating_add(missing);
             out.event(AviEvent::AudioGap { from: self.peer.clone(), stream_id: self.id, missing });
         }
+    }
+
+    /// When the audio that was acknowledged last was sent, and how long it waited in queues. Once for each acknowledgement.
+    pub(crate) fn take_acked(&mut self) -> Option<(Time, Duration)> {
+        self.flight.take_acked()
     }
 
     /// Opens the stream, and says that this end acknowledges audio.

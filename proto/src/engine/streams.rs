@@ -61,6 +61,18 @@ pub(crate) struct Streams {
     /// Whether a stream has released the connection that it [uses](Self::uses) or the peer that it [waits
     /// for](Self::waits_for).
     pub(super) has_released: bool,
+    talks_to: Option<PeerId>,
+    acked: Option<Acked>,
+}
+
+/// Audio that has arrived at the other end.
+#[derive(Debug)]
+pub(crate) struct Acked {
+    pub(crate) peer: PeerId,
+    /// When it was sent.
+    pub(crate) sent_at: Time,
+    /// How long it waited in queues on its way.
+    pub(crate) delay: Duration,
 }
 
 impl Streams {
@@ -75,6 +87,8 @@ impl Streams {
             tokens,
             ending: BTreeSet::new(),
             has_released: false,
+            talks_to: None,
+            acked: None,
         }
     }
 
@@ -93,6 +107,26 @@ impl Streams {
 
     pub(crate) fn uses(&self, connection: ConnectionId) -> bool {
         self.streams.values().any(|stream| stream.connection == Some(connection) && stream.is_alive())
+    }
+
+    /// Whether any stream with this peer is not over.
+    pub(crate) fn are_with(&self, peer: &PeerId) -> bool {
+        self.streams.values().any(|stream| stream.peer == *peer && stream.is_alive())
+    }
+
+    /// Whether this node has sent audio to the peer lately.
+    pub(crate) fn is_heard_by(&self, now: Time, peer: &PeerId) -> bool {
+        self.streams.values().any(|stream| stream.peer == *peer && stream.is_heard(now))
+    }
+
+    /// Takes the peer to whom audio begins to flow.
+    pub(crate) fn take_talk(&mut self) -> Option<PeerId> {
+        self.talks_to.take()
+    }
+
+    /// Takes the last acknowledgement of audio.
+    pub(crate) fn take_acked(&mut self) -> Option<Acked> {
+        self.acked.take()
     }
 
     /// Whether a stream waits for a connection to this peer.
@@ -179,6 +213,8 @@ impl Streams {
             let limit = "limits.max_audio_frame_bytes";
             return Err(AviP2pError::PayloadTooLarge { len: data.len(), max, limit });
         }
+        let talks_to = (!stream.is_heard(now)).then(|| stream.peer.clone());
+        stream.given_at = Some(now);
         let dropped = stream.send.dropped();
         if stream.send.push(now, data).is_err() {
             out.stats.audio_frames_refused += 1;
@@ -187,6 +223,7 @@ impl Streams {
         out.stats.audio_frames_dropped += stream.send.dropped() - dropped;
         let opens_at = stream.pump(now, out);
         self.pump_at(id, opens_at);
+        self.talks_to = talks_to;
         Ok(())
     }
 
@@ -303,7 +340,10 @@ impl Streams {
                 Ok(Step::On) if is_due => return self.pump(now, id, out),
                 Ok(Step::On) => return,
                 Ok(Step::Offer) => self.on_offer(now, id, out),
-                Ok(Step::Acknowledged) => is_due = true,
+                Ok(Step::Acknowledged) => {
+                    is_due = true;
+                    self.on_acknowledged(id);
+                }
                 Ok(Step::Heard { ack, report }) => is_due |= self.on_heard(now, id, ack, report),
                 Ok(Step::Resumable) => self.on_resumable(now, id, out),
                 Ok(Step::Resume { token, next_sequence }) => {
@@ -313,6 +353,14 @@ impl Streams {
                 Ok(Step::Over(reason)) => self.on_goodbye(now, id, reason, out),
                 Err(broken) => return self.on_broken_rule(id, broken, out),
             }
+        }
+    }
+
+    /// Notes what the last acknowledgement says about the path to the peer.
+    fn on_acknowledged(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if let Some((sent_at, delay)) = stream.take_acked() {
+            self.acked = Some(Acked { peer: stream.peer.clone(), sent_at, delay });
         }
     }
 

@@ -239,7 +239,7 @@ fn line_of_field(text: &str, field: &str) -> usize {
 }
 
 /// Name and text of the built-in scenarios.
-pub const BUILTIN: [(&str, &str); 28] = [
+pub const BUILTIN: [(&str, &str); 33] = [
     ("quiet", include_str!("../../scenarios/quiet.toml")),
     ("calls", include_str!("../../scenarios/calls.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
@@ -262,6 +262,11 @@ pub const BUILTIN: [(&str, &str); 28] = [
     ("voice_thin_128", include_str!("../../scenarios/voice_thin_128.toml")),
     ("voice_thin_50", include_str!("../../scenarios/voice_thin_50.toml")),
     ("voice_bulk", include_str!("../../scenarios/voice_bulk.toml")),
+    ("voice_bulk_thin", include_str!("../../scenarios/voice_bulk_thin.toml")),
+    ("voice_bulk_lan", include_str!("../../scenarios/voice_bulk_lan.toml")),
+    ("voice_small_thin", include_str!("../../scenarios/voice_small_thin.toml")),
+    ("voice_small_dsl", include_str!("../../scenarios/voice_small_dsl.toml")),
+    ("voice_small_lan", include_str!("../../scenarios/voice_small_lan.toml")),
     ("voice_outage", include_str!("../../scenarios/voice_outage.toml")),
     ("voice_far", include_str!("../../scenarios/voice_far.toml")),
     ("restart", include_str!("../../scenarios/restart.toml")),

@@ -19,6 +19,8 @@ use crate::net::connections::Connections;
 use crate::wake::Wake;
 use avi_p2p_proto::engine::{ConnectionId, NetEvent, SubstreamId};
 
+/// All versions of the audio protocol begin with this.
+pub(super) const PROTOCOLS: &str = "/avi/audio/";
 /// Yamux closes a connection that has more substreams than its limit. Its window accounting supports at most 4,096.
 const MAX_YAMUX_STREAMS: usize = 4096;
 /// Substreams reserved for all protocols but audio: Kademlia 64, identify 20, pub/sub and ping a few.

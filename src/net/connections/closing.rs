@@ -1,4 +1,4 @@
-//! Which connections can be aborted? Abort handles of the multiplexers, by peer. They outlive libp2p's own handles.
+//! How does the engine reach the multiplexers? Abort handles and credits, by peer. They outlive libp2p's own handles.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,13 +8,21 @@ use std::task::{Context, Poll};
 use futures::task::AtomicWaker;
 use libp2p_identity::PeerId;
 
+use super::credit::{Credit, Used};
+use super::metered::Metered;
+use crate::wake::Wake;
+
 /// The multiplexers of all connections. libp2p tells a multiplexer its peer, but not its connection.
-#[derive(Default)]
-pub(in crate::net) struct Closing(Mutex<Muxers>);
+pub(in crate::net) struct Closing {
+    muxers: Mutex<Muxers>,
+    used: Arc<Used>,
+}
 
 #[derive(Default)]
 struct Muxers {
     by_key: BTreeMap<u64, (PeerId, Arc<Abort>)>,
+    /// The credits, and how many multiplexers share each: connections to one peer share their path.
+    credits: BTreeMap<PeerId, (Arc<Credit>, usize)>,
     last_key: u64,
 }
 
@@ -25,13 +33,33 @@ struct Abort {
 }
 
 impl Closing {
+    /// `wake` is notified when a credit is used up.
+    pub(in crate::net) fn new(wake: Arc<Wake>) -> Arc<Self> {
+        Arc::new(Self { muxers: Mutex::default(), used: Used::new(wake) })
+    }
+
     /// Registers a new multiplexer and returns its handle.
     pub(in crate::net) fn register(self: &Arc<Self>, peer: PeerId) -> Handle {
         let mut muxers = self.lock();
         muxers.last_key += 1;
         let (key, abort) = (muxers.last_key, Arc::<Abort>::default());
         muxers.by_key.insert(key, (peer, abort.clone()));
-        Handle { key, abort, closing: self.clone() }
+        let shared = muxers.credits.entry(peer).or_insert_with(|| (Credit::new(peer, self.used.clone()), 0));
+        shared.1 += 1;
+        Handle { key, abort, credit: shared.0.clone(), closing: self.clone() }
+    }
+
+    /// The credits that are used up.
+    pub(super) fn used(&self) -> &Used {
+        &self.used
+    }
+
+    /// Sets what all connections to this peer may carry beside audio.
+    pub(super) fn grant(&self, peer: &PeerId, bytes: Option<u32>) {
+        let credit = self.lock().credits.get(peer).map(|(credit, _)| credit.clone());
+        if let Some(credit) = credit {
+            credit.grant(bytes);
+        }
     }
 
     /// Aborts the closing of every connection to this peer: it no longer waits for the peer.
@@ -43,7 +71,7 @@ impl Closing {
     }
 
     fn lock(&self) -> MutexGuard<'_, Muxers> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.muxers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,10 +79,15 @@ impl Closing {
 pub(in crate::net) struct Handle {
     key: u64,
     abort: Arc<Abort>,
+    credit: Arc<Credit>,
     closing: Arc<Closing>,
 }
 
 impl Handle {
+    pub(super) fn meter<S>(&self, substream: S) -> Metered<S> {
+        Metered::new(substream, self.credit.clone())
+    }
+
     pub(super) fn poll_aborted(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.abort.waker.register(cx.waker());
         if self.abort.is_ordered.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
@@ -63,6 +96,13 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.closing.lock().by_key.remove(&self.key);
+        let mut muxers = self.closing.lock();
+        let Some((peer, _)) = muxers.by_key.remove(&self.key) else { return };
+        if let Some((_, shared)) = muxers.credits.get_mut(&peer) {
+            *shared -= 1;
+            if *shared == 0 {
+                muxers.credits.remove(&peer);
+            }
+        }
     }
 }

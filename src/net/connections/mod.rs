@@ -1,9 +1,11 @@
 //! Which connections does a node make and have, and how do they end?
 
 mod closing;
+mod credit;
 mod failure;
 mod gate;
 mod identify;
+mod metered;
 mod meters;
 mod muxer;
 mod ping;
@@ -30,10 +32,10 @@ pub(super) use self::table::Connection;
 use self::table::Table;
 use crate::id::PeerId;
 use crate::net::translate;
+use crate::wake::Wake;
 use avi_p2p_proto::engine::{ConnectionId, DialFailure, DialId, Direction, NetEvent};
 
 /// The connections of a node, and its dials.
-#[derive(Default)]
 pub(super) struct Connections {
     table: Table,
     dials: BTreeMap<LibConnectionId, (DialId, Option<LibPeerId>)>,
@@ -42,7 +44,24 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// The abort handles that the multiplexers register with.
+    /// `wake` is notified when a peer's credit is used up.
+    pub(super) fn new(wake: Arc<Wake>) -> Self {
+        Self { table: Table::default(), dials: BTreeMap::new(), closing: Closing::new(wake) }
+    }
+
+    /// Whether a credit is used up, and the engine does not know.
+    pub(super) fn is_due(&self) -> bool {
+        self.closing.used().is_due()
+    }
+
+    /// Reports whose credit is used up. Returns false if there is none.
+    pub(super) fn report_used(&self, events: &mut VecDeque<NetEvent>) -> bool {
+        let used = self.closing.used().take();
+        events.extend(used.iter().map(|peer| NetEvent::CreditUsed { peer: self.name(peer) }));
+        !used.is_empty()
+    }
+
+    /// The handles that the multiplexers register with.
     pub(super) fn closing(&self) -> Arc<Closing> {
         self.closing.clone()
     }
@@ -107,6 +126,13 @@ impl Connections {
     pub(super) fn abort(&self, connection: ConnectionId) {
         if let Some(connection) = self.table.by_id(connection) {
             self.closing.abort(&connection.peer);
+        }
+    }
+
+    /// Sets what the connections to a peer may carry beside audio.
+    pub(super) fn grant(&self, peer: &PeerId, bytes: Option<u32>) {
+        if let Some(peer) = translate::libp2p_peer_id(peer) {
+            self.closing.grant(&peer, bytes);
         }
     }
 

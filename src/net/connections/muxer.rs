@@ -1,4 +1,5 @@
-//! How much of the node's time may a connection take? A few new substreams per poll, and limited time to close.
+//! How much of the node's time may a connection take? A few new substreams per poll, and limited time to close. And how
+//! much of the path's? What the engine grants beside a call.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,13 +7,14 @@ use std::task::{Context, Poll};
 use libp2p_core::muxing::{StreamMuxer, StreamMuxerEvent};
 
 use crate::net::connections::closing::Handle;
+use crate::net::connections::metered::Metered;
 
 /// The most substreams of a peer that are accepted before other connections are polled.
 const INBOUND_IN_TURN: usize = 4;
 
-/// A multiplexer with two bounds. The engine can abort it while it closes: without that, a connection to a peer that
-/// has stopped reading is never reported as closed. And one poll accepts a limited number of substreams: without that,
-/// one poll lasts as long as the peer opens substreams.
+/// A multiplexer with three bounds. The engine can abort it while it closes: without that, a connection to a peer that
+/// has stopped reading is never reported as closed. One poll accepts a limited number of substreams: without that, one
+/// poll lasts as long as the peer opens substreams. And all substreams but those of audio share the peer's credit.
 pub(in crate::net) struct Bounded<M> {
     muxer: M,
     handle: Handle,
@@ -25,11 +27,14 @@ impl<M> Bounded<M> {
     }
 }
 
-impl<M: StreamMuxer + Unpin> StreamMuxer for Bounded<M> {
-    type Substream = M::Substream;
+impl<M: StreamMuxer + Unpin> StreamMuxer for Bounded<M>
+where
+    M::Substream: Unpin,
+{
+    type Substream = Metered<M::Substream>;
     type Error = M::Error;
 
-    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<M::Substream, M::Error>> {
+    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Self::Substream, M::Error>> {
         if self.inbound_in_turn >= INBOUND_IN_TURN {
             self.inbound_in_turn = 0;
             cx.waker().wake_by_ref();
@@ -37,11 +42,11 @@ impl<M: StreamMuxer + Unpin> StreamMuxer for Bounded<M> {
         }
         let inbound = Pin::new(&mut self.muxer).poll_inbound(cx);
         self.inbound_in_turn = if inbound.is_ready() { self.inbound_in_turn + 1 } else { 0 };
-        inbound
+        inbound.map_ok(|substream| self.handle.meter(substream))
     }
 
-    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<M::Substream, M::Error>> {
-        Pin::new(&mut self.muxer).poll_outbound(cx)
+    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Self::Substream, M::Error>> {
+        Pin::new(&mut self.muxer).poll_outbound(cx).map_ok(|substream| self.handle.meter(substream))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), M::Error>> {
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_does_not_close_ends_when_it_is_aborted() {
-        let (woken, closing, peer) = (Arc::<Woken>::default(), Arc::<Closing>::default(), PeerId::random());
+        let (woken, closing, peer) = (Arc::<Woken>::default(), Closing::new(Arc::default()), PeerId::random());
         let waker = waker(woken.clone());
         let cx = &mut Context::from_waker(&waker);
         let mut muxer = Bounded::new(Flood, closing.register(peer));
@@ -125,7 +130,7 @@ mod tests {
         let woken = Arc::<Woken>::default();
         let waker = waker(woken.clone());
         let cx = &mut Context::from_waker(&waker);
-        let mut muxer = Bounded::new(Flood, Arc::<Closing>::default().register(PeerId::random()));
+        let mut muxer = Bounded::new(Flood, Closing::new(Arc::default()).register(PeerId::random()));
         for turn in 1..4 {
             let mut taken = 0;
             while Pin::new(&mut muxer).poll_inbound(cx).is_ready() {

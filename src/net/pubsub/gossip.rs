@@ -39,6 +39,8 @@ const MAX_FOREIGN_TOPICS: usize = 16;
 pub(super) const GRAYLIST: f64 = -60.0;
 /// The shortest time between two heartbeats. It is also upstream's shortest.
 pub(super) const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// The longest wait of a message in the queue of a neighbour.
+const QUEUED: Duration = Duration::from_secs(30);
 /// How often the counters of the score decay. In a quiet mesh they decay more slowly.
 const DECAY_EVERY: Duration = BEAT_EVERY;
 const DECAY_TO_ZERO: f64 = 0.1;
@@ -171,7 +173,11 @@ fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
         // shorter than what it saves. Authors need not: nobody sends them their own messages.
         .idontwant_message_size_threshold(1024)
         .idontwant_on_publish(false)
-        .connection_handler_queue_len(limits.peer_queue_messages);
+        .connection_handler_queue_len(limits.peer_queue_messages)
+        // Beside a call, a neighbour's queue moves as slowly as the call's path asks. What waits longer than this is
+        // dropped, and reported.
+        .publish_queue_duration(QUEUED)
+        .forward_queue_duration(QUEUED);
     // Peer exchange stays off: the engine decides which peers to dial.
     config
 }

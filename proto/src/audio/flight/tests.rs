@@ -254,7 +254,8 @@ fn lost_datagrams_neither_close_the_flight_nor_count_as_delivered() {
     assert!((0.88..=0.92).contains(&delivered), "{delivered}");
 
     // Nothing arrives at all: the flight gives up what is lost, and tries again.
-    let batch = |sequence| Batch { frames: 1, bytes: 650, sequences: (sequence, sequence), given: (Time::ZERO, Time::ZERO) };
+    let batch =
+        |sequence| Batch { frames: 1, bytes: 650, sequences: (sequence, sequence), given: (Time::ZERO, Time::ZERO) };
     let mut flight = Flight::new(Path::Lossy);
     flight.on_ack(Time::ZERO, &Ack::default());
     flight.on_sent(Time::ZERO, &batch(0), true);

@@ -1,6 +1,7 @@
 //! Does the engine keep its promises? The network that drives it is a data structure.
 
 mod access;
+mod bulk;
 mod calls;
 mod congestion;
 mod connections;

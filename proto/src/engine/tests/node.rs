@@ -63,6 +63,8 @@ pub(super) struct Node {
     pub(super) actions: VecDeque<NetAction>,
     /// The ordered heartbeats. Only their own tests look at them.
     pub(super) heartbeats: Vec<Time>,
+    /// What may flow beside calls. The same.
+    pub(super) grants: Vec<(PeerId, Option<u32>)>,
     /// The open connections.
     connections: BTreeMap<ConnectionId, PeerId>,
     /// The connections on which no pongs come.
@@ -94,6 +96,7 @@ impl Node {
             events: Vec::new(),
             actions: VecDeque::new(),
             heartbeats: Vec::new(),
+            grants: Vec::new(),
             connections: BTreeMap::new(),
             mute: BTreeSet::new(),
             has_pongs: true,
@@ -352,6 +355,7 @@ impl Node {
                     self.events.extend(AviEvent::of_audio(from, stream_id, frame));
                 }
                 Output::Net(NetAction::Admit { admission }) => self.admission = Some(admission),
+                Output::Net(NetAction::Grant { peer, bytes }) => self.grants.push((peer, bytes)),
                 Output::Net(NetAction::Heartbeat) => self.heartbeats.push(self.now),
                 Output::Net(action) => {
                     if action == NetAction::DisconnectAll {

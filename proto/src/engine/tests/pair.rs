@@ -302,6 +302,7 @@ impl Mesh {
             }
             NetAction::Admit { .. }
             | NetAction::Heartbeat
+            | NetAction::Grant { .. }
             | NetAction::RetryListeners
             | NetAction::RetryDiscovery { .. } => {}
             // This network has no datagrams.

@@ -264,6 +264,7 @@ fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
         |_, x| NetEvent::Pong { connection: ConnectionId(x % 20), peer: near(x / 20), rtt: millis(x) },
         |_, x| NetEvent::Progress { connection: ConnectionId(x % 20), silent_for: millis(x) },
         |_, _| NetEvent::GossipActive,
+        |_, x| NetEvent::CreditUsed { peer: near(x) },
         |_, _| NetEvent::InterfacesChanged,
         |_, _| NetEvent::ListenersMissing,
         |_, x| NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason: "x".repeat(x as usize % 3) },
