@@ -46,7 +46,8 @@ pub(super) struct Connections {
 impl Connections {
     /// `wake` is notified when a peer's credit is used up.
     pub(super) fn new(wake: Arc<Wake>) -> Self {
-        Self { table: Table::default(), dials: BTreeMap::new(), closing: Closing::new(wake) }
+        let (table, meters) = (Table::default(), Arc::default());
+        Self { table, dials: BTreeMap::new(), closing: Closing::new(wake), meters }
     }
 
     /// Whether a credit is used up, and the engine does not know.

@@ -239,7 +239,7 @@ fn run(ops: &[Op]) -> Vec<Vec<(Time, Output)>> {
 
 /// An event of a lying or defective network. It may refer to anything; new ids are unused ones.
 fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
-    let events: [fn(&mut Liar, u64) -> NetEvent; 32] = [
+    let events: [fn(&mut Liar, u64) -> NetEvent; 33] = [
         |liar, x| NetEvent::Connected {
             connection: ConnectionId(liar.fresh()),
             peer: near(x),
