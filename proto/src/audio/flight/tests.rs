@@ -155,9 +155,9 @@ fn on_half_of_what_a_call_wants_frames_stay_young_and_the_path_is_used() {
             call.run(60.0);
             // The path's own delay is 20 ms, and 40 ms to send a frame at 128 kbit/s.
             let (oldest, most) = call.ages(0);
-            assert!(oldest <= 540 && most <= 400, "{kbit} kbit/s: {oldest} ms, {most} ms");
+            assert!(oldest <= 400 && most <= 360, "{kbit} kbit/s: {oldest} ms, {most} ms");
             let (oldest, _) = call.ages(3);
-            assert!(oldest <= 360, "{kbit} kbit/s: {oldest} ms");
+            assert!(oldest <= 300, "{kbit} kbit/s: {oldest} ms");
             assert!(call.share_received() >= least, "{kbit} kbit/s: {} arrive", call.share_received());
             let rate = call.flight.rate_bits_per_second().unwrap() as f64 / 1000.0;
             assert!((0.85..=1.3).contains(&(rate / kbit as f64)), "{kbit} kbit/s is thought to be {rate}");
@@ -184,7 +184,8 @@ fn a_good_path_drops_nothing_and_has_no_limit() {
             call.delay_ms = delay_ms;
             call.run(20.0);
             assert_eq!(call.queue.dropped(), 0);
-            assert!(call.ages(0).0 <= delay_ms + 2, "{:?}", call.ages(0));
+            // The first frames wait for the first ACK, if it takes long.
+            assert!(call.ages(0).0 <= 2 * delay_ms + 2 && call.ages(1).0 <= delay_ms + 2, "{:?}", call.ages(0));
             assert_eq!(call.flight.rate_bits_per_second(), None);
         }
     }
