@@ -297,9 +297,9 @@ impl Flight {
             // Until the next ACK, about as much as would have left in half of its interval.
             let micros = (now - acked.oldest_at).as_micros() as u64;
             let next = bytes_in(in_flight, self.interval / 2).saturating_mul(1_000_000).checked_div(micros);
-            self.startup = next.map(|next| (in_flight + next, now + STARTUP_FOR));
+            self.startup = next.map(|next| (in_flight.saturating_add(next), now + STARTUP_FOR));
         }
-        self.startup = self.startup.map(|(window, until)| (window + 2 * acked.bytes, until));
+        self.startup = self.startup.map(|(window, until)| (window.saturating_add(2 * acked.bytes), until));
         let delivered = match (self.path, received) {
             (Path::Lossy, Some(received)) if received < acked.frames => share(acked.bytes, received, acked.frames),
             _ => acked.bytes,
