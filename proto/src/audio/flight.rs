@@ -15,6 +15,8 @@
 //! - *The bound in bytes.* A path whose queue is long at each acknowledgement for [`PERSISTS_FOR`] is limited. Then the
 //!   bytes in flight are at most `rate · (base + QUEUE_TARGET)`; what the path has taken since the last acknowledgement is
 //!   estimated with the rate. The rate is a windowed maximum of delivery-rate samples.
+//! - *Startup.* Before the first ACK, [`FIRST_ACK_WITHIN`] of audio leaves; then the bytes in flight may grow by twice what
+//!   is acknowledged, for a second. A long queue ends that at once: the path is limited.
 //! - *The least delay* is measured anew every [`DRAIN_EVERY`] on a limited path: the flight pauses until the queue is
 //!   empty, as BBR does in ProbeRTT.
 
@@ -27,18 +29,24 @@ use super::window::{DELAY_OVER, Least};
 use crate::engine::Time;
 use crate::wire::Ack;
 
-/// The queueing delay that a limited path keeps. Less would leave it idle between two frames.
-const QUEUE_TARGET: Duration = Duration::from_millis(100);
-/// The path is limited if its queue is longer than half of the target for this long: a lost packet's retransmission is
-/// over by then.
+/// The queueing delay that a limited path keeps, besides the frame that exceeds it. Less would leave it idle between two
+/// frames; more would overflow the queues of slow links, which are of 200 ms or less.
+const QUEUE_TARGET: Duration = Duration::from_millis(60);
+/// A queueing delay that jitter alone does not explain.
+const LONG_QUEUE: Duration = Duration::from_millis(60);
+/// A queueing delay that says that the path may take more.
+const SHORT_QUEUE: Duration = Duration::from_millis(25);
+/// The path is limited if its queue is long for this time: a lost packet's retransmission is over by then.
 const PERSISTS_FOR: Duration = Duration::from_millis(200);
-/// A path is no longer limited after this time without a long queue.
+/// A path is no longer limited after this time in which its queue was not long and no frame was held back.
 const RELIEVED_AFTER: Duration = Duration::from_secs(3);
+/// How long a path must take all that it is given before it counts as unlimited.
+const STARTUP_FOR: Duration = Duration::from_secs(1);
 /// How long an acknowledgement may be overdue: TCP's least retransmission timeout is 200 ms (Linux), of which frames
 /// spend a part waiting for the acknowledgement anyway.
 const STALL: Duration = Duration::from_millis(150);
-/// How long the first ACK may take. The first frame is acknowledged at once.
-const FIRST_ACK_WITHIN: Duration = Duration::from_millis(250);
+/// How much audio leaves before the first ACK, which comes at once. The rest waits for it.
+const FIRST_ACK_WITHIN: Duration = Duration::from_millis(100);
 /// A limited path gets frames that are at most this old, if frames wait longest for it: the queue before the path only
 /// adds to its delay, as of RFC 8289 §3.1.
 const FRESH: Duration = Duration::from_millis(40);
@@ -120,8 +128,10 @@ pub struct Flight {
     queue_delay: Option<Duration>,
     /// When the newest frame was sent that was acknowledged since [`take_acked`](Self::take_acked).
     acked_sent_at: Option<Time>,
-    /// As of the last two acknowledgements, the lesser one: after a stall, one of them tells of it.
-    queue_at_least: Duration,
+    /// As of the acknowledgement before. One alone may tell of a stall, or of a pause.
+    queue_before: Duration,
+    /// During startup: the bytes that may be in flight, and when it ends.
+    startup: Option<(u64, Time)>,
     /// Since when the queue was long at each acknowledgement.
     long_since: Option<Time>,
     /// When the path was last seen limited.
@@ -149,7 +159,8 @@ impl Flight {
             rate: Least::new(RATE_OVER),
             queue_delay: None,
             acked_sent_at: None,
-            queue_at_least: Duration::ZERO,
+            queue_before: Duration::ZERO,
+            startup: None,
             long_since: None,
             limited_at: None,
             waiting_since: None,
@@ -177,7 +188,7 @@ impl Flight {
             return 0;
         }
         match self.window() {
-            Some((_, window)) => to_usize(window.saturating_sub(self.estimated_bytes(now))),
+            Some(window) => to_usize(window.saturating_sub(self.estimated_bytes(now))),
             None => usize::MAX,
         }
     }
@@ -189,9 +200,9 @@ impl Flight {
             _ if self.feedback == Feedback::Nothing => oldest.at + UNREPORTED_FOR,
             _ if now < self.drain_until => self.drain_until,
             _ if now - oldest.at > self.patience() => self.gives_up_at(oldest)?,
-            Some((rate, window)) => {
+            Some(window) => {
                 let over = self.in_flight_bytes.saturating_sub(window) + 1;
-                let after = Duration::from_micros(over.saturating_mul(1_000_000).div_ceil(rate));
+                let after = Duration::from_micros(over.saturating_mul(1_000_000).checked_div(self.rate())? + 1);
                 (after <= self.interval).then(|| self.acked_at + after)?
             }
             None => return None,
@@ -203,7 +214,8 @@ impl Flight {
     /// How long a frame may wait before the path, if it may wait for `max_wait` when the path's queue is as short as it
     /// should be. What the queue takes longer is taken from that.
     pub fn max_wait(&self, max_wait: Duration) -> Duration {
-        let over = self.queue_at_least.saturating_sub(QUEUE_TARGET);
+        let queue = self.queue_delay.unwrap_or_default().min(self.queue_before);
+        let over = queue.saturating_sub(QUEUE_TARGET);
         let left = if self.wants_fresh { Duration::ZERO } else { max_wait.saturating_sub(over) };
         left.max(FRESH.min(max_wait))
     }
@@ -214,6 +226,9 @@ impl Flight {
             self.waiting_since = None;
         } else if now - *self.waiting_since.get_or_insert(now) >= PERSISTS_FOR {
             self.wants_fresh = true;
+        }
+        if !is_app_limited && self.limited_at.is_some() {
+            self.limited_at = Some(now);
         }
         self.in_flight_bytes += batch.bytes;
         match self.sent.back_mut() {
@@ -270,8 +285,7 @@ impl Flight {
 
     /// The bits of frames that the path takes in a second, while it is limited.
     pub fn rate_bits_per_second(&self) -> Option<u64> {
-        self.limited_at?;
-        self.rate.value().map(|Reverse(rate)| rate.saturating_mul(8))
+        self.limited_at.map(|_| self.rate().saturating_mul(8))
     }
 
     /// How long frames wait in the path's queues, as of the last acknowledgement.
@@ -286,7 +300,15 @@ impl Flight {
     }
 
     fn on_acknowledged(&mut self, now: Time, highest: u64, received: Option<u64>, queued: Option<Duration>) {
+        let in_flight = self.in_flight_bytes;
         let Some(acked) = self.resolve(highest) else { return };
+        if self.base.value().is_none() && self.feedback == Feedback::Acks {
+            // Until the next ACK, about as much as would have left in half of its interval.
+            let micros = (now - acked.oldest_at).as_micros() as u64;
+            let next = bytes_in(in_flight, self.interval / 2).saturating_mul(1_000_000).checked_div(micros);
+            self.startup = next.map(|next| (in_flight.saturating_add(next), now + STARTUP_FOR));
+        }
+        self.startup = self.startup.map(|(window, until)| (window.saturating_add(2 * acked.bytes), until));
         let delivered = match (self.path, received) {
             (Path::Lossy, Some(received)) if received < acked.frames => share(acked.bytes, received, acked.frames),
             _ => acked.bytes,
@@ -342,18 +364,18 @@ impl Flight {
         let over_us = (now - newest.delivered_at).as_micros() as u64;
         let bytes = self.delivered_bytes - newest.delivered;
         let Some(sample) = bytes.saturating_mul(1_000_000).checked_div(over_us) else { return };
-        let known = self.rate.value().map_or(0, |Reverse(rate)| rate);
-        if sample > 0 && (!newest.is_app_limited || sample >= known) {
+        if sample > 0 && (!newest.is_app_limited || sample >= self.rate()) {
             self.rate.add(now, Reverse(sample));
         }
     }
 
     fn on_queue(&mut self, now: Time, queued: Duration) {
-        self.queue_at_least = self.queue_delay.map_or(Duration::ZERO, |before| before.min(queued));
-        self.queue_delay = Some(queued);
-        if queued <= QUEUE_TARGET / 2 {
+        self.queue_before = self.queue_delay.replace(queued).unwrap_or_default();
+        let is_starting = self.startup.is_some();
+        self.startup = self.startup.filter(|(_, until)| now < *until && queued <= LONG_QUEUE);
+        if queued <= LONG_QUEUE {
             self.long_since = None;
-        } else if now - *self.long_since.get_or_insert(now) >= PERSISTS_FOR {
+        } else if is_starting || now - *self.long_since.get_or_insert(now) >= PERSISTS_FOR {
             if self.limited_at.is_none() {
                 self.drained_at = now;
             }
@@ -362,7 +384,7 @@ impl Flight {
         if self.limited_at.is_some_and(|at| now - at >= RELIEVED_AFTER) {
             (self.limited_at, self.waiting_since, self.wants_fresh) = (None, None, false);
         }
-        if queued <= QUEUE_TARGET / 4 {
+        if queued <= SHORT_QUEUE {
             self.drained_at = now;
         } else if self.feedback == Feedback::Acks && self.limited_at.is_some() && now - self.drained_at >= DRAIN_EVERY {
             self.drained_at = now;
@@ -370,19 +392,24 @@ impl Flight {
         }
     }
 
-    /// The rate of a limited path in bytes a second, and the bytes that may be in flight.
-    fn window(&self) -> Option<(u64, u64)> {
-        self.limited_at?;
-        let Reverse(rate) = self.rate.value()?;
+    /// The bytes that may be in flight, if they are bounded.
+    fn window(&self) -> Option<u64> {
+        if self.limited_at.is_none() {
+            return self.startup.map(|(window, _)| window);
+        }
         // An idle path may take more than is known.
-        let gain = if self.queue_delay? <= QUEUE_TARGET / 4 { 2 } else { 1 };
-        Some((rate, gain * bytes_in(rate, self.base.value()? + QUEUE_TARGET)))
+        let gain = if self.queue_delay?.max(self.queue_before) <= SHORT_QUEUE { 2 } else { 1 };
+        Some(gain * bytes_in(self.rate(), self.base.value()? + QUEUE_TARGET))
+    }
+
+    /// The rate in bytes a second, 0 if it is not known.
+    fn rate(&self) -> u64 {
+        self.rate.value().map_or(0, |Reverse(rate)| rate)
     }
 
     /// The bytes in flight, without those that the path has probably taken since the last acknowledgement.
     fn estimated_bytes(&self, now: Time) -> u64 {
-        let rate = self.rate.value().map_or(0, |Reverse(rate)| rate);
-        self.in_flight_bytes.saturating_sub(bytes_in(rate, (now - self.acked_at).min(self.interval)))
+        self.in_flight_bytes.saturating_sub(bytes_in(self.rate(), (now - self.acked_at).min(self.interval)))
     }
 
     /// How old the oldest frame in flight may be.

@@ -5,6 +5,8 @@ use crate::audio::{AudioReceiver, SendQueue};
 use crate::media::OnCongestion;
 use crate::wire::{Decoder, Frame};
 use bytes::{Bytes, BytesMut};
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 const AUDIO_QUEUE: Duration = Duration::from_millis(200);
 
@@ -155,9 +157,9 @@ fn on_half_of_what_a_call_wants_frames_stay_young_and_the_path_is_used() {
             call.run(60.0);
             // The path's own delay is 20 ms, and 40 ms to send a frame at 128 kbit/s.
             let (oldest, most) = call.ages(0);
-            assert!(oldest <= 540 && most <= 400, "{kbit} kbit/s: {oldest} ms, {most} ms");
+            assert!(oldest <= 400 && most <= 360, "{kbit} kbit/s: {oldest} ms, {most} ms");
             let (oldest, _) = call.ages(3);
-            assert!(oldest <= 360, "{kbit} kbit/s: {oldest} ms");
+            assert!(oldest <= 300, "{kbit} kbit/s: {oldest} ms");
             assert!(call.share_received() >= least, "{kbit} kbit/s: {} arrive", call.share_received());
             let rate = call.flight.rate_bits_per_second().unwrap() as f64 / 1000.0;
             assert!((0.85..=1.3).contains(&(rate / kbit as f64)), "{kbit} kbit/s is thought to be {rate}");
@@ -184,7 +186,8 @@ fn a_good_path_drops_nothing_and_has_no_limit() {
             call.delay_ms = delay_ms;
             call.run(20.0);
             assert_eq!(call.queue.dropped(), 0);
-            assert!(call.ages(0).0 <= delay_ms + 2, "{:?}", call.ages(0));
+            // The first frames wait for the first ACK, if it takes long.
+            assert!(call.ages(0).0 <= 2 * delay_ms + 2 && call.ages(1).0 <= delay_ms + 2, "{:?}", call.ages(0));
             assert_eq!(call.flight.rate_bits_per_second(), None);
         }
     }
@@ -307,4 +310,52 @@ fn on_another_path_nothing_of_the_old_one_is_known() {
     assert_eq!(call.flight.feedback, Feedback::Acks);
     let interval_ms = call.flight.interval.as_millis();
     assert!((70..=120).contains(&interval_ms), "{interval_ms} ms");
+}
+
+proptest! {
+    /// Whatever the other end claims: the bytes in flight add up, the flight opens later than now, and memory is bounded.
+    #[test]
+    fn any_acknowledgements_at_any_times_keep_the_account(
+        is_lossy in any::<bool>(),
+        steps in vec((0..5u8, 0..3_000_000u64, any::<u64>(), 0..64u32), 1..200),
+    ) {
+        let mut flight = Flight::new(if is_lossy { Path::Lossy } else { Path::Ordered });
+        let (mut now, mut next) = (Time::ZERO, 0u64);
+        for (kind, micros, number, shift) in steps {
+            now = now + Duration::from_micros(micros >> (shift % 22));
+            let number = number >> shift;
+            match kind {
+                0 | 1 => {
+                    let (frames, bytes) = (1 + number % 100, 1 + number % 1_000_000);
+                    let batch = Batch { frames, bytes, sequences: (next, next + frames - 1), given: (now, now) };
+                    flight.on_sent(now, &batch, kind == 0);
+                    next += frames;
+                }
+                2 => flight.on_report(now, number),
+                3 => {
+                    let highest_sequence = next.saturating_sub(number % 32);
+                    flight.on_ack(now, &Ack { highest_sequence, received: highest_sequence, delay_us: micros });
+                }
+                _ => flight.on_ack(now, &Ack { highest_sequence: number, received: micros, delay_us: number }),
+            }
+            let room = flight.room(now);
+            prop_assert_eq!(flight.in_flight_bytes(), flight.sent.iter().map(|sent| sent.bytes).sum::<u64>());
+            prop_assert!(room > 0 || flight.opens_at(now).is_none_or(|at| at > now));
+            prop_assert!(room > 0 || flight.in_flight_bytes() > 0, "an empty flight is open");
+            prop_assert!(flight.max_wait(AUDIO_QUEUE) >= FRESH && flight.max_wait(AUDIO_QUEUE) <= AUDIO_QUEUE);
+        }
+    }
+
+    /// Of a flood, as many entries are kept as there were times.
+    #[test]
+    fn a_flood_costs_no_memory(frames in 1..5000u64) {
+        let mut flight = Flight::new(Path::Ordered);
+        for n in 0..frames {
+            let now = Time(Duration::from_micros(n));
+            flight.on_sent(now, &Batch { frames: 1, bytes: 9, sequences: (n, n), given: (now, now) }, true);
+        }
+        prop_assert_eq!(flight.sent.len(), 1);
+        flight.on_ack(Time::from_millis(9), &Ack { highest_sequence: frames, received: frames, delay_us: 0 });
+        prop_assert_eq!(flight.in_flight_bytes(), 0);
+    }
 }
