@@ -239,7 +239,7 @@ fn line_of_field(text: &str, field: &str) -> usize {
 }
 
 /// Name and text of the built-in scenarios.
-pub const BUILTIN: [(&str, &str); 28] = [
+pub const BUILTIN: [(&str, &str); 29] = [
     ("quiet", include_str!("../../scenarios/quiet.toml")),
     ("calls", include_str!("../../scenarios/calls.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
@@ -263,6 +263,7 @@ pub const BUILTIN: [(&str, &str); 28] = [
     ("voice_thin_50", include_str!("../../scenarios/voice_thin_50.toml")),
     ("voice_bulk", include_str!("../../scenarios/voice_bulk.toml")),
     ("voice_outage", include_str!("../../scenarios/voice_outage.toml")),
+    ("voice_reset", include_str!("../../scenarios/voice_reset.toml")),
     ("voice_far", include_str!("../../scenarios/voice_far.toml")),
     ("restart", include_str!("../../scenarios/restart.toml")),
     ("resubscribe", include_str!("../../scenarios/resubscribe.toml")),
