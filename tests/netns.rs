@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pHandle, EventReceiver, Interfaces};
+use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pHandle, EventReceiver, Interfaces, StreamId};
 use namespace::{Namespace, or_skip, remove_leftovers};
 use smol::channel;
 use smol::future::FutureExt;
@@ -241,12 +241,17 @@ async fn run_node((node, mut events): (AviP2p, EventReceiver)) {
     std::thread::spawn(move || {
         std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| lines.try_send(line))
     });
+    let mut call = None;
     loop {
         let event = async { Ok(events.recv().await.unwrap()) };
         let question = async { Err(questions.recv().await) };
         match event.or(question).await {
+            Ok(AviEvent::AudioStreamRequested { stream_id, .. }) => {
+                node.handle().accept_audio_stream(stream_id).await.unwrap();
+                call = Some(stream_id);
+            }
             Ok(event) => show(event),
-            Err(Ok(question)) => answer(&node.handle(), &question).await,
+            Err(Ok(question)) => answer(&node.handle(), &question, &mut call).await,
             // The test has ended.
             Err(Err(_)) => return,
         }
@@ -262,16 +267,24 @@ fn show(event: AviEvent) {
         AviEvent::PeerDiscovered { peer_id } => println!("discovered {peer_id}"),
         AviEvent::PeerConnected { peer_id, address } => println!("+ {peer_id} {address}"),
         AviEvent::PeerDisconnected { peer_id } => println!("- {peer_id}"),
+        AviEvent::AudioStreamAccepted { .. } => println!("accepted"),
+        AviEvent::AudioData { data, .. } => println!("heard {}", String::from_utf8(data).unwrap()),
+        AviEvent::AudioStreamClosed { reason, .. } => println!("closed {reason:?}"),
         AviEvent::BootstrapFailed { reason, .. } => println!("failed {reason}"),
         AviEvent::DiscoveryUnavailable { reason, .. } => println!("unavailable {reason}"),
         _ => {}
     }
 }
 
-async fn answer(handle: &AviP2pHandle, question: &str) {
+async fn answer(handle: &AviP2pHandle, question: &str, call: &mut Option<StreamId>) {
     let Some((word, peer)) = question.split_once(' ') else {
         return println!("ignored {}", handle.stats().await.unwrap().mdns_ignored);
     };
+    match word {
+        "call" => return *call = Some(handle.request_stream(avi_p2p::PeerId::new(peer)).await.unwrap()),
+        "say" => return handle.send_audio(call.unwrap(), peer.as_bytes().to_vec()).await.unwrap(),
+        _ => {}
+    }
     let info = handle.peer_info(&avi_p2p::PeerId::new(peer)).await.unwrap();
     match word {
         "since" => println!("since {}", info.connected_for.unwrap_or_default().as_secs_f32()),
@@ -325,6 +338,34 @@ fn a_host_that_is_renumbered_is_reached_at_its_new_address() {
         let address = format!("/ip4/192.0.2.9/tcp/{}", moves.port());
         stays.ask_until(&format!("where {}", moves.id), |answer| answer.contains(&address));
     });
+}
+
+#[test]
+fn a_call_goes_on_when_a_host_is_renumbered() {
+    let Some(lan) = Lan::new() else { return };
+    let hosts = ["192.0.2.1/24", "192.0.2.2/24"].map(|address| lan.host_at(address));
+    let [mut stays, mut moves] = hosts.each_ref().map(|host| Node::run(host, ""));
+    stays.settles_with(&moves);
+    moves.settles_with(&stays);
+    stays.process.say(&format!("call {}", moves.id));
+    stays.process.wait("accepted");
+    hosts[1].ip("addr del 192.0.2.2/24 dev eth0");
+    hosts[1].ip("addr add 192.0.2.9/24 dev eth0");
+    stays.loses(&moves);
+    moves.loses(&stays);
+    assert!(stays.meets(&moves).contains("/192.0.2.9/"));
+    // What is said before the call goes on may be too old then.
+    let deadline = Instant::now() + WITHIN;
+    for word in 0.. {
+        stays.process.say(&format!("say {word}"));
+        moves.process.say(&format!("say {word}"));
+        if stays.process.has_said("heard") && moves.process.has_said("heard") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "nobody is heard");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(!stays.process.has_said("closed") && !moves.process.has_said("closed"));
 }
 
 #[test]

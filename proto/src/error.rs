@@ -172,7 +172,8 @@ pub enum StreamCloseReason {
     Rejected(String),
     /// The request was not answered within `accept_timeout`.
     Timeout,
-    /// The connection to the peer was lost.
+    /// The connection to the peer was lost. If the stream was accepted, no other connection came within 15 s, or the peer
+    /// does not know the stream any more, may not connect any more, or is of a version that cannot go on.
     PeerDisconnected,
     /// The other end broke the protocol; the text names the frame and field.
     Protocol(String),

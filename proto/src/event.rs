@@ -41,7 +41,7 @@ pub enum AviEvent {
         /// Its address on this connection, as `/ip4/192.0.2.7/tcp/9000`.
         address: String,
     },
-    /// The last connection to a peer has ended.
+    /// The last connection to a peer has ended. Accepted audio streams wait for another one, and end if none comes.
     PeerDisconnected {
         /// The peer that disconnected.
         peer_id: PeerId,

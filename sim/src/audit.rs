@@ -15,6 +15,10 @@ const SETTLED: Duration = Duration::from_secs(8);
 /// How long connected peers may take to detect a crash.
 const NOTICED: Duration = Duration::from_secs(15);
 
+/// The longest outage that no connection notices: a peer is given up after 14 s of silence, and may have sent its last
+/// ping 5 s before the outage.
+const SURVIVED: Duration = Duration::from_secs(8);
+
 /// Messages younger than this at the end of a run may still arrive.
 const OVERDUE: Duration = Duration::from_secs(20);
 
@@ -116,6 +120,20 @@ fn notices(plan: &Plan) -> Vec<(Duration, Check)> {
         }
     }
     notices
+}
+
+/// Whether no node may be given up as silent: none loses power, and no outage lasts for long.
+pub fn loses_nobody(plan: &Plan) -> bool {
+    let mut troubles: Vec<_> = plan.troubles.iter().map(|trouble| (trouble.from, trouble.until)).collect();
+    troubles.sort();
+    let mut outage: Option<(Duration, Duration)> = None;
+    let is_short = troubles.into_iter().all(|(from, until)| {
+        let (begin, end) =
+            outage.filter(|(_, end)| from <= *end).map_or((from, until), |(begin, end)| (begin, end.max(until)));
+        outage = Some((begin, end));
+        end - begin < SURVIVED
+    });
+    is_short && !plan.actions.iter().any(|(_, action)| matches!(action, Action::Crash(_)))
 }
 
 /// Makes a check.

@@ -68,6 +68,8 @@ pub struct Rules {
     pub frame_within: Option<Duration>,
     /// How much older frames may become during a call, if there is a bound.
     pub frame_growth: Option<Duration>,
+    /// Whether no node may be given up as silent.
+    pub loses_nobody: bool,
     /// Whether every call must end with a goodbye.
     pub calls_survive: bool,
 }
@@ -295,7 +297,7 @@ impl Ledger {
             let detail = format!("{} streams, max_audio_streams = {max_audio_streams}", stats.streams_now);
             self.violate("max_audio_streams holds", host, detail);
         }
-        if self.rules.is_calm && bans_nobody && stats.ping_timeouts > 0 {
+        if self.rules.loses_nobody && bans_nobody && stats.ping_timeouts > 0 {
             let detail = format!("{} peers", stats.ping_timeouts);
             self.violate("who is there is not declared dead", host, detail);
         }
@@ -547,6 +549,7 @@ mod tests {
             enough_peers: 1,
             frame_within: None,
             frame_growth: None,
+            loses_nobody: true,
             calls_survive: false,
         };
         for (bans_nobody, broken) in [(true, Some("nobody who keeps the rules is banned")), (false, None)] {

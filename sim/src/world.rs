@@ -56,6 +56,7 @@ impl World {
             max_audio_streams: node.max_audio_streams,
             frame_within: bound(scenario.expect.frame_within),
             frame_growth: bound(scenario.expect.frame_growth),
+            loses_nobody: audit::loses_nobody(&plan),
             calls_survive: scenario.expect.calls_survive,
             enough_peers: (node.max_peers / 2).max(1).min(plan.present().saturating_sub(1)),
         });

@@ -239,7 +239,7 @@ fn line_of_field(text: &str, field: &str) -> usize {
 }
 
 /// Name and text of the built-in scenarios.
-pub const BUILTIN: [(&str, &str); 33] = [
+pub const BUILTIN: [(&str, &str); 34] = [
     ("quiet", include_str!("../../scenarios/quiet.toml")),
     ("calls", include_str!("../../scenarios/calls.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
@@ -268,6 +268,7 @@ pub const BUILTIN: [(&str, &str); 33] = [
     ("voice_small_dsl", include_str!("../../scenarios/voice_small_dsl.toml")),
     ("voice_small_lan", include_str!("../../scenarios/voice_small_lan.toml")),
     ("voice_outage", include_str!("../../scenarios/voice_outage.toml")),
+    ("voice_reset", include_str!("../../scenarios/voice_reset.toml")),
     ("voice_far", include_str!("../../scenarios/voice_far.toml")),
     ("restart", include_str!("../../scenarios/restart.toml")),
     ("resubscribe", include_str!("../../scenarios/resubscribe.toml")),
