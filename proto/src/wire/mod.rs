@@ -21,7 +21,7 @@
 //! | 0x09 | PROBE  | token: u64 |
 //! | 0x0a | PROBED | token: u64 |
 //!
-//! - `uvarint`: multiformats' unsigned varint of at most 64 bits, in its shortest form. `u16`, `u32`, `u64`: big-endian.
+//! - `uvarint`: multiformats' unsigned varint of at most 64 bits, in its shortest form. `u16` to `u64`: big-endian.
 //! - `text`: length in bytes as uvarint, then UTF-8.
 //! - Unknown kinds below 0x80 are skipped, so that a later version may add some; unknown kinds at or above 0x80 end
 //!   the stream. Bytes left over after a known body end the stream.
@@ -30,7 +30,7 @@
 //!   hole. `timestamp_us` counts from the stream's first frame. `next_sequence` of CLOSE is the number of frames given
 //!   in all, so that drops at the end are seen too.
 //! - MEDIA invites the other end to send datagrams: to the address at which it knows this end, with this port. Its id
-//!   and key are those of [`path`](crate::path), which says how a datagram looks. A MEDIA of another version is skipped.
+//!   and key are those of [`path`](crate::path), which says how a datagram looks. Another version of it is skipped.
 //! - PROBE asks whether a path works, PROBED answers with its token: on the substream, in a datagram, or both.
 
 mod decoder;
