@@ -16,7 +16,7 @@
 //! ```
 //!
 //! ChaCha20-Poly1305 (RFC 8439) seals it: nonce = four zero bytes · counter, additional data = id · counter, `u64`
-//! big-endian. The receiver of the datagrams has chosen id and key. The sender counts from 0, and uses no counter twice.
+//! big-endian. The receiver of the datagrams has chosen id and key. The sender counts from 0, and never repeats.
 //! `docs/media.md` has the reasons, and what an attacker can do.
 
 mod contents;

@@ -42,8 +42,8 @@ pub enum Arrival {
 /// Puts the frames of one stream in order.
 ///
 /// In order and without holes, it passes each frame on and keeps nothing. A frame behind a hole waits for at most
-/// [`REORDER_WITHIN`], if datagrams are in use. Then the hole is given up. The same happens if more frames wait than the
-/// bounds allow.
+/// [`REORDER_WITHIN`], if datagrams are in use. Then the hole is given up. The same happens if more frames wait than
+/// the bounds allow.
 #[derive(Debug)]
 pub struct Order {
     /// The lowest sequence that may still leave.
@@ -137,7 +137,7 @@ impl Order {
         self.last_datagram.is_some_and(|at| now - at < MIXED_FOR)
     }
 
-    /// Whether a frame ever came by a datagram. On the substream alone, a frame that is not in order breaks the protocol.
+    /// Whether a frame ever came by a datagram. On the substream alone, a frame out of order breaks the protocol.
     pub fn has_seen_datagrams(&self) -> bool {
         self.last_datagram.is_some()
     }

@@ -13,7 +13,8 @@ use crate::engine::Time;
 
 /// The size of a datagram that carries PROBE or PROBED alone.
 pub(super) const PROBE_DATAGRAM_BYTES: usize = OVERHEAD_BYTES + 10;
-/// A path that is not confirmed for that long is probed, before it is given up. PROBED also comes on the substream, which loses none.
+/// A path that is not confirmed for that long is probed, before it is given up. The substream also carries PROBED, and
+/// loses none.
 const ASKED_AFTER: Duration = Duration::from_millis(150);
 const ASKED_EVERY: Duration = Duration::from_millis(50);
 /// How often a path is probed that carries ACKs alone: nothing else confirms those, and the other end waits for them.
@@ -175,8 +176,8 @@ impl Route {
         }
     }
 
-    /// A datagram to [`address`](Self::address) was dropped on this machine. Once may be a full buffer. Three in a row, and
-    /// the path is not waited for.
+    /// A datagram to [`address`](Self::address) was dropped on this machine. Once may be a full buffer. After three in a
+    /// row, the path is not waited for.
     pub fn on_dropped(&mut self, now: Time) {
         if self.is_up() && self.watch.on_dropped() >= MAX_DROPPED {
             self.suspect(now);

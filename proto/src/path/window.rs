@@ -46,7 +46,7 @@ impl Window {
         true
     }
 
-    /// Empties the words that the ring reuses for the numbers up to `number`. That of the highest so far stays as it is.
+    /// Empties the words that the ring reuses for the numbers up to `number`. That of the highest so far stays.
     fn clear_up_to(&mut self, number: u64) {
         let last = number / 64;
         let first = (self.end.div_ceil(64) as u64).max((last + 1).saturating_sub(WORDS as u64));

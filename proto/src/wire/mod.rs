@@ -24,7 +24,7 @@
 //! | 0x0b | RESUMABLE | token: 16 bytes |
 //! | 0x0c | RESUME | token: 16 bytes · next_sequence: uvarint |
 //!
-//! - `uvarint`: multiformats' unsigned varint of at most 64 bits, in its shortest form. `u16`, `u32`, `u64`: big-endian.
+//! - `uvarint`: multiformats' unsigned varint of at most 64 bits, in its shortest form. `u16` to `u64`: big-endian.
 //! - `text`: length in bytes as uvarint, then UTF-8.
 //! - Unknown kinds below 0x80 are skipped, so that a later version may add some; unknown kinds at or above 0x80 end
 //!   the stream. Bytes left over after a known body end the stream.
@@ -36,7 +36,7 @@
 //!   frame and all before it; `received` is the number of frames that have arrived; `delay_us` is the transit of the newest
 //!   frame over the least recent one. Each end sends an ACK of zeros when the stream opens: it says that ACKs will come.
 //! - MEDIA invites the other end to send datagrams: to the address at which it knows this end, with this port. Its id
-//!   and key are those of [`path`](crate::path), which says how a datagram looks. A MEDIA of another version is skipped.
+//!   and key are those of [`path`](crate::path), which says how a datagram looks. Another version of it is skipped.
 //! - PROBE asks whether a path works, PROBED answers with its token: on the substream, in a datagram, or both.
 //! - RESUMABLE, at most once a substream: this end can go on with the stream on another connection. The accepting end
 //!   sends it after ACCEPT, the requesting end after it has got one. An end that has not sent it ends the stream with

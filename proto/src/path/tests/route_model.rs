@@ -269,7 +269,11 @@ proptest! {
 
     /// A path that was up is used again within 100 ms and a round trip, if it fails for less than 10 s.
     #[test]
-    fn a_path_that_comes_back_is_used_at_once(outage_ms in 1..9_000u64, is_dead in any::<bool>(), delay_ms in 1..150u64) {
+    fn a_path_that_comes_back_is_used_at_once(
+        outage_ms in 1..9_000u64,
+        is_dead in any::<bool>(),
+        delay_ms in 1..150u64,
+    ) {
         let outage = if is_dead { Link::Dead } else { Link::Blocked };
         let links = [(10_000, Link::Works), (outage_ms, outage), (10_000, Link::Works)];
         let mut model = Model::new(&links, Duration::from_millis(delay_ms), 0);
