@@ -257,11 +257,9 @@ pub(super) fn any_frame(script: &mut Script) -> Frame {
             next_sequence: script.number(),
             reason: script.text(MAX_REASON_BYTES),
         },
-        5 => Frame::Ack(Ack {
-            highest_sequence: script.number(),
-            received: script.number(),
-            delay_us: script.number(),
-        }),
+        5 => {
+            Frame::Ack(Ack { highest_sequence: script.number(), received: script.number(), delay_us: script.number() })
+        }
         6 => Frame::Report(Report {
             highest_sequence: script.number(),
             lost: script.number(),

@@ -221,6 +221,14 @@ pub struct AudioStats {
     /// Bits a second that the path takes from this end, with the headers of frames, while it takes less than it is
     /// given. `None` if no limit is known. See [`AviEvent::AudioRate`](crate::event::AviEvent::AudioRate).
     pub rate_bits_per_second: Option<u64>,
+    /// What carries the frames that this end sends.
+    pub path: AudioPath,
+    /// How often `path` has changed. A call begins on the substream.
+    pub path_changes: u64,
+    /// The round trip time of the datagrams' path, once it was measured.
+    pub path_rtt: Option<Duration>,
+    /// Frames that this end sent a second time, because the path loses some.
+    pub frames_repeated: u64,
     /// Frames received from the other end.
     pub frames_received: u64,
     /// Frames that the other end's application gave and that never arrived.
@@ -235,6 +243,17 @@ pub struct AudioStats {
     pub playout: Option<PlayoutStats>,
     /// Why the stream has ended, once it has.
     pub ended: Option<StreamCloseReason>,
+}
+
+/// What carries audio.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AudioPath {
+    /// The connection that the stream was opened on: reliable, and in order.
+    #[default]
+    Substream,
+    /// Datagrams, over UDP. Each frame is on its own, and does not wait for a lost one.
+    Datagrams,
 }
 
 /// Statistics of a jitter buffer. Each frame that came is played, removed, late, or still buffered.

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::engine::Time;
 use crate::media::OnCongestion;
+use crate::path::AudioFrame;
 use crate::wire::{data_bytes, encode_data};
 
 /// The queue is full, and the stream refuses new frames instead of dropping old ones.
@@ -124,6 +125,28 @@ impl SendQueue {
             encode_data(frame.sequence, timestamp_us(&frame), &frame.payload, out);
         }
         Some(batch)
+    }
+
+    /// Takes the next frame; `None` if there is none, or if it is longer than `max_bytes`, encoded.
+    pub fn take_frame(&mut self, now: Time, max_bytes: usize) -> Option<(Batch, AudioFrame)> {
+        if self.on_congestion == OnCongestion::DropOldest {
+            self.drop_old(now);
+        }
+        let first_at = self.first_at.unwrap_or(now);
+        let Queued { sequence, at, payload } = self.frames.front()?;
+        let frame = AudioFrame {
+            sequence: *sequence,
+            timestamp_us: Time(*at - first_at).as_micros(),
+            payload: payload.clone(),
+        };
+        let (bytes, at) = (frame.encoded_bytes(), *at);
+        if bytes > max_bytes {
+            return None;
+        }
+        self.queued_bytes -= frame.payload.len();
+        self.frames.pop_front();
+        let (sequences, given) = ((frame.sequence, frame.sequence), (at, at));
+        Some((Batch { frames: 1, bytes: bytes as u64, sequences, given }, frame))
     }
 
     /// Drops the frames that are too old to be sent after a pause. Returns the sequence of the next frame to be sent.

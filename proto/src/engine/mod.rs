@@ -17,6 +17,7 @@ mod admission;
 mod bulk;
 mod closing;
 mod command;
+mod datagrams;
 mod dials;
 mod heartbeat;
 mod io;
@@ -59,6 +60,7 @@ use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
+use crate::path::Secrets;
 use crate::stats::{AudioStats, PeerInfo, Stats};
 use admission::Access;
 use bulk::Bulk;
@@ -105,8 +107,6 @@ pub struct Engine {
     phase: Phase,
     local: PeerId,
     listening: Option<Vec<String>>,
-    /// The UDP port at which this node receives datagrams, if it does.
-    media_port: Option<u16>,
     last_publish: Option<Time>,
     peers: Tracked<Peers>,
     topics: Topics,
@@ -123,15 +123,18 @@ pub struct Engine {
 
 impl Engine {
     /// An engine at [`Time::ZERO`]. The configuration has been [validated](AviP2pConfig::validate); `seed` is for
-    /// jitter, walks, and the tokens by which a peer resumes its own streams, not for secrets.
+    /// jitter, walks, tokens, and the keys of datagrams: it must come from the operating system's generator, and must not be
+    /// kept elsewhere.
     pub fn new(config: &AviP2pConfig, local: PeerId, seed: [u8; 32]) -> Self {
-        let mut rng = Rng::new(seed);
+        // Nothing that lives on can be rewound to the keys.
+        let mut first = Rng::new(seed);
+        let secrets = Secrets::new(first.key());
+        let mut rng = Rng::new(first.key());
         let walks = Walks::new(config, Rng::new(rng.key()));
-        let streams = Streams::new(config, Rng::new(rng.key()));
+        let streams = Streams::new(config, Rng::new(rng.key()), secrets);
         let mut engine = Self {
             phase: Phase::Running,
             listening: None,
-            media_port: None,
             last_publish: None,
             peers: Tracked::new(Peers::new(config, local.clone(), rng)),
             local,
@@ -262,7 +265,7 @@ impl Engine {
 
     /// The UDP port at which this node receives datagrams, if it does.
     pub fn media_port(&self) -> Option<u16> {
-        self.media_port
+        self.streams.port()
     }
 
     fn check_running(&self) -> Result<(), AviP2pError> {
@@ -359,15 +362,26 @@ impl Engine {
                 self.retries.on_unavailable(now, source, reason, out);
             }
             NetEvent::DiscoveryAvailable { source } => self.retries.on_available(source),
-            NetEvent::InterfacesChanged => self.retries.on_interfaces_changed(),
+            NetEvent::InterfacesChanged => {
+                self.retries.on_interfaces_changed();
+                self.streams.on_interfaces_changed(now, out);
+            }
             NetEvent::ListenersMissing => self.retries.on_listeners_missing(now),
-            NetEvent::DatagramsOn { port } => self.media_port = Some(port),
+            NetEvent::DatagramsOn { port } => self.streams.on_port(now, Some(port), out),
             NetEvent::DatagramsOff { reason } => {
                 tracing::debug!(reason, "no datagrams");
-                self.media_port = None;
+                self.streams.on_port(now, None, out);
             }
-            NetEvent::Datagram { .. } => out.stats.datagrams_received += 1,
-            NetEvent::DatagramDropped { .. } => out.stats.datagrams_dropped += 1,
+            NetEvent::Datagram { from, bytes } => {
+                if let Some(connection) = self.streams.on_datagram(now, from, bytes, out) {
+                    self.liveness.on_heard(now, connection);
+                }
+                self.tell_bulk(now);
+            }
+            NetEvent::DatagramDropped { to } => {
+                out.stats.datagrams_dropped += 1;
+                self.streams.on_datagram_dropped(now, to, out);
+            }
             NetEvent::DatagramsIgnored { count } => {
                 out.stats.datagrams_ignored = out.stats.datagrams_ignored.saturating_add(count);
             }
@@ -434,13 +448,18 @@ impl Engine {
             }
             NetEvent::Received { substream, bytes } => {
                 self.streams.on_received(now, substream, bytes, out);
-                if let Some(Acked { peer, sent_at, delay }) = self.streams.take_acked() {
-                    self.bulk.on_acked(now, &peer, sent_at, delay, out);
-                }
+                self.tell_bulk(now);
             }
             NetEvent::Writable { substream } => self.streams.on_writable(now, substream, out),
             NetEvent::Finished { substream } => self.streams.on_finished(now, substream, out),
             NetEvent::Broken { substream, reason } => self.streams.on_broken(now, substream, reason, out),
+        }
+    }
+
+    /// Passes on what was acknowledged of audio.
+    fn tell_bulk(&mut self, now: Time) {
+        if let Some(Acked { peer, sent_at, delay }) = self.streams.take_acked() {
+            self.bulk.on_acked(now, &peer, sent_at, delay, &mut self.out);
         }
     }
 
@@ -461,6 +480,7 @@ impl Engine {
         self.out.stats.connections_opened += 1;
         tracing::debug!(%peer, address, ?by, "connected");
         self.liveness.on_connected(now, connection);
+        self.streams.on_address(connection, &address);
         if self.peers.on_connected(now, connection, &peer, &address, by) {
             self.out.event(AviEvent::PeerConnected { peer_id: peer.clone(), address });
         }

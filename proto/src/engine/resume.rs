@@ -145,7 +145,6 @@ impl Streams {
             self.by_substream.remove(&substream);
         }
         self.has_released = true;
-        self.stop_audio(id);
         self.timers.set((id, Timer::Phase), until);
         if let Some(connection) = other {
             self.take_up(id, connection, out);
@@ -185,6 +184,8 @@ impl Streams {
         out.stats.streams_resumed += 1;
         stream.resumption.on_resumed(now);
         self.timers.stop(&(id, Timer::Phase));
+        self.on_moved(now, id, out);
+        self.follow_path(now, id, out);
         self.pump(now, id, out);
     }
 

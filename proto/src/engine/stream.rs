@@ -4,24 +4,27 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::datagrams::{Datagrams, Ending};
 use super::io::{ConnectionId, NetAction, SubstreamId};
 use super::outbox::Outbox;
 use super::resume::Resumption;
 use super::time::Time;
-use crate::audio::{AudioReceiver, Flight, Path, SendQueue};
+use crate::audio::{AudioReceiver, Batch, Flight, Path, SendQueue};
 use crate::config::AviP2pConfig;
 use crate::error::StreamCloseReason;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::{AudioFrame, OnCongestion};
+use crate::path::{self, Arrival, Order, Via};
 use crate::stats::{AudioStats, RemoteAudioReport};
-use crate::wire::{Ack, Code, DATA_OVERHEAD_BYTES, Decoder, Frame, MAX_PREFIX_BYTES, Open, Token, WireError};
+use crate::wire::{
+    Ack, Code, DATA_OVERHEAD_BYTES, Decoder, Frame, Invitation, MAX_PREFIX_BYTES, Open, Token, WireError,
+};
 
 /// Audio bytes per write. Larger writes gain nothing: Yamux splits at 16 KiB.
 const BATCH_BYTES: usize = 16 * 1024;
 /// `AudioRate` is reported when the rate differs by a quarter from the reported one, at most once in this time.
 const RATE_EVERY: Duration = Duration::from_secs(1);
-
 /// A call without audio for this long is silent.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -90,6 +93,10 @@ pub(crate) enum Step {
     },
     /// Frames of this end were acknowledged, so that others may leave.
     Acknowledged,
+    /// The other end invites this one to send datagrams.
+    Invited(Invitation),
+    /// Something was learnt about the path of datagrams.
+    Routed,
     /// RESUMABLE came.
     Resumable,
     /// RESUME came on a new substream: the caller must find the stream.
@@ -115,7 +122,11 @@ pub(crate) struct Stream {
     pub(crate) send: SendQueue,
     /// When the application last gave a frame.
     pub(crate) given_at: Option<Time>,
-    flight: Flight,
+    pub(super) flight: Flight,
+    pub(super) datagrams: Datagrams,
+    order: Order,
+    /// The other end has closed the stream, and the last datagrams may still come.
+    ending: Option<Ending>,
     max_wait: Duration,
     /// The rate last reported to the application, and when.
     told_rate: (Option<u64>, Time),
@@ -128,7 +139,7 @@ pub(crate) struct Stream {
     /// Whether the other end has closed its direction.
     pub(crate) is_deaf: bool,
     decoder: Decoder,
-    receiver: AudioReceiver,
+    pub(super) receiver: AudioReceiver,
     report_armed: bool,
     ack_armed: bool,
     /// Whether to acknowledge with the next write.
@@ -164,6 +175,9 @@ impl Stream {
             send: SendQueue::new(config.audio_queue, limits.audio_queue_bytes, on_congestion),
             given_at: None,
             flight: Flight::new(Path::Ordered),
+            datagrams: Datagrams::default(),
+            order: Order::new(limits.audio_queue_bytes),
+            ending: None,
             max_wait: config.audio_queue,
             told_rate: (None, Time::ZERO),
             farewell: None,
@@ -190,7 +204,7 @@ impl Stream {
 
     /// Whether audio was sent lately.
     pub(crate) fn is_heard(&self, now: Time) -> bool {
-        self.phase == Phase::Open && self.given_at.is_some_and(|at| now - at < PAUSE)
+        self.is_accepted() && self.given_at.is_some_and(|at| now - at < PAUSE)
     }
 
     /// Whether this is an unanswered request that can be tried again.
@@ -221,7 +235,9 @@ impl Stream {
         self.control.clear();
         self.writing = false;
         (self.report_armed, self.ack_armed, self.ack_due) = (false, false, false);
-        self.flight.change_path(Path::Ordered);
+        if !self.datagrams.is_up() {
+            self.flight.change_path(Path::Ordered);
+        }
         self.decoder = Decoder::new(self.max_payload_bytes + DATA_OVERHEAD_BYTES);
         self.resumption.on_new_substream();
         self.substream.take()
@@ -241,8 +257,10 @@ impl Stream {
 
     /// The other end goes on with this frame. What is missing before it was lost with the old connection.
     pub(crate) fn skip_to(&mut self, next_sequence: u64, out: &mut Outbox) {
-        // On another path a later frame may have arrived already.
-        if let Ok(missing) = self.receiver.on_end(next_sequence) {
+        // Otherwise frames before it may still come by datagrams.
+        if !self.order.has_seen_datagrams()
+            && let Ok(missing) = self.receiver.on_end(next_sequence)
+        {
             self.tell_last_gap(missing, out);
         }
     }
@@ -284,13 +302,20 @@ impl Stream {
 
     /// Writes the data that is due, one write at a time. Returns when more may leave without any other event.
     pub(crate) fn pump(&mut self, now: Time, out: &mut Outbox) -> Option<Time> {
-        let substream = self.substream?;
+        if self.is_accepted() {
+            self.send_datagrams(now, out);
+        }
+        self.write(now, out);
+        if self.writing || self.send.is_empty() { None } else { self.flight.opens_at(now) }
+    }
+
+    fn write(&mut self, now: Time, out: &mut Outbox) {
+        let Some(substream) = self.substream else { return };
         if self.writing || matches!(self.phase, Phase::Lost { .. }) {
-            return None;
+            return;
         }
         let mut bytes = std::mem::take(&mut self.control);
-        if std::mem::take(&mut self.ack_due) {
-            self.acked = self.receiver.received();
+        if self.take_ack_due() {
             Frame::Ack(self.receiver.ack()).encode(&mut bytes);
         }
         if !self.send.is_empty() {
@@ -307,7 +332,15 @@ impl Stream {
         if farewell.is_some() {
             out.net(NetAction::Finish { substream });
         }
-        if self.writing || self.send.is_empty() { None } else { self.flight.opens_at(now) }
+    }
+
+    /// Whether ACK is to be sent now.
+    pub(super) fn take_ack_due(&mut self) -> bool {
+        let is_due = std::mem::take(&mut self.ack_due);
+        if is_due {
+            self.acked = self.receiver.received();
+        }
+        is_due
     }
 
     /// Moves the audio that may leave now to `bytes`.
@@ -317,11 +350,29 @@ impl Stream {
         let dropped = self.send.dropped();
         self.send.set_max_age(self.flight.max_wait(self.max_wait));
         if let Some(batch) = self.send.take_batch(now, room.min(BATCH_BYTES), bytes) {
-            self.frames_sent += batch.frames;
-            out.stats.audio_frames_sent += batch.frames;
-            self.flight.on_sent(now, &batch, self.send.is_empty());
+            self.on_sent(now, &batch, out);
         }
         out.stats.audio_frames_dropped += self.send.dropped() - dropped;
+    }
+
+    /// Takes the next frame, if it is not longer than `max_bytes`.
+    pub(super) fn take_frame(
+        &mut self,
+        now: Time,
+        max_bytes: usize,
+        out: &mut Outbox,
+    ) -> Option<(Batch, path::AudioFrame)> {
+        let dropped = self.send.dropped();
+        self.send.set_max_age(self.flight.max_wait(self.max_wait));
+        let taken = self.send.take_frame(now, max_bytes);
+        out.stats.audio_frames_dropped += self.send.dropped() - dropped;
+        taken
+    }
+
+    pub(super) fn on_sent(&mut self, now: Time, batch: &Batch, out: &mut Outbox) {
+        self.frames_sent += batch.frames;
+        out.stats.audio_frames_sent += batch.frames;
+        self.flight.on_sent(now, batch, self.send.is_empty());
     }
 
     /// Decodes bytes of the other end, up to the first frame that changes the stream's phase.
@@ -355,11 +406,10 @@ impl Stream {
     fn on_frame(&mut self, now: Time, frame: Frame, out: &mut Outbox) -> Result<Step, String> {
         match (&self.phase, frame) {
             (Phase::Open, Frame::Data { sequence, timestamp_us, payload }) => {
-                return self.on_data(now, sequence, timestamp_us, payload, out);
+                return self.on_audio(now, Via::Substream, path::AudioFrame { sequence, timestamp_us, payload }, out);
             }
             (Phase::Open, Frame::Ack(ack)) => {
-                self.flight.on_ack(now, &ack);
-                self.tell_rate(now, out);
+                self.on_ack(now, &ack, out);
                 return Ok(Step::Acknowledged);
             }
             (Phase::Open, Frame::Report(report)) => {
@@ -373,12 +423,21 @@ impl Stream {
                 });
                 return Ok(Step::Acknowledged);
             }
-            // Only for those who send datagrams.
-            (Phase::Open, Frame::Media(_) | Frame::Probe { .. } | Frame::Probed { .. }) => {}
+            (Phase::Open, Frame::Media(invitation)) => return Ok(Step::Invited(invitation)),
+            (Phase::Open, Frame::Probe { token }) => {
+                self.queue_control(&Frame::Probed { token });
+                return Ok(Step::Routed);
+            }
+            (Phase::Open, Frame::Probed { token }) => {
+                self.datagrams.on_probed(now, token);
+                return Ok(Step::Routed);
+            }
             (Phase::Open, Frame::Close { code, next_sequence, .. }) => {
-                let missing = self.receiver.on_end(next_sequence).map_err(|error| format!("CLOSE: {error}"))?;
-                self.tell_last_gap(missing, out);
-                return Ok(Step::Over(close_reason(code)));
+                self.ending = Some(Ending::new(now, next_sequence, close_reason(code)));
+                return match self.order.is_mixed(now) && self.order.next_sequence() < next_sequence {
+                    true => Ok(Step::Routed),
+                    false => self.end(now, out),
+                };
             }
             (Phase::Open, Frame::Resumable { token }) => {
                 self.resumption.on_given(token)?;
@@ -414,14 +473,87 @@ impl Stream {
         Ok(Step::On)
     }
 
-    fn on_data(
+    /// Handles ACK, on any path.
+    pub(super) fn on_ack(&mut self, now: Time, ack: &Ack, out: &mut Outbox) {
+        self.flight.on_ack(now, ack);
+        self.datagrams.on_ack(now, ack, self.send.dropped());
+        self.tell_rate(now, out);
+    }
+
+    /// Handles a frame of audio, on any path.
+    pub(super) fn on_audio(
         &mut self,
         now: Time,
-        sequence: u64,
-        timestamp_us: u64,
-        payload: Bytes,
+        via: Via,
+        frame: path::AudioFrame,
         out: &mut Outbox,
     ) -> Result<Step, String> {
+        let sequence = frame.sequence;
+        let received = self.receiver.received();
+        match self.order.push(now, via, frame) {
+            Arrival::Due(frame) => self.on_data(now, frame, out)?,
+            Arrival::Waits => {}
+            // A substream alone keeps the order.
+            Arrival::Duplicate | Arrival::Late if !self.order.has_seen_datagrams() => {
+                self.receiver.on_data(now, sequence, 0).map_err(|error| error.to_string())?;
+            }
+            Arrival::Duplicate | Arrival::Late => {}
+        }
+        let step = self.release(now, out)?;
+        Ok(match step {
+            Step::On if self.receiver.received() > received => self.heard(),
+            step => step,
+        })
+    }
+
+    /// Delivers the frames that have waited long enough for those before them, and ends the stream if the other end has
+    /// closed it.
+    pub(super) fn release(&mut self, now: Time, out: &mut Outbox) -> Result<Step, String> {
+        let received = self.receiver.received();
+        while let Some((came_at, frame)) = self.order.pop(now) {
+            self.on_data(came_at, frame, out)?;
+        }
+        let next = self.order.next_sequence();
+        if self.ending.as_ref().is_some_and(|ending| ending.at <= now || ending.next_sequence <= next) {
+            return self.end(now, out);
+        }
+        Ok(if self.receiver.received() > received { self.heard() } else { Step::On })
+    }
+
+    /// Ends the direction of the other end.
+    fn end(&mut self, _: Time, out: &mut Outbox) -> Result<Step, String> {
+        while let Some((came_at, frame)) = self.order.pop_first() {
+            self.on_data(came_at, frame, out)?;
+        }
+        let Some(Ending { next_sequence, reason, .. }) = self.ending.take() else { return Ok(Step::On) };
+        let missing = self.receiver.on_end(next_sequence).map_err(|error| format!("CLOSE: {error}"))?;
+        self.tell_last_gap(missing, out);
+        Ok(Step::Over(reason))
+    }
+
+    /// Whether the other end has closed the stream, and its last frames are awaited.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// When frames that wait are due.
+    pub(super) fn order_deadline(&self) -> Option<Time> {
+        let ending = self.ending.as_ref().map(|ending| ending.at);
+        [self.order.next_deadline(), ending].into_iter().flatten().min()
+    }
+
+    /// Audio was delivered: says which reports are due.
+    fn heard(&mut self) -> Step {
+        if self.ack_armed && self.report_armed {
+            return Step::On;
+        }
+        let ack = !std::mem::replace(&mut self.ack_armed, true);
+        let report = !std::mem::replace(&mut self.report_armed, true);
+        Step::Heard { ack, report }
+    }
+
+    fn on_data(&mut self, now: Time, frame: path::AudioFrame, out: &mut Outbox) -> Result<(), String> {
+        let path::AudioFrame { sequence, timestamp_us, payload } = frame;
         if payload.len() > self.max_payload_bytes {
             let max = self.max_payload_bytes;
             return Err(format!(
@@ -434,12 +566,7 @@ impl Stream {
         out.stats.audio_frames_received += 1;
         let frame = AudioFrame::new(sequence, timestamp_us, now.0, missing, own(payload));
         out.audio(self.peer.clone(), self.id, frame);
-        if self.ack_armed && self.report_armed {
-            return Ok(Step::On);
-        }
-        let ack = !std::mem::replace(&mut self.ack_armed, true);
-        let report = !std::mem::replace(&mut self.report_armed, true);
-        Ok(Step::Heard { ack, report })
+        Ok(())
     }
 
     /// Reports to the application how much the path takes, if that has changed much.
@@ -479,7 +606,7 @@ impl Stream {
     /// Acknowledges what has arrived with the next write.
     pub(crate) fn acknowledge(&mut self, now: Time) {
         self.ack_armed = false;
-        self.ack_due |= self.phase == Phase::Open && self.receiver.received() > self.acked;
+        self.ack_due |= self.is_accepted() && self.receiver.received() > self.acked;
         self.acked_at = Some(now);
     }
 
@@ -494,6 +621,7 @@ impl Stream {
 
     pub(crate) fn audio_stats(&self) -> AudioStats {
         let seen = self.receiver.report();
+        let (path, path_changes) = self.datagrams.path();
         AudioStats {
             peer_id: self.peer.clone(),
             accepted: self.is_accepted(),
@@ -510,6 +638,10 @@ impl Stream {
             in_flight_bytes: self.flight.in_flight_bytes(),
             queue_delay: self.flight.queue_delay(),
             rate_bits_per_second: self.flight.rate_bits_per_second(),
+            path,
+            path_changes,
+            path_rtt: self.datagrams.rtt(),
+            frames_repeated: self.datagrams.copies(),
             remote: self.remote,
             ended: None,
             playout: None,

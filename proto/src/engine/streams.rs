@@ -1,10 +1,12 @@
 //! All audio streams of a node: which may exist, what happens to them, and their timeouts.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::address::ip_of;
 use super::io::{ConnectionId, NetAction, SubstreamId};
 use super::outbox::Outbox;
 use super::rng::Rng;
@@ -16,6 +18,7 @@ use crate::error::{AviP2pError, StreamCloseReason};
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::{OnCongestion, StreamOptions};
+use crate::path::{Secrets, SessionId};
 use crate::stats::AudioStats;
 use crate::wire::{Code, Frame, Open};
 
@@ -44,6 +47,10 @@ pub(super) enum Timer {
     Report,
     /// Audio that waits may leave.
     Flight,
+    /// The path of datagrams must be looked at.
+    Route,
+    /// Received audio has waited long enough for what is before it.
+    Order,
 }
 
 #[derive(Debug)]
@@ -56,6 +63,12 @@ pub(crate) struct Streams {
     pub(super) by_substream: BTreeMap<SubstreamId, StreamId>,
     pub(super) timers: TimerTable<(StreamId, Timer)>,
     pub(super) tokens: Rng,
+    pub(super) secrets: Secrets,
+    /// The UDP port at which this node receives datagrams, if it does.
+    pub(super) port: Option<u16>,
+    pub(super) by_session: BTreeMap<SessionId, StreamId>,
+    /// The IP addresses of the peers of connections.
+    pub(super) remotes: BTreeMap<ConnectionId, IpAddr>,
     /// The connections that this node is closing.
     ending: BTreeSet<ConnectionId>,
     /// Whether a stream has released the connection that it [uses](Self::uses) or the peer that it [waits
@@ -76,7 +89,7 @@ pub(crate) struct Acked {
 }
 
 impl Streams {
-    pub(crate) fn new(config: &AviP2pConfig, tokens: Rng) -> Self {
+    pub(crate) fn new(config: &AviP2pConfig, tokens: Rng, secrets: Secrets) -> Self {
         Self {
             config: config.clone(),
             next: 1,
@@ -85,10 +98,25 @@ impl Streams {
             timers: TimerTable::new(),
             ended: VecDeque::new(),
             tokens,
+            secrets,
+            port: None,
+            by_session: BTreeMap::new(),
+            remotes: BTreeMap::new(),
             ending: BTreeSet::new(),
             has_released: false,
             talks_to: None,
             acked: None,
+        }
+    }
+
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// A connection is established.
+    pub(crate) fn on_address(&mut self, connection: ConnectionId, address: &str) {
+        if let Some(ip) = ip_of(address) {
+            self.remotes.insert(connection, ip);
         }
     }
 
@@ -182,6 +210,7 @@ impl Streams {
         stream.queue_control(&Frame::Accept);
         stream.begin();
         self.timers.stop(&(id, Timer::Phase));
+        self.invite(id, out);
         self.give_token(now, id, out);
         Ok(())
     }
@@ -221,8 +250,10 @@ impl Streams {
             return Err(AviP2pError::Congested("the stream's send queue is full"));
         }
         out.stats.audio_frames_dropped += stream.send.dropped() - dropped;
+        stream.datagrams.on_given(now);
         let opens_at = stream.pump(now, out);
         self.pump_at(id, opens_at);
+        self.watch_route(id);
         self.talks_to = talks_to;
         Ok(())
     }
@@ -334,17 +365,28 @@ impl Streams {
             let step = stream.on_bytes(now, &mut bytes, out);
             if awaited && stream.phase == Phase::Open {
                 self.timers.stop(&(id, Timer::Phase));
+                self.invite(id, out);
                 is_due = true;
             }
             match step {
-                Ok(Step::On) if is_due => return self.pump(now, id, out),
-                Ok(Step::On) => return,
+                Ok(Step::On) => {
+                    self.follow_path(now, id, out);
+                    return if is_due {
+                        self.pump(now, id, out)
+                    };
+                }
                 Ok(Step::Offer) => self.on_offer(now, id, out),
                 Ok(Step::Acknowledged) => {
                     is_due = true;
                     self.on_acknowledged(id);
                 }
                 Ok(Step::Heard { ack, report }) => is_due |= self.on_heard(now, id, ack, report),
+                Ok(Step::Invited(invitation)) => {
+                    if let Err(broken) = self.on_invited(now, id, &invitation) {
+                        return self.on_broken_rule(id, broken, out);
+                    }
+                }
+                Ok(Step::Routed) => is_due = true,
                 Ok(Step::Resumable) => self.on_resumable(now, id, out),
                 Ok(Step::Resume { token, next_sequence }) => {
                     id = self.on_resume(now, id, token, next_sequence, out).unwrap_or(id);
@@ -357,7 +399,7 @@ impl Streams {
     }
 
     /// Notes what the last acknowledgement says about the path to the peer.
-    fn on_acknowledged(&mut self, id: StreamId) {
+    pub(super) fn on_acknowledged(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if let Some((sent_at, delay)) = stream.take_acked() {
             self.acked = Some(Acked { peer: stream.peer.clone(), sent_at, delay });
@@ -365,7 +407,7 @@ impl Streams {
     }
 
     /// Sets the timers of ACK and REPORT. Returns whether ACK is due at once, since the last was long ago.
-    fn on_heard(&mut self, now: Time, id: StreamId, ack: bool, report: bool) -> bool {
+    pub(super) fn on_heard(&mut self, now: Time, id: StreamId, ack: bool, report: bool) -> bool {
         if report {
             self.timers.set((id, Timer::Report), now + REPORT_EVERY);
         }
@@ -395,6 +437,10 @@ impl Streams {
     pub(crate) fn on_finished(&mut self, now: Time, substream: SubstreamId, out: &mut Outbox) {
         let Some(id) = self.by_substream.get(&substream).copied() else { return };
         let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.phase == Phase::Open && stream.is_ending() {
+            stream.is_deaf = true;
+            return;
+        }
         if stream.phase != Phase::Closing {
             out.net(NetAction::Reset { substream });
             return self.lose(now, id, "the substream ended without CLOSE".to_owned(), out);
@@ -435,6 +481,7 @@ impl Streams {
         out: &mut Outbox,
     ) {
         self.ending.remove(&connection);
+        self.remotes.remove(&connection);
         let here = self.streams.values().filter(|stream| stream.connection == Some(connection));
         for id in here.map(|stream| stream.id).collect::<Vec<_>>() {
             match (self.streams.get_mut(&id), other) {
@@ -466,6 +513,8 @@ impl Streams {
                     self.pump(now, id, out);
                 }
                 (Timer::Flight, _) => self.pump(now, id, out),
+                (Timer::Route, _) => self.on_route_due(now, id, out),
+                (Timer::Order, _) => self.on_order_due(now, id, out),
                 (Timer::Phase, Phase::Reaching | Phase::Opening | Phase::Requested | Phase::Offered) => {
                     self.end(now, id, Code::Timeout, StreamCloseReason::Timeout, out);
                 }
@@ -545,16 +594,17 @@ impl Streams {
         self.timers.set((id, Timer::Phase), now + self.config.accept_timeout + ANSWER_GRACE);
     }
 
-    fn on_goodbye(&mut self, now: Time, id: StreamId, reason: StreamCloseReason, out: &mut Outbox) {
+    pub(super) fn on_goodbye(&mut self, now: Time, id: StreamId, reason: StreamCloseReason, out: &mut Outbox) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.fall_silent(out);
         self.has_released = true;
         self.tell_closed(id, reason, out);
-        self.stop_audio(id);
+        self.stop_audio(id, out);
         self.timers.set((id, Timer::Phase), now + CLOSE_WITHIN);
+        self.remove_if_over(id, out);
     }
 
-    fn on_broken_rule(&mut self, id: StreamId, broken: String, out: &mut Outbox) {
+    pub(super) fn on_broken_rule(&mut self, id: StreamId, broken: String, out: &mut Outbox) {
         out.stats.protocol_errors += 1;
         if let Some(stream) = self.streams.get(&id) {
             tracing::debug!(peer = %stream.peer, stream = %id, broken, "audio stream breaks the protocol");
@@ -594,7 +644,7 @@ impl Streams {
         if let Some(reason) = reason {
             self.tell_closed(id, reason, out);
         }
-        self.stop_audio(id);
+        self.stop_audio(id, out);
         self.timers.set((id, Timer::Phase), now + CLOSE_WITHIN);
     }
 
@@ -609,7 +659,6 @@ impl Streams {
         let (unanswered, accepted) = (stream.is_unanswered(), stream.is_accepted());
         stream.phase = Phase::Lost { reason, unanswered, accepted };
         let is_ending = stream.connection.is_some_and(|connection| self.ending.contains(&connection));
-        self.stop_audio(id);
         let within = if is_ending { CLOSED_WITHIN } else { VERDICT_WITHIN };
         self.timers.set((id, Timer::Phase), now + within);
     }
@@ -643,6 +692,7 @@ impl Streams {
     }
 
     fn remove(&mut self, id: StreamId, out: &mut Outbox) {
+        self.stop_audio(id, out);
         if let Some(mut stream) = self.streams.remove(&id) {
             self.has_released = true;
             out.stats.audio_frames_dropped += stream.send.discard();
@@ -655,13 +705,13 @@ impl Streams {
             }
         }
         self.timers.stop(&(id, Timer::Phase));
-        self.stop_audio(id);
     }
 
-    /// Stops the timers of audio that flows.
-    pub(super) fn stop_audio(&mut self, id: StreamId) {
-        for timer in [Timer::Ack, Timer::Report, Timer::Flight] {
+    /// Stops the timers of audio, and forgets how it is sealed: none flows any more.
+    fn stop_audio(&mut self, id: StreamId, out: &mut Outbox) {
+        for timer in [Timer::Ack, Timer::Report, Timer::Flight, Timer::Route, Timer::Order] {
             self.timers.stop(&(id, timer));
         }
+        self.end_sessions(id, out);
     }
 }

@@ -42,7 +42,9 @@ impl Frames {
 
     fn decode(&mut self) -> Result<Option<Frame>, ContentError> {
         match self.decoder.decode(&mut self.rest)? {
-            Some(frame @ (Frame::Data { .. } | Frame::Ack(_) | Frame::Probe { .. } | Frame::Probed { .. })) => Ok(Some(frame)),
+            Some(frame @ (Frame::Data { .. } | Frame::Ack(_) | Frame::Probe { .. } | Frame::Probed { .. })) => {
+                Ok(Some(frame))
+            }
             Some(frame) => Err(ContentError::Misplaced(frame.name())),
             None if self.decoder.is_within_frame() => Err(ContentError::Truncated),
             None => Ok(None),

@@ -53,7 +53,7 @@ mod tests;
 
 pub use decoder::{Decoder, MAX_PREFIX_BYTES};
 pub use frame::{
-    Ack, Code, DATA_OVERHEAD_BYTES, Frame, Invitation, MAX_REASON_BYTES, Open, Report, Token, WIRE_VERSION,
-    data_bytes, encode_data,
+    Ack, Code, DATA_OVERHEAD_BYTES, Frame, Invitation, MAX_REASON_BYTES, Open, Report, Token, WIRE_VERSION, data_bytes,
+    encode_data,
 };
 pub use reader::WireError;
