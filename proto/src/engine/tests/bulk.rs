@@ -66,7 +66,7 @@ fn data_that_waits_beside_a_call_is_granted_more_the_longer_the_path_stays_free(
         let grants = std::mem::take(&mut mesh.nodes[0].grants);
         granted.push(grants.iter().map(|(_, bytes)| u64::from(bytes.unwrap())).sum::<u64>());
     }
-    assert!(granted[9] > 50 * granted[0], "{granted:?}");
+    assert!(granted[9] > 10 * granted[0], "{granted:?}");
     // Nobody writes any more: no timer, no grant but a smaller one.
     let last = talk_alone(&mut mesh, here);
     assert!(last.len() < 15 && last.is_sorted_by(|a, b| a > b), "{last:?}");
