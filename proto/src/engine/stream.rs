@@ -306,7 +306,8 @@ impl Stream {
             self.send_datagrams(now, out);
         }
         self.write(now, out);
-        if self.writing || self.send.is_empty() { None } else { self.flight.opens_at(now) }
+        let is_stuck = self.writing || (self.substream.is_none() && !self.datagrams.is_up());
+        if is_stuck || self.send.is_empty() { None } else { self.flight.opens_at(now) }
     }
 
     fn write(&mut self, now: Time, out: &mut Outbox) {

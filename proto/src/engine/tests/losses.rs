@@ -1,7 +1,7 @@
 //! Audio streams whose connection or substream is lost.
 
 use super::*;
-use crate::wire::Frame;
+use crate::wire::{Ack, Frame};
 
 /// A node with an accepted stream of `peer(2)`, which cannot go on with it on another connection.
 fn in_a_call_with_an_old_peer() -> (Node, SubstreamId, StreamId) {
@@ -10,7 +10,7 @@ fn in_a_call_with_an_old_peer() -> (Node, SubstreamId, StreamId) {
     node.received(substream, &[Frame::Open(Default::default())]);
     let [AviEvent::AudioStreamRequested { stream_id, .. }] = node.take_events()[..] else { panic!() };
     node.ask(|id| Command::AcceptStream { id, stream: stream_id }).unwrap();
-    assert_eq!(node.written(substream), [Frame::Accept]);
+    assert_eq!(node.written(substream), [Frame::Accept, Frame::Ack(Ack::default())]);
     (node, substream, stream_id)
 }
 

@@ -5,6 +5,7 @@ mod bulk;
 mod calls;
 mod congestion;
 mod connections;
+mod datagrams;
 mod dials;
 mod flight;
 mod losses;

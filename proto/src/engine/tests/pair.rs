@@ -1,6 +1,7 @@
 //! A network of engines as a data structure: links, substreams, subscriptions, virtual time.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 
@@ -18,6 +19,12 @@ pub(super) struct Mesh {
     next_cut: usize,
     /// The result of the next publishes, in place of the real one.
     pub(super) publish_outcome: Option<PublishOutcome>,
+    /// The directions in which datagrams get lost.
+    pub(super) blocked: BTreeSet<(usize, usize)>,
+    /// How many of so many datagrams get lost: the first of each.
+    pub(super) lost_of: Option<(usize, usize)>,
+    /// All datagrams that were sent: from whom, to which address.
+    pub(super) datagrams: Vec<(usize, SocketAddr, Bytes)>,
     queue: VecDeque<(usize, NetEvent)>,
     ports: Vec<Port>,
     links: Vec<Link>,
@@ -31,6 +38,9 @@ struct Port {
     congested: bool,
     /// Whether nobody reaches it.
     unplugged: bool,
+    /// Where its datagrams come from; `None` without datagrams.
+    udp: Option<SocketAddr>,
+    expected: BTreeSet<DatagramId>,
 }
 
 #[derive(Debug)]
@@ -87,6 +97,9 @@ impl Mesh {
             cuts: vec![0],
             next_cut: 0,
             publish_outcome: None,
+            blocked: BTreeSet::new(),
+            lost_of: None,
+            datagrams: Vec::new(),
             queue: VecDeque::new(),
             ports,
             links: Vec::new(),
@@ -125,6 +138,30 @@ impl Mesh {
     pub(super) fn cut_link(&mut self, link: usize) {
         self.close_link(link);
         self.settle();
+    }
+
+    /// From now on a node has datagrams at this address. Where it is dialled does not change.
+    pub(super) fn has_datagrams(&mut self, n: usize, at: SocketAddr) {
+        self.ports[n].udp = Some(at);
+        self.queue.push_back((n, NetEvent::DatagramsOn { port: at.port() }));
+        self.settle();
+    }
+
+    /// A datagram arrives at a node.
+    pub(super) fn inject(&mut self, n: usize, from: SocketAddr, bytes: Bytes) {
+        self.queue.push_back((n, NetEvent::Datagram { from, bytes }));
+        self.settle();
+    }
+
+    fn carry_datagram(&mut self, n: usize, to: SocketAddr, bytes: Bytes) {
+        self.datagrams.push((n, to, bytes.clone()));
+        let Some(from) = self.ports[n].udp else { panic!("a datagram without a socket") };
+        let is_lost = self.lost_of.is_some_and(|(lost, of)| self.datagrams.len() % of < lost);
+        let Some(other) = self.ports.iter().position(|port| port.udp == Some(to)) else { return };
+        let is_expected = bytes.first_chunk().is_some_and(|id| self.ports[other].expected.contains(id));
+        if !is_lost && is_expected && !self.blocked.contains(&(n, other)) {
+            self.queue.push_back((other, NetEvent::Datagram { from, bytes }));
+        }
     }
 
     /// From now on nothing passes on a link.
@@ -305,8 +342,9 @@ impl Mesh {
             | NetAction::Grant { .. }
             | NetAction::RetryListeners
             | NetAction::RetryDiscovery { .. } => {}
-            // This network has no datagrams.
-            NetAction::SendDatagram { .. } | NetAction::ExpectDatagrams { .. } | NetAction::ForgetDatagrams { .. } => {}
+            NetAction::SendDatagram { to, bytes } => self.carry_datagram(n, to, bytes),
+            NetAction::ExpectDatagrams { id } => drop(self.ports[n].expected.insert(id)),
+            NetAction::ForgetDatagrams { id } => drop(self.ports[n].expected.remove(&id)),
             NetAction::DisconnectAll => {
                 for link in 0..self.links.len() {
                     if self.links[link].nodes.contains(&n) {

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::*;
-use crate::wire::{Code, Frame, Token};
+use crate::wire::{Ack, Code, Frame, Token};
 
 const RESUME_WITHIN: Duration = Duration::from_secs(15);
 
@@ -254,7 +254,7 @@ fn callee() -> (Node, StreamId, Token) {
     node.received(OLD, &[Frame::Open(Default::default())]);
     let [AviEvent::AudioStreamRequested { stream_id, .. }] = node.take_events()[..] else { panic!() };
     node.ask(|id| Command::AcceptStream { id, stream: stream_id }).unwrap();
-    assert_eq!(node.written(OLD), [Frame::Accept]);
+    assert_eq!(node.written(OLD), [Frame::Accept, Frame::Ack(Ack::default())]);
     node.received(OLD, &[Frame::Resumable { token: THEIRS }, data(0)]);
     node.take_events();
     let token = node.tokens[&OLD];
@@ -320,7 +320,7 @@ fn resuming() -> (Node, StreamId) {
     let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
     node.net(NetEvent::SubstreamOpened { stream, substream: OLD });
     node.received(OLD, &[Frame::Accept, Frame::Resumable { token: THEIRS }]);
-    assert_eq!(node.written(OLD), [Frame::Open(Default::default())]);
+    assert_eq!(node.written(OLD), [Frame::Open(Default::default()), Frame::Ack(Ack::default())]);
     assert!(node.tokens.contains_key(&OLD), "it can go on");
     node.disconnected(1, 2);
     node.connected(2, 2, Direction::Inbound);
