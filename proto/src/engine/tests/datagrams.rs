@@ -138,10 +138,10 @@ fn what_is_forged_replayed_or_from_another_call_changes_nothing() {
 #[test]
 fn an_end_that_moves_to_another_address_is_followed_at_once() {
     let (mut mesh, here, there) = call();
-    talk(&mut mesh, here, 0, 10);
+    talk(&mut mesh, here, 0, 60);
     let moved: SocketAddr = "198.51.100.7:9000".parse().unwrap();
     mesh.has_datagrams(0, moved);
-    talk(&mut mesh, here, 10, 10);
+    talk(&mut mesh, here, 60, 10);
     heard(&mut mesh);
     mesh.send(1, there, b"found").unwrap();
     assert!(mesh.datagrams.iter().any(|(n, to, _)| *n == 1 && *to == moved));
