@@ -45,11 +45,13 @@ impl Shrinker<'_> {
         let scenario = &self.case.scenario;
         let (faults, messages) = (scenario.faults.clone(), scenario.publish.list.clone());
         let (calls, slow) = (scenario.calls.list.clone(), scenario.slow_consumers.nodes.clone());
+        let foreign = scenario.foreign.list.clone();
         self.minimize(faults, |case, kept| Some(case.with_faults(kept)));
         self.cut();
         self.minimize(messages, |case, kept| Some(case.with_messages(kept)));
         self.minimize(calls, |case, kept| Some(case.with_calls(kept)));
         self.minimize(slow, |case, kept| Some(case.with_slow(kept)));
+        self.minimize(foreign, |case, kept| Some(case.with_foreign(kept)));
         self.cut();
         self.minimize(self.case.present(), Case::with_nodes);
         for fault in 0..self.case.scenario.faults.len() {
