@@ -163,9 +163,8 @@ fn join(ledger: &mut Ledger, plan: &Plan, now: Duration, node: Host) {
 fn single(ledger: &mut Ledger, plan: &Plan, now: Duration) {
     let is_doubled = |record: &HostRecord| record.doubled_since.is_some_and(|since| since + DOUBLED <= now);
     let honest = ledger.hosts.range(..Host(plan.honest as u32));
-    let up = honest.filter(|(_, record)| record.up_since.is_some());
-    let doubled =
-        up.filter(|(_, record)| is_doubled(record)).map(|(host, record)| (*host, record.stats.clone())).next();
+    let mut up = honest.filter(|(host, record)| record.up_since.is_some() && !plan.foreign.contains_key(host));
+    let doubled = up.find(|(_, record)| is_doubled(record)).map(|(host, record)| (*host, record.stats.clone()));
     if let Some((host, stats)) = doubled {
         let open = stats.connections_opened.saturating_sub(stats.connections_closed);
         let detail = format!("{open} connections to {} peers", stats.peers_connected);
@@ -251,12 +250,12 @@ fn is_one(ledger: &mut Ledger, nodes: u32, invariant: &str) {
 /// At the end of a run: no stream is left, and every sent message and frame is accounted for.
 pub fn at_the_end(ledger: &mut Ledger, plan: &Plan) {
     let quiet = plan.troubles.is_empty() && plan.slow.is_empty() && plan.honest == plan.nodes;
-    // Between two nodes of another make, none closes a connection.
+    let doubles = ledger.rules.doubles();
     let mut own = ledger.hosts.iter().filter(|(host, _)| !plan.foreign.contains_key(host));
     let doubled = own.find_map(|(host, record)| {
         let open = record.stats.connections_opened.saturating_sub(record.stats.connections_closed);
         // One more connection may be closing.
-        (open > record.stats.peers_connected + 1).then_some((*host, open, record.stats.peers_connected))
+        (open > record.stats.peers_connected + doubles + 1).then_some((*host, open, record.stats.peers_connected))
     });
     if let Some((host, open, peers)) = doubled.filter(|_| quiet) {
         let detail = format!("{open} connections to {peers} peers");

@@ -78,6 +78,14 @@ pub struct Rules {
     pub calls_survive: bool,
 }
 
+impl Rules {
+    /// The most connections that a node may have beyond one a peer. Which of two crossing dials wins is a rule of AVI's:
+    /// if the end that decides is a node of another make, both stay.
+    pub(crate) fn doubles(&self) -> u64 {
+        self.foreign.len() as u64
+    }
+}
+
 /// An audio stream at one of its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamKey {
@@ -326,13 +334,14 @@ impl Ledger {
         if !self.rules.foreign.contains(&host) {
             self.check_stats(host, stats, &peers);
         }
+        let doubles = self.rules.doubles();
         let record = self.record(host, generation);
         if record.up_since.is_some() {
             (record.stats, record.peers) = (stats.clone(), peers);
         }
         let open = stats.connections_opened.saturating_sub(stats.connections_closed);
         let since = record.doubled_since.unwrap_or_else(interpose::now);
-        record.doubled_since = (open > stats.peers_connected).then_some(since);
+        record.doubled_since = (open > stats.peers_connected + doubles).then_some(since);
     }
 
     fn check_stats(&mut self, host: Host, stats: &Stats, peers: &[PeerId]) {

@@ -165,7 +165,7 @@ fn two_processes_of_a_node_that_cannot_be_are_refused() {
         "same.toml:5: faults[0].nodes = [3, 3]: expected each number once",
     );
     let named = "until = 6\nnodes = [3]\nid = \"lower\"\n";
-    refused("order.toml", named, "order.toml:6: faults[0].id = \"lower\": expected \"any\", beside the numbers");
+    refused("order.toml", named, "order.toml:6: faults[0].id = lower: expected \"any\", beside the numbers");
     refused(
         "ends.toml",
         "until = 6\nnodes = 1\nends = \"rest\"\n",

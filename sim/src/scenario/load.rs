@@ -213,10 +213,10 @@ impl Scenario {
             once.dedup();
             let ok = once.len() == nodes.len();
             check("faults", index, "nodes", ok, format!("{nodes:?}"), "each number once".to_owned())?;
-            let ok =
-                !matches!(fault, Fault::Overlap { nodes: Nodes::These(_), id: IdOrder::Lower | IdOrder::Higher, .. });
-            let expected = "\"any\", beside the numbers of the nodes".to_owned();
-            check("faults", index, "id", ok, "\"lower\" or \"higher\"".to_owned(), expected)?;
+            if let Fault::Overlap { nodes: Nodes::These(_), id, .. } = fault {
+                let (ok, expected) = (*id == IdOrder::Any, "\"any\", beside the numbers of the nodes");
+                check("faults", index, "id", ok, format!("{id:?}").to_lowercase(), expected.to_owned())?;
+            }
         }
         for (index, ForeignNode { node, lacks }) in self.foreign.list.iter().enumerate() {
             let is_new = self.foreign.list[..index].iter().all(|earlier| earlier.node != *node);
