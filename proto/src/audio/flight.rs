@@ -18,7 +18,7 @@
 //! - *Startup.* Before the first ACK, [`FIRST_ACK_WITHIN`] of audio leaves; then the bytes in flight may grow by twice what
 //!   is acknowledged, for a second. A long queue ends that at once: the path is limited.
 //! - *The least delay* is measured anew every [`DRAIN_EVERY`] on a limited path: the flight pauses until the queue is
-//!   empty, as BBR does in ProbeRTT.
+//!   empty, as BBR does in ProbeRTT. What is left of the queueing delay then is no queue: the path has become longer.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -119,6 +119,8 @@ pub struct Flight {
     in_flight_bytes: u64,
     /// Of one frame, as of the last that left.
     frame_bytes: u64,
+    /// What the next frame has, unless some are dropped before.
+    next_sequence: Option<u64>,
     delivered_bytes: u64,
     /// Frames that the other end has received.
     received: u64,
@@ -142,6 +144,8 @@ pub struct Flight {
     wants_fresh: bool,
     drained_at: Time,
     drain_until: Time,
+    /// The least queueing delay of frames that left after the last pause: this is no queue, the path has become longer.
+    longer_by: Option<Duration>,
 }
 
 impl Flight {
@@ -153,6 +157,7 @@ impl Flight {
             sent: VecDeque::new(),
             in_flight_bytes: 0,
             frame_bytes: 0,
+            next_sequence: None,
             delivered_bytes: 0,
             received: 0,
             acked_at: Time::ZERO,
@@ -168,6 +173,7 @@ impl Flight {
             wants_fresh: false,
             drained_at: Time::ZERO,
             drain_until: Time::ZERO,
+            longer_by: None,
         }
     }
 
@@ -228,7 +234,9 @@ impl Flight {
         } else if now - *self.waiting_since.get_or_insert(now) >= WAITING_FOR {
             self.wants_fresh = true;
         }
-        if !is_app_limited && self.limited_at.is_some() {
+        let was_dropped =
+            self.next_sequence.replace(batch.sequences.1 + 1).is_some_and(|next| next < batch.sequences.0);
+        if self.limited_at.is_some() && (was_dropped || !is_app_limited) {
             self.limited_at = Some(now);
         }
         self.in_flight_bytes += batch.bytes;
@@ -322,10 +330,11 @@ impl Flight {
         self.interval = (self.interval * 7 + interval.min(MAX_INTERVAL)) / 8;
         self.acked_at = now;
         self.sample_rate(now, &acked.newest);
-        self.on_queue(
-            now,
-            queued.map_or((now - sent).saturating_sub(base), |queued| queued.saturating_sub(sent - given)),
-        );
+        let queued = queued.map_or((now - sent).saturating_sub(base), |queued| queued.saturating_sub(sent - given));
+        if sent >= self.drain_until && self.drain_until > Time::ZERO {
+            self.longer_by = Some(self.longer_by.map_or(queued, |least| least.min(queued)));
+        }
+        self.on_queue(now, queued.saturating_sub(self.longer_by.unwrap_or_default()));
     }
 
     /// Takes the frames up to `highest` out of the flight; `None` if it has none of them.
@@ -384,7 +393,7 @@ impl Flight {
         if queued <= SHORT_QUEUE {
             self.drained_at = now;
         } else if self.feedback == Feedback::Acks && self.limited_at.is_some() && now - self.drained_at >= DRAIN_EVERY {
-            self.drained_at = now;
+            (self.drained_at, self.longer_by) = (now, None);
             self.drain_until = now + queued + DRAIN_MORE;
         }
     }
@@ -395,9 +404,13 @@ impl Flight {
             (None, None) => return None,
             (None, Some((window, _))) => window,
             (Some(_), _) => {
+                let base = self.base.value()? + self.longer_by.unwrap_or_default();
+                let window = bytes_in(self.rate(), base + QUEUE_TARGET);
                 // An idle path may take more than is known.
-                let gain = if self.queue_delay?.max(self.queue_before) <= SHORT_QUEUE { 5 } else { 4 };
-                gain * bytes_in(self.rate(), self.base.value()? + QUEUE_TARGET) / 4
+                match self.queue_delay?.max(self.queue_before) <= SHORT_QUEUE {
+                    true => window + window / 4 + self.frame_bytes,
+                    false => window,
+                }
             }
         };
         // The frame may exceed the bound by half of itself.
@@ -417,7 +430,7 @@ impl Flight {
     /// How old the oldest frame in flight may be.
     fn patience(&self) -> Duration {
         match self.base.value() {
-            Some(base) => base + self.interval + STALL,
+            Some(base) => base + self.longer_by.unwrap_or_default() + self.interval + STALL,
             None => FIRST_ACK_WITHIN,
         }
     }
