@@ -77,7 +77,7 @@ pub struct AviP2pConfig {
     /// How long a requested audio stream may stay unanswered; 100 ms to 1 hour, default 30 s.
     pub accept_timeout: Duration,
     /// How long audio may wait before a congested path; 10 ms to 1 minute, default 200 ms. While frames also wait in
-    /// queues on the path, it is less, at least 40 ms. A received frame counts as late if it is slower than the fastest
+    /// queues on the path, it is less, at least 20 ms. A received frame counts as late if it is slower than the fastest
     /// by more than this.
     pub audio_queue: Duration,
     /// Bounds on the memory that peers or the application can use.

@@ -18,7 +18,7 @@
 //! - *Startup.* Before the first ACK, [`FIRST_ACK_WITHIN`] of audio leaves; then the bytes in flight may grow by twice what
 //!   is acknowledged, for a second. A long queue ends that at once: the path is limited.
 //! - *The least delay* is measured anew every [`DRAIN_EVERY`] on a limited path: the flight pauses until the queue is
-//!   empty, as BBR does in ProbeRTT.
+//!   empty, as BBR does in ProbeRTT. What is left of the queueing delay then is no queue: the path has become longer.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -29,11 +29,12 @@ use super::window::{DELAY_OVER, Least};
 use crate::engine::Time;
 use crate::wire::Ack;
 
-/// The queueing delay that a limited path keeps, besides the frame that exceeds it. Less would leave it idle between two
-/// frames; more would overflow the queues of slow links, which are of 200 ms or less.
-const QUEUE_TARGET: Duration = Duration::from_millis(60);
-/// A queueing delay that jitter alone does not explain.
-const LONG_QUEUE: Duration = Duration::from_millis(60);
+/// The queueing delay that a limited path keeps, besides the frame on its way. Less would leave it idle between two
+/// frames. More would overflow the queues of slow links, which hold a few packets: in the simulated 128 kbit/s with 200 ms
+/// of queue, TCP then loses packets, and what comes behind them is late.
+const QUEUE_TARGET: Duration = Duration::from_millis(25);
+/// A queueing delay that, at each acknowledgement, jitter alone does not explain.
+const LONG_QUEUE: Duration = Duration::from_millis(40);
 /// A queueing delay that says that the path may take more.
 const SHORT_QUEUE: Duration = Duration::from_millis(25);
 /// The path is limited if its queue is long for this time: a lost packet's retransmission is over by then.
@@ -42,14 +43,14 @@ const PERSISTS_FOR: Duration = Duration::from_millis(200);
 const RELIEVED_AFTER: Duration = Duration::from_secs(3);
 /// How long a path must take all that it is given before it counts as unlimited.
 const STARTUP_FOR: Duration = Duration::from_secs(1);
-/// How long an acknowledgement may be overdue: TCP's least retransmission timeout is 200 ms (Linux), of which frames
-/// spend a part waiting for the acknowledgement anyway.
-const STALL: Duration = Duration::from_millis(150);
+/// How long an acknowledgement may be overdue: TCP's least retransmission timeout (200 ms on Linux), and a round trip.
+const STALL: Duration = Duration::from_millis(300);
 /// How much audio leaves before the first ACK, which comes at once. The rest waits for it.
-const FIRST_ACK_WITHIN: Duration = Duration::from_millis(100);
-/// A limited path gets frames that are at most this old, if frames wait longest for it: the queue before the path only
-/// adds to its delay, as of RFC 8289 §3.1.
-const FRESH: Duration = Duration::from_millis(40);
+const FIRST_ACK_WITHIN: Duration = Duration::from_millis(60);
+/// Frames for a limited path may wait this long, once all that left for [`WAITING_FOR`] waited longer. Such a standing queue
+/// before the path only adds delay (RFC 8289 §3.1).
+const FRESH: Duration = Duration::from_millis(20);
+const WAITING_FOR: Duration = Duration::from_millis(100);
 /// What one end acknowledges after.
 pub(crate) const ACK_EVERY: Duration = Duration::from_millis(100);
 /// RFC 3550 §6.2 sends reports every few seconds; calls need them sooner.
@@ -105,7 +106,7 @@ struct Sent {
     /// The bytes that had been delivered when it left, and when that was known.
     delivered: u64,
     delivered_at: Time,
-    /// Whether it left nothing behind that waited.
+    /// Whether no more waited, and more could have left: then the path's rate is not seen.
     is_app_limited: bool,
 }
 
@@ -116,6 +117,10 @@ pub struct Flight {
     feedback: Feedback,
     sent: VecDeque<Sent>,
     in_flight_bytes: u64,
+    /// Of one frame, as of the last that left.
+    frame_bytes: u64,
+    /// What the next frame has, unless some are dropped before.
+    next_sequence: Option<u64>,
     delivered_bytes: u64,
     /// Frames that the other end has received.
     received: u64,
@@ -141,6 +146,8 @@ pub struct Flight {
     wants_fresh: bool,
     drained_at: Time,
     drain_until: Time,
+    /// The least queueing delay of frames that left after the last pause: this is no queue, the path has become longer.
+    longer_by: Option<Duration>,
 }
 
 impl Flight {
@@ -151,6 +158,8 @@ impl Flight {
             feedback: Feedback::Nothing,
             sent: VecDeque::new(),
             in_flight_bytes: 0,
+            frame_bytes: 0,
+            next_sequence: None,
             delivered_bytes: 0,
             received: 0,
             acked_at: Time::ZERO,
@@ -167,6 +176,7 @@ impl Flight {
             wants_fresh: false,
             drained_at: Time::ZERO,
             drain_until: Time::ZERO,
+            longer_by: None,
         }
     }
 
@@ -224,13 +234,18 @@ impl Flight {
     pub fn on_sent(&mut self, now: Time, batch: &Batch, is_app_limited: bool) {
         if now - batch.given.1 <= FRESH || self.limited_at.is_none() {
             self.waiting_since = None;
-        } else if now - *self.waiting_since.get_or_insert(now) >= PERSISTS_FOR {
+        } else if now - *self.waiting_since.get_or_insert(now) >= WAITING_FOR {
             self.wants_fresh = true;
         }
-        if !is_app_limited && self.limited_at.is_some() {
+        let was_dropped =
+            self.next_sequence.replace(batch.sequences.1 + 1).is_some_and(|next| next < batch.sequences.0);
+        if self.limited_at.is_some() && (was_dropped || !is_app_limited) {
             self.limited_at = Some(now);
         }
         self.in_flight_bytes += batch.bytes;
+        self.frame_bytes = batch.bytes / batch.frames.max(1);
+        let fills_window = self.window().is_some_and(|window| self.estimated_bytes(now) >= window);
+        let is_app_limited = is_app_limited && !fills_window;
         match self.sent.back_mut() {
             Some(last) if now - last.at < GRAIN => {
                 (last.sequences.1, last.given.1) = (batch.sequences.1, batch.given.1);
@@ -303,9 +318,9 @@ impl Flight {
         let in_flight = self.in_flight_bytes;
         let Some(acked) = self.resolve(highest) else { return };
         if self.base.value().is_none() && self.feedback == Feedback::Acks {
-            // Until the next ACK, about as much as would have left in half of its interval.
+            // Until the next ACK, a little of what the application gives. In a short time much may have left.
             let micros = (now - acked.oldest_at).as_micros() as u64;
-            let next = bytes_in(in_flight, self.interval / 2).saturating_mul(1_000_000).checked_div(micros);
+            let next = bytes_in(in_flight, self.interval / 10).saturating_mul(1_000_000).checked_div(micros);
             self.startup = next.map(|next| (in_flight.saturating_add(next), now + STARTUP_FOR));
         }
         self.startup = self.startup.map(|(window, until)| (window.saturating_add(2 * acked.bytes), until));
@@ -325,10 +340,11 @@ impl Flight {
         self.acked_at = now;
         self.acked_sent_at = Some(sent);
         self.sample_rate(now, &acked.newest);
-        self.on_queue(
-            now,
-            queued.map_or((now - sent).saturating_sub(base), |queued| queued.saturating_sub(sent - given)),
-        );
+        let queued = queued.map_or((now - sent).saturating_sub(base), |queued| queued.saturating_sub(sent - given));
+        if sent >= self.drain_until && self.drain_until > Time::ZERO {
+            self.longer_by = Some(self.longer_by.map_or(queued, |least| least.min(queued)));
+        }
+        self.on_queue(now, queued.saturating_sub(self.longer_by.unwrap_or_default()));
     }
 
     /// Takes the frames up to `highest` out of the flight; `None` if it has none of them.
@@ -387,19 +403,28 @@ impl Flight {
         if queued <= SHORT_QUEUE {
             self.drained_at = now;
         } else if self.feedback == Feedback::Acks && self.limited_at.is_some() && now - self.drained_at >= DRAIN_EVERY {
-            self.drained_at = now;
+            (self.drained_at, self.longer_by) = (now, None);
             self.drain_until = now + queued + DRAIN_MORE;
         }
     }
 
-    /// The bytes that may be in flight, if they are bounded.
+    /// The bytes that may be in flight before the next frame leaves, if they are bounded.
     fn window(&self) -> Option<u64> {
-        if self.limited_at.is_none() {
-            return self.startup.map(|(window, _)| window);
-        }
-        // An idle path may take more than is known.
-        let gain = if self.queue_delay?.max(self.queue_before) <= SHORT_QUEUE { 2 } else { 1 };
-        Some(gain * bytes_in(self.rate(), self.base.value()? + QUEUE_TARGET))
+        let window = match (self.limited_at, self.startup) {
+            (None, None) => return None,
+            (None, Some((window, _))) => window,
+            (Some(_), _) => {
+                let base = self.base.value()? + self.longer_by.unwrap_or_default();
+                let window = bytes_in(self.rate(), base + QUEUE_TARGET);
+                // An idle path may take more than is known.
+                match self.queue_delay?.max(self.queue_before) <= SHORT_QUEUE {
+                    true => window + window / 4 + self.frame_bytes,
+                    false => window,
+                }
+            }
+        };
+        // The frame may exceed the bound by half of itself.
+        Some(window.saturating_sub(self.frame_bytes / 2))
     }
 
     /// The rate in bytes a second, 0 if it is not known.
@@ -415,7 +440,7 @@ impl Flight {
     /// How old the oldest frame in flight may be.
     fn patience(&self) -> Duration {
         match self.base.value() {
-            Some(base) => base + self.interval + STALL,
+            Some(base) => base + self.longer_by.unwrap_or_default() + self.interval + STALL,
             None => FIRST_ACK_WITHIN,
         }
     }

@@ -31,6 +31,7 @@ fn a_congested_path_drops_the_oldest_which_both_ends_count_and_the_receiver_hear
     assert_eq!(heard(&mesh.events(1)), (vec![], vec![]));
     mesh.relieve(0);
     mesh.send(0, here, &[50]).unwrap();
+    // It leaves when what is in flight is acknowledged.
     mesh.run_for(millis(100));
 
     // Frame 0 was being written; of the others, those of the last 200 ms are left.
@@ -181,8 +182,8 @@ fn a_stream_that_refuses_says_congested_and_leaves_no_gap() {
     assert_eq!(mesh.nodes[0].stats().audio_frames_refused, 50 - taken.len() as u64);
     mesh.relieve(0);
     mesh.send(0, here, &[99]).unwrap();
-    mesh.run_for(millis(100));
     taken.push(99);
+    mesh.run_for(millis(100));
     assert_eq!(heard(&mesh.events(1)), (taken, vec![]));
     assert_eq!(mesh.audio_stats(0, here).frames_dropped, 0);
 }
