@@ -214,7 +214,6 @@ async fn a_flood_of_datagrams_that_nobody_expects_is_counted_and_dropped() {
     siege.victim.stat_until("datagrams_ignored", |ignored| ignored >= FLOOD).await;
     stop.store(true, Ordering::SeqCst);
     flooding.await.unwrap();
-    assert_eq!(siege.victim.stat("datagrams_received").await, 0);
     siege.ends_well(FEW).await;
 }
 
@@ -230,9 +229,8 @@ async fn what_a_third_peer_says_on_its_own_streams_touches_no_other_stream() {
         payload[1..9].copy_from_slice(&u64::from(n).to_be_bytes());
         let data = frame(&[&[0x04, 0, 0][..], &payload].concat());
         write(&mut substream, &data).await.unwrap();
-        let mut back = vec![0; data.len()];
-        substream.read_exact(&mut back).await.unwrap();
-        assert_eq!(back[5..], data[5..], "its own bytes come back, and to it alone");
+        let back = read_data(&mut substream).await;
+        assert_eq!(back[3..], payload, "its own bytes come back, and to it alone");
         write(&mut substream, &frame(&[0x05, 0, 1, 0])).await.unwrap();
         read_to_the_end(&mut substream).await;
         substream.close().await.unwrap();
@@ -584,6 +582,22 @@ async fn call(peer: &Peer, label: &str) -> SubstreamBox {
     substream.read_exact(&mut accepted).await.unwrap();
     assert_eq!(accepted, [1, 0x02]);
     substream
+}
+
+/// The next frame with audio, without its length.
+async fn read_data(substream: &mut SubstreamBox) -> Vec<u8> {
+    loop {
+        let mut len = [0; 2];
+        substream.read_exact(&mut len[..1]).await.unwrap();
+        if len[0] & 0x80 != 0 {
+            substream.read_exact(&mut len[1..]).await.unwrap();
+        }
+        let mut frame = vec![0; usize::from(len[0] & 0x7f) + (usize::from(len[1]) << 7)];
+        substream.read_exact(&mut frame).await.unwrap();
+        if frame[0] == 0x04 {
+            return frame;
+        }
+    }
 }
 
 async fn write(substream: &mut SubstreamBox, bytes: &[u8]) -> std::io::Result<()> {

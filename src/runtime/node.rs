@@ -450,7 +450,10 @@ impl Node {
         stream_id: StreamId,
         playout: Playout,
     ) -> Result<(Arc<ReaderQueue>, Duration), AviP2pError> {
-        let media = self.engine.audio_stats(stream_id)?.media;
+        let AudioStats { media, ended, .. } = self.engine.audio_stats(stream_id)?;
+        if ended.is_some() {
+            return Err(AviP2pError::StreamNotFound(stream_id));
+        }
         let frame_duration = media.map(|media| Duration::from_micros(media.frame_duration_us.into()));
         Ok((self.readers.open(stream_id, playout, frame_duration)?, self.epoch))
     }

@@ -307,6 +307,7 @@ impl DatagramSocket for WatchedSocket {
     }
 
     fn try_send_to(&mut self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        assert!(!self.1.write_panics.swap(false, Ordering::SeqCst), "a write panics, as told");
         self.0.try_send_to(datagram, to)?;
         self.1.sent.fetch_add(datagram.len(), Ordering::SeqCst);
         Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::io::{ConnectionId, NetAction};
+use super::io::NetAction;
 use super::outbox::Outbox;
 use super::stream::{Step, Stream};
 use super::streams::{Streams, Timer};
@@ -320,30 +320,22 @@ impl Streams {
         stream.on_invited(now, invitation, ip)
     }
 
-    /// Handles a datagram. Returns the connection to its peer, if it came from where that leads to: then it shows that
-    /// the peer is there.
-    pub(crate) fn on_datagram(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        datagram: Bytes,
-        out: &mut Outbox,
-    ) -> Option<ConnectionId> {
+    /// Handles a datagram. It says nothing about the connection to its peer, which may be dead nevertheless.
+    pub(crate) fn on_datagram(&mut self, now: Time, from: SocketAddr, datagram: Bytes, out: &mut Outbox) {
         let Some(&id) = SessionId::of(&datagram).and_then(|session| self.by_session.get(&session)) else {
             out.stats.datagrams_ignored = out.stats.datagrams_ignored.saturating_add(1);
-            return None;
+            return;
         };
-        let stream = self.streams.get_mut(&id)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return };
         let mut frames = match stream.open_datagram(now, from, datagram) {
             Ok(frames) => frames,
             Err(error) => {
                 tracing::trace!(%from, %error, "a datagram is ignored");
                 out.stats.datagrams_ignored = out.stats.datagrams_ignored.saturating_add(1);
-                return None;
+                return;
             }
         };
         out.stats.datagrams_received += 1;
-        let connection = stream.connection;
         while let Some(frame) = frames.next() {
             let Some(stream) = self.streams.get_mut(&id) else { break };
             let frame = frame.map_err(|error| error.to_string());
@@ -364,7 +356,6 @@ impl Streams {
         out.stats.frames_skipped += frames.skipped();
         self.follow_path(now, id, out);
         self.pump(now, id, out);
-        connection.filter(|connection| self.remotes.get(connection) == Some(&from.ip()))
     }
 
     /// A datagram could not leave this machine.

@@ -373,9 +373,7 @@ impl Engine {
                 self.streams.on_port(now, None, out);
             }
             NetEvent::Datagram { from, bytes } => {
-                if let Some(connection) = self.streams.on_datagram(now, from, bytes, out) {
-                    self.liveness.on_heard(now, connection);
-                }
+                self.streams.on_datagram(now, from, bytes, out);
                 self.tell_bulk(now);
             }
             NetEvent::DatagramDropped { to } => {

@@ -51,7 +51,10 @@ fn audio_goes_by_datagrams_as_soon_as_one_was_answered() {
     talk(&mut mesh, here, 0, 10);
     assert!(mesh.datagrams.len() >= before + 10);
     assert_eq!(heard(&mut mesh), ((0..10).collect(), vec![]));
-    assert!(mesh.datagrams.iter().all(|(.., bytes)| !bytes.windows(9).any(|part| part == [3; 9])), "audio in the clear");
+    assert!(
+        mesh.datagrams.iter().all(|(.., bytes)| !bytes.windows(9).any(|part| part == [3; 9])),
+        "audio in the clear"
+    );
 }
 
 #[test]
@@ -185,7 +188,8 @@ fn a_call_that_loses_its_connection_talks_on_by_datagrams() {
     mesh.unplug(1, true);
     mesh.cut_link(0);
     talk(&mut mesh, here, 5, 50);
-    let frames: Vec<_> = mesh.events(1).into_iter().filter(|event| matches!(event, AviEvent::AudioData { .. })).collect();
+    let frames: Vec<_> =
+        mesh.events(1).into_iter().filter(|event| matches!(event, AviEvent::AudioData { .. })).collect();
     assert_eq!(frames.len(), 55);
 }
 
