@@ -5,7 +5,7 @@ mod recv;
 mod send;
 mod window;
 
-pub(crate) use flight::{ACK_EVERY, REPORT_EVERY};
+pub(crate) use flight::{ACK_AFTER, ACK_EVERY, REPORT_EVERY};
 pub use flight::{Flight, Path};
 pub use recv::{AudioReceiver, OutOfOrder};
 pub use send::{Batch, Congested, SendQueue};

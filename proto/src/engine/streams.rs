@@ -9,7 +9,7 @@ use super::io::{ConnectionId, NetAction, SubstreamId};
 use super::outbox::Outbox;
 use super::stream::{Phase, Step, Stream};
 use super::time::{Time, TimerTable};
-use crate::audio::{ACK_EVERY, REPORT_EVERY};
+use crate::audio::{ACK_AFTER, ACK_EVERY, REPORT_EVERY};
 use crate::config::AviP2pConfig;
 use crate::error::{AviP2pError, StreamCloseReason};
 use crate::event::AviEvent;
@@ -285,28 +285,21 @@ impl Streams {
                 Ok(Step::On) => return,
                 Ok(Step::Offer) => self.on_offer(now, id, out),
                 Ok(Step::Acknowledged) => is_due = true,
-                Ok(Step::Heard { ack, report }) => is_due |= self.on_heard(now, id, ack, report),
+                Ok(Step::Heard { ack, report }) => self.on_heard(now, id, ack, report),
                 Ok(Step::Over(reason)) => self.on_goodbye(now, id, reason, out),
                 Err(broken) => return self.on_broken_rule(id, broken, out),
             }
         }
     }
 
-    /// Sets the timers of ACK and REPORT. Returns whether ACK is due at once, since the last was long ago.
-    fn on_heard(&mut self, now: Time, id: StreamId, ack: bool, report: bool) -> bool {
+    /// Sets the timers of ACK and REPORT.
+    fn on_heard(&mut self, now: Time, id: StreamId, ack: bool, report: bool) {
         if report {
             self.timers.set((id, Timer::Report), now + REPORT_EVERY);
         }
-        let Some(stream) = self.streams.get_mut(&id).filter(|_| ack) else { return false };
-        match stream.acked_at.map(|at| at + ACK_EVERY) {
-            Some(at) if at > now => {
-                self.timers.set((id, Timer::Ack), at);
-                false
-            }
-            _ => {
-                stream.acknowledge(now);
-                true
-            }
+        if let Some(stream) = self.streams.get(&id).filter(|_| ack) {
+            let next = stream.acked_at.map_or(now, |at| at + ACK_EVERY);
+            self.timers.set((id, Timer::Ack), next.max(now + ACK_AFTER));
         }
     }
 
