@@ -45,14 +45,17 @@ const RELIEVED_AFTER: Duration = Duration::from_secs(3);
 const STARTUP_FOR: Duration = Duration::from_secs(1);
 /// How long an acknowledgement may be overdue: TCP's least retransmission timeout (200 ms on Linux), and a round trip.
 const STALL: Duration = Duration::from_millis(300);
-/// How much audio leaves before the first ACK, which comes at once. The rest waits for it.
+/// How much audio leaves before the first ACK, which comes soon. The rest waits for it.
 const FIRST_ACK_WITHIN: Duration = Duration::from_millis(60);
 /// Frames for a limited path may wait this long, once all that left for [`WAITING_FOR`] waited longer. Such a standing queue
 /// before the path only adds delay (RFC 8289 §3.1).
 const FRESH: Duration = Duration::from_millis(20);
 const WAITING_FOR: Duration = Duration::from_millis(100);
-/// What one end acknowledges after.
+/// The least time between two ACKs.
 pub(crate) const ACK_EVERY: Duration = Duration::from_millis(100);
+/// The least time from a frame to its ACK. Frames that waited for a lost packet, or for a radio that dozes, come together;
+/// the delay of the newest is that of the path now.
+pub(crate) const ACK_AFTER: Duration = Duration::from_millis(10);
 /// RFC 3550 §6.2 sends reports every few seconds; calls need them sooner.
 pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// The longest interval between acknowledgements that is allowed for.

@@ -6,7 +6,7 @@ mod recv;
 mod send;
 mod window;
 
-pub(crate) use flight::{ACK_EVERY, REPORT_EVERY};
+pub(crate) use flight::{ACK_AFTER, ACK_EVERY, REPORT_EVERY};
 pub use flight::{Flight, Path};
 pub use playout::{JitterBuffer, MAX_CONCEALED, Tick};
 pub use recv::{AudioReceiver, OutOfOrder};

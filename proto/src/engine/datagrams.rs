@@ -342,9 +342,7 @@ impl Streams {
             let step = frame.and_then(|frame| stream.on_datagram_frame(now, from, frame, out));
             match step {
                 Ok(Step::Acknowledged) => self.on_acknowledged(id),
-                Ok(Step::Heard { ack, report }) => {
-                    self.on_heard(now, id, ack, report);
-                }
+                Ok(Step::Heard { ack, report }) => self.on_heard(now, id, ack, report),
                 Ok(Step::Over(reason)) => self.on_goodbye(now, id, reason, out),
                 Ok(_) => {}
                 Err(broken) => {
@@ -402,9 +400,7 @@ impl Streams {
     pub(super) fn on_order_due(&mut self, now: Time, id: StreamId, out: &mut Outbox) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         match stream.release(now, out) {
-            Ok(Step::Heard { ack, report }) => {
-                self.on_heard(now, id, ack, report);
-            }
+            Ok(Step::Heard { ack, report }) => self.on_heard(now, id, ack, report),
             Ok(Step::Over(reason)) => self.on_goodbye(now, id, reason, out),
             Ok(_) => {}
             Err(broken) => return self.on_broken_rule(id, broken, out),

@@ -12,7 +12,7 @@ use super::outbox::Outbox;
 use super::rng::Rng;
 use super::stream::{Phase, Step, Stream};
 use super::time::{Time, TimerTable};
-use crate::audio::{ACK_EVERY, REPORT_EVERY};
+use crate::audio::{ACK_AFTER, ACK_EVERY, REPORT_EVERY};
 use crate::config::AviP2pConfig;
 use crate::error::{AviP2pError, StreamCloseReason};
 use crate::event::AviEvent;
@@ -371,16 +371,17 @@ impl Streams {
             match step {
                 Ok(Step::On) => {
                     self.follow_path(now, id, out);
-                    return if is_due {
-                        self.pump(now, id, out)
-                    };
+                    if is_due {
+                        self.pump(now, id, out);
+                    }
+                    return;
                 }
                 Ok(Step::Offer) => self.on_offer(now, id, out),
                 Ok(Step::Acknowledged) => {
                     is_due = true;
                     self.on_acknowledged(id);
                 }
-                Ok(Step::Heard { ack, report }) => is_due |= self.on_heard(now, id, ack, report),
+                Ok(Step::Heard { ack, report }) => self.on_heard(now, id, ack, report),
                 Ok(Step::Invited(invitation)) => {
                     if let Err(broken) = self.on_invited(now, id, &invitation) {
                         return self.on_broken_rule(id, broken, out);
@@ -406,21 +407,14 @@ impl Streams {
         }
     }
 
-    /// Sets the timers of ACK and REPORT. Returns whether ACK is due at once, since the last was long ago.
-    pub(super) fn on_heard(&mut self, now: Time, id: StreamId, ack: bool, report: bool) -> bool {
+    /// Sets the timers of ACK and REPORT.
+    pub(super) fn on_heard(&mut self, now: Time, id: StreamId, ack: bool, report: bool) {
         if report {
             self.timers.set((id, Timer::Report), now + REPORT_EVERY);
         }
-        let Some(stream) = self.streams.get_mut(&id).filter(|_| ack) else { return false };
-        match stream.acked_at.map(|at| at + ACK_EVERY) {
-            Some(at) if at > now => {
-                self.timers.set((id, Timer::Ack), at);
-                false
-            }
-            _ => {
-                stream.acknowledge(now);
-                true
-            }
+        if let Some(stream) = self.streams.get(&id).filter(|_| ack) {
+            let next = stream.acked_at.map_or(now, |at| at + ACK_EVERY);
+            self.timers.set((id, Timer::Ack), next.max(now + ACK_AFTER));
         }
     }
 
