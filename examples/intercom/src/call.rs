@@ -59,7 +59,7 @@ impl Call {
         if self.spoken.is_multiple_of(FRAMES_A_LOOK)
             && let Some(report) = handle.audio_stats(self.stream).await?.remote
         {
-            self.voice.follow_loss(report.highest_sequence + 1, report.lost)?;
+            self.voice.follow_loss(report.highest_sequence + 1, report.lost);
         }
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Call {
         self.sink.play(&self.ear.hear(item))
     }
 
-    pub fn follow_rate(&mut self, bits_per_second: Option<u64>) -> Outcome<u64> {
+    pub fn follow_rate(&mut self, bits_per_second: Option<u64>) -> u64 {
         self.voice.follow_rate(bits_per_second)
     }
 
@@ -90,7 +90,7 @@ impl Call {
             stats.frames_lost,
             stats.jitter,
             self.ear.figures,
-            stats.playout
+            self.reader.playout_stats()
         ))
     }
 }

@@ -2,9 +2,10 @@
 //! copy of the one before, which is played if that one is lost.
 
 use avi_p2p::{AudioItem, Media};
-use ropus::{Application, Bitrate, Channels, DecodeMode, Decoder, Encoder, InbandFec, Signal};
+use rusty_opus::{Application, OpusDecoder, OpusEncoder};
 
 use crate::Outcome;
+use crate::wav::{from_i16, to_i16};
 
 /// Samples a second: wideband, where all of the voice is in Opus's SILK layer, and so in the FEC too.
 pub const RATE_HZ: u32 = 16_000;
@@ -37,7 +38,7 @@ pub fn can_play(media: Option<&Media>) -> bool {
 
 /// Encodes what is said.
 pub struct Voice {
-    encoder: Encoder,
+    encoder: OpusEncoder,
     packet: Vec<u8>,
     /// Of the last report: the frames that the other end knew of, and those of them that it did not get.
     reported: (u64, u64),
@@ -45,44 +46,43 @@ pub struct Voice {
 
 impl Voice {
     pub fn new() -> Outcome<Self> {
-        let encoder = Encoder::builder(RATE_HZ, Channels::Mono, Application::Voip)
-            .bitrate(Bitrate::Bits(BITRATE as u32))
-            .signal(Signal::Voice)
-            .inband_fec(InbandFec::Enabled)
-            .packet_loss_perc(LEAST_LOSS_PERCENT as u8)
-            .build()
-            .map_err(|error| format!("the Opus encoder: {error}"))?;
+        let mut encoder = OpusEncoder::new(RATE_HZ as i32, 1, Application::Voip)?;
+        encoder.bitrate_bps = BITRATE as i32;
+        encoder.use_inband_fec = true;
+        encoder.packet_loss_perc = LEAST_LOSS_PERCENT as i32;
         Ok(Self { encoder, packet: vec![0; MAX_PACKET_BYTES], reported: (0, 0) })
     }
 
     pub fn encode(&mut self, samples: &[i16; FRAME]) -> Outcome<Vec<u8>> {
-        let bytes = self.encoder.encode(samples, &mut self.packet).map_err(|error| format!("encoding: {error}"))?;
+        let samples = samples.map(from_i16);
+        let bytes = self.encoder.encode(&samples, FRAME, &mut self.packet)?;
         Ok(self.packet[..bytes].to_vec())
     }
 
-    /// Follows what the path takes, in bits a second with the headers of frames.
-    pub fn follow_rate(&mut self, bits_per_second: Option<u64>) -> Outcome<u64> {
+    /// Follows what the path takes, in bits a second with the headers of frames. The bitrate that it takes now.
+    pub fn follow_rate(&mut self, bits_per_second: Option<u64>) -> u64 {
         let payload = bits_per_second.map(|bits| bits.saturating_sub(HEADER_BITS * FRAMES_A_SECOND));
         let bitrate = payload.unwrap_or(BITRATE).clamp(LEAST_BITRATE, BITRATE);
-        self.encoder.set_bitrate(Bitrate::Bits(bitrate as u32)).map_err(|error| format!("{bitrate} bit/s: {error}"))?;
-        Ok(bitrate)
+        self.encoder.bitrate_bps = bitrate as i32;
+        bitrate
     }
 
     /// Follows what the other end reports: frames that it knew of since the call began, and those that never arrived.
-    pub fn follow_loss(&mut self, frames: u64, lost: u64) -> Outcome {
+    pub fn follow_loss(&mut self, frames: u64, lost: u64) {
         let (frames_before, lost_before) = std::mem::replace(&mut self.reported, (frames, lost));
-        let Some(since @ 1..) = frames.checked_sub(frames_before) else { return Ok(()) };
-        let percent = (100 * lost.saturating_sub(lost_before)).div_ceil(since);
-        let percent = percent.clamp(LEAST_LOSS_PERCENT, MOST_LOSS_PERCENT) as u8;
-        Ok(self.encoder.set_packet_loss_perc(percent).map_err(|error| format!("{percent} % of loss: {error}"))?)
+        if let Some(since @ 1..) = frames.checked_sub(frames_before) {
+            let percent = (100 * lost.saturating_sub(lost_before)).div_ceil(since);
+            self.encoder.packet_loss_perc = percent.clamp(LEAST_LOSS_PERCENT, MOST_LOSS_PERCENT) as i32;
+        }
     }
 }
 
 /// Decodes what is heard, and fills what is missing.
 pub struct Ear {
-    decoder: Decoder,
+    decoder: OpusDecoder,
     /// A frame is to conceal. How, the next item tells.
     owes: bool,
+    frame: [f32; FRAME],
     pub figures: Figures,
 }
 
@@ -100,8 +100,8 @@ pub struct Figures {
 
 impl Ear {
     pub fn new() -> Outcome<Self> {
-        let decoder = Decoder::new(RATE_HZ, Channels::Mono).map_err(|error| format!("the Opus decoder: {error}"))?;
-        Ok(Self { decoder, owes: false, figures: Figures::default() })
+        let decoder = OpusDecoder::new(RATE_HZ as i32, 1)?;
+        Ok(Self { decoder, owes: false, frame: [0.0; FRAME], figures: Figures::default() })
     }
 
     /// What to play now: nothing while a concealed frame waits for its copy, then two frames.
@@ -114,12 +114,12 @@ impl Ear {
             }
             AudioItem::Frame(frame) => {
                 // Without a frame missing, the playout has only waited: the copy would be of what was played before.
-                if frame.missing > 0 && self.owes && self.decode(&frame.data, DecodeMode::Fec, &mut samples) {
+                if frame.missing > 0 && self.owes && self.decode_copy(&frame.data, &mut samples) {
                     self.owes = false;
                     self.figures.recovered += 1;
                 }
                 self.settle(&mut samples);
-                if self.decode(&frame.data, DecodeMode::Normal, &mut samples) {
+                if self.decode(&frame.data, &mut samples) {
                     self.figures.decoded += 1;
                 } else {
                     self.figures.invalid += 1;
@@ -135,19 +135,30 @@ impl Ear {
     fn settle(&mut self, samples: &mut Vec<i16>) {
         if std::mem::take(&mut self.owes) {
             self.figures.concealed += 1;
-            if !self.decode(&[], DecodeMode::Normal, samples) {
+            if !self.decode(&[], samples) {
                 samples.extend([0; FRAME]);
             }
         }
     }
 
-    fn decode(&mut self, packet: &[u8], mode: DecodeMode, samples: &mut Vec<i16>) -> bool {
-        let mut frame = [0; FRAME];
-        let whole = self.decoder.decode(packet, &mut frame, mode) == Ok(FRAME);
-        if whole {
-            samples.extend(frame);
+    /// Decodes a packet, conceals for an empty one.
+    fn decode(&mut self, packet: &[u8], samples: &mut Vec<i16>) -> bool {
+        let decoded = self.decoder.decode(packet, FRAME, &mut self.frame);
+        self.keep(decoded, samples)
+    }
+
+    /// Decodes the copy in a packet of the frame before it.
+    fn decode_copy(&mut self, packet: &[u8], samples: &mut Vec<i16>) -> bool {
+        let decoded = self.decoder.decode_fec(packet, FRAME, &mut self.frame);
+        self.keep(decoded, samples)
+    }
+
+    fn keep<E>(&mut self, decoded: Result<usize, E>, samples: &mut Vec<i16>) -> bool {
+        let is_frame = matches!(decoded, Ok(FRAME));
+        if is_frame {
+            samples.extend(self.frame.map(to_i16));
         }
-        whole
+        is_frame
     }
 }
 
@@ -160,13 +171,14 @@ mod tests {
 
     use super::*;
 
-    /// A voice: a pitch that glides, with its harmonics.
+    /// Syllables: a pitch that glides, with its harmonics, and pauses. Without pauses the encoder hears a noise.
     fn spoken() -> Vec<[i16; FRAME]> {
         let mut phase = 0.0;
         let mut sample = |n: usize| {
-            phase += TAU * (140.0 + 30.0 * (n as f64 / 5000.0).sin()) / f64::from(RATE_HZ);
+            phase += TAU * (150.0 + 60.0 * (n as f64 / 1500.0).sin()) / f64::from(RATE_HZ);
             let harmonics = (1..20).map(|k| (phase * f64::from(k)).sin() / f64::from(k)).sum::<f64>();
-            (4000.0 * harmonics) as i16
+            let is_pause = n / FRAME % 15 >= 10;
+            (if is_pause { 2.0 } else { 4000.0 } * harmonics) as i16
         };
         (0..100).map(|frame| std::array::from_fn(|n| sample(frame * FRAME + n))).collect()
     }
@@ -248,12 +260,12 @@ mod tests {
     fn the_encoder_follows_the_path() {
         let bytes = |bits_per_second| {
             let mut voice = Voice::new().unwrap();
-            voice.follow_rate(bits_per_second).unwrap();
+            voice.follow_rate(bits_per_second);
             spoken().iter().map(|frame| voice.encode(frame).unwrap().len()).sum::<usize>()
         };
         // Two seconds.
         assert!(bytes(None) <= 24_000 / 8 * 2 * 11 / 10);
         assert!(bytes(Some(16_000)) * 8 / 2 + 8 * 8 * 50 <= 16_000 * 11 / 10, "{} bytes", bytes(Some(16_000)));
-        assert_eq!(Voice::new().unwrap().follow_rate(Some(100)).unwrap(), LEAST_BITRATE);
+        assert_eq!(Voice::new().unwrap().follow_rate(Some(100)), LEAST_BITRATE);
     }
 }

@@ -141,7 +141,7 @@ impl Program {
                 if let State::Open(call) = &mut self.state
                     && call.stream == stream_id
                 {
-                    println!("speaking at {} bit/s", call.follow_rate(bits_per_second)?);
+                    println!("speaking at {} bit/s", call.follow_rate(bits_per_second));
                 }
             }
             AviEvent::AudioStreamClosed { stream_id, reason, .. } if self.state.stream() == Some(stream_id) => {

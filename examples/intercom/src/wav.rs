@@ -57,7 +57,7 @@ impl Speaking {
     pub async fn frame(&mut self) -> Option<[i16; FRAME]> {
         self.beat.tick().await;
         let first = self.samples.next()?;
-        let mut rest = self.samples.by_ref();
+        let rest = self.samples.by_ref();
         Some(std::array::from_fn(|n| if n == 0 { first } else { rest.next().unwrap_or(0) }))
     }
 }
