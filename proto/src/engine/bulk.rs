@@ -383,7 +383,7 @@ mod tests {
             }
             self.carry_out();
             self.write();
-            if millis % 20 == 0 {
+            if millis.is_multiple_of(20) {
                 self.entered += 160.0;
                 self.frames.push_back((self.now, self.entered));
             }
@@ -398,7 +398,7 @@ mod tests {
                 self.waits.push(wait);
                 self.newest = Some((sent_at, wait));
             }
-            if millis % 100 == 0
+            if millis.is_multiple_of(100)
                 && !self.is_cut
                 && let Some((sent_at, wait)) = self.newest.take()
             {

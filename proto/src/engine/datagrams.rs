@@ -336,7 +336,7 @@ impl Streams {
             }
         };
         out.stats.datagrams_received += 1;
-        while let Some(frame) = frames.next() {
+        for frame in frames.by_ref() {
             let Some(stream) = self.streams.get_mut(&id) else { break };
             let frame = frame.map_err(|error| error.to_string());
             let step = frame.and_then(|frame| stream.on_datagram_frame(now, from, frame, out));
