@@ -89,6 +89,8 @@ pub struct NodeSetup {
     pub max_audio_streams: usize,
     /// As in the node's configuration.
     pub kad: bool,
+    /// Whether audio may go by datagrams.
+    pub datagrams: bool,
     /// Whether all nodes have the key of one private mesh.
     pub private: bool,
     /// Seconds within which the nodes start, one after the other.
@@ -99,7 +101,15 @@ pub struct NodeSetup {
 
 impl Default for NodeSetup {
     fn default() -> Self {
-        Self { max_peers: 8, max_audio_streams: 10, kad: true, private: false, start_within: 2.0, event_queue: 1024 }
+        Self {
+            max_peers: 8,
+            max_audio_streams: 10,
+            kad: true,
+            datagrams: true,
+            private: false,
+            start_within: 2.0,
+            event_queue: 1024,
+        }
     }
 }
 

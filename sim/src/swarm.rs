@@ -35,6 +35,7 @@ pub fn draw(scenario: &Scenario, nodes: usize, seed: u64, network: NetworkKind) 
 fn node(scenario: &mut Scenario, random: &mut Random) {
     let node = &mut scenario.node;
     node.kad = is_on(random, 3, 4);
+    node.datagrams = is_on(random, 3, 4);
     node.private = is_on(random, 1, 3);
     // With fewer places for peers than eight, nodes stay apart now and then.
     node.max_peers = one_of(random, &[8, 8, 12, 50]);
@@ -151,8 +152,9 @@ mod tests {
         let scenario = Scenario::parse("chaos.toml", CHAOS).unwrap();
         let drawn: Vec<_> = (0..200).map(|seed| draw(&scenario, 25, seed, NetworkKind::Events)).collect();
         type Feature = (&'static str, fn(&Scenario) -> bool);
-        let features: [Feature; 9] = [
+        let features: [Feature; 10] = [
             ("kad", |drawn| drawn.node.kad),
+            ("datagrams", |drawn| drawn.node.datagrams),
             ("private", |drawn| drawn.node.private),
             ("lan", |drawn| drawn.topology.lan),
             ("profiles", |drawn| !drawn.link.profiles.is_empty()),

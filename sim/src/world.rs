@@ -225,6 +225,7 @@ impl World {
             enable_mdns: self.scenario.topology.lan,
             // A sybil connects only to the victim.
             enable_kad: node.kad && !self.plan.sybils.contains(&host.0),
+            enable_datagrams: node.datagrams,
             network_key: node.private.then(|| NetworkKey::from_bytes(secret(self.seed, "network key", Host(0)))),
             max_peers: node.max_peers,
             max_audio_streams: node.max_audio_streams,

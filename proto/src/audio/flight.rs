@@ -13,7 +13,7 @@
 //! - *The bound in time.* The flight is closed while its oldest frame has waited for more than `base`, the interval and
 //!   [`STALL`]. So the frames behind an outage are few, and those after it are fresh.
 //! - *The bound in bytes.* A path whose queue is long at each acknowledgement for [`PERSISTS_FOR`] is limited. Then the
-//!   bytes in flight are at most `rate · (base + QUEUE_TARGET)`; what the path has taken since the last acknowledgement is
+//!   bytes in flight are at most `rate · (base + queue_target)`; what the path has taken since the last acknowledgement is
 //!   estimated with the rate. The rate is a windowed maximum of delivery-rate samples.
 //! - *Startup.* Before the first ACK, [`FIRST_ACK_WITHIN`] of audio leaves; then the bytes in flight may grow by twice what
 //!   is acknowledged, for a second. A long queue ends that at once: the path is limited.
@@ -33,8 +33,11 @@ use crate::wire::Ack;
 /// frames. More would overflow the queues of slow links, which hold a few packets: in the simulated 128 kbit/s with 200 ms
 /// of queue, TCP then loses packets, and what comes behind them is late.
 const QUEUE_TARGET: Duration = Duration::from_millis(25);
+/// The same of a path of datagrams. There nothing waits behind a lost packet.
+const LOSSY_QUEUE_TARGET: Duration = Duration::from_millis(60);
 /// A queueing delay that, at each acknowledgement, jitter alone does not explain.
 const LONG_QUEUE: Duration = Duration::from_millis(40);
+const LOSSY_LONG_QUEUE: Duration = Duration::from_millis(60);
 /// A queueing delay that says that the path may take more.
 const SHORT_QUEUE: Duration = Duration::from_millis(25);
 /// The path is limited if its queue is long for this time: a lost packet's retransmission is over by then.
@@ -228,9 +231,23 @@ impl Flight {
     /// should be. What the queue takes longer is taken from that.
     pub fn max_wait(&self, max_wait: Duration) -> Duration {
         let queue = self.queue_delay.unwrap_or_default().min(self.queue_before);
-        let over = queue.saturating_sub(QUEUE_TARGET);
+        let over = queue.saturating_sub(self.queue_target());
         let left = if self.wants_fresh { Duration::ZERO } else { max_wait.saturating_sub(over) };
         left.max(FRESH.min(max_wait))
+    }
+
+    fn queue_target(&self) -> Duration {
+        match self.path {
+            Path::Ordered => QUEUE_TARGET,
+            Path::Lossy => LOSSY_QUEUE_TARGET,
+        }
+    }
+
+    fn long_queue(&self) -> Duration {
+        match self.path {
+            Path::Ordered => LONG_QUEUE,
+            Path::Lossy => LOSSY_LONG_QUEUE,
+        }
     }
 
     /// Records frames that leave. `is_app_limited` tells that no more frames wait.
@@ -247,7 +264,8 @@ impl Flight {
         }
         self.in_flight_bytes += batch.bytes;
         self.frame_bytes = batch.bytes / batch.frames.max(1);
-        let fills_window = self.window().is_some_and(|window| self.estimated_bytes(now) >= window);
+        let fills_window =
+            self.path == Path::Ordered && self.window().is_some_and(|window| self.estimated_bytes(now) >= window);
         let is_app_limited = is_app_limited && !fills_window;
         match self.sent.back_mut() {
             Some(last) if now - last.at < GRAIN => {
@@ -391,8 +409,9 @@ impl Flight {
     fn on_queue(&mut self, now: Time, queued: Duration) {
         self.queue_before = self.queue_delay.replace(queued).unwrap_or_default();
         let is_starting = self.startup.is_some();
-        self.startup = self.startup.filter(|(_, until)| now < *until && queued <= LONG_QUEUE);
-        if queued <= LONG_QUEUE {
+        let long_queue = self.long_queue();
+        self.startup = self.startup.filter(|(_, until)| now < *until && queued <= long_queue);
+        if queued <= long_queue {
             self.long_since = None;
         } else if is_starting || now - *self.long_since.get_or_insert(now) >= PERSISTS_FOR {
             if self.limited_at.is_none() {
@@ -418,11 +437,14 @@ impl Flight {
             (None, Some((window, _))) => window,
             (Some(_), _) => {
                 let base = self.base.value()? + self.longer_by.unwrap_or_default();
-                let window = bytes_in(self.rate(), base + QUEUE_TARGET);
+                let window = bytes_in(self.rate(), base + self.queue_target());
                 // An idle path may take more than is known.
-                match self.queue_delay?.max(self.queue_before) <= SHORT_QUEUE {
-                    true => window + window / 4 + self.frame_bytes,
-                    false => window,
+                let is_short = self.queue_delay?.max(self.queue_before) <= SHORT_QUEUE;
+                match self.path {
+                    Path::Lossy if is_short => return Some(2 * window),
+                    Path::Lossy => return Some(window),
+                    Path::Ordered if is_short => window + window / 4 + self.frame_bytes,
+                    Path::Ordered => window,
                 }
             }
         };

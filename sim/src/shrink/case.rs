@@ -111,7 +111,7 @@ impl Case {
 
     /// Each thing that is left out, or as it is by default. What comes first simplifies more.
     pub(super) fn plainer(&self) -> Vec<Self> {
-        let NodeSetup { max_peers, max_audio_streams, kad, private, event_queue, .. } = NodeSetup::default();
+        let NodeSetup { max_peers, max_audio_streams, kad, datagrams, private, event_queue, .. } = NodeSetup::default();
         let changes: [fn(&mut Scenario); 10] = [
             |scenario| scenario.hostile = Default::default(),
             |scenario| scenario.join = Default::default(),
@@ -155,6 +155,7 @@ impl Case {
         cases.push(self.change(|scenario| scenario.node.max_peers = max_peers));
         cases.push(self.change(|scenario| scenario.node.max_audio_streams = max_audio_streams));
         cases.push(self.change(|scenario| scenario.node.kad = kad));
+        cases.push(self.change(|scenario| scenario.node.datagrams = datagrams));
         cases.push(self.change(|scenario| scenario.node.private = private));
         cases.push(self.change(|scenario| scenario.node.event_queue = event_queue));
         cases
