@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::ledger::{HostRecord, Ledger};
 use crate::network::Host;
 use crate::plan::{Action, Overlap, Plan, Trouble};
-use crate::scenario::Expect;
+use crate::scenario::{Ending, Expect};
 
 /// How long before a message a node must have had a peer to count as connected. By then its subscriptions are known.
 const KNOWN: Duration = Duration::from_secs(3);
@@ -151,7 +151,8 @@ pub fn loses_nobody(plan: &Plan) -> bool {
         outage = Some((begin, end));
         end - begin < SURVIVED
     });
-    is_short && !plan.actions.iter().any(|(_, action)| matches!(action, Action::Crash(_)))
+    let loses_power = |action: &Action| matches!(action, Action::Crash(_) | Action::Retire { ends: Ending::Crash, .. });
+    is_short && !plan.actions.iter().any(|(_, action)| loses_power(action))
 }
 
 /// Makes a check.
