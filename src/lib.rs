@@ -70,7 +70,7 @@ pub use node::{AviP2p, AviP2pHandle, EventReceiver};
 pub use reader::AudioReader;
 #[cfg(feature = "unstable")]
 pub use runtime::Platform;
-pub use stats::{AudioStats, PeerDirection, PeerInfo, PlayoutStats, RemoteAudioReport, Stats};
+pub use stats::{AudioPath, AudioStats, PeerDirection, PeerInfo, PlayoutStats, RemoteAudioReport, Stats};
 
 /// Events and the ids in them, under the path that they had in AVI 0.1.
 pub mod events {

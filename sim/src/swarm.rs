@@ -29,13 +29,13 @@ pub fn draw(scenario: &Scenario, nodes: usize, seed: u64, network: NetworkKind) 
     slow_consumers(&mut drawn.slow_consumers, nodes, &mut random);
     hostile(&mut drawn.hostile, &mut random);
     drawn.faults.iter_mut().for_each(|fault| chaos(fault, &mut random));
+    drawn.node.datagrams = is_on(&mut random, 3, 4);
     drawn
 }
 
 fn node(scenario: &mut Scenario, random: &mut Random) {
     let node = &mut scenario.node;
     node.kad = is_on(random, 3, 4);
-    node.datagrams = is_on(random, 3, 4);
     node.private = is_on(random, 1, 3);
     // With fewer places for peers than eight, nodes stay apart now and then.
     node.max_peers = one_of(random, &[8, 8, 12, 50]);
