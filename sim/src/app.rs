@@ -102,7 +102,7 @@ pub async fn run(setup: Setup, platform: SimPlatform, tasks: Tasks, orders: Unbo
         network.announce(setup.machine, node.local_peer_id().clone());
     }
     let handle = node.handle();
-    subscribe(&handle, &ledger, host, setup.topics).await;
+    subscribe(&handle, &ledger, &setup).await;
     let app = App { setup, handle, ledger: ledger.clone(), jobs: FuturesUnordered::new() };
     app.serve(events, orders).await;
     if let Err(error) = node.shutdown().await {
@@ -125,7 +125,7 @@ impl App {
             tokio::select! {
                 biased;
                 order = orders.recv() => match order {
-                    None | Some(Order::Leave) => return self.ledger.lock().on_leave(self.setup.host),
+                    None | Some(Order::Leave) => return self.ledger.lock().on_leave(self.setup.host, self.setup.generation),
                     Some(Order::Wake) => self.wake(&mut events).await,
                     Some(order) => self.obey(order).await,
                 },
@@ -143,12 +143,8 @@ impl App {
             Order::Publish { topic, message } => self.publish(topic, message).await,
             Order::Call { call } => self.call(call).await,
             Order::Sample => self.sample().await,
-            Order::Subscribe => {
-                subscribe(&self.handle, &self.ledger, self.setup.host, self.setup.topics).await;
-            }
-            Order::Unsubscribe => {
-                unsubscribe(&self.handle, &self.ledger, self.setup.host, self.setup.topics).await;
-            }
+            Order::Subscribe => subscribe(&self.handle, &self.ledger, &self.setup).await,
+            Order::Unsubscribe => unsubscribe(&self.handle, &self.ledger, &self.setup).await,
             Order::Discover => {
                 let search = discover(self.handle.clone(), self.ledger.clone(), self.setup.host);
                 self.jobs.push(Box::pin(search));
@@ -190,7 +186,8 @@ impl App {
         let draw = mix(self.setup.seed, call);
         let ranked = peers.into_iter().filter_map(|peer| {
             let ledger = self.ledger.lock();
-            let host = ledger.host_of(&peer).filter(|_| ledger.is_honest(&peer))?;
+            let is_callable = ledger.is_honest(&peer) && !ledger.is_foreign(&peer);
+            let host = ledger.host_of(&peer).filter(|_| is_callable)?;
             Some((mix(draw, host.0.into()), peer))
         });
         let Some((_, peer)) = ranked.min_by_key(|(rank, _)| *rank) else {
@@ -204,7 +201,7 @@ impl App {
 
     async fn sample(&mut self) {
         if let (Ok(stats), Ok(peers)) = (self.handle.stats().await, self.handle.connected_peers().await) {
-            self.ledger.lock().on_sample(self.setup.host, &stats, peers);
+            self.ledger.lock().on_sample(self.setup.host, self.setup.generation, &stats, peers);
         }
     }
 
@@ -232,17 +229,19 @@ impl App {
     }
 }
 
-async fn subscribe(handle: &AviP2pHandle, ledger: &Shared, host: Host, topics: usize) {
+async fn subscribe(handle: &AviP2pHandle, ledger: &Shared, setup: &Setup) {
+    let Setup { host, generation, topics, .. } = *setup;
     for number in 0..topics {
         if let Err(error) = handle.subscribe(&topic(number)).await {
             ledger.lock().violate("a subscription succeeds", host, error.to_string());
         }
     }
-    ledger.lock().on_subscribed(host, true);
+    ledger.lock().on_subscribed(host, generation, true);
 }
 
-async fn unsubscribe(handle: &AviP2pHandle, ledger: &Shared, host: Host, topics: usize) {
-    ledger.lock().on_subscribed(host, false);
+async fn unsubscribe(handle: &AviP2pHandle, ledger: &Shared, setup: &Setup) {
+    let Setup { host, generation, topics, .. } = *setup;
+    ledger.lock().on_subscribed(host, generation, false);
     for number in 0..topics {
         if let Err(error) = handle.unsubscribe(&topic(number)).await {
             ledger.lock().violate("a subscription ends", host, error.to_string());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::ledger::{HostRecord, Ledger};
 use crate::network::Host;
-use crate::plan::{Action, Plan, Trouble};
+use crate::plan::{Action, Overlap, Plan, Trouble};
 use crate::scenario::Expect;
 
 /// How long before a message a node must have had a peer to count as connected. By then its subscriptions are known.
@@ -14,6 +14,9 @@ const KNOWN: Duration = Duration::from_secs(3);
 const SETTLED: Duration = Duration::from_secs(8);
 /// How long connected peers may take to detect a crash.
 const NOTICED: Duration = Duration::from_secs(15);
+
+/// How long a node may have more connections than peers: so long two dials may cross, and a closing may take.
+const DOUBLED: Duration = Duration::from_secs(5);
 
 /// Messages younger than this at the end of a run may still arrive.
 const OVERDUE: Duration = Duration::from_secs(20);
@@ -30,6 +33,8 @@ pub enum Check {
     Formation,
     /// Whether the mesh is connected again.
     Healing,
+    /// Whether nodes have one connection a peer again.
+    Single,
     /// Whether a late node has enough peers.
     Join {
         /// The late node.
@@ -55,7 +60,10 @@ pub fn checks(plan: &Plan, expect: &Expect) -> Vec<(Duration, Check)> {
             && *at + deliver <= plan.end
             && self::is_calm(plan, at.saturating_sub(heal), *at + deliver, |trouble| {
                 // A node that publishes and shuts down at once: the message still reaches its peers.
-                trouble.from == *at && !trouble.delays && leaves_at(plan, *node, *at)
+                trouble.from == *at
+                    && !trouble.delays
+                    && leaves_at(plan, *node, *at)
+                    && !plan.foreign.contains_key(node)
             })
         {
             checks.push((*at + deliver, Check::Delivery { message: *message }));
@@ -78,9 +86,15 @@ pub fn checks(plan: &Plan, expect: &Expect) -> Vec<(Duration, Check)> {
             checks.push((at, Check::Healing));
         }
     }
+    for Overlap { until, .. } in &plan.overlaps {
+        let at = *until + heal;
+        if at <= plan.end && is_calm(*until + Duration::from_nanos(1), at) {
+            checks.push((at, Check::Single));
+        }
+    }
     for node in plan.late.clone().map(Host) {
         let at = plan.first_start[node.0 as usize] + secs(expect.join_within);
-        if at <= plan.end && is_calm(at.saturating_sub(heal), at) {
+        if at <= plan.end && is_calm(at.saturating_sub(heal), at) && !plan.foreign.contains_key(&node) {
             checks.push((at, Check::Join { node }));
         }
     }
@@ -108,10 +122,15 @@ fn notices(plan: &Plan) -> Vec<(Duration, Check)> {
         let returns = plan.actions.iter().any(|(start, action)| {
             matches!(action, Action::Start(host) if *host == node) && (crashed_at..=at).contains(start)
         });
+        // Another process of the node is a peer as well.
+        let is_double = plan
+            .overlaps
+            .iter()
+            .any(|overlap| overlap.node == node && overlap.from <= at && overlap.until >= crashed_at);
         let begin = crashed_at.saturating_sub(NOTICED);
         let is_delayed =
             plan.troubles.iter().any(|trouble| trouble.delays && trouble.until >= begin && trouble.from <= at);
-        if at <= plan.end && !returns && !is_delayed {
+        if at <= plan.end && !returns && !is_double && !is_delayed {
             notices.push((at, Check::Notice { node, crashed_at }));
         }
     }
@@ -124,6 +143,7 @@ pub fn check(ledger: &mut Ledger, plan: &Plan, now: Duration, check: Check) {
         Check::Delivery { message } => delivery(ledger, plan, now, message),
         Check::Formation => is_one(ledger, plan.late.start, "the mesh is one soon after the start"),
         Check::Healing => is_one(ledger, plan.nodes as u32, "the mesh is one again after the last fault"),
+        Check::Single => single(ledger, plan, now),
         Check::Join { node } => join(ledger, plan, now, node),
         Check::Notice { node, crashed_at } => notice(ledger, plan, node, crashed_at),
     }
@@ -137,6 +157,18 @@ fn join(ledger: &mut Ledger, plan: &Plan, now: Duration, node: Host) {
         let after = now.saturating_sub(plan.first_start[node.0 as usize]);
         let detail = format!("{after:?} after its start it has {peers} peers, {due} are due");
         ledger.violate("who comes late finds peers", node, detail);
+    }
+}
+
+fn single(ledger: &mut Ledger, plan: &Plan, now: Duration) {
+    let is_doubled = |record: &HostRecord| record.doubled_since.is_some_and(|since| since + DOUBLED <= now);
+    let honest = ledger.hosts.range(..Host(plan.honest as u32));
+    let mut up = honest.filter(|(host, record)| record.up_since.is_some() && !plan.foreign.contains_key(host));
+    let doubled = up.find(|(_, record)| is_doubled(record)).map(|(host, record)| (*host, record.stats.clone()));
+    if let Some((host, stats)) = doubled {
+        let open = stats.connections_opened.saturating_sub(stats.connections_closed);
+        let detail = format!("{open} connections to {} peers", stats.peers_connected);
+        ledger.violate("after a node had two processes, a peer has one connection", host, detail);
     }
 }
 
@@ -157,7 +189,7 @@ fn notice(ledger: &mut Ledger, plan: &Plan, node: Host, crashed_at: Duration) {
 fn delivery(ledger: &mut Ledger, plan: &Plan, now: Duration, name: u64) {
     let Some(message) = ledger.messages.get(&name).filter(|message| !message.was_refused) else { return };
     let missing = expected(ledger, plan, message.author, message.at);
-    let missing: Vec<_> = missing.into_iter().filter(|host| !message.delivered.contains_key(host)).collect();
+    let missing: Vec<_> = missing.into_iter().filter(|host| !message.has_reached(*host)).collect();
     if let Some(first) = missing.first() {
         let (author, at) = (message.author.0, message.at);
         let some: Vec<_> = missing.iter().take(10).map(|host| host.0).collect();
@@ -218,10 +250,12 @@ fn is_one(ledger: &mut Ledger, nodes: u32, invariant: &str) {
 /// At the end of a run: no stream is left, and every sent message and frame is accounted for.
 pub fn at_the_end(ledger: &mut Ledger, plan: &Plan) {
     let quiet = plan.troubles.is_empty() && plan.slow.is_empty() && plan.honest == plan.nodes;
-    let doubled = ledger.hosts.iter().find_map(|(host, record)| {
+    let doubles = ledger.rules.doubles();
+    let mut own = ledger.hosts.iter().filter(|(host, _)| !plan.foreign.contains_key(host));
+    let doubled = own.find_map(|(host, record)| {
         let open = record.stats.connections_opened.saturating_sub(record.stats.connections_closed);
         // One more connection may be closing.
-        (open > record.stats.peers_connected + 1).then_some((*host, open, record.stats.peers_connected))
+        (open > record.stats.peers_connected + doubles + 1).then_some((*host, open, record.stats.peers_connected))
     });
     if let Some((host, open, peers)) = doubled.filter(|_| quiet) {
         let detail = format!("{open} connections to {peers} peers");
@@ -248,7 +282,7 @@ fn told(ledger: &mut Ledger, plan: &Plan) {
     let messages = ledger.messages.values().filter(|message| !message.was_refused && message.at <= due);
     let missing = messages.map(|message| {
         let receivers = expected(ledger, plan, message.author, message.at);
-        receivers.iter().filter(|host| !message.delivered.contains_key(host)).count() as u64
+        receivers.iter().filter(|host| !message.has_reached(**host)).count() as u64
     });
     let missing: u64 = missing.sum();
     let dropped = |record: &HostRecord| record.stats.slow_peer_drops + record.stats.events_dropped_messages;

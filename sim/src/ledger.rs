@@ -29,6 +29,8 @@ impl Shared {
             noticed_ms: Vec::new(),
             digest: Sha256::new(),
             hosts: BTreeMap::new(),
+            old: BTreeMap::new(),
+            tails: BTreeMap::new(),
             ids: BTreeMap::new(),
             messages: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -50,12 +52,16 @@ impl Shared {
 }
 
 /// The rules that a run must keep.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     /// Nodes from this one on break the rules.
     pub honest: usize,
     /// Whether the network has no faults during the whole run.
     pub is_calm: bool,
+    /// Nodes of another make.
+    pub foreign: BTreeSet<Host>,
+    /// Whether nobody has a reason to disconnect from a node of another make.
+    pub keeps_foreign: bool,
     /// Whether no node gives a reason for a ban.
     pub bans_nobody: bool,
     /// As in the nodes' configuration.
@@ -70,6 +76,14 @@ pub struct Rules {
     pub frame_growth: Option<Duration>,
     /// Whether every call must end with a goodbye.
     pub calls_survive: bool,
+}
+
+impl Rules {
+    /// The most connections that a node may have beyond one a peer. Which of two crossing dials wins is a rule of AVI's:
+    /// if the end that decides is a node of another make, both stay.
+    pub(crate) fn doubles(&self) -> u64 {
+        self.foreign.len() as u64
+    }
 }
 
 /// An audio stream at one of its ends.
@@ -87,7 +101,12 @@ pub struct StreamKey {
 pub struct Ledger {
     pub(crate) rules: Rules,
     digest: Sha256,
+    /// The nodes, each in the state of its newest process.
     pub(crate) hosts: BTreeMap<Host, HostRecord>,
+    /// Older processes that still run, by how often their host had started.
+    old: BTreeMap<(Host, u32), HostRecord>,
+    /// The last events of each node.
+    tails: BTreeMap<Host, VecDeque<(Duration, AviEvent)>>,
     ids: BTreeMap<PeerId, Host>,
     pub(crate) messages: BTreeMap<u64, Message>,
     pub(crate) streams: BTreeMap<StreamKey, Stream>,
@@ -119,9 +138,12 @@ pub(crate) struct HostRecord {
     pub(crate) connected_since: Option<Duration>,
     /// The time since which it is subscribed to all topics, if it is.
     pub(crate) subscribed_since: Option<Duration>,
+    /// The time since which it has had more connections than peers at every sample, if it has.
+    pub(crate) doubled_since: Option<Duration>,
     /// The newest message received of each author.
     newest: BTreeMap<Host, u64>,
-    tail: VecDeque<(Duration, AviEvent)>,
+    /// How often its host had started.
+    generation: u32,
 }
 
 /// The progress of a late node.
@@ -142,7 +164,14 @@ pub(crate) struct Message {
     pub(crate) was_refused: bool,
     bytes: usize,
     /// The receivers, and how often each receiver's host had started.
-    pub(crate) delivered: BTreeMap<Host, u32>,
+    delivered: BTreeSet<(Host, u32)>,
+}
+
+impl Message {
+    /// Whether any process of a node has received it.
+    pub(crate) fn has_reached(&self, host: Host) -> bool {
+        self.delivered.range((host, 0)..=(host, u32::MAX)).next().is_some()
+    }
 }
 
 #[derive(Default)]
@@ -171,9 +200,8 @@ impl Ledger {
         if self.violation.is_some() {
             return;
         }
-        let record = self.hosts.entry(host).or_default();
-        let tail =
-            record.tail.iter().map(|(at, event)| format!("{:>12.6} node {} {event:?}", at.as_secs_f64(), host.0));
+        let tail = self.tails.get(&host).into_iter().flatten();
+        let tail = tail.map(|(at, event)| format!("{:>12.6} node {} {event:?}", at.as_secs_f64(), host.0));
         self.violation = Some(Violation {
             invariant: invariant.to_owned(),
             at: interpose::now().as_secs_f64(),
@@ -203,6 +231,11 @@ impl Ledger {
         self.ids.get(peer).is_some_and(|host| (host.0 as usize) < self.rules.honest)
     }
 
+    /// Whether a peer is a node of another make.
+    pub fn is_foreign(&self, peer: &PeerId) -> bool {
+        self.ids.get(peer).is_some_and(|host| self.rules.foreign.contains(host))
+    }
+
     /// The host with this peer id.
     pub fn host_of(&self, peer: &PeerId) -> Option<Host> {
         self.ids.get(peer).copied()
@@ -214,13 +247,22 @@ impl Ledger {
         if self.ids.insert(peer, host).is_some_and(|other| other != host) {
             self.violate("a peer id belongs to one node", host, String::new());
         }
-        let tail = self.hosts.remove(&host).map(|record| record.tail).unwrap_or_default();
-        self.hosts.insert(host, HostRecord { up_since: Some(interpose::now()), tail, ..HostRecord::default() });
+        let record = HostRecord { up_since: Some(interpose::now()), generation, ..HostRecord::default() };
+        let before = self.hosts.insert(host, record).filter(|before| before.up_since.is_some());
+        self.old.extend(before.map(|before| ((host, before.generation), before)));
+    }
+
+    /// The state of one process of a node.
+    fn record(&mut self, host: Host, generation: u32) -> &mut HostRecord {
+        match self.old.contains_key(&(host, generation)) {
+            true => self.old.entry((host, generation)).or_default(),
+            false => self.hosts.entry(host).or_default(),
+        }
     }
 
     /// Records that a node's application has subscribed to all topics, or leaves them.
-    pub fn on_subscribed(&mut self, host: Host, is_subscribed: bool) {
-        self.hosts.entry(host).or_default().subscribed_since = is_subscribed.then(interpose::now);
+    pub fn on_subscribed(&mut self, host: Host, generation: u32, is_subscribed: bool) {
+        self.record(host, generation).subscribed_since = is_subscribed.then(interpose::now);
     }
 
     /// Records that a late node is about to start.
@@ -229,14 +271,17 @@ impl Ledger {
     }
 
     /// Records that a host has lost power.
-    pub fn on_crash(&mut self, host: Host) {
-        self.on_leave(host);
-        self.hosts.entry(host).or_default().crashed_at = Some(interpose::now());
+    pub fn on_crash(&mut self, host: Host, generation: u32) {
+        self.on_leave(host, generation);
+        self.record(host, generation).crashed_at = Some(interpose::now());
     }
 
     /// Records that a node has shut down, or that its host has lost power.
-    pub fn on_leave(&mut self, host: Host) {
+    pub fn on_leave(&mut self, host: Host, generation: u32) {
         self.trace(&[2, nanos(), host.0.into()]);
+        if self.old.remove(&(host, generation)).is_some() {
+            return;
+        }
         let record = self.hosts.entry(host).or_default();
         record.up_since = None;
         record.peers.clear();
@@ -247,12 +292,12 @@ impl Ledger {
         self.trace(&[3, nanos(), author.0.into(), topic as u64, message]);
         let at = interpose::now();
         self.published += 1;
-        self.messages.insert(message, Message { author, at, was_refused: false, bytes, delivered: BTreeMap::new() });
+        self.messages.insert(message, Message { author, at, was_refused: false, bytes, delivered: BTreeSet::new() });
         stamped(message, at, bytes)
     }
 
     /// Records that the library refused a message.
-    pub fn on_refused(&mut self, message: u64, error: &AviP2pError) {
+    pub fn on_refused(&mut self, message: u64, error: &dyn std::fmt::Display) {
         let text = error.to_string();
         self.digest.update(text.as_bytes());
         self.published -= 1;
@@ -284,8 +329,22 @@ impl Ledger {
     }
 
     /// Records the state of a node.
-    pub fn on_sample(&mut self, host: Host, stats: &Stats, peers: Vec<PeerId>) {
+    pub fn on_sample(&mut self, host: Host, generation: u32, stats: &Stats, peers: Vec<PeerId>) {
         self.trace(&[6, nanos(), host.0.into(), stats.connections_opened, stats.dials, peers.len() as u64]);
+        if !self.rules.foreign.contains(&host) {
+            self.check_stats(host, stats, &peers);
+        }
+        let doubles = self.rules.doubles();
+        let record = self.record(host, generation);
+        if record.up_since.is_some() {
+            (record.stats, record.peers) = (stats.clone(), peers);
+        }
+        let open = stats.connections_opened.saturating_sub(stats.connections_closed);
+        let since = record.doubled_since.unwrap_or_else(interpose::now);
+        record.doubled_since = (open > stats.peers_connected + doubles).then_some(since);
+    }
+
+    fn check_stats(&mut self, host: Host, stats: &Stats, peers: &[PeerId]) {
         let Rules { max_peers, max_audio_streams, bans_nobody, .. } = self.rules;
         if peers.len() > max_peers || stats.peers_connected > max_peers as u64 {
             let detail = format!("{} peers, max_peers = {max_peers}", peers.len());
@@ -303,25 +362,22 @@ impl Ledger {
             let detail = format!("{} bans", stats.peers_banned);
             self.violate("nobody who keeps the rules is banned", host, detail);
         }
-        let record = self.hosts.entry(host).or_default();
-        if record.up_since.is_some() {
-            (record.stats, record.peers) = (stats.clone(), peers);
-        }
     }
 
     /// Records an event that a node reported to its application.
     pub fn on_event(&mut self, host: Host, generation: u32, event: &AviEvent) {
         self.trace_event(host, event);
-        let record = self.hosts.entry(host).or_default();
-        if record.tail.len() == TAIL {
-            record.tail.pop_front();
+        let tail = self.tails.entry(host).or_default();
+        if tail.len() == TAIL {
+            tail.pop_front();
         }
-        record.tail.push_back((interpose::now(), event.clone()));
+        tail.push_back((interpose::now(), event.clone()));
         if host.0 as usize >= self.rules.honest {
             // Events of hostile members are not checked.
             return;
         }
         let key = |stream| StreamKey { host, generation, stream };
+        let record = self.record(host, generation);
         match event {
             AviEvent::Message { from, data, .. } => self.on_message(host, generation, from, data),
             AviEvent::PublishExpired { .. } => self.expired += 1,
@@ -339,6 +395,9 @@ impl Ledger {
                     record.connected_since = None;
                 }
                 self.on_parted(peer_id, since);
+                let is_kept =
+                    self.rules.keeps_foreign && (self.rules.foreign.contains(&host) || self.is_foreign(peer_id));
+                self.expect(!is_kept, "a node of another make stays connected", host, peer_id);
                 self.expect(is_due, "PeerDisconnected follows PeerConnected", host, peer_id);
             }
             AviEvent::AudioStreamRequested { stream_id, .. } => {
@@ -450,17 +509,16 @@ impl Ledger {
         if data.len() != message.bytes || data[16..].iter().any(|byte| *byte != name as u8) {
             return self.violate("a message arrives as it was sent", host, format!("message {name}"));
         }
-        if message.delivered.insert(host, generation) == Some(generation) {
+        if !message.delivered.insert((host, generation)) {
             return self.violate("a message is delivered once", host, format!("message {name}"));
         }
         self.delivered += 1;
         self.latencies_ms.push((interpose::now().saturating_sub(at)).as_secs_f64() * 1000.0);
         let author = message.author;
-        let newest = self.hosts.entry(host).or_default().newest.entry(author).or_default();
-        if *newest > name {
-            self.out_of_order += 1;
-        }
+        let newest = self.record(host, generation).newest.entry(author).or_default();
+        let is_late = *newest > name;
         *newest = name.max(*newest);
+        self.out_of_order += u64::from(is_late);
     }
 
     fn on_frame(&mut self, key: StreamKey, data: &[u8]) {
@@ -503,7 +561,7 @@ impl Ledger {
 
     /// Returns a stream that exists and has not ended.
     fn on_stream(&mut self, key: StreamKey, event: &impl std::fmt::Debug) -> Option<&mut Stream> {
-        let has_lagged = self.hosts.get(&key.host).is_some_and(|record| record.has_lagged);
+        let has_lagged = self.record(key.host, key.generation).has_lagged;
         let is_open = self.streams.get(&key).is_some_and(|stream| !stream.is_closed);
         if !is_open && !has_lagged {
             self.violate("a stream's events end with its close", key.host, format!("{event:?}"));
@@ -541,6 +599,8 @@ mod tests {
         let rules = Rules {
             honest: 2,
             is_calm: true,
+            foreign: BTreeSet::new(),
+            keeps_foreign: false,
             bans_nobody: true,
             max_peers: 8,
             max_audio_streams: 1,
@@ -550,8 +610,8 @@ mod tests {
             calls_survive: false,
         };
         for (bans_nobody, broken) in [(true, Some("nobody who keeps the rules is banned")), (false, None)] {
-            let ledger = Shared::new(Rules { bans_nobody, ..rules });
-            ledger.lock().on_sample(Host(1), &stats, Vec::new());
+            let ledger = Shared::new(Rules { bans_nobody, ..rules.clone() });
+            ledger.lock().on_sample(Host(1), 1, &stats, Vec::new());
             let seen = ledger.lock().violation.as_ref().map(|violation| violation.invariant.clone());
             assert_eq!(seen.as_deref(), broken);
         }

@@ -7,8 +7,10 @@
 mod allocator;
 mod app;
 mod audit;
+mod foreign;
 mod hostile;
 pub mod html;
+mod identity;
 pub mod interpose;
 mod ledger;
 pub mod network;

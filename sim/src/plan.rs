@@ -2,13 +2,15 @@
 
 mod explicit;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::identity::peer_id;
 use crate::network::{Group, Homes, Host};
 use crate::random::{Random, mix};
-use crate::scenario::{Fault, FaultKind, Nodes, PartitionMode, Scenario};
+use crate::scenario::{Ending, Fault, FaultKind, IdOrder, Lack, Nodes, PartitionMode, Scenario};
 
 /// The longest time of a search for peers, in seconds.
 const WALK: f64 = 30.0;
@@ -45,8 +47,12 @@ pub struct Plan {
     pub actions: Vec<(Duration, Action)>,
     /// The planned faults, for invariants and reports.
     pub troubles: Vec<Trouble>,
+    /// The times in which a node has two processes.
+    pub overlaps: Vec<Overlap>,
     /// Nodes whose applications read slowly.
     pub slow: Vec<Host>,
+    /// Nodes of another make, and what each lacks.
+    pub foreign: BTreeMap<Host, Vec<Lack>>,
     /// The peers that each node knows at the start.
     pub bootstrap: Vec<Vec<Host>>,
     /// When each member starts for the first time, or would.
@@ -66,6 +72,17 @@ pub struct Trouble {
     pub delays: bool,
 }
 
+/// A time in which a node has two processes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Overlap {
+    /// The node.
+    pub node: Host,
+    /// When the second process starts.
+    pub from: Duration,
+    /// When the first process ends.
+    pub until: Duration,
+}
+
 /// An action of the plan.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -81,6 +98,24 @@ pub enum Action {
         node: Host,
         /// The machine that it moves to.
         to: Host,
+    },
+    /// A second process of a node starts on another machine, and the first one goes on.
+    Overlap {
+        /// The number of the fault.
+        trouble: usize,
+        /// The node.
+        node: Host,
+        /// The machine of the second process.
+        to: Host,
+    },
+    /// The first of two processes of a node ends.
+    Retire {
+        /// The number of the fault.
+        trouble: usize,
+        /// The node.
+        node: Host,
+        /// How it ends.
+        ends: Ending,
     },
     /// A node's application searches for peers.
     Discover(Host),
@@ -149,6 +184,7 @@ const LEAVE: Down = Down {
 
 struct Drawing<'a> {
     scenario: &'a Scenario,
+    seed: u64,
     random: Random,
     homes: Homes,
     honest: Vec<Host>,
@@ -159,6 +195,8 @@ struct Drawing<'a> {
     first_start: Vec<Duration>,
     victim: Option<Host>,
     slow: Vec<Host>,
+    foreign: BTreeMap<Host, Vec<Lack>>,
+    overlaps: Vec<Overlap>,
     moves: BTreeMap<Host, Group>,
     /// The next machine that no node has used yet.
     free: u32,
@@ -175,7 +213,19 @@ impl Plan {
         let (members, sybils, outsiders) = numbers(scenario, nodes);
         let late = drawing.early.len() as u32..nodes as u32;
         let Drawing {
-            mut actions, mut troubles, bootstrap, victim, moves, free, homes, absent, slow, first_start, ..
+            mut actions,
+            mut troubles,
+            overlaps,
+            bootstrap,
+            victim,
+            moves,
+            free,
+            homes,
+            absent,
+            slow,
+            foreign,
+            first_start,
+            ..
         } = drawing;
         // The sort is stable: of two actions at one time, the one that was drawn first comes first.
         actions.sort_by_key(|(at, _)| *at);
@@ -194,7 +244,9 @@ impl Plan {
             end: scenario.seconds.duration(),
             actions,
             troubles,
+            overlaps,
             slow,
+            foreign,
             bootstrap,
             first_start,
         }
@@ -239,6 +291,7 @@ impl<'a> Drawing<'a> {
         let absent = scenario.topology.absent.iter().filter(|node| (**node as usize) < nodes);
         let mut drawing = Self {
             scenario,
+            seed,
             random: Random::new(mix(seed, 0x706c_616e)),
             homes: Homes::new(scenario.topology.homes),
             honest: (0..nodes as u32).map(Host).collect(),
@@ -248,6 +301,8 @@ impl<'a> Drawing<'a> {
             first_start: Vec::new(),
             victim: None,
             slow: Vec::new(),
+            foreign: BTreeMap::new(),
+            overlaps: Vec::new(),
             moves: BTreeMap::new(),
             free: outsiders.end,
             actions: Vec::new(),
@@ -259,6 +314,7 @@ impl<'a> Drawing<'a> {
             drawing.sybils(sybils, end);
         }
         drawing.slow(end);
+        drawing.foreign();
         drawing.publishes(end);
         drawing.calls();
         scenario.faults.iter().for_each(|fault| drawing.fault(fault));
@@ -364,6 +420,20 @@ impl<'a> Drawing<'a> {
         }
     }
 
+    /// They are drawn beside everything else: the other draws are those of a run without them.
+    fn foreign(&mut self) {
+        let foreign = &self.scenario.foreign;
+        let mut random = Random::new(mix(self.seed, 0x666f_7265));
+        for node in random.choose(&self.early, foreign.nodes) {
+            let first = random.below(foreign.lacks.len());
+            let mut is_lacked = |index| index == first || random.below(2) == 0;
+            let lacks = foreign.lacks.iter().enumerate().filter(|(index, _)| is_lacked(*index));
+            self.foreign.insert(node, lacks.map(|(_, lack)| *lack).collect());
+        }
+        self.foreign.extend(foreign.list.iter().map(|listed| (Host(listed.node), listed.lacks.clone())));
+        self.foreign.retain(|host, _| !self.absent.contains(host));
+    }
+
     fn publishes(&mut self, end: Duration) {
         let publish = &self.scenario.publish;
         let until = if publish.until > 0.0 { publish.until } else { end.as_secs_f64() - 5.0 };
@@ -404,6 +474,7 @@ impl<'a> Drawing<'a> {
             Fault::Leave { at, ref nodes, restart_at, moves } => self.down(at, nodes, restart_at, moves, LEAVE),
             Fault::Stall { from, until, ref nodes } => self.stall(from, until, nodes),
             Fault::Unsubscribe { from, until, ref nodes } => self.unsubscribe(from, until, nodes),
+            Fault::Overlap { from, until, ref nodes, id, ends } => self.overlap(from, until, nodes, id, ends),
             Fault::Latency { from, until, add_ms } => self.latency(from, until, add_ms),
             Fault::Chaos { from, until, count, ref kinds } => {
                 let kinds = if kinds.is_empty() { &FaultKind::ALL } else { kinds.as_slice() };
@@ -523,7 +594,7 @@ impl<'a> Drawing<'a> {
     }
 
     fn down(&mut self, at: f64, nodes: &Nodes, restart_at: Option<f64>, moves: bool, how: Down) {
-        let chosen = if moves { self.movers(nodes) } else { self.pick(nodes) };
+        let chosen = if moves { self.movers(nodes, IdOrder::Any) } else { self.pick(nodes) };
         let and_move = if moves { ", which move" } else { "" };
         let what = format!("{} of {} nodes{and_move}", how.what, chosen.len());
         self.trouble(at, restart_at.unwrap_or(at), what, false);
@@ -532,29 +603,61 @@ impl<'a> Drawing<'a> {
             self.actions.push((secs(at), (how.action)(node)));
             let Some(restart_at) = restart_at.map(secs) else { continue };
             if moves {
-                let to = Host(self.free);
-                self.free += 1;
-                self.moves.entry(node).or_default().insert(to);
+                let to = self.another_machine(node);
                 self.actions.push((restart_at, Action::Move { node, to }));
             }
             self.actions.push((restart_at, Action::Start(node)));
         }
     }
 
+    fn overlap(&mut self, from: f64, until: f64, nodes: &Nodes, id: IdOrder, ends: Ending) {
+        let chosen = self.movers(nodes, id);
+        let trouble = self.trouble(from, until, format!("two processes of {} nodes", chosen.len()), false);
+        let nodes = Nodes::These(numbers_of(&chosen));
+        self.faults.push(Fault::Overlap { from, until, nodes, id: IdOrder::Any, ends });
+        for node in chosen {
+            let to = self.another_machine(node);
+            self.actions.push((secs(from), Action::Overlap { trouble, node, to }));
+            self.actions.push((secs(until), Action::Retire { trouble, node, ends }));
+            self.overlaps.push(Overlap { node, from: secs(from), until: secs(until) });
+        }
+    }
+
+    /// A machine that nobody has used yet, for this node.
+    fn another_machine(&mut self, node: Host) -> Host {
+        let machine = Host(self.free);
+        self.free += 1;
+        self.moves.entry(node).or_default().insert(machine);
+        machine
+    }
+
     /// Nodes that get another address from now on: the wanted ones, or as many of them as possible.
-    fn movers(&mut self, nodes: &Nodes) -> Vec<Host> {
+    fn movers(&mut self, nodes: &Nodes, id: IdOrder) -> Vec<Host> {
         let (wanted, most) = match nodes {
             Nodes::Count(count) => (Nodes::Count(self.early.len()), *count),
             Nodes::These(these) => (nodes.clone(), these.len()),
         };
         let mut movers = Vec::new();
         for node in self.pick(&wanted) {
-            if movers.len() < most && self.can_move(node) {
+            if movers.len() < most && self.can_move(node) && self.is_in_order(node, id) {
                 self.moves.entry(node).or_default();
                 movers.push(node);
             }
         }
         movers
+    }
+
+    /// Whether the peer id of a node is in this order to those of the nodes that it knows, and that know it.
+    fn is_in_order(&self, node: Host, id: IdOrder) -> bool {
+        let order = match id {
+            IdOrder::Any => return true,
+            IdOrder::Lower => Ordering::Less,
+            IdOrder::Higher => Ordering::Greater,
+        };
+        let own = peer_id(self.seed, node);
+        let known_by = (0..).map(Host).zip(&self.bootstrap).filter(|(_, known)| known.contains(&node));
+        let mut neighbours = self.bootstrap[node.0 as usize].iter().copied().chain(known_by.map(|(host, _)| host));
+        neighbours.all(|other| own.cmp(&peer_id(self.seed, other)) == order)
     }
 
     /// Whether every configuration would still name a node at its address. Not needed if neighbours are announced.

@@ -42,6 +42,8 @@ pub struct Scenario {
     pub slow_consumers: SlowConsumers,
     /// Nodes that break the rules.
     pub hostile: Hostile,
+    /// Nodes of another make.
+    pub foreign: Foreign,
     /// The faults and their times.
     pub faults: Vec<Fault>,
     /// Requirements beyond those that always hold.
@@ -297,6 +299,53 @@ impl Hostile {
     }
 }
 
+/// Nodes of another make: libp2p programs that speak GossipSub, and no more of AVI than they must. They are among the
+/// nodes of the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Foreign {
+    /// The number of such nodes, chosen by the seed.
+    pub nodes: usize,
+    /// What they may lack. Each lacks one of these or more, chosen by the seed; nothing, if none is named.
+    pub lacks: Vec<Lack>,
+    /// Further ones, each with what it lacks.
+    pub list: Vec<ForeignNode>,
+}
+
+impl Default for Foreign {
+    fn default() -> Self {
+        Self { nodes: 0, lacks: Lack::ALL.to_vec(), list: Vec::new() }
+    }
+}
+
+/// A node of another make.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForeignNode {
+    /// Its number.
+    pub node: u32,
+    /// What it lacks.
+    #[serde(default)]
+    pub lacks: Vec<Lack>,
+}
+
+/// What a node of another make may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lack {
+    /// It neither sends nor answers pings.
+    Ping,
+    /// It does not speak Kademlia.
+    Kad,
+    /// It does not call itself a node of AVI: its protocol version and its agent version in identify are others.
+    Name,
+}
+
+impl Lack {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ping, Self::Kad, Self::Name];
+}
+
 /// A fault and its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, tag = "kind", rename_all = "snake_case")]
@@ -364,6 +413,22 @@ pub enum Fault {
         /// Which nodes.
         nodes: Nodes,
     },
+    /// A second process of a node starts, with the same identity at another address, while the first one runs; later
+    /// the first one ends, as in a rolling restart.
+    Overlap {
+        /// When the second process starts, in seconds.
+        from: f64,
+        /// When the first process ends, in seconds.
+        until: f64,
+        /// Which nodes.
+        nodes: Nodes,
+        /// Which of the nodes the seed may choose, if it chooses.
+        #[serde(default, skip_serializing_if = "is_default")]
+        id: IdOrder,
+        /// How the first process ends.
+        #[serde(default, skip_serializing_if = "is_default")]
+        ends: Ending,
+    },
     /// The latency of everything is higher for a while.
     Latency {
         /// The begin, in seconds.
@@ -402,6 +467,30 @@ pub enum FaultKind {
 impl FaultKind {
     /// All kinds, in the order in which `chaos` numbers them.
     pub const ALL: [Self; 5] = [Self::Partition, Self::Crash, Self::Leave, Self::Stall, Self::Latency];
+}
+
+/// How the peer id of a node compares with those of the nodes that it knows at its start, and of those that know it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdOrder {
+    /// In any way.
+    #[default]
+    Any,
+    /// It is lower than all of them.
+    Lower,
+    /// It is higher than all of them.
+    Higher,
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// It shuts down.
+    #[default]
+    Leave,
+    /// Its host loses power.
+    Crash,
 }
 
 /// What a partition does to data in flight.
@@ -458,7 +547,9 @@ impl Scenario {
     /// No run of so many honest nodes has more machines.
     pub fn most_machines(&self, nodes: usize) -> usize {
         let moves = self.faults.iter().map(|fault| match fault {
-            Fault::Crash { nodes, moves: true, .. } | Fault::Leave { nodes, moves: true, .. } => nodes.count(),
+            Fault::Crash { nodes, moves: true, .. }
+            | Fault::Leave { nodes, moves: true, .. }
+            | Fault::Overlap { nodes, .. } => nodes.count(),
             _ => 0,
         });
         nodes + self.hostile.count() + moves.map(|moving| moving.min(nodes)).sum::<usize>()
@@ -480,6 +571,7 @@ impl Fault {
             Self::Partition { from, until, .. }
             | Self::Stall { from, until, .. }
             | Self::Unsubscribe { from, until, .. }
+            | Self::Overlap { from, until, .. }
             | Self::Latency { from, until, .. }
             | Self::Chaos { from, until, .. } => from..until,
             Self::Crash { at, restart_at, .. } | Self::Leave { at, restart_at, .. } => at..restart_at.unwrap_or(at),
@@ -493,7 +585,8 @@ impl Fault {
             Self::Crash { nodes, .. }
             | Self::Leave { nodes, .. }
             | Self::Stall { nodes, .. }
-            | Self::Unsubscribe { nodes, .. } => nodes.named(),
+            | Self::Unsubscribe { nodes, .. }
+            | Self::Overlap { nodes, .. } => nodes.named(),
             Self::Latency { .. } | Self::Chaos { .. } => &[],
         }
     }

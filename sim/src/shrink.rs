@@ -45,11 +45,13 @@ impl Shrinker<'_> {
         let scenario = &self.case.scenario;
         let (faults, messages) = (scenario.faults.clone(), scenario.publish.list.clone());
         let (calls, slow) = (scenario.calls.list.clone(), scenario.slow_consumers.nodes.clone());
+        let foreign = scenario.foreign.list.clone();
         self.minimize(faults, |case, kept| Some(case.with_faults(kept)));
         self.cut();
         self.minimize(messages, |case, kept| Some(case.with_messages(kept)));
         self.minimize(calls, |case, kept| Some(case.with_calls(kept)));
         self.minimize(slow, |case, kept| Some(case.with_slow(kept)));
+        self.minimize(foreign, |case, kept| Some(case.with_foreign(kept)));
         self.cut();
         self.minimize(self.case.present(), Case::with_nodes);
         for fault in 0..self.case.scenario.faults.len() {
@@ -150,7 +152,7 @@ fn split<T: Clone>(items: &[T], parts: usize) -> Vec<Vec<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Fault, Scenario};
+    use crate::scenario::{Fault, Lack, Scenario};
 
     /// Decides by looking at a case, without running it.
     struct Judge<F> {
@@ -227,6 +229,26 @@ mod tests {
         let small = shrink(case, 120.0, &mut Judge { fails, runs: 0, budget: 2000 });
         assert_eq!((small.scenario.faults.len(), small.present().len(), small.nodes), (2, 3, 3));
         assert!(small.scenario.publish.list.is_empty() && small.scenario.calls.list.is_empty());
+    }
+
+    #[test]
+    fn a_node_with_two_processes_and_one_of_another_make_are_left_of_many() {
+        let overlap = "[[faults]]\nkind = \"overlap\"\nfrom = 9\nuntil = 12\nnodes = 3\nends = \"crash\"\n";
+        let text = format!(
+            "{}[foreign]\nnodes = 4\n[[faults]]\nkind = \"latency\"\nfrom = 3\nuntil = 5\nadd_ms = 9\n",
+            overlap.repeat(3)
+        );
+        let scenario = Scenario::parse("test.toml", &text).unwrap();
+        let lacks_ping = |case: &Case| case.scenario.foreign.list.iter().any(|node| node.lacks.contains(&Lack::Ping));
+        let case =
+            (0..).map(|seed| Case::explicit(&scenario, 12, seed, crate::NetworkKind::Events)).find(lacks_ping).unwrap();
+        let overlaps = |fault: &Fault| matches!(fault, Fault::Overlap { .. }) && !fault.named().is_empty();
+        let fails = |case: &Case| (case.scenario.faults.iter().any(overlaps) && lacks_ping(case)).then_some(20.0);
+        let small = shrink(case, 20.0, &mut Judge { fails, runs: 0, budget: 2000 });
+        let Scenario { faults, foreign, publish, .. } = &small.scenario;
+        assert_eq!((faults.len(), faults[0].named().len(), foreign.list.len(), publish.list.len()), (1, 1, 1, 0));
+        assert_eq!(foreign.list[0].lacks, [Lack::Ping]);
+        assert!(small.nodes <= 2, "{small:?}");
     }
 
     #[test]

@@ -1,23 +1,23 @@
 //! What exists in a run, and how does the plan change it? The same for both networks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use avi_p2p::{AviP2pConfig, Identity, Limits, NetworkKey};
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::app::{self, Order, Reading, Setup};
 use crate::audit::{self, Check};
+use crate::identity::{identity, keypair, secret};
 use crate::interpose;
 use crate::ledger::{Rules, Shared};
 use crate::network::{CutId, Host, Network};
 use crate::plan::{Action, Plan};
 use crate::platform::{SimPlatform, Tasks};
 use crate::report::{Report, Sample, Span};
-use crate::scenario::Scenario;
-use crate::{hostile, summary};
+use crate::scenario::{Ending, Lack, Scenario};
+use crate::{foreign, hostile, summary};
 
 /// A running simulation.
 pub(crate) struct World {
@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) ledger: Shared,
     network: Arc<dyn Network>,
     running: BTreeMap<Host, Running>,
+    /// The first of two processes of a node, by the number of the fault.
+    old: BTreeMap<(usize, Host), Running>,
     /// The machines on which moved nodes start.
     moved: BTreeMap<Host, Host>,
     generations: BTreeMap<Host, u32>,
@@ -40,6 +42,7 @@ pub(crate) struct World {
 
 struct Running {
     machine: Host,
+    generation: u32,
     orders: UnboundedSender<Order>,
     tasks: Tasks,
 }
@@ -48,9 +51,13 @@ impl World {
     /// A world at its start.
     pub(crate) fn new(scenario: Scenario, plan: Plan, seed: u64, network: Arc<dyn Network>) -> Self {
         let Scenario { node, hostile, .. } = &scenario;
+        // With so many places, nobody disconnects a peer to make room.
+        let has_places = 2 * plan.present().saturating_sub(1) <= node.max_peers;
         let ledger = Shared::new(Rules {
             honest: plan.honest,
             is_calm: plan.troubles.is_empty(),
+            foreign: plan.foreign.keys().copied().collect::<BTreeSet<_>>(),
+            keeps_foreign: plan.troubles.is_empty() && hostile.count() == 0 && has_places,
             bans_nobody: hostile.flood + hostile.stream_flood + hostile.sybils == 0,
             max_peers: node.max_peers,
             max_audio_streams: node.max_audio_streams,
@@ -63,6 +70,7 @@ impl World {
             ledger,
             network,
             running: BTreeMap::new(),
+            old: BTreeMap::new(),
             moved: BTreeMap::new(),
             generations: BTreeMap::new(),
             cuts: BTreeMap::new(),
@@ -107,18 +115,23 @@ impl World {
         match action {
             Action::Start(host) => self.start(host),
             Action::Leave(host) => {
-                if let Some(running) = self.running.remove(&host) {
-                    let _ = running.orders.send(Order::Leave);
-                }
+                let running = self.running.remove(&host);
+                running.into_iter().for_each(|running| self.end(host, &running, Ending::Leave));
             }
             Action::Crash(host) => {
-                if let Some(running) = self.running.remove(&host) {
-                    self.network.power(running.machine, false);
-                    running.tasks.end();
-                    self.ledger.lock().on_crash(host);
-                }
+                let running = self.running.remove(&host);
+                running.into_iter().for_each(|running| self.end(host, &running, Ending::Crash));
             }
             Action::Move { node, to } => drop(self.moved.insert(node, to)),
+            Action::Overlap { trouble, node, to } => {
+                self.old.extend(self.running.remove(&node).map(|running| ((trouble, node), running)));
+                self.moved.insert(node, to);
+                self.start(node);
+            }
+            Action::Retire { trouble, node, ends } => {
+                let old = self.old.remove(&(trouble, node));
+                old.into_iter().for_each(|running| self.end(node, &running, ends));
+            }
             Action::Discover(host) => self.order(host, Order::Discover),
             Action::Publish { node, topic, message } => self.order(node, Order::Publish { topic, message }),
             Action::Call { node, call } => self.order(node, Order::Call { call }),
@@ -138,12 +151,24 @@ impl World {
         }
     }
 
+    fn end(&self, host: Host, running: &Running, how: Ending) {
+        match how {
+            Ending::Leave => drop(running.orders.send(Order::Leave)),
+            Ending::Crash => {
+                self.network.power(running.machine, false);
+                running.tasks.end();
+                self.ledger.lock().on_crash(host, running.generation);
+            }
+        }
+    }
+
     fn start(&mut self, host: Host) {
         if self.running.contains_key(&host) {
             return;
         }
         let generation = self.generations.entry(host).or_default();
         *generation += 1;
+        let generation = *generation;
         let machine = self.moved.get(&host).copied().unwrap_or(host);
         self.network.power(machine, true);
         if self.plan.late.contains(&host.0) {
@@ -154,7 +179,7 @@ impl World {
         let setup = Setup {
             host,
             machine,
-            generation: *generation,
+            generation,
             config: self.config(host, machine),
             reading: self.reading(host),
             topics: self.scenario.publish.topics,
@@ -165,12 +190,25 @@ impl World {
             lan: self.scenario.topology.lan.then(|| self.network.clone()),
         };
         let (transport, ledger) = (self.network.transport(machine), self.ledger.clone());
-        self.running.insert(host, Running { machine, orders, tasks: tasks.clone() });
-        let software = move || {
-            let platform = SimPlatform::new(transport);
-            tasks.spawn(app::run(setup, platform, tasks.clone(), inbox, ledger));
+        self.running.insert(host, Running { machine, generation, orders, tasks: tasks.clone() });
+        let foreign = self.plan.foreign.get(&host).map(|lacks| self.foreign(host, lacks));
+        let software = move || match foreign {
+            Some(make) => tasks.spawn(foreign::run(setup, make, transport, tasks.clone(), inbox, ledger)),
+            None => {
+                let platform = SimPlatform::new(transport);
+                tasks.spawn(app::run(setup, platform, tasks.clone(), inbox, ledger));
+            }
         };
         self.network.launch(machine, Box::new(software));
+    }
+
+    fn foreign(&self, host: Host, lacks: &[Lack]) -> foreign::Make {
+        let known = self.plan.bootstrap.get(host.0 as usize).into_iter().flatten();
+        foreign::Make {
+            key: keypair(self.seed, host),
+            lacks: lacks.iter().copied().collect(),
+            known: known.map(|host| self.plan.homes.socket(*host)).collect(),
+        }
     }
 
     fn config(&self, host: Host, machine: Host) -> AviP2pConfig {
@@ -189,7 +227,7 @@ impl World {
             network_key: node.private.then(|| NetworkKey::from_bytes(secret(self.seed, "network key", Host(0)))),
             max_peers: node.max_peers,
             max_audio_streams: node.max_audio_streams,
-            identity: Identity::Bytes(secret(self.seed, "identity", host)),
+            identity: Identity::Bytes(identity(self.seed, host)),
             limits: Limits {
                 event_messages: node.event_queue,
                 event_audio_frames: node.event_queue,
@@ -236,7 +274,7 @@ impl World {
 
     /// Asks every node for its state, and records a sample.
     fn sample(&mut self, now: Duration) {
-        for running in self.running.values() {
+        for running in self.running.values().chain(self.old.values()) {
             let _ = running.orders.send(Order::Sample);
         }
         let sample = summary::sample(&self.ledger.lock(), &self.plan, self.network.as_ref(), now);
@@ -273,16 +311,6 @@ impl World {
 /// A bound in seconds, of which 0 is none.
 fn bound(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|bound| !bound.is_zero())
-}
-
-/// The same secret for a host in every run of a seed, whatever happens in the run.
-fn secret(seed: u64, what: &str, host: Host) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    digest.update(b"avi-sim ");
-    digest.update(what);
-    digest.update(seed.to_le_bytes());
-    digest.update(host.0.to_le_bytes());
-    digest.finalize().into()
 }
 
 /// tokio catches a task's panic, but the run must report it.

@@ -152,6 +152,49 @@ fn a_list_with_a_mistake_is_refused_with_the_line_of_its_item() {
 }
 
 #[test]
+fn two_processes_of_a_node_that_cannot_be_are_refused() {
+    let refused = |name: &str, text: &str, why: &str| {
+        let overlap = format!("[[faults]]\nkind = \"overlap\"\nfrom = 5\n{text}");
+        refuses(&["run", &file(name, &overlap)], &[why]);
+    };
+    refused("before.toml", "until = 4\nnodes = 1\n", "before.toml:1: faults = 5 to 4: expected a begin before its end");
+    refused("after.toml", "until = 31\nnodes = 1\n", "after.toml:1: faults = 5 to 31: expected a begin before its end");
+    refused(
+        "same.toml",
+        "until = 6\nnodes = [3, 3]\n",
+        "same.toml:5: faults[0].nodes = [3, 3]: expected each number once",
+    );
+    let named = "until = 6\nnodes = [3]\nid = \"lower\"\n";
+    refused("order.toml", named, "order.toml:6: faults[0].id = lower: expected \"any\", beside the numbers");
+    refused(
+        "ends.toml",
+        "until = 6\nnodes = 1\nends = \"rest\"\n",
+        "unknown variant `rest`, expected `leave` or `crash`",
+    );
+    refused("far.toml", "until = 6\nnodes = [10]\n", "far.toml names node 10: expected --nodes of at least 11");
+}
+
+#[test]
+fn nodes_of_another_make_that_cannot_be_are_refused() {
+    let refused = |name: &str, text: &str, why: &str| refuses(&["run", &file(name, text)], &[why]);
+    let once = "expected each of ping, kad and name once at most";
+    let lacks = "[foreign]\nnodes = 1\nlacks = [\"kad\", \"kad\"]\n";
+    refused("lacks.toml", lacks, &format!("lacks.toml:3: foreign.lacks = [kad, kad]: {once}"));
+    refused(
+        "tls.toml",
+        "[foreign]\nlacks = [\"tls\"]\n",
+        "unknown variant `tls`, expected one of `ping`, `kad`, `name`",
+    );
+    let list = "[[foreign.list]]\nnode = 2\n";
+    refused("pair.toml", &list.repeat(2), "pair.toml:4: foreign.list[1].node = 2: expected each number once");
+    let lacks = format!("{list}lacks = [\"name\", \"name\"]\n");
+    refused("twice_lacks.toml", &lacks, &format!("twice_lacks.toml:3: foreign.list[0].lacks = [name, name]: {once}"));
+    refused("tenth.toml", "[[foreign.list]]\nnode = 10\n", "tenth.toml names node 10: expected --nodes of at least 11");
+    let key = "[node]\nprivate = true\n[foreign]\nnodes = 1\n";
+    refused("key.toml", key, "key.toml:2: node.private = true: expected false, beside nodes of another make");
+}
+
+#[test]
 fn the_scenario_that_a_seed_draws_is_shown_and_is_one() {
     let [once, other] =
         ["7", "8"].map(|seed| sim(&["run", "chaos", "--nodes", "25", "--seed", seed, "--print-scenario"]).out);

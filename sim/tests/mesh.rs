@@ -106,6 +106,60 @@ fn a_message_published_just_before_a_shutdown_arrives() {
     report("farewell", 25);
 }
 
+/// Neither a new fault, nor a mark for one that was mended.
+#[test]
+fn two_processes_with_one_key_break_what_they_are_known_to_break_and_nothing_else() {
+    for scenario in ["overlap", "overlap_crash"] {
+        let broken = report_of(scenario, 25, 1).violation.unwrap();
+        assert_eq!(broken.invariant, "a message reaches every connected subscriber");
+    }
+}
+
+#[test]
+fn a_node_with_the_higher_id_than_its_neighbours_is_in_the_mesh_again_after_two_processes() {
+    let overlap = "seconds = 62\n[node]\nkad = false\n[topology]\nbootstrap = 1\n[publish]\nmessages = 200\nfrom = 8\n\
+        [[faults]]\nkind = \"overlap\"\nfrom = 20\nuntil = 23\nnodes = 3\nid = \"higher\"\n";
+    for ends in ["leave", "crash"] {
+        let scenario = written(&format!("higher-{ends}.toml"), &format!("{overlap}ends = \"{ends}\"\n"));
+        let report = report_of(&scenario, 12, 1);
+        assert!(report.violation.is_none() && report.troubles[0].what.starts_with("two processes of"), "{report:?}");
+        assert_ne!(report.troubles[0].what, "two processes of 0 nodes");
+    }
+}
+
+/// Neither a new fault, nor a mark for one that was mended.
+#[test]
+fn nodes_of_another_make_break_what_they_are_known_to_break_and_nothing_else() {
+    for seed in 1..4 {
+        let broken = report_of("mixed", 12, seed).violation.unwrap();
+        assert_eq!(broken.invariant, "a node of another make stays connected");
+    }
+}
+
+#[test]
+fn a_node_of_another_make_gets_what_all_get_if_it_lacks_at_most_kademlia() {
+    for lacks in ["[]", "[\"kad\"]"] {
+        let name = format!("foreign-{}.toml", lacks.len());
+        let mixed =
+            format!("[node]\nmax_peers = 50\n[publish]\nmessages = 60\n[foreign]\nnodes = 3\nlacks = {lacks}\n");
+        for seed in 1..4 {
+            let messages = report_of(&written(&name, &mixed), 12, seed).messages;
+            assert_eq!((messages.published, messages.delivered), (60, messages.possible), "{lacks}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn two_processes_and_nodes_of_another_make_run_the_same_twice() {
+    let lacking = "seconds = 40\n[node]\nmax_peers = 50\n[foreign]\nnodes = 4\nlacks = [\"kad\"]\n\
+        [[faults]]\nkind = \"overlap\"\nfrom = 15\nuntil = 18\nnodes = 3\n\
+        [[faults]]\nkind = \"crash\"\nat = 22\nnodes = 3\nrestart_at = 25\n";
+    let file = written("twice.toml", lacking);
+    let output = Command::new(env!("CARGO_BIN_EXE_avi-sim")).args(["verify", &file, "--nodes", "10"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn a_private_mesh_is_a_mesh() {
     let report = report(&written("private.toml", "seconds = 20\n[node]\nprivate = true\n"), 10);

@@ -3,7 +3,7 @@
 //! Whatever is removed from an explicit scenario leaves the rest as it is, because nothing else is drawn after it.
 
 use super::{Action, Drawing};
-use crate::scenario::{CallAt, Expected, Fault, MessageAt, Scenario};
+use crate::scenario::{CallAt, Expected, Fault, Foreign, ForeignNode, MessageAt, Scenario};
 
 impl Scenario {
     /// The scenario with the messages, calls, slow applications and faults that the seed draws from it. Its plan is the
@@ -28,6 +28,8 @@ impl Scenario {
             }
         }
         explicit.slow_consumers.nodes = drawing.slow.iter().map(|host| host.0).collect();
+        let foreign = drawing.foreign.iter().map(|(host, lacks)| ForeignNode { node: host.0, lacks: lacks.clone() });
+        explicit.foreign = Foreign { list: foreign.collect(), ..Foreign::default() };
         let mut faults = drawing.faults;
         faults.iter_mut().for_each(|fault| fault.end_by(self.seconds.0));
         explicit.faults = faults;
@@ -42,6 +44,7 @@ impl Fault {
             Self::Partition { until, .. }
             | Self::Stall { until, .. }
             | Self::Unsubscribe { until, .. }
+            | Self::Overlap { until, .. }
             | Self::Latency { until, .. }
             | Self::Chaos { until, .. } => *until = until.min(end),
             Self::Crash { restart_at, .. } | Self::Leave { restart_at, .. } => {

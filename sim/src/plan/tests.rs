@@ -64,3 +64,46 @@ fn who_comes_late_knows_one_who_was_there_and_is_spared_by_faults() {
         assert_eq!(starts.count(), 1);
     }
 }
+
+#[test]
+fn a_node_with_two_processes_has_the_wanted_place_among_its_neighbours_and_ends_once() {
+    for id in ["lower", "higher"] {
+        let overlap = format!("[[faults]]\nkind = \"overlap\"\nfrom = 5\nuntil = 8\nnodes = 3\nid = \"{id}\"\n");
+        let tree = format!("{overlap}[topology]\nbootstrap = 1\n");
+        let mut drawn = 0;
+        for seed in 0..30 {
+            let plan = plan(&tree, 12, seed);
+            for Overlap { node, from, until } in plan.overlaps.iter().copied() {
+                assert_eq!((from, until), (Duration::from_secs(5), Duration::from_secs(8)));
+                let knows = |a: Host, b: Host| plan.bootstrap[a.0 as usize].contains(&b);
+                let neighbours = (0..12).map(Host).filter(|other| knows(node, *other) || knows(*other, node));
+                for other in neighbours {
+                    assert_eq!(peer_id(seed, node) < peer_id(seed, other), id == "lower", "seed {seed}");
+                }
+                let retired =
+                    |action: &Action| matches!(action, Action::Retire { node: retired, .. } if *retired == node);
+                assert_eq!(plan.actions.iter().filter(|(at, action)| *at == until && retired(action)).count(), 1);
+                assert_eq!(plan.moves[&node].len(), 1);
+                drawn += 1;
+            }
+        }
+        assert!(drawn >= 60, "{id}: {drawn}");
+    }
+}
+
+#[test]
+fn nodes_of_another_make_lack_something_and_change_no_other_draw() {
+    let text = "[[faults]]\nkind = \"chaos\"\nfrom = 3\nuntil = 25\ncount = 8\n[calls]\ncount = 3\n";
+    let mut kinds = BTreeSet::new();
+    for seed in 0..30 {
+        let (without, with) = (plan(text, 12, seed), plan(&format!("{text}[foreign]\nnodes = 3\n"), 12, seed));
+        assert_eq!(with.foreign.len(), 3);
+        assert!(with.foreign.values().all(|lacks| !lacks.is_empty()));
+        kinds.extend(with.foreign.values().cloned());
+        assert_eq!(Plan { foreign: BTreeMap::new(), ..with }, without);
+    }
+    assert_eq!(kinds.len(), 7, "{kinds:?}");
+    let listed =
+        "[[foreign.list]]\nnode = 4\nlacks = [\"ping\"]\n[[foreign.list]]\nnode = 5\n[topology]\nabsent = [5]\n";
+    assert_eq!(plan(listed, 12, 1).foreign, BTreeMap::from([(Host(4), vec![Lack::Ping])]));
+}

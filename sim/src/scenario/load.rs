@@ -6,7 +6,10 @@ use std::path::Path;
 use avi_links::ProfileError;
 use thiserror::Error;
 
-use super::{CallAt, Calls, Expect, Expected, Fault, Join, Link, MessageAt, NodeSetup, Publish, Scenario};
+use super::{
+    CallAt, Calls, Expect, Expected, Fault, ForeignNode, IdOrder, Join, Lack, Link, MessageAt, NodeSetup, Nodes,
+    Publish, Scenario,
+};
 
 /// Why a file is not a valid scenario.
 #[derive(Debug, Error)]
@@ -166,6 +169,11 @@ impl Scenario {
         check("hostile.from", (0.0..=end).contains(&begin), begin.to_string(), "0 to the scenario's seconds")?;
         let sybils = self.hostile.sybils;
         check("hostile.sybils", sybils <= 10_000, sybils.to_string(), "at most 10000")?;
+        let lacks = &self.foreign.lacks;
+        check("foreign.lacks", are_different(lacks), written(lacks), "each of ping, kad and name once at most")?;
+        let has_foreign = self.foreign.nodes > 0 || !self.foreign.list.is_empty();
+        let ok = !(self.node.private && has_foreign);
+        check("node.private", ok, "true".to_owned(), "false, beside nodes of another make, which have no key")?;
         for fault in &self.faults {
             let moves_at_all = !fault.moves() || fault.restarts();
             check("moves", moves_at_all, "true".to_owned(), "false, or a restart_at beside it")?;
@@ -205,9 +213,28 @@ impl Scenario {
             once.dedup();
             let ok = once.len() == nodes.len();
             check("faults", index, "nodes", ok, format!("{nodes:?}"), "each number once".to_owned())?;
+            if let Fault::Overlap { nodes: Nodes::These(_), id, .. } = fault {
+                let (ok, expected) = (*id == IdOrder::Any, "\"any\", beside the numbers of the nodes");
+                check("faults", index, "id", ok, format!("{id:?}").to_lowercase(), expected.to_owned())?;
+            }
+        }
+        for (index, ForeignNode { node, lacks }) in self.foreign.list.iter().enumerate() {
+            let is_new = self.foreign.list[..index].iter().all(|earlier| earlier.node != *node);
+            check("foreign.list", index, "node", is_new, node.to_string(), "each number once".to_owned())?;
+            let expected = "each of ping, kad and name once at most".to_owned();
+            check("foreign.list", index, "lacks", are_different(lacks), written(lacks), expected)?;
         }
         Ok(())
     }
+}
+
+fn are_different(lacks: &[Lack]) -> bool {
+    lacks.iter().enumerate().all(|(index, lack)| !lacks[..index].contains(lack))
+}
+
+/// As in a file.
+fn written(lacks: &[Lack]) -> String {
+    format!("{lacks:?}").to_lowercase()
 }
 
 fn line_of(text: &str, span: Range<usize>) -> usize {
@@ -239,7 +266,7 @@ fn line_of_field(text: &str, field: &str) -> usize {
 }
 
 /// Name and text of the built-in scenarios.
-pub const BUILTIN: [(&str, &str); 28] = [
+pub const BUILTIN: [(&str, &str); 31] = [
     ("quiet", include_str!("../../scenarios/quiet.toml")),
     ("calls", include_str!("../../scenarios/calls.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
@@ -266,6 +293,9 @@ pub const BUILTIN: [(&str, &str); 28] = [
     ("voice_far", include_str!("../../scenarios/voice_far.toml")),
     ("restart", include_str!("../../scenarios/restart.toml")),
     ("resubscribe", include_str!("../../scenarios/resubscribe.toml")),
+    ("overlap", include_str!("../../scenarios/overlap.toml")),
+    ("overlap_crash", include_str!("../../scenarios/overlap_crash.toml")),
+    ("mixed", include_str!("../../scenarios/mixed.toml")),
     ("farewell", include_str!("../../scenarios/farewell.toml")),
     ("chaos_plain", include_str!("../../scenarios/chaos_plain.toml")),
 ];

@@ -85,7 +85,9 @@ impl Scenario {
         let faults = self.faults.iter().flat_map(|fault| fault.named());
         let authors = self.publish.list.iter().map(|message| &message.node);
         let callers = self.calls.list.iter().map(|call| &call.node);
-        topology.chain(faults).chain(authors).chain(callers).chain(&self.slow_consumers.nodes).copied().max()
+        let foreign = self.foreign.list.iter().map(|foreign| &foreign.node);
+        let others = foreign.chain(&self.slow_consumers.nodes);
+        topology.chain(faults).chain(authors).chain(callers).chain(others).copied().max()
     }
 }
 

@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use crate::network::Host;
 use crate::plan::Plan;
-use crate::scenario::{CallAt, Calls, Fault, MessageAt, NodeSetup, Nodes, Publish, Scenario, Seconds, Topology};
+use crate::scenario::{
+    CallAt, Calls, Fault, Foreign, ForeignNode, Lack, MessageAt, NodeSetup, Nodes, Publish, Scenario, Seconds, Topology,
+};
 use crate::{NetworkKind, swarm};
 
 /// Only longer times without an event are shortened, to this.
@@ -62,6 +64,10 @@ impl Case {
         self.change(|scenario| scenario.slow_consumers.nodes = kept.to_vec())
     }
 
+    pub(super) fn with_foreign(&self, kept: &[ForeignNode]) -> Self {
+        self.change(|scenario| scenario.foreign = Foreign { list: kept.to_vec(), ..Foreign::default() })
+    }
+
     /// Only these nodes start, and nothing happens to the others.
     pub(super) fn with_nodes(&self, kept: &[u32]) -> Option<Self> {
         let is_kept = |node: u32| kept.contains(&node);
@@ -70,6 +76,7 @@ impl Case {
             scenario.publish.list.retain(|message| is_kept(message.node));
             scenario.calls.list.retain(|call| is_kept(call.node));
             scenario.slow_consumers.nodes.retain(|node| is_kept(*node));
+            scenario.foreign.list.retain(|foreign| is_kept(foreign.node));
             scenario.faults.retain_mut(|fault| restrict(fault, is_kept));
         });
         (!kept.is_empty()).then_some(case)
@@ -140,6 +147,11 @@ impl Case {
             },
         ];
         let mut cases: Vec<_> = changes.into_iter().map(|change| self.change(change)).collect();
+        cases.extend(Lack::ALL.map(|lack| {
+            self.change(|scenario| {
+                scenario.foreign.list.iter_mut().for_each(|foreign| foreign.lacks.retain(|lacked| *lacked != lack));
+            })
+        }));
         cases.push(self.change(|scenario| scenario.node.max_peers = max_peers));
         cases.push(self.change(|scenario| scenario.node.max_audio_streams = max_audio_streams));
         cases.push(self.change(|scenario| scenario.node.kad = kad));
@@ -169,6 +181,7 @@ impl Case {
             scenario.publish.list.iter_mut().for_each(|message| rename(&mut message.node, &numbers));
             scenario.calls.list.iter_mut().for_each(|call| rename(&mut call.node, &numbers));
             scenario.slow_consumers.nodes.iter_mut().for_each(|node| rename(node, &numbers));
+            scenario.foreign.list.iter_mut().for_each(|foreign| rename(&mut foreign.node, &numbers));
             for fault in &mut scenario.faults {
                 named_mut(fault).into_iter().flatten().for_each(|node| rename(node, &numbers));
             }
@@ -239,7 +252,8 @@ fn named_mut(fault: &mut Fault) -> Option<&mut Vec<u32>> {
         Fault::Crash { nodes: Nodes::These(nodes), .. }
         | Fault::Leave { nodes: Nodes::These(nodes), .. }
         | Fault::Stall { nodes: Nodes::These(nodes), .. }
-        | Fault::Unsubscribe { nodes: Nodes::These(nodes), .. } => Some(nodes),
+        | Fault::Unsubscribe { nodes: Nodes::These(nodes), .. }
+        | Fault::Overlap { nodes: Nodes::These(nodes), .. } => Some(nodes),
         _ => None,
     }
 }
@@ -255,6 +269,7 @@ fn each_time(scenario: &mut Scenario, mut visit: impl FnMut(&mut f64)) {
             Fault::Partition { from, until, .. }
             | Fault::Stall { from, until, .. }
             | Fault::Unsubscribe { from, until, .. }
+            | Fault::Overlap { from, until, .. }
             | Fault::Latency { from, until, .. }
             | Fault::Chaos { from, until, .. } => [from, until].into_iter().for_each(&mut visit),
             Fault::Crash { at, restart_at, .. } | Fault::Leave { at, restart_at, .. } => {
