@@ -10,6 +10,11 @@ use crate::wire::{Ack, Report};
 
 /// One part in this many: 200 ppm, twice the tolerance of a cheap device's clock, because both clocks may drift.
 const MAX_DRIFT: u64 = 5_000;
+/// A frame that takes so much longer than the fastest one, besides the time that it may wait before the path, was stuck on a
+/// path that did not work: more than a retransmission timeout of TCP with a long round trip.
+const OVERDUE: Duration = Duration::from_millis(500);
+/// If frames stay overdue for this long, it is the clocks or the path that have changed.
+const OVERDUE_FOR: Duration = Duration::from_secs(1);
 
 /// A frame came twice or out of order. A reliable channel cannot cause that, so the other end breaks the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -36,6 +41,7 @@ pub struct AudioReceiver {
     /// The least transit of late, for ACK. A path that has become longer for good is no queue.
     recent_transit_us: Least<i128>,
     last_arrival_us: u64,
+    overdue_since: Option<Time>,
 }
 
 impl AudioReceiver {
@@ -52,7 +58,23 @@ impl AudioReceiver {
             least_transit_us: i128::MAX,
             recent_transit_us: Least::new(DELAY_OVER),
             last_arrival_us: 0,
+            overdue_since: None,
         }
+    }
+
+    /// Whether a frame comes so late that it is to be dropped, before it is recorded.
+    pub fn is_overdue(&mut self, now: Time, timestamp_us: u64) -> bool {
+        let transit_us = i128::from(now.as_micros()) - i128::from(timestamp_us);
+        let bound_us = (self.late_after + OVERDUE).as_micros() as i128;
+        if transit_us.saturating_sub(self.least_transit_us) <= bound_us {
+            self.overdue_since = None;
+            return false;
+        }
+        if now - *self.overdue_since.get_or_insert(now) < OVERDUE_FOR {
+            return true;
+        }
+        (self.overdue_since, self.least_transit_us) = (None, transit_us);
+        false
     }
 
     /// Records the arrival of a frame. Returns how many frames before it are missing.
@@ -147,6 +169,17 @@ mod tests {
         assert_eq!(receiver.on_data(Time::ZERO, 5, 0), Err(OutOfOrder { sequence: 5, expected: 6 }));
         assert_eq!(receiver.on_data(Time::ZERO, 2, 0), Err(OutOfOrder { sequence: 2, expected: 6 }));
         assert_eq!(receiver.on_end(5), Err(OutOfOrder { sequence: 5, expected: 6 }));
+    }
+
+    #[test]
+    fn a_frame_that_was_stuck_is_dropped_but_a_path_that_stays_slower_is_followed() {
+        let mut receiver = receiver();
+        receiver.on_data(Time::from_millis(10), 0, 0).unwrap();
+        assert!(!receiver.is_overdue(Time::from_millis(700), 0));
+        assert!(receiver.is_overdue(Time::from_millis(9_000), 20_000));
+        assert!(!receiver.is_overdue(Time::from_millis(9_010), 9_000_000));
+        let slow = (0..100).filter(|n| receiver.is_overdue(Time::from_millis(20_000 + 20 * n), 9_000_000 + 20_000 * n));
+        assert_eq!(slow.count(), 50, "for a second");
     }
 
     #[test]

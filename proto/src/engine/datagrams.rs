@@ -239,7 +239,9 @@ impl Stream {
         let ack = self.take_ack_due().then(|| Frame::Ack(self.receiver.ack()));
         let Outbound { sealer, route, redundancy, .. } = self.datagrams.outbound.as_mut()?;
         let sequence = frame.sequence;
-        let (before, frame) = redundancy.pack(now, frame, max_bytes);
+        // On a limited path a copy would take the place of another frame.
+        let room = if self.flight.rate_bits_per_second().is_some() { 0 } else { max_bytes };
+        let (before, frame) = redundancy.pack(now, frame, room);
         let mut bytes = BytesMut::with_capacity(MAX_PLAINTEXT_BYTES.min(2 * frame.encoded_bytes() + 40));
         before.iter().for_each(|before| before.encode(&mut bytes));
         frame.encode(&mut bytes);

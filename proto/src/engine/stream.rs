@@ -491,6 +491,11 @@ impl Stream {
     ) -> Result<Step, String> {
         let sequence = frame.sequence;
         let received = self.receiver.received();
+        // Datagrams are back before the substream retransmits. The next frame, or the end, reports what is dropped here.
+        let may_be_stuck = via == Via::Substream && self.order.has_seen_datagrams();
+        if may_be_stuck && self.receiver.is_overdue(now, frame.timestamp_us) {
+            return Ok(Step::On);
+        }
         match self.order.push(now, via, frame) {
             Arrival::Due(frame) => self.on_data(now, frame, out)?,
             Arrival::Waits => {}
