@@ -66,6 +66,8 @@ const MAX_INTERVAL: Duration = Duration::from_secs(2);
 /// The bound of an end that has reported nothing: as much as the kernel holds, within the time of a REPORT.
 const UNREPORTED_BYTES: u64 = 256 * 1024;
 const UNREPORTED_FOR: Duration = Duration::from_secs(1);
+/// How long a datagram without an acknowledgement counts as on its way, at least. Queues of slow links are shorter.
+const UNACKED_FOR: Duration = Duration::from_secs(1);
 /// How long a rate is believed, or twice as long.
 const RATE_OVER: Duration = Duration::from_secs(2);
 /// Shorter than [`DELAY_OVER`], so that each window of both ends contains an empty queue.
@@ -85,7 +87,7 @@ pub enum Path {
     Ordered,
     /// Frames and acknowledgements may get lost: datagrams. An acknowledgement resolves the frames before it too, arrived
     /// or not, and only those that `received` counts were delivered. A frame without an acknowledgement is given up after
-    /// twice the time in which one was due.
+    /// a second, or twice the time in which one was due.
     Lossy,
 }
 
@@ -337,7 +339,13 @@ impl Flight {
 
     fn on_acknowledged(&mut self, now: Time, highest: u64, received: Option<u64>, queued: Option<Duration>) {
         let in_flight = self.in_flight_bytes;
-        let Some(acked) = self.resolve(highest) else { return };
+        let Some(acked) = self.resolve(highest) else {
+            // An older ACK was overtaken, or all was given up that it tells of: then the queue is longer than was thought.
+            if let Some(queued) = queued.filter(|_| received.is_some_and(|received| received > 0)) {
+                self.on_queue(now, queued);
+            }
+            return;
+        };
         if self.base.value().is_none() && self.feedback == Feedback::Acks {
             // Until the next ACK, a little of what the application gives. In a short time much may have left.
             let micros = (now - acked.oldest_at).as_micros() as u64;
@@ -473,7 +481,7 @@ impl Flight {
     fn gives_up_at(&self, oldest: &Sent) -> Option<Time> {
         match (self.feedback, self.path) {
             (Feedback::Nothing, _) => Some(oldest.at + UNREPORTED_FOR),
-            (_, Path::Lossy) => Some(oldest.at + 2 * self.patience()),
+            (_, Path::Lossy) => Some(oldest.at + (2 * self.patience()).max(UNACKED_FOR)),
             (_, Path::Ordered) => None,
         }
     }
