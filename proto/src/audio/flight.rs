@@ -48,8 +48,10 @@ const RELIEVED_AFTER: Duration = Duration::from_secs(3);
 const STARTUP_FOR: Duration = Duration::from_secs(1);
 /// How long an acknowledgement may be overdue: TCP's least retransmission timeout (200 ms on Linux), and a round trip.
 const STALL: Duration = Duration::from_millis(300);
-/// How much audio leaves before the first ACK, which comes soon. The rest waits for it.
+/// How much audio leaves before the first ACK, which comes soon. The rest waits for it. On a path whose round trip is known,
+/// as much more.
 const FIRST_ACK_WITHIN: Duration = Duration::from_millis(60);
+const MAX_FIRST_RTT: Duration = Duration::from_millis(500);
 /// Frames for a limited path may wait this long, once all that left for [`WAITING_FOR`] waited longer. Such a standing queue
 /// before the path only adds delay (RFC 8289 §3.1).
 const FRESH: Duration = Duration::from_millis(20);
@@ -133,6 +135,7 @@ pub struct Flight {
     /// Frames that the other end has received.
     received: u64,
     acked_at: Time,
+    first_ack_within: Duration,
     /// The least time to an acknowledgement.
     base: Least<Duration>,
     interval: Duration,
@@ -171,6 +174,7 @@ impl Flight {
             delivered_bytes: 0,
             received: 0,
             acked_at: Time::ZERO,
+            first_ack_within: FIRST_ACK_WITHIN,
             base: Least::new(DELAY_OVER),
             interval: REPORT_EVERY,
             rate: Least::new(RATE_OVER),
@@ -188,11 +192,12 @@ impl Flight {
         }
     }
 
-    /// Forgets the path and what is in flight on it: frames take another path from now on. Whether the other end sends
-    /// ACK, and how many frames it has received, does not depend on the path.
-    pub fn change_path(&mut self, path: Path) {
+    /// Forgets the path and what is in flight on it: frames take another path from now on, whose round trip may be known.
+    /// Whether the other end sends ACK, and how many frames it has received, does not depend on the path.
+    pub fn change_path(&mut self, path: Path, rtt: Option<Duration>) {
         let Self { feedback, interval, received, .. } = *self;
-        *self = Self { feedback, interval, received, ..Self::new(path) };
+        let first_ack_within = FIRST_ACK_WITHIN + rtt.unwrap_or_default().min(MAX_FIRST_RTT);
+        *self = Self { feedback, interval, received, first_ack_within, ..Self::new(path) };
     }
 
     /// How many bytes may leave now. Frames may leave while they have less: the last one may exceed it.
@@ -474,7 +479,7 @@ impl Flight {
     fn patience(&self) -> Duration {
         match self.base.value() {
             Some(base) => base + self.longer_by.unwrap_or_default() + self.interval + STALL,
-            None => FIRST_ACK_WITHIN,
+            None => self.first_ack_within,
         }
     }
 

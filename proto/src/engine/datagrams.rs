@@ -114,9 +114,9 @@ impl Datagrams {
         }
     }
 
-    pub(super) fn on_probed(&mut self, now: Time, token: u64) {
+    pub(super) fn on_probed(&mut self, now: Time, token: u64, via: Via) {
         if let Some(outbound) = &mut self.outbound {
-            outbound.route.on_probed(now, token);
+            outbound.route.on_probed(now, token, via);
         }
     }
 }
@@ -192,7 +192,7 @@ impl Stream {
                 Ok(Step::Routed)
             }
             Frame::Probed { token } => {
-                self.datagrams.on_probed(now, token);
+                self.datagrams.on_probed(now, token, Via::Datagram);
                 Ok(Step::Routed)
             }
             _ => Ok(Step::On),
@@ -272,7 +272,7 @@ impl Stream {
         if has_changed {
             tracing::debug!(stream = %self.id, is_up, "audio changes its path");
             self.datagrams.changes += 1;
-            self.flight.change_path(if is_up { Path::Lossy } else { Path::Ordered });
+            self.flight.change_path(if is_up { Path::Lossy } else { Path::Ordered }, outbound.route.stats().rtt);
         }
         Some((deadline, has_changed))
     }

@@ -236,7 +236,7 @@ impl Stream {
         self.writing = false;
         (self.report_armed, self.ack_armed, self.ack_due) = (false, false, false);
         if !self.datagrams.is_up() {
-            self.flight.change_path(Path::Ordered);
+            self.flight.change_path(Path::Ordered, None);
         }
         self.decoder = Decoder::new(self.max_payload_bytes + DATA_OVERHEAD_BYTES);
         self.resumption.on_new_substream();
@@ -430,7 +430,7 @@ impl Stream {
                 return Ok(Step::Routed);
             }
             (Phase::Open, Frame::Probed { token }) => {
-                self.datagrams.on_probed(now, token);
+                self.datagrams.on_probed(now, token, Via::Substream);
                 return Ok(Step::Routed);
             }
             (Phase::Open, Frame::Close { code, next_sequence, .. }) => {

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::order::Via;
 use super::probes::{Probe, Probes};
 use super::schedule::{self, EAGER_FOR, KEPT_ALIVE_EVERY, LOST_EVERY};
 use super::seen::Seen;
 use super::session::{MAX_DATAGRAM_BYTES, OVERHEAD_BYTES};
-use super::watch::{CONFIRMED_WITHIN, Watch};
+use super::watch::Watch;
 use crate::engine::Time;
 
 /// The size of a datagram that carries PROBE or PROBED alone.
@@ -189,17 +190,17 @@ impl Route {
         self.watch.on_ack(highest_sequence);
     }
 
-    /// PROBED came, on any path. Unknown tokens, and answers that come twice or too late, change nothing.
-    pub fn on_probed(&mut self, now: Time, token: u64) {
+    /// PROBED came, on either path. Unknown tokens, and answers that come twice or too late, change nothing.
+    pub fn on_probed(&mut self, now: Time, token: u64, via: Via) {
         let Some(probe) = self.probes.take(now, token) else { return };
         self.stats.probes_answered += 1;
         let is_confirmed = self.confirmed == Some(probe.to);
         match self.phase {
-            Phase::Up if is_confirmed => self.watch.on_probed(now, probe.sent_at),
-            Phase::Up if self.seen.is(probe.to) => self.take(now, probe),
+            Phase::Up if is_confirmed => self.watch.on_probed(now, probe.sent_at, via),
+            Phase::Up if self.seen.is(probe.to) => self.take(now, probe, via),
             // A path that works is not left for another one that does.
             Phase::Up => {}
-            Phase::Probing | Phase::Suspect => self.on_answer(now, probe),
+            Phase::Probing | Phase::Suspect => self.on_answer(now, probe, via),
         }
     }
 
@@ -244,7 +245,7 @@ impl Route {
     }
 
     fn suspect_at(&self) -> Option<Time> {
-        self.unconfirmed_since().map(|since| since + CONFIRMED_WITHIN + self.rtt())
+        self.unconfirmed_since().map(|since| since + self.watch.confirmed_within())
     }
 
     /// When all addresses are probed again.
@@ -294,12 +295,12 @@ impl Route {
     }
 
     /// An address answered while none is in use.
-    fn on_answer(&mut self, now: Time, probe: Probe) {
+    fn on_answer(&mut self, now: Time, probe: Probe, via: Via) {
         let (count, first) = self.answers;
         let is_first = count == 0 || now - first > 2 * LOST_EVERY * self.needed;
         self.answers = if is_first { (1, now) } else { (count + 1, first) };
         if self.answers.0 >= self.needed {
-            return self.take(now, probe);
+            return self.take(now, probe, via);
         }
         // More answers are needed: they are asked for soon.
         if now - self.since >= EAGER_FOR {
@@ -309,8 +310,9 @@ impl Route {
     }
 
     /// The address of an answered probe takes over.
-    fn take(&mut self, now: Time, probe: Probe) {
-        if self.confirmed != Some(probe.to) {
+    fn take(&mut self, now: Time, probe: Probe, via: Via) {
+        let is_same = self.confirmed == Some(probe.to);
+        if !is_same {
             self.stats.changes += 1;
             self.confirmed = Some(probe.to);
             self.max_datagram_bytes = MAX_DATAGRAM_BYTES;
@@ -320,7 +322,7 @@ impl Route {
         self.phase = Phase::Up;
         self.since = now;
         self.last_round = now;
-        self.watch.begin(now, probe.sent_at);
+        self.watch.begin(now, probe.sent_at, via, is_same);
         // It is measured again soon: the answer may have waited on the substream.
         self.is_checked_soon = true;
     }

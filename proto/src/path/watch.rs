@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::order::Via;
 use crate::engine::Time;
 
-/// Three times the interval of ACK: how long a path that works may be without a confirmation, besides a round trip.
+/// Three times the interval of ACK: how long a path that works may be without a confirmation, besides two round trips: a
+/// lost ACK, or a PROBE that asks because none came.
 pub(super) const CONFIRMED_WITHIN: Duration = Duration::from_millis(300);
 /// The most frames of which it is known when they were sent. If more wait for a confirmation, probes decide.
 const MAX_SENT: usize = 256;
@@ -17,9 +19,18 @@ pub(super) struct Watch {
     sent: VecDeque<Sent>,
     /// When the newest was sent of what was confirmed.
     confirmed_at: Time,
-    rtt: Option<Duration>,
+    rtt: Option<Rtt>,
     /// Datagrams dropped on this machine since the last confirmation.
     dropped: u32,
+}
+
+/// As of RFC 6298 §2, in which the first deviation is half of the round trip: [`CONFIRMED_WITHIN`] stands for that.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rtt {
+    smoothed: Duration,
+    deviation: Duration,
+    /// Whether an answer came by datagram. One on the substream may have had to wait there.
+    is_direct: bool,
 }
 
 #[derive(Debug)]
@@ -30,9 +41,11 @@ struct Sent {
 }
 
 impl Watch {
-    /// Begins anew, with the probe that has confirmed a path. What was measured before may be of another path.
-    pub(super) fn begin(&mut self, now: Time, sent_at: Time) {
-        *self = Self { sent: VecDeque::new(), confirmed_at: sent_at, rtt: Some(now - sent_at), dropped: 0 };
+    /// Begins anew, with the probe that has confirmed a path. What was measured before counts if it is the same path.
+    pub(super) fn begin(&mut self, now: Time, sent_at: Time, via: Via, is_same: bool) {
+        let rtt = self.rtt.filter(|_| is_same);
+        *self = Self { rtt, confirmed_at: sent_at, ..Self::default() };
+        self.measure(now - sent_at, via);
     }
 
     pub(super) fn on_sent(&mut self, now: Time, sequence: u64, bytes: usize) {
@@ -54,10 +67,8 @@ impl Watch {
         }
     }
 
-    pub(super) fn on_probed(&mut self, now: Time, sent_at: Time) {
-        let (sample, rtt) = (now - sent_at, self.rtt.unwrap_or(now - sent_at));
-        // As RFC 6298 §2 if it grows. An answer that had to wait on the substream counts little, and is soon forgotten.
-        self.rtt = Some(if sample < rtt { (rtt + sample) / 2 } else { (rtt * 7 + sample.min(rtt * 2)) / 8 });
+    pub(super) fn on_probed(&mut self, now: Time, sent_at: Time, via: Via) {
+        self.measure(now - sent_at, via);
         self.confirm(sent_at);
     }
 
@@ -72,12 +83,31 @@ impl Watch {
 
     /// The smoothed round trip time.
     pub(super) fn rtt(&self) -> Option<Duration> {
-        self.rtt
+        self.rtt.map(|rtt| rtt.smoothed)
+    }
+
+    /// How long a path that works may be without a confirmation. A radio that dozes makes round trips differ much.
+    pub(super) fn confirmed_within(&self) -> Duration {
+        let Rtt { smoothed, deviation, .. } = self.rtt.unwrap_or_default();
+        CONFIRMED_WITHIN + 2 * smoothed + 4 * deviation
     }
 
     /// Whether a datagram of more than `bytes` waits for a confirmation.
     pub(super) fn has_larger(&self, bytes: usize) -> bool {
         self.sent.iter().any(|sent| sent.bytes > bytes)
+    }
+
+    fn measure(&mut self, sample: Duration, via: Via) {
+        let is_direct = via == Via::Datagram;
+        self.rtt = Some(match self.rtt {
+            Some(rtt) if rtt.is_direct || !is_direct => {
+                // What waited on the substream counts little.
+                let sample = if is_direct { sample } else { sample.min(rtt.smoothed * 2) };
+                let deviation = (rtt.deviation * 3 + sample.abs_diff(rtt.smoothed)) / 4;
+                Rtt { smoothed: (rtt.smoothed * 7 + sample) / 8, deviation, ..rtt }
+            }
+            _ => Rtt { smoothed: sample, deviation: Duration::ZERO, is_direct },
+        });
     }
 
     fn confirm(&mut self, sent_at: Time) {

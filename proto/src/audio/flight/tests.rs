@@ -265,8 +265,19 @@ fn lost_datagrams_neither_close_the_flight_nor_count_as_delivered() {
     let late = Time::ZERO + FIRST_ACK_WITHIN + Duration::from_millis(1);
     assert_eq!(flight.room(late), 0);
     let again = flight.opens_at(late).unwrap();
-    assert_eq!(again, Time::ZERO + 2 * FIRST_ACK_WITHIN);
+    assert_eq!(again, Time::ZERO + UNACKED_FOR);
     assert_eq!((flight.room(again), flight.in_flight_bytes()), (usize::MAX, 0));
+}
+
+#[test]
+fn the_acknowledgement_of_a_long_queue_of_datagrams_is_waited_for() {
+    // What waits for the first one is given up after it could have come.
+    let mut call = Call::new(Peer::Acks, Path::Lossy, 160);
+    call.delay_ms = 100;
+    call.run(20.0);
+    assert!(call.flight.rate_bits_per_second().is_some());
+    let (oldest, most) = call.ages(5);
+    assert!(oldest <= 700 && most <= 500, "{oldest} {most}");
 }
 
 #[test]
@@ -305,7 +316,7 @@ fn on_another_path_nothing_of_the_old_one_is_known() {
     let mut call = Call::new(Peer::Acks, Path::Ordered, 128);
     call.run(10.0);
     assert!(call.flight.rate_bits_per_second().is_some() && call.flight.in_flight_bytes() > 0);
-    call.flight.change_path(Path::Lossy);
+    call.flight.change_path(Path::Lossy, None);
     assert_eq!((call.flight.rate_bits_per_second(), call.flight.in_flight_bytes()), (None, 0));
     assert_eq!(call.flight.feedback, Feedback::Acks);
     let interval_ms = call.flight.interval.as_millis();

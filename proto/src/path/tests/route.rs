@@ -54,10 +54,10 @@ impl Driver {
     fn up() -> Self {
         let mut driver = Self::new();
         assert_eq!(driver.drain(ms(0)), [Transmit { to: address(TOLD), token: 1 }]);
-        driver.route.on_probed(ms(20), 1);
+        driver.route.on_probed(ms(20), 1, Via::Datagram);
         assert_eq!(driver.route.address(), Some(address(TOLD)));
         assert_eq!(driver.times(ms(520)), [520]);
-        driver.route.on_probed(ms(540), 2);
+        driver.route.on_probed(ms(540), 2, Via::Datagram);
         driver
     }
 
@@ -88,7 +88,7 @@ fn a_path_is_probed_fast_at_first_and_for_ever() {
     assert!(later[9..].windows(2).all(|pair| pair[1] - pair[0] == 5_000), "{later:?}");
     assert!(!driver.route.is_up() && driver.route.address().is_none());
     let last = *later.last().unwrap();
-    driver.route.on_probed(ms(last + 30), driver.token);
+    driver.route.on_probed(ms(last + 30), driver.token, Via::Datagram);
     assert_eq!(driver.route.address(), Some(address(TOLD)));
     assert_eq!(driver.route.stats().rtt, Some(Duration::from_millis(30)));
 }
@@ -97,14 +97,14 @@ fn a_path_is_probed_fast_at_first_and_for_ever() {
 fn only_an_answer_to_a_probe_confirms_and_only_once_and_in_time() {
     let mut driver = Driver::new();
     driver.drain(ms(0));
-    driver.route.on_probed(ms(10), 99);
+    driver.route.on_probed(ms(10), 99, Via::Datagram);
     driver.route.on_ack(0);
     assert!(!driver.route.is_up());
-    driver.route.on_probed(ms(3_001), 1);
+    driver.route.on_probed(ms(3_001), 1, Via::Datagram);
     assert!(!driver.route.is_up(), "too late");
     let mut driver = Driver::up();
     driver.lose(ms(600));
-    driver.route.on_probed(ms(601), 1);
+    driver.route.on_probed(ms(601), 1, Via::Datagram);
     assert!(!driver.route.is_up(), "the same answer again");
 }
 
@@ -114,21 +114,39 @@ fn without_an_address_nothing_is_sent_until_the_peer_is_heard() {
     assert_eq!((driver.drain(ms(0)), driver.route.next_deadline()), (vec![], None));
     driver.route.on_datagram(ms(5), address(MOVED), 42, true);
     assert_eq!(driver.drain(ms(5)), [Transmit { to: address(MOVED), token: 1 }]);
-    driver.route.on_probed(ms(10), 1);
+    driver.route.on_probed(ms(10), 1, Via::Datagram);
     assert_eq!(driver.route.address(), Some(address(MOVED)));
 }
 
 #[test]
-fn a_path_that_confirms_nothing_for_300_ms_and_a_round_trip_is_not_used() {
+fn a_path_that_confirms_nothing_for_300_ms_and_two_round_trips_is_not_used() {
     let mut driver = Driver::up();
-    driver.talk(1_000, 1_319);
+    driver.talk(1_000, 1_339);
     assert!(driver.route.is_up());
     // The first frame was sent at 1,000 ms, the round trip is 20 ms.
-    assert_eq!(driver.route.next_deadline(), Some(ms(1_320)));
-    let asked = driver.times(ms(1_320));
+    assert_eq!(driver.route.next_deadline(), Some(ms(1_340)));
+    let asked = driver.times(ms(1_340));
     assert!(!driver.route.is_up());
-    assert_eq!(asked, [1_320], "probed at once");
+    assert_eq!(asked, [1_340], "probed at once");
     assert_eq!(driver.route.stats().losses, 1);
+}
+
+#[test]
+fn a_path_whose_round_trips_differ_much_is_waited_for() {
+    let mut driver = Driver::up();
+    // As with a radio that dozes: 10 ms, or 200.
+    let mut now = 1_000;
+    for n in 0..20 {
+        driver.route.on_interfaces_changed(ms(now));
+        let probes = driver.drain(ms(now));
+        assert_eq!(probes.len(), 1);
+        now += if n % 2 == 0 { 10 } else { 200 };
+        driver.route.on_probed(ms(now), driver.token, Via::Datagram);
+    }
+    driver.talk(now, now + 500);
+    assert!(driver.route.is_up(), "{:?}", driver.route.stats());
+    driver.run(ms(now + 1_000));
+    assert!(!driver.route.is_up());
 }
 
 #[test]
@@ -137,8 +155,8 @@ fn before_a_path_is_given_up_probes_ask() {
     driver.route.on_sent(ms(1_000), Some(7), 200);
     assert_eq!(driver.times(ms(1_319)), [1_170, 1_220, 1_270]);
     // The answer to the second one comes, by the substream maybe.
-    driver.route.on_probed(ms(1_319), driver.token - 1);
-    driver.route.on_probed(ms(1_319), driver.token);
+    driver.route.on_probed(ms(1_319), driver.token - 1, Via::Datagram);
+    driver.route.on_probed(ms(1_319), driver.token, Via::Datagram);
     driver.run(ms(1_400));
     assert!(driver.route.is_up());
 }
@@ -167,12 +185,12 @@ fn acks_of_frames_that_took_the_path_keep_it() {
 fn a_lost_path_is_probed_every_100_ms_then_less_and_is_used_again_at_the_first_answer() {
     let mut driver = Driver::up();
     driver.run(ms(5_520));
-    driver.route.on_probed(ms(5_540), driver.token);
+    driver.route.on_probed(ms(5_540), driver.token, Via::Datagram);
     driver.talk(6_000, 6_400);
     let lost_at = 6_320;
     let probes = driver.times(ms(lost_at + 9_900));
     assert!(probes.windows(2).all(|pair| pair[1] - pair[0] == 100), "{probes:?}");
-    driver.route.on_probed(ms(lost_at + 9_920), driver.token);
+    driver.route.on_probed(ms(lost_at + 9_920), driver.token, Via::Datagram);
     assert!(driver.route.is_up());
     driver.talk(17_000, 17_400);
     let probes = driver.times(ms(150_000));
@@ -186,11 +204,11 @@ fn a_lost_path_is_probed_every_100_ms_then_less_and_is_used_again_at_the_first_a
 fn an_idle_path_is_kept_alive_and_watched() {
     let mut driver = Driver::up();
     assert_eq!(driver.times(ms(5_520)), [5_520]);
-    driver.route.on_probed(ms(5_540), driver.token);
+    driver.route.on_probed(ms(5_540), driver.token, Via::Datagram);
     assert_eq!(driver.times(ms(10_600)), [10_520]);
-    assert_eq!(driver.times(ms(10_839)), [10_690, 10_740, 10_790]);
+    assert_eq!(driver.times(ms(10_859)), [10_690, 10_740, 10_790, 10_840]);
     assert!(driver.route.is_up());
-    driver.run(ms(10_840));
+    driver.run(ms(10_860));
     assert!(!driver.route.is_up());
 }
 
@@ -199,11 +217,11 @@ fn a_path_that_carries_acks_alone_is_checked_twice_a_second() {
     let mut driver = Driver::up();
     driver.route.on_sent(ms(600), None, 40);
     assert_eq!(driver.times(ms(1_030)), [1_020]);
-    driver.route.on_probed(ms(1_040), driver.token);
+    driver.route.on_probed(ms(1_040), driver.token, Via::Datagram);
     driver.route.on_sent(ms(1_100), None, 40);
-    driver.run(ms(1_839));
+    driver.run(ms(1_859));
     assert!(driver.route.is_up());
-    driver.run(ms(1_840));
+    driver.run(ms(1_860));
     assert!(!driver.route.is_up());
 }
 
@@ -214,7 +232,7 @@ fn a_peer_that_has_moved_is_followed_once_the_new_address_answers() {
     let probes = driver.drain(ms(1_000));
     assert_eq!(probes.iter().map(|probe| probe.to).collect::<Vec<_>>(), [address(MOVED)]);
     assert_eq!(driver.route.address(), Some(address(TOLD)), "not yet confirmed");
-    driver.route.on_probed(ms(1_040), driver.token);
+    driver.route.on_probed(ms(1_040), driver.token, Via::Datagram);
     assert_eq!(driver.route.address(), Some(address(MOVED)));
     assert_eq!(driver.route.stats().changes, 2);
     assert_eq!(driver.route.stats().rtt, Some(Duration::from_millis(40)), "that of the new path");
@@ -285,15 +303,15 @@ fn a_path_that_flaps_must_answer_more_often() {
     let mut driver = Driver::up();
     let mut now = 1_000;
     for needed in [2, 4, 8, 8] {
-        driver.talk(now, now + 340);
+        driver.talk(now, now + 440);
         assert!(!driver.route.is_up());
-        now += 340;
+        now += 440;
         for answer in 1..=needed {
             assert!(!driver.route.is_up(), "{answer} of {needed}");
             while driver.run(ms(now)).is_empty() {
                 now += 20;
             }
-            driver.route.on_probed(ms(now + 1), driver.token);
+            driver.route.on_probed(ms(now + 1), driver.token, Via::Datagram);
         }
         assert!(driver.route.is_up(), "{needed}");
         now += 20;
@@ -301,12 +319,12 @@ fn a_path_that_flaps_must_answer_more_often() {
     // After a while without a loss, one answer is enough again.
     for at in (now..now + 6_000).step_by(10) {
         driver.run(ms(at));
-        driver.route.on_probed(ms(at), driver.token);
+        driver.route.on_probed(ms(at), driver.token, Via::Datagram);
     }
     now += 6_000;
     driver.lose(ms(now));
     driver.drain(ms(now));
-    driver.route.on_probed(ms(now + 20), driver.token);
+    driver.route.on_probed(ms(now + 20), driver.token, Via::Datagram);
     assert!(driver.route.is_up());
 }
 
@@ -314,11 +332,11 @@ fn a_path_that_flaps_must_answer_more_often() {
 fn an_answer_that_waited_on_the_substream_hardly_changes_the_round_trip() {
     let mut driver = Driver::up();
     driver.run(ms(5_520));
-    driver.route.on_probed(ms(5_820), driver.token);
+    driver.route.on_probed(ms(5_820), driver.token, Via::Substream);
     let rtt = driver.route.stats().rtt.unwrap();
     assert!((Duration::from_millis(21)..Duration::from_millis(25)).contains(&rtt), "{rtt:?}");
     driver.run(ms(10_520));
-    driver.route.on_probed(ms(10_540), driver.token);
+    driver.route.on_probed(ms(10_540), driver.token, Via::Datagram);
     assert!(driver.route.stats().rtt.unwrap() < rtt);
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::watch::CONFIRMED_WITHIN;
 use super::tests::{Driver, TOLD, address, ms};
 use super::*;
 
@@ -149,7 +150,7 @@ impl Model {
                     self.confirm(sent_at);
                 }
                 let was_up = self.driver.route.is_up();
-                self.driver.route.on_probed(self.now, token);
+                self.driver.route.on_probed(self.now, token, Via::Datagram);
                 if !was_up && self.driver.route.is_up() {
                     // What was sent before the suspicion is forgotten. The probes after it count.
                     self.unconfirmed.retain(|at| self.probes.values().any(|probe| probe == at));
@@ -203,7 +204,7 @@ impl Model {
         if !self.driver.route.is_up() {
             return;
         }
-        let bound = CONFIRMED_WITHIN + self.driver.route.rtt();
+        let bound = self.driver.route.watch.confirmed_within();
         let confirmed_at = self.confirmed_at.expect("up without any confirmation");
         assert!(self.now - confirmed_at <= KEPT_ALIVE_EVERY + bound, "up without a confirmation for long");
         if let Some(first) = self.unconfirmed.first() {
@@ -257,7 +258,7 @@ proptest! {
         }
         let (works_at, _) = *model.links.last().unwrap();
         // The slowest probes, the most answers that a path that flaps must give, and one bound to notice the last loss.
-        let slack = CONFIRMED_WITHIN + model.max_rtt() * 2;
+        let slack = CONFIRMED_WITHIN + model.max_rtt() * 7;
         let up_at = works_at + KEPT_ALIVE_EVERY + LOST_EVERY * MAX_NEEDED + slack;
         model.run(up_at);
         prop_assert!(model.driver.route.is_up());
