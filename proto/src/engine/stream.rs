@@ -286,9 +286,9 @@ impl Stream {
         }
     }
 
-    /// Whether the last bytes of this direction have been taken.
+    /// Whether it is closed, and the last bytes of this direction have been taken.
     pub(crate) fn has_said_all(&self) -> bool {
-        self.farewell.is_none() && !self.writing
+        self.phase == Phase::Closing && self.farewell.is_none() && !self.writing
     }
 
     /// The CLOSE frame of a stream that is open or may become so.

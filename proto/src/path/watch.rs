@@ -9,6 +9,8 @@ use crate::engine::Time;
 /// Three times the interval of ACK: how long a path that works may be without a confirmation, besides two round trips: a
 /// lost ACK, or a PROBE that asks because none came.
 pub(super) const CONFIRMED_WITHIN: Duration = Duration::from_millis(300);
+/// And at most: of the probes that ask meanwhile, as many are remembered.
+const MAX_CONFIRMED_WITHIN: Duration = Duration::from_millis(1_500);
 /// The most frames of which it is known when they were sent. If more wait for a confirmation, probes decide.
 const MAX_SENT: usize = 256;
 
@@ -89,7 +91,7 @@ impl Watch {
     /// How long a path that works may be without a confirmation. A radio that dozes makes round trips differ much.
     pub(super) fn confirmed_within(&self) -> Duration {
         let Rtt { smoothed, deviation, .. } = self.rtt.unwrap_or_default();
-        CONFIRMED_WITHIN + 2 * smoothed + 4 * deviation
+        (CONFIRMED_WITHIN + 2 * smoothed + 4 * deviation).min(MAX_CONFIRMED_WITHIN)
     }
 
     /// Whether a datagram of more than `bytes` waits for a confirmation.

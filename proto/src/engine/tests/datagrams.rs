@@ -182,6 +182,21 @@ fn a_last_frame_that_is_lost_is_told_as_a_gap() {
 }
 
 #[test]
+fn an_end_that_writes_while_it_awaits_the_last_frames_of_a_stream_hears_of_the_end() {
+    let (mut mesh, here, there) = call();
+    talk(&mut mesh, here, 0, 5);
+    heard(&mut mesh);
+    mesh.blocked.insert((0, 1));
+    mesh.send(0, here, &[5]).unwrap();
+    mesh.close(0, here).unwrap();
+    // Too long for a datagram.
+    mesh.send(1, there, &[6; 4_000]).unwrap();
+    mesh.run_for(millis(50));
+    let (from, reason) = (mesh.id(0), StreamCloseReason::RemoteClose);
+    assert_eq!(mesh.events(1), [gap(&from, there, 1), closed(&from, there, reason)]);
+}
+
+#[test]
 fn a_call_that_loses_its_connection_talks_on_by_datagrams() {
     let (mut mesh, here, _) = call();
     talk(&mut mesh, here, 0, 5);

@@ -183,10 +183,11 @@ impl Model {
         let event = self.events.first_key_value().map(|((at, _), _)| *at);
         let timer = self.driver.route.next_deadline();
         let Some(at) = event.into_iter().chain(timer).min().filter(|at| *at <= end) else { return false };
-        self.now = at;
+        let now = self.now.max(at);
+        self.now = now;
         if timer == Some(at) {
-            self.driver.route.handle_timeout(at);
-            assert!(self.driver.route.next_deadline().is_none_or(|next| next > at), "busy at {at:?}");
+            self.driver.route.handle_timeout(now);
+            assert!(self.driver.route.next_deadline().is_none_or(|next| next > now), "busy at {now:?}");
         } else if let Some((_, event)) = self.events.pop_first() {
             self.handle(event);
         }
@@ -201,7 +202,8 @@ impl Model {
     }
 
     fn check(&self) {
-        if !self.driver.route.is_up() {
+        // A round trip can make the bound less: then the suspicion is due.
+        if !self.driver.route.is_up() || self.driver.route.next_deadline().is_some_and(|at| at <= self.now) {
             return;
         }
         let bound = self.driver.route.watch.confirmed_within();
