@@ -492,8 +492,8 @@ impl Stream {
         let sequence = frame.sequence;
         let received = self.receiver.received();
         // Datagrams are back before the substream retransmits. The next frame, or the end, reports what is dropped here.
-        let may_be_stuck = via == Via::Substream && self.order.has_seen_datagrams();
-        if may_be_stuck && self.receiver.is_overdue(now, frame.timestamp_us) {
+        let is_overdue = self.order.has_seen_datagrams() && self.receiver.is_overdue(now, frame.timestamp_us);
+        if is_overdue && via == Via::Substream {
             return Ok(Step::On);
         }
         match self.order.push(now, via, frame) {
