@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::io::NetAction;
+use super::io::{ConnectionId, NetAction};
 use super::outbox::Outbox;
 use super::stream::{Step, Stream};
 use super::streams::{Streams, Timer};
@@ -26,6 +26,8 @@ const FRAME_EVERY: Duration = Duration::from_millis(2);
 const BURST_FRAMES: u32 = 64;
 /// For how long such a stream keeps to the substream.
 const RUSH_FOR: Duration = Duration::from_secs(2);
+/// A peer that sends datagrams sends one in this time: ACKs or audio, or the PROBE of a path that is not used.
+const HEARD_WITHIN: Duration = Duration::from_secs(6);
 /// The most invitations of a stream: one for each change of the peer's port or connection.
 const MAX_INVITATIONS: u32 = 1_000;
 
@@ -45,6 +47,8 @@ struct Inbound {
     id: SessionId,
     key: Key,
     opener: Opener,
+    /// When the last authentic datagram came.
+    heard_at: Option<Time>,
 }
 
 /// The session in which this end sends.
@@ -128,7 +132,7 @@ impl Stream {
         let inbound = self.datagrams.inbound.get_or_insert_with(|| {
             let (id, key) = secrets.session();
             new = Some(id);
-            Inbound { id, opener: Opener::new(id, &key), key }
+            Inbound { id, opener: Opener::new(id, &key), key, heard_at: None }
         });
         let (id, key) = (inbound.id, inbound.key.clone());
         self.queue_control(&Frame::Media(Invitation { port, id, key }));
@@ -164,7 +168,9 @@ impl Stream {
 
     fn open_datagram(&mut self, now: Time, from: SocketAddr, datagram: Bytes) -> Result<Frames, OpenError> {
         let len = datagram.len();
-        let opened = self.datagrams.inbound.as_mut().ok_or(OpenError::OtherSession)?.opener.open(datagram)?;
+        let inbound = self.datagrams.inbound.as_mut().ok_or(OpenError::OtherSession)?;
+        let opened = inbound.opener.open(datagram)?;
+        inbound.heard_at = Some(now);
         if let Some(outbound) = &mut self.datagrams.outbound {
             outbound.route.on_datagram(now, from, len, opened.is_newest);
         }
@@ -322,7 +328,7 @@ impl Streams {
         stream.on_invited(now, invitation, ip)
     }
 
-    /// Handles a datagram. It says nothing about the connection to its peer, which may be dead nevertheless.
+    /// Handles a datagram. Its peer is there; the connection to it may be dead nevertheless.
     pub(crate) fn on_datagram(&mut self, now: Time, from: SocketAddr, datagram: Bytes, out: &mut Outbox) {
         let Some(&id) = SessionId::of(&datagram).and_then(|session| self.by_session.get(&session)) else {
             out.stats.datagrams_ignored = out.stats.datagrams_ignored.saturating_add(1);
@@ -356,6 +362,13 @@ impl Streams {
         out.stats.frames_skipped += frames.skipped();
         self.follow_path(now, id, out);
         self.pump(now, id, out);
+    }
+
+    /// Whether authentic datagrams come from the peer of a connection.
+    pub(crate) fn has_datagrams_of(&self, now: Time, connection: ConnectionId) -> bool {
+        let streams = self.streams.values().filter(|stream| stream.connection == Some(connection));
+        let mut heard = streams.filter_map(|stream| stream.datagrams.inbound.as_ref()?.heard_at);
+        heard.any(|at| now - at <= HEARD_WITHIN)
     }
 
     /// A datagram could not leave this machine.

@@ -411,7 +411,8 @@ impl Engine {
                 self.peers.on_pong(&peer, rtt);
             }
             NetEvent::Progress { connection, silent_for } => {
-                if self.liveness.on_progress(now, connection, silent_for) {
+                let is_heard = self.streams.has_datagrams_of(now, connection);
+                if self.liveness.on_progress(now, connection, silent_for, is_heard) {
                     self.on_silent(now, connection);
                 }
             }

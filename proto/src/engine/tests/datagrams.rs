@@ -209,6 +209,30 @@ fn a_call_that_loses_its_connection_talks_on_by_datagrams() {
 }
 
 #[test]
+fn a_connection_whose_peer_sends_datagrams_may_be_silent_for_longer_but_not_for_ever() {
+    let (mut mesh, here, _) = call();
+    mesh.silence(0);
+    for _ in 0..40 {
+        talk(&mut mesh, here, 0, 50);
+    }
+    assert!(mesh.events(1).iter().all(|event| matches!(event, AviEvent::AudioData { .. })));
+    for _ in 0..8 {
+        talk(&mut mesh, here, 0, 50);
+    }
+    assert_eq!(mesh.nodes[1].stats().ping_timeouts, 1);
+}
+
+#[test]
+fn a_connection_that_is_silent_ends_soon_if_datagrams_are_too() {
+    let (mut mesh, here, _) = call();
+    talk(&mut mesh, here, 0, 5);
+    mesh.silence(0);
+    mesh.blocked.extend([(0, 1), (1, 0)]);
+    mesh.run_for(millis(15_000));
+    assert_eq!(mesh.nodes[1].stats().ping_timeouts, 1);
+}
+
+#[test]
 fn a_frame_too_long_for_a_datagram_goes_by_the_substream_in_order() {
     let (mut mesh, here, _) = call();
     for n in 0..20u8 {
