@@ -144,7 +144,10 @@ fn audio_is_paced_by_the_clock_of_the_platform() {
         }
         caller.handle().close_audio_stream(near).await.unwrap();
         for n in 0..10 {
-            let Some(AudioItem::Frame(frame)) = reader.recv().await else { panic!("no frame {n}") };
+            let item = reader.recv().await;
+            let Some(AudioItem::Frame(frame)) = item else {
+                panic!("no frame {n}: {item:?}, {:?}", reader.playout_stats())
+            };
             assert_eq!(frame.data, [n; 160]);
             assert!(began.elapsed() >= Duration::from_millis(20) * n.into(), "20 ms are assumed without a media");
         }

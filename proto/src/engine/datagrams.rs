@@ -93,6 +93,12 @@ impl Datagrams {
         self.outbound.as_ref().is_some_and(|outbound| outbound.route.is_up())
     }
 
+    /// Whether authentic datagrams come from the peer.
+    pub(super) fn is_heard(&self, now: Time) -> bool {
+        let heard_at = self.inbound.as_ref().and_then(|inbound| inbound.heard_at);
+        heard_at.is_some_and(|at| now - at <= HEARD_WITHIN)
+    }
+
     pub(super) fn on_given(&mut self, now: Time) {
         self.pace.on_frame(now);
     }
@@ -366,9 +372,8 @@ impl Streams {
 
     /// Whether authentic datagrams come from the peer of a connection.
     pub(crate) fn has_datagrams_of(&self, now: Time, connection: ConnectionId) -> bool {
-        let streams = self.streams.values().filter(|stream| stream.connection == Some(connection));
-        let mut heard = streams.filter_map(|stream| stream.datagrams.inbound.as_ref()?.heard_at);
-        heard.any(|at| now - at <= HEARD_WITHIN)
+        let mut streams = self.streams.values().filter(|stream| stream.connection == Some(connection));
+        streams.any(|stream| stream.datagrams.is_heard(now))
     }
 
     /// A datagram could not leave this machine.

@@ -435,7 +435,8 @@ impl Stream {
             }
             (Phase::Open, Frame::Close { code, next_sequence, .. }) => {
                 self.ending = Some(Ending::new(now, next_sequence, close_reason(code)));
-                return match self.order.is_mixed(now) && self.order.next_sequence() < next_sequence {
+                // CLOSE may overtake datagrams, also all of a short call.
+                return match self.datagrams.is_heard(now) && self.order.next_sequence() < next_sequence {
                     true => Ok(Step::Routed),
                     false => self.end(now, out),
                 };
