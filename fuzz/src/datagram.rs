@@ -58,7 +58,7 @@ fn of_a_peer(plaintext: &[u8]) {
     loop {
         let (result, due) = (all.next(), next_due(&mut rest));
         match (&result, due) {
-            (Some(Ok(frame)), Due::Frame("DATA" | "PROBE" | "PROBED", body)) => {
+            (Some(Ok(frame)), Due::Frame("DATA" | "ACK" | "PROBE" | "PROBED", body)) => {
                 assert_eq!(Some(frame.name()), known(body), "{frame:?}");
                 let bytes = encoded(frame);
                 assert!(bytes.ends_with(body) && bytes.len() <= body.len() + 2, "{frame:?}");
@@ -67,7 +67,7 @@ fn of_a_peer(plaintext: &[u8]) {
             (None, Due::Nothing) => {}
             (Some(Err(ContentError::Truncated)), Due::Incomplete) => {}
             (Some(Err(ContentError::Misplaced(name))), Due::Frame(due, _)) => {
-                assert!(*name == due && !["DATA", "PROBE", "PROBED"].contains(name), "{name}");
+                assert!(*name == due && !["DATA", "ACK", "PROBE", "PROBED"].contains(name), "{name}");
             }
             (Some(Err(ContentError::Wire(_))), Due::Frame(..) | Due::Bad) => {}
             (result, due) => panic!("{result:?} from {due:?}"),
