@@ -23,7 +23,7 @@ pub struct Call {
 /// What a call waits for.
 pub enum Next {
     /// 20 ms to send; `None`: there will be no more.
-    Said(Option<[i16; FRAME]>),
+    Said(Option<Box<[i16; FRAME]>>),
     /// An item to play; `None`: the call is over, and all is played.
     Heard(Option<AudioItem>),
 }
@@ -39,7 +39,7 @@ impl Call {
     pub async fn next(&mut self) -> Next {
         tokio::select! {
             item = self.reader.recv() => Next::Heard(item),
-            frame = self.source.frame() => Next::Said(frame),
+            frame = self.source.frame() => Next::Said(frame.map(Box::new)),
         }
     }
 
