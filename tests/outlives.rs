@@ -94,7 +94,8 @@ struct Call {
 }
 
 impl Call {
-    async fn start() -> Self {
+    async fn start(enable_datagrams: bool) -> Self {
+        let config = || AviP2pConfig { enable_datagrams, ..config() };
         let mut callee = Node::start(config()).await;
         let path = Path::to(&callee).await;
         let mut caller = Node::start(AviP2pConfig { bootstrap_peers: vec![path.address.clone()], ..config() }).await;
@@ -166,8 +167,9 @@ async fn hear(node: &mut Node, stream: StreamId, until: Instant, heard: &mut Hea
     }
 }
 
-async fn assert_outlives(end: End, within: Duration) {
-    let mut call = Call::start().await;
+/// The datagrams of a call do not take the path that ends.
+async fn assert_outlives(end: End, within: Duration, enable_datagrams: bool) {
+    let mut call = Call::start(enable_datagrams).await;
     let mut numbers = <[Numbers; 2]>::default();
     // Two connections of which the first is young look like a simultaneous dial.
     call.talk_for(Duration::from_secs(6), &mut numbers).await;
@@ -186,15 +188,20 @@ async fn assert_outlives(end: End, within: Duration) {
 
 #[tokio::test]
 async fn a_call_goes_on_when_its_connection_is_reset() {
-    assert_outlives(End::Reset, Duration::from_secs(3)).await;
+    assert_outlives(End::Reset, Duration::from_secs(3), false).await;
+}
+
+#[tokio::test]
+async fn a_call_by_datagrams_goes_on_when_its_connection_is_reset() {
+    assert_outlives(End::Reset, Duration::from_secs(3), true).await;
 }
 
 #[tokio::test]
 async fn a_call_goes_on_when_one_end_still_believes_in_the_connection() {
-    assert_outlives(End::ResetNear, Duration::from_secs(5)).await;
+    assert_outlives(End::ResetNear, Duration::from_secs(5), false).await;
 }
 
 #[tokio::test]
 async fn a_call_goes_on_after_its_connection_has_died_in_silence() {
-    assert_outlives(End::Silence, Duration::from_secs(17)).await;
+    assert_outlives(End::Silence, Duration::from_secs(17), false).await;
 }

@@ -110,7 +110,7 @@ pub enum AviEvent {
         /// The frame, as it was sent.
         data: Vec<u8>,
     },
-    /// Frames of a stream are missing: the sender dropped them because the path was congested.
+    /// Frames of a stream are missing: the sender dropped them because the path was congested, or they were lost on the way.
     AudioGap {
         /// The other end.
         from: PeerId,

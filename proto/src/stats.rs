@@ -208,7 +208,7 @@ pub struct AudioStats {
     pub label: Option<String>,
     /// Frames that the application gave to this end.
     pub frames_given: u64,
-    /// Frames handed to the substream.
+    /// Frames that have left: as datagrams, or on the substream.
     pub frames_sent: u64,
     /// Frames dropped by this end because the path was congested.
     pub frames_dropped: u64,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::io::{ConnectionId, NetAction};
+use super::io::NetAction;
 use super::outbox::Outbox;
 use super::stream::{Step, Stream};
 use super::streams::{Streams, Timer};
@@ -36,6 +36,8 @@ const MAX_INVITATIONS: u32 = 1_000;
 pub(crate) struct Datagrams {
     inbound: Option<Inbound>,
     outbound: Option<Outbound>,
+    /// What came while this node had no socket.
+    unused: Option<Invitation>,
     invitations: u32,
     pace: Pace,
     changes: u64,
@@ -76,9 +78,10 @@ impl Pace {
     }
 
     fn on_frame(&mut self, now: Time) {
+        let empty_at = now + FRAME_EVERY * BURST_FRAMES;
         self.full_at = self.full_at.max(now) + FRAME_EVERY;
-        if self.full_at - now > FRAME_EVERY * BURST_FRAMES {
-            self.rushes_until = now + RUSH_FOR;
+        if self.full_at > empty_at {
+            (self.full_at, self.rushes_until) = (empty_at, now + RUSH_FOR);
         }
     }
 }
@@ -214,9 +217,7 @@ impl Stream {
     /// Answers PROBE: on the substream, in case that the other direction is blocked, and where it came from.
     fn answer(&mut self, to: SocketAddr, token: u64, out: &mut Outbox) {
         let probed = Frame::Probed { token };
-        if self.substream.is_some() {
-            self.queue_control(&probed);
-        }
+        self.queue_probed(token);
         if let Some(outbound) = &mut self.datagrams.outbound
             && outbound.route.may_answer(to)
         {
@@ -315,6 +316,12 @@ impl Streams {
         let open = self.streams.values().filter(|stream| stream.is_accepted() && stream.substream.is_some());
         for id in open.map(|stream| stream.id).collect::<Vec<_>>() {
             self.invite(id, out);
+            let unused = self.streams.get_mut(&id).and_then(|stream| stream.datagrams.unused.take());
+            if let Some(Err(broken)) = unused.map(|invitation| self.on_invited(now, id, &invitation)) {
+                self.on_broken_rule(id, broken, out);
+                continue;
+            }
+            self.follow_path(now, id, out);
             self.pump(now, id, out);
         }
     }
@@ -329,12 +336,16 @@ impl Streams {
     }
 
     pub(super) fn on_invited(&mut self, now: Time, id: StreamId, invitation: &Invitation) -> Result<(), String> {
-        let Some(stream) = self.streams.get_mut(&id).filter(|_| self.port.is_some()) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        if self.port.is_none() {
+            stream.datagrams.unused = Some(invitation.clone());
+            return Ok(());
+        }
         let ip = stream.connection.and_then(|connection| self.remotes.get(&connection)).copied();
         stream.on_invited(now, invitation, ip)
     }
 
-    /// Handles a datagram. Its peer is there; the connection to it may be dead nevertheless.
+    /// Handles a datagram. It says nothing about the connection to its peer, which may be dead nevertheless.
     pub(crate) fn on_datagram(&mut self, now: Time, from: SocketAddr, datagram: Bytes, out: &mut Outbox) {
         let Some(&id) = SessionId::of(&datagram).and_then(|session| self.by_session.get(&session)) else {
             out.stats.datagrams_ignored = out.stats.datagrams_ignored.saturating_add(1);
@@ -350,14 +361,22 @@ impl Streams {
             }
         };
         out.stats.datagrams_received += 1;
+        let mut has_answered = false;
         for frame in frames.by_ref() {
             let Some(stream) = self.streams.get_mut(&id) else { break };
+            // One answer is no larger than what came.
+            if matches!(frame, Ok(Frame::Probe { .. })) && std::mem::replace(&mut has_answered, true) {
+                continue;
+            }
             let frame = frame.map_err(|error| error.to_string());
             let step = frame.and_then(|frame| stream.on_datagram_frame(now, from, frame, out));
             match step {
                 Ok(Step::Acknowledged) => self.on_acknowledged(id),
                 Ok(Step::Heard { ack, report }) => self.on_heard(now, id, ack, report),
-                Ok(Step::Over(reason)) => self.on_goodbye(now, id, reason, out),
+                Ok(Step::Over(reason)) => {
+                    self.on_goodbye(now, id, reason, out);
+                    break;
+                }
                 Ok(_) => {}
                 Err(broken) => {
                     self.on_broken_rule(id, broken, out);
@@ -368,12 +387,6 @@ impl Streams {
         out.stats.frames_skipped += frames.skipped();
         self.follow_path(now, id, out);
         self.pump(now, id, out);
-    }
-
-    /// Whether authentic datagrams come from the peer of a connection.
-    pub(crate) fn has_datagrams_of(&self, now: Time, connection: ConnectionId) -> bool {
-        let mut streams = self.streams.values().filter(|stream| stream.connection == Some(connection));
-        streams.any(|stream| stream.datagrams.is_heard(now))
     }
 
     /// A datagram could not leave this machine.
@@ -432,7 +445,7 @@ impl Streams {
     /// Carries out what the route of a stream has decided, and sets its timers.
     pub(super) fn follow_path(&mut self, now: Time, id: StreamId, out: &mut Outbox) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let order_at = stream.order_deadline();
+        let order_at = stream.order_deadline().filter(|_| stream.is_accepted());
         let route = if stream.is_accepted() { stream.drain_route(now, &mut self.secrets, out) } else { None };
         let (route_at, has_changed) = route.unwrap_or_default();
         for (timer, at) in [(Timer::Route, route_at), (Timer::Order, order_at)] {

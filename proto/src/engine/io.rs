@@ -11,6 +11,7 @@ use super::command::{Command, Reply};
 use crate::event::{AviEvent, DiscoverySource};
 use crate::id::{PeerId, StreamId, Topic};
 use crate::media::AudioFrame;
+pub use crate::path::MAX_DATAGRAM_BYTES;
 
 /// A connection. The network layer chooses the id, and never reuses it within a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,10 +28,6 @@ pub struct DialId(pub u64);
 /// A message given to the mesh. The engine chooses the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublishId(pub u64);
-
-/// The most bytes in a datagram: Ethernet's 1,500 less the headers of IPv6 and UDP. A path with a smaller MTU fragments or
-/// drops the largest ones. What does not fit goes by the substream.
-pub const MAX_DATAGRAM_BYTES: usize = 1452;
 
 /// What the datagrams of one call begin with. The receiver chooses it, and tells it to the sender alone.
 pub type DatagramId = [u8; 8];

@@ -4,9 +4,6 @@
 //! before a connection is ended, the network is asked when bytes last moved on it. That costs nothing while pongs come.
 //!
 //! One lost ping ends nothing: the next one is answered before [`SILENT_AFTER`].
-//!
-//! A peer whose datagrams arrive is there, and its connection is not given up so soon: where one outage follows another,
-//! TCP's next attempt may fall into each.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,12 +19,8 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest silence of a peer that is there. TCP doubles the pause between its attempts, from 0.2 s: what was sent at
 /// the beginning of an outage of 10 s comes after 12.6 s (RFC 6298 §5.5).
 const SILENT_AFTER: Duration = Duration::from_secs(14);
-/// The same while datagrams come from the peer. TCP has made eight attempts then, and may wait as long for the next one.
-const STUCK_AFTER: Duration = Duration::from_secs(45);
 /// How long the network may take to say when bytes last moved.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-/// When it is asked again about a silent connection whose peer is heard.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// If the engine's timeout is this late, the node itself was stalled, and cannot tell whether its peers were silent.
 const STALL: Duration = Duration::from_millis(500);
 /// How long peers have to be heard after a stall.
@@ -80,21 +73,14 @@ impl Liveness {
         }
     }
 
-    /// Handles the network's answer; `is_heard` tells that datagrams come from the peer. Returns whether the connection is
-    /// dead.
-    pub(crate) fn on_progress(
-        &mut self,
-        now: Time,
-        connection: ConnectionId,
-        silent_for: Duration,
-        is_heard: bool,
-    ) -> bool {
+    /// Handles the network's answer. Returns whether the peer is gone.
+    pub(crate) fn on_progress(&mut self, now: Time, connection: ConnectionId, silent_for: Duration) -> bool {
         let Some(watched) = self.watched.get_mut(&connection).filter(|watched| watched.is_asked) else { return false };
-        if silent_for >= if is_heard { STUCK_AFTER } else { SILENT_AFTER } {
+        if silent_for >= SILENT_AFTER {
             self.forget(connection);
             return true;
         }
-        let deadline = now + SILENT_AFTER.saturating_sub(silent_for).max(ASK_AGAIN_AFTER);
+        let deadline = now + (SILENT_AFTER - silent_for);
         *watched = Watched { deadline, is_asked: false };
         self.timers.set(connection, deadline);
         false

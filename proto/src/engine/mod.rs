@@ -180,7 +180,7 @@ impl Engine {
         self.topics.handle_timeout(now, &mut self.out);
         self.streams.handle_timeout(now, &mut self.out);
         let streams = &self.streams;
-        self.bulk.handle_timeout(now, |peer| streams.is_heard_by(now, peer), &mut self.out);
+        self.bulk.handle_timeout(now, |peer| streams.speaks_to(now, peer), &mut self.out);
         self.walks.handle_timeout(now, self.peers.wants_more(), &mut self.out);
         // Always checks everything. An early call in a test thus shows work that an input has left undone.
         self.advance(now, true);
@@ -411,8 +411,7 @@ impl Engine {
                 self.peers.on_pong(&peer, rtt);
             }
             NetEvent::Progress { connection, silent_for } => {
-                let is_heard = self.streams.has_datagrams_of(now, connection);
-                if self.liveness.on_progress(now, connection, silent_for, is_heard) {
+                if self.liveness.on_progress(now, connection, silent_for) {
                     self.on_silent(now, connection);
                 }
             }
@@ -420,7 +419,7 @@ impl Engine {
             // The connection is being closed already.
             NetEvent::Deaf { .. } => {}
             NetEvent::CreditUsed { peer } => {
-                self.bulk.on_used(now, &peer, self.streams.is_heard_by(now, &peer), out);
+                self.bulk.on_used(now, &peer, self.streams.speaks_to(now, &peer), out);
             }
             // Heartbeats after an event are counted above.
             NetEvent::GossipActive => {}
@@ -482,6 +481,11 @@ impl Engine {
         self.streams.on_address(connection, &address);
         if self.peers.on_connected(now, connection, &peer, &address, by) {
             self.out.event(AviEvent::PeerConnected { peer_id: peer.clone(), address });
+            // A call that has outlived its connection: the new one has no limit yet.
+            if self.streams.speaks_to(now, &peer) {
+                self.bulk.forget(&peer);
+                self.bulk.begin(now, &peer, &mut self.out);
+            }
         }
         if !self.peers.admits(&peer) {
             // It was admitted before the policy changed.

@@ -23,6 +23,8 @@ use crate::wire::{
 
 /// Audio bytes per write. Larger writes gain nothing: Yamux splits at 16 KiB.
 const BATCH_BYTES: usize = 16 * 1024;
+/// An end that takes nothing off the substream gets no more answers there.
+const MAX_PENDING_BYTES: usize = 1024;
 /// `AudioRate` is reported when the rate differs by a quarter from the reported one, at most once in this time.
 const RATE_EVERY: Duration = Duration::from_secs(1);
 /// A call without audio for this long is silent.
@@ -203,7 +205,7 @@ impl Stream {
     }
 
     /// Whether audio was sent lately.
-    pub(crate) fn is_heard(&self, now: Time) -> bool {
+    pub(crate) fn speaks(&self, now: Time) -> bool {
         self.is_accepted() && self.given_at.is_some_and(|at| now - at < PAUSE)
     }
 
@@ -335,11 +337,18 @@ impl Stream {
         }
     }
 
+    /// Answers a PROBE on the substream, unless the other end takes nothing off it.
+    pub(super) fn queue_probed(&mut self, token: u64) {
+        if self.substream.is_some() && self.control.len() < MAX_PENDING_BYTES {
+            self.queue_control(&Frame::Probed { token });
+        }
+    }
+
     /// Whether ACK is to be sent now.
     pub(super) fn take_ack_due(&mut self) -> bool {
         let is_due = std::mem::take(&mut self.ack_due);
         if is_due {
-            self.acked = self.receiver.received();
+            self.acked = self.receiver.arrived();
         }
         is_due
     }
@@ -426,19 +435,20 @@ impl Stream {
             }
             (Phase::Open, Frame::Media(invitation)) => return Ok(Step::Invited(invitation)),
             (Phase::Open, Frame::Probe { token }) => {
-                self.queue_control(&Frame::Probed { token });
+                self.queue_probed(token);
                 return Ok(Step::Routed);
             }
             (Phase::Open, Frame::Probed { token }) => {
                 self.datagrams.on_probed(now, token, Via::Substream);
                 return Ok(Step::Routed);
             }
+            (Phase::Open, Frame::Close { .. }) if self.ending.is_some() => return Err("CLOSE came again".to_owned()),
             (Phase::Open, Frame::Close { code, next_sequence, .. }) => {
                 self.ending = Some(Ending::new(now, next_sequence, close_reason(code)));
                 // CLOSE may overtake datagrams, also all of a short call.
                 return match self.datagrams.is_heard(now) && self.order.next_sequence() < next_sequence {
                     true => Ok(Step::Routed),
-                    false => self.end(now, out),
+                    false => self.end(out),
                 };
             }
             (Phase::Open, Frame::Resumable { token }) => {
@@ -491,13 +501,14 @@ impl Stream {
         out: &mut Outbox,
     ) -> Result<Step, String> {
         let sequence = frame.sequence;
-        let received = self.receiver.received();
-        // Datagrams are back before the substream retransmits. The next frame, or the end, reports what is dropped here.
-        let is_overdue = self.order.has_seen_datagrams() && self.receiver.is_overdue(now, frame.timestamp_us);
-        if is_overdue && via == Via::Substream {
-            return Ok(Step::On);
-        }
+        let arrived = self.receiver.arrived();
+        // Where datagrams work, what was stuck on the substream is not worth waiting for.
+        let is_overdue = self.receiver.is_overdue(now, frame.timestamp_us);
+        let is_stuck = is_overdue && via == Via::Substream && self.order.has_seen_datagrams();
         match self.order.push(now, via, frame) {
+            Arrival::Due(frame) if is_stuck => {
+                self.receiver.on_stuck(now, frame.sequence, frame.timestamp_us).map_err(|error| error.to_string())?
+            }
             Arrival::Due(frame) => self.on_data(now, frame, out)?,
             Arrival::Waits => {}
             // A substream alone keeps the order.
@@ -508,7 +519,7 @@ impl Stream {
         }
         let step = self.release(now, out)?;
         Ok(match step {
-            Step::On if self.receiver.received() > received => self.heard(),
+            Step::On if self.receiver.arrived() > arrived => self.heard(),
             step => step,
         })
     }
@@ -516,19 +527,19 @@ impl Stream {
     /// Delivers the frames that have waited long enough for those before them, and ends the stream if the other end has
     /// closed it.
     pub(super) fn release(&mut self, now: Time, out: &mut Outbox) -> Result<Step, String> {
-        let received = self.receiver.received();
+        let arrived = self.receiver.arrived();
         while let Some((came_at, frame)) = self.order.pop(now) {
             self.on_data(came_at, frame, out)?;
         }
         let next = self.order.next_sequence();
         if self.ending.as_ref().is_some_and(|ending| ending.at <= now || ending.next_sequence <= next) {
-            return self.end(now, out);
+            return self.end(out);
         }
-        Ok(if self.receiver.received() > received { self.heard() } else { Step::On })
+        Ok(if self.receiver.arrived() > arrived { self.heard() } else { Step::On })
     }
 
     /// Ends the direction of the other end.
-    fn end(&mut self, _: Time, out: &mut Outbox) -> Result<Step, String> {
+    fn end(&mut self, out: &mut Outbox) -> Result<Step, String> {
         while let Some((came_at, frame)) = self.order.pop_first() {
             self.on_data(came_at, frame, out)?;
         }
@@ -541,6 +552,12 @@ impl Stream {
     /// Whether the other end has closed the stream, and its last frames are awaited.
     pub(super) fn is_ending(&self) -> bool {
         self.ending.is_some()
+    }
+
+    /// Nobody hears the frames that still wait.
+    pub(super) fn forget_order(&mut self) {
+        while self.order.pop_first().is_some() {}
+        self.ending = None;
     }
 
     /// When frames that wait are due.
@@ -613,7 +630,7 @@ impl Stream {
     /// Acknowledges what has arrived with the next write.
     pub(crate) fn acknowledge(&mut self, now: Time) {
         self.ack_armed = false;
-        self.ack_due |= self.is_accepted() && self.receiver.received() > self.acked;
+        self.ack_due |= self.is_accepted() && self.receiver.arrived() > self.acked;
         self.acked_at = Some(now);
     }
 

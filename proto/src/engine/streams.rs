@@ -143,8 +143,8 @@ impl Streams {
     }
 
     /// Whether this node has sent audio to the peer lately.
-    pub(crate) fn is_heard_by(&self, now: Time, peer: &PeerId) -> bool {
-        self.streams.values().any(|stream| stream.peer == *peer && stream.is_heard(now))
+    pub(crate) fn speaks_to(&self, now: Time, peer: &PeerId) -> bool {
+        self.streams.values().any(|stream| stream.peer == *peer && stream.speaks(now))
     }
 
     /// Takes the peer to whom audio begins to flow.
@@ -242,7 +242,7 @@ impl Streams {
             let limit = "limits.max_audio_frame_bytes";
             return Err(AviP2pError::PayloadTooLarge { len: data.len(), max, limit });
         }
-        let talks_to = (!stream.is_heard(now)).then(|| stream.peer.clone());
+        let talks_to = (!stream.speaks(now)).then(|| stream.peer.clone());
         stream.given_at = Some(now);
         let dropped = stream.send.dropped();
         if stream.send.push(now, data).is_err() {
@@ -421,8 +421,8 @@ impl Streams {
     pub(crate) fn on_writable(&mut self, now: Time, substream: SubstreamId, out: &mut Outbox) {
         if let Some(stream) = self.by_substream.get(&substream).and_then(|id| self.streams.get_mut(id)) {
             stream.on_writable();
-            let (id, opens_at) = (stream.id, stream.pump(now, out));
-            self.pump_at(id, opens_at);
+            let id = stream.id;
+            self.pump(now, id, out);
             self.remove_if_over(id, out);
         }
     }
@@ -532,6 +532,7 @@ impl Streams {
     pub(super) fn pump(&mut self, now: Time, id: StreamId, out: &mut Outbox) {
         let opens_at = self.streams.get_mut(&id).and_then(|stream| stream.pump(now, out));
         self.pump_at(id, opens_at);
+        self.watch_route(id);
     }
 
     fn pump_at(&mut self, id: StreamId, at: Option<Time>) {
@@ -705,6 +706,9 @@ impl Streams {
     fn stop_audio(&mut self, id: StreamId, out: &mut Outbox) {
         for timer in [Timer::Ack, Timer::Report, Timer::Flight, Timer::Route, Timer::Order] {
             self.timers.stop(&(id, timer));
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.forget_order();
         }
         self.end_sessions(id, out);
     }

@@ -8,7 +8,8 @@ use thiserror::Error;
 use super::keys::{Key, SessionId};
 use super::window::Window;
 
-/// The largest datagram: with IPv6 and UDP headers it fills the 1,500 bytes of an Ethernet frame.
+/// The largest datagram: with IPv6 and UDP headers it fills the 1,500 bytes of an Ethernet frame. A path with a smaller MTU
+/// fragments or drops the largest ones. What does not fit goes by the substream.
 pub const MAX_DATAGRAM_BYTES: usize = 1_452;
 /// What sealing adds: id, counter and tag.
 pub const OVERHEAD_BYTES: usize = HEADER_BYTES + TAG_BYTES;

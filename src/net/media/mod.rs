@@ -105,9 +105,11 @@ impl Media {
         }
     }
 
-    /// The socket to send from: as in RFC 6724 §5, rule 8, the one whose address has the longest prefix in common.
+    /// The socket to send from: as in RFC 6724 §5, rule 8, the one whose address has the longest prefix in common. Nothing
+    /// leaves the machine from a loopback address.
     fn towards(&mut self, to: IpAddr) -> Option<&mut Socket> {
-        let same_family = self.sockets.iter_mut().filter(|(ip, _)| ip.is_ipv4() == to.is_ipv4());
+        let may_send = |ip: IpAddr| ip.is_ipv4() == to.is_ipv4() && (to.is_loopback() || !ip.is_loopback());
+        let same_family = self.sockets.iter_mut().filter(|(ip, _)| may_send(*ip));
         same_family.max_by_key(|(ip, _)| (common_bits(*ip, to), *ip)).map(|(_, socket)| socket)
     }
 

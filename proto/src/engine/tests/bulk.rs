@@ -99,10 +99,25 @@ fn two_calls_with_a_peer_share_the_limit_and_the_last_one_ends_it() {
 }
 
 #[test]
+fn a_call_that_outlives_its_connection_limits_the_next_one() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, _) = mesh.call(StreamOptions::default());
+    talk(&mut mesh, here, 100);
+    limits(&mut mesh, 0);
+    mesh.cut_link(0);
+    talk(&mut mesh, here, 3000);
+    assert_eq!(mesh.nodes[0].stats().streams_resumed, 1);
+    let limits = limits(&mut mesh, 0);
+    assert!(!limits.is_empty() && limits.iter().all(|is_limit| *is_limit), "{limits:?}");
+}
+
+#[test]
 fn a_limit_ends_with_the_connection_and_with_the_node() {
     let mut mesh = Mesh::pair(config(), config());
     let (here, _) = mesh.call(StreamOptions::default());
     talk(&mut mesh, here, 100);
+    limits(&mut mesh, 0);
+    mesh.run_for(secs(3));
     limits(&mut mesh, 0);
     mesh.cut_link(0);
     mesh.run_for(secs(5));

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::stats::AudioPath;
+use crate::wire::Frame;
 
 fn udp(n: usize) -> SocketAddr {
     format!("192.0.2.{}:9000", n + 1).parse().unwrap()
@@ -212,27 +213,46 @@ fn a_call_that_loses_its_connection_talks_on_by_datagrams() {
 }
 
 #[test]
-fn a_connection_whose_peer_sends_datagrams_may_be_silent_for_longer_but_not_for_ever() {
-    let (mut mesh, here, _) = call();
-    mesh.silence(0);
-    for _ in 0..40 {
-        talk(&mut mesh, here, 0, 50);
-    }
-    assert!(mesh.events(1).iter().all(|event| matches!(event, AviEvent::AudioData { .. })));
-    for _ in 0..8 {
-        talk(&mut mesh, here, 0, 50);
-    }
-    assert_eq!(mesh.nodes[1].stats().ping_timeouts, 1);
+fn a_peer_that_asks_much_and_takes_nothing_gets_few_answers() {
+    let mut node = Node::with_peer(1, 3, config());
+    let substream = node.offered(1, 3);
+    node.received(substream, &[Frame::Open(Default::default())]);
+    let [AviEvent::AudioStreamRequested { stream_id: stream, .. }] = node.take_events()[..] else { panic!() };
+    node.ask(|id| Command::AcceptStream { id, stream }).unwrap();
+    node.written(substream);
+    node.received(substream, &vec![Frame::Probe { token: u64::MAX }; 10_000]);
+    let answers = node.written(substream);
+    let probed = answers.iter().filter(|frame| matches!(frame, Frame::Probed { .. })).count();
+    assert!((2..=200).contains(&probed), "{probed}");
 }
 
 #[test]
-fn a_connection_that_is_silent_ends_soon_if_datagrams_are_too() {
-    let (mut mesh, here, _) = call();
+fn an_invitation_that_comes_before_this_node_has_a_socket_counts_afterwards() {
+    let mut mesh = Mesh::pair(config(), config());
+    mesh.has_datagrams(0, udp(0));
+    let (here, there) = mesh.call(StreamOptions::default());
+    assert_eq!(path(&mesh, 1, there), AudioPath::Substream);
+    mesh.has_datagrams(1, udp(1));
+    mesh.run_for(millis(100));
+    assert_eq!((path(&mesh, 0, here), path(&mesh, 1, there)), (AudioPath::Datagrams, AudioPath::Datagrams));
+}
+
+#[test]
+fn nothing_is_heard_of_a_stream_after_its_end() {
+    let (mut mesh, here, there) = call();
     talk(&mut mesh, here, 0, 5);
-    mesh.silence(0);
-    mesh.blocked.extend([(0, 1), (1, 0)]);
-    mesh.run_for(millis(15_000));
-    assert_eq!(mesh.nodes[1].stats().ping_timeouts, 1);
+    heard(&mut mesh);
+    // A frame is lost, so the next one waits.
+    mesh.blocked.insert((0, 1));
+    mesh.send(0, here, &[5]).unwrap();
+    mesh.blocked.clear();
+    mesh.send(0, here, &[6]).unwrap();
+    assert_eq!(mesh.events(1), []);
+    mesh.close(1, there).unwrap();
+    mesh.close(0, here).unwrap_or_default();
+    mesh.run_for(millis(200));
+    let peer = mesh.id(0);
+    assert_eq!(mesh.events(1), [closed(&peer, there, StreamCloseReason::LocalClose)]);
 }
 
 #[test]
