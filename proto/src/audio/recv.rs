@@ -32,9 +32,9 @@ pub struct AudioReceiver {
     late_after: Duration,
     expected: u64,
     received: u64,
-    /// Frames that came too late to be handed over, and how many frames the next one must tell as missing because of them.
+    /// Frames that came too late to be handed over, and what follows the highest of them.
     stuck: u64,
-    untold: u64,
+    after_stuck: u64,
     lost: u64,
     late: u64,
     /// Sixteen times the jitter in microseconds, as in RFC 3550 §A.8.
@@ -55,7 +55,7 @@ impl AudioReceiver {
             expected: 0,
             received: 0,
             stuck: 0,
-            untold: 0,
+            after_stuck: 0,
             lost: 0,
             late: 0,
             jitter_x16_us: 0,
@@ -90,23 +90,20 @@ impl AudioReceiver {
         self.expected = after;
         self.received += 1;
         self.on_arrival(now, timestamp_us);
-        Ok(missing.saturating_add(std::mem::take(&mut self.untold)))
+        Ok(missing)
     }
 
-    /// Records a frame that is not handed over. It is acknowledged, and the next frame or the end tells it as missing.
-    pub fn on_stuck(&mut self, now: Time, sequence: u64, timestamp_us: u64) -> Result<(), OutOfOrder> {
-        let after = sequence.checked_add(1).ok_or(OutOfOrder { sequence, expected: self.expected })?;
-        self.untold = self.skip_to(sequence)?.saturating_add(self.untold).saturating_add(1);
-        (self.expected, self.stuck, self.lost) = (after, self.stuck + 1, self.lost.saturating_add(1));
-        self.on_arrival(now, timestamp_us);
-        Ok(())
+    /// Records a frame that is not handed over. It is acknowledged, and the next one, or the end, tells it as missing.
+    pub fn on_stuck(&mut self, sequence: u64) {
+        self.stuck += 1;
+        self.after_stuck = self.after_stuck.max(sequence.saturating_add(1));
     }
 
     /// Records the end of the stream after `next_sequence` frames. Returns how many are missing at the end.
     pub fn on_end(&mut self, next_sequence: u64) -> Result<u64, OutOfOrder> {
         let missing = self.skip_to(next_sequence)?;
         self.expected = next_sequence;
-        Ok(missing.saturating_add(std::mem::take(&mut self.untold)))
+        Ok(missing)
     }
 
     /// The content of the next REPORT.
@@ -123,7 +120,8 @@ impl AudioReceiver {
     pub fn ack(&self) -> Ack {
         let least = self.recent_transit_us.value().zip(self.last_transit_us);
         let delay_us = least.map_or(0, |(least, last)| u64::try_from(last - least).unwrap_or_default());
-        Ack { highest_sequence: self.expected.saturating_sub(1), received: self.arrived(), delay_us }
+        let after = self.expected.max(self.after_stuck);
+        Ack { highest_sequence: after.saturating_sub(1), received: self.arrived(), delay_us }
     }
 
     /// The number of frames received.
@@ -205,12 +203,12 @@ mod tests {
     fn a_frame_that_was_stuck_is_acknowledged_and_told_as_missing() {
         let mut receiver = receiver();
         receiver.on_data(Time::from_millis(10), 0, 0).unwrap();
-        receiver.on_stuck(Time::from_millis(9_000), 2, 40_000).unwrap();
-        assert_eq!(receiver.on_stuck(Time::from_millis(9_000), 2, 40_000).unwrap_err().expected, 3);
+        receiver.on_stuck(2);
         assert_eq!((receiver.ack().highest_sequence, receiver.ack().received, receiver.received()), (2, 2, 1));
         assert_eq!(receiver.on_data(Time::from_millis(9_010), 4, 9_000_000), Ok(3), "1, 2 and 3");
         assert_eq!(receiver.report().lost, 3);
-        receiver.on_stuck(Time::from_millis(19_000), 5, 9_100_000).unwrap();
+        receiver.on_stuck(5);
+        assert_eq!((receiver.ack().highest_sequence, receiver.ack().received), (5, 4));
         assert_eq!(receiver.on_end(6), Ok(1));
     }
 

@@ -504,11 +504,11 @@ impl Stream {
         let arrived = self.receiver.arrived();
         // Where datagrams work, what was stuck on the substream is not worth waiting for.
         let is_overdue = self.receiver.is_overdue(now, frame.timestamp_us);
-        let is_stuck = is_overdue && via == Via::Substream && self.order.has_seen_datagrams();
+        if is_overdue && via == Via::Substream && self.order.has_seen_datagrams() {
+            self.receiver.on_stuck(sequence);
+            return Ok(self.heard());
+        }
         match self.order.push(now, via, frame) {
-            Arrival::Due(frame) if is_stuck => {
-                self.receiver.on_stuck(now, frame.sequence, frame.timestamp_us).map_err(|error| error.to_string())?
-            }
             Arrival::Due(frame) => self.on_data(now, frame, out)?,
             Arrival::Waits => {}
             // A substream alone keeps the order.
