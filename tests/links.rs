@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use avi_links::{Link, Profile};
-use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, EventReceiver, PeerId};
+use avi_p2p::{AudioPath, AviEvent, AviP2p, AviP2pConfig, AviP2pHandle, EventReceiver, PeerId, StreamId};
 use emulator::namespace::or_skip;
 use emulator::{Emulator, Machine};
 use smol::channel::{self, Receiver, Sender};
@@ -324,4 +324,109 @@ fn every_frame_of_a_call_over_wifi_arrives_or_is_a_gap() {
     assert_eq!(received + missing, u64::from(FRAMES));
     assert!(received > u64::from(FRAMES) / 2, "{received} of {FRAMES}");
     assert!(emulator.stop().unwrap().lost > 0);
+}
+
+/// What an end of a call has done.
+#[derive(Debug, Default)]
+struct Told {
+    given: u32,
+    received: u32,
+    missing: u32,
+}
+
+/// Sends numbered frames every 20 ms, and hears those of the other end, until the test is over; then `closes`.
+async fn talk(mut node: Node, stream: StreamId, is_over: Receiver<()>, closes: bool) -> (Told, Node) {
+    let (handle, mut told) = (node.node.handle(), Told::default());
+    let mut beat = Timer::interval(Duration::from_millis(20));
+    loop {
+        let event = async { Some(node.events.recv().await.expect("the node is there")) };
+        let tick = async { smol::stream::StreamExt::next(&mut beat).await.and(None) };
+        match event.or(tick).await {
+            Some(AviEvent::AudioData { data, .. }) => {
+                let number = u32::from_be_bytes(data.try_into().unwrap());
+                assert_eq!(number, told.received + told.missing, "in order, once, and gaps are told");
+                told.received += 1;
+            }
+            Some(AviEvent::AudioGap { missing, .. }) => told.missing += missing as u32,
+            Some(AviEvent::AudioStreamClosed { .. }) => return (told, node),
+            Some(_) => {}
+            None if !is_over.is_closed() => {
+                handle.send_audio(stream, told.given.to_be_bytes().to_vec()).await.unwrap();
+                told.given += 1;
+            }
+            None if closes => {
+                let _ = handle.close_audio_stream(stream).await;
+            }
+            None => {}
+        }
+    }
+}
+
+/// Waits until an end sends its audio by this path.
+fn wait_for_path((handle, stream): &(AviP2pHandle, StreamId), path: AudioPath) {
+    let until = Instant::now() + WITHIN;
+    while block_on(handle.audio_stats(*stream)).unwrap().path != path {
+        assert!(Instant::now() < until, "not {path:?} within {WITHIN:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_call_takes_the_substream_where_udp_is_filtered_and_datagrams_where_it_is_not() {
+    let Some(emulator) = emulate::<2>(&built_in("lan")) else { return };
+    let [hears, speaks] = emulator.machines() else { unreachable!() };
+    let block = |from: [bool; 2]| (0..2).for_each(|machine| emulator.block_udp(machine, from[machine]));
+    block([true, true]);
+
+    let ((told, address), (over, is_over), (other_over, is_other_over)) = (ends(), ends::<()>(), ends::<()>());
+    let (came, far) = ends();
+    let hearing = run(hears, Vec::new(), move |mut node| async move {
+        told.send(node.address().await).await.unwrap();
+        let request = |event| match event {
+            AviEvent::AudioStreamRequested { stream_id, .. } => Some(stream_id),
+            _ => None,
+        };
+        let stream = node.wait("AudioStreamRequested", request).await;
+        let handle = node.node.handle();
+        handle.accept_audio_stream(stream).await.unwrap();
+        came.send((handle, stream)).await.unwrap();
+        talk(node, stream, is_over, false).await
+    });
+    let address = address.recv_blocking().expect("the first node starts");
+    let (called, near) = ends();
+    let speaking = run(speaks, vec![address], move |mut node| async move {
+        let peer = node.peer().await;
+        let handle = node.node.handle();
+        let stream = handle.request_stream(peer).await.unwrap();
+        let accepted = |event| matches!(event, AviEvent::AudioStreamAccepted { .. }).then_some(());
+        node.wait("AudioStreamAccepted", accepted).await;
+        called.send((handle, stream)).await.unwrap();
+        talk(node, stream, is_other_over, true).await
+    });
+    let call = [far.recv_blocking().unwrap(), near.recv_blocking().unwrap()];
+
+    let heard = |(handle, stream): &(AviP2pHandle, StreamId)| block_on(handle.audio_stats(*stream)).unwrap();
+    while call.iter().any(|end| heard(end).frames_received < 100) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(call.iter().all(|end| heard(end).path == AudioPath::Substream));
+    block([false, false]);
+    call.iter().for_each(|end| wait_for_path(end, AudioPath::Datagrams));
+    // Of one direction alone.
+    block([true, false]);
+    wait_for_path(&call[0], AudioPath::Substream);
+    assert_eq!(heard(&call[1]).path, AudioPath::Datagrams);
+    block([false, false]);
+    wait_for_path(&call[0], AudioPath::Datagrams);
+    assert_eq!((heard(&call[0]).path_changes, heard(&call[1]).path_changes), (3, 1));
+
+    drop((over, other_over));
+    let [(one, first), (other, second)] = [hearing, speaking].map(|end| end.join().unwrap().unwrap());
+    drop((first, second));
+    println!("{one:?} {other:?}");
+    // What had not left when the other end closed is not told.
+    assert_eq!(one.received + one.missing, other.given);
+    // A change costs the frames of the time in which the loss is not known: 300 ms, twice.
+    assert!(one.missing <= 10 && other.missing <= 60, "{one:?} {other:?}");
+    emulator.stop().unwrap();
 }

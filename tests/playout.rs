@@ -95,6 +95,8 @@ async fn a_paced_reader_gets_bursts_at_the_pace_of_the_audio_until_the_end() {
     assert!(frames.is_sorted_by(|one, two| one.sequence < two.sequence));
     assert!(frames.iter().all(|frame| frame.data == vec![frame.sequence as u8; 640]));
     assert_eq!(audio_event(&mut callee).await, None, "no audio among the events");
+    drop(reader);
+    assert_eq!(callee.handle.audio_stats(far).await.unwrap().playout, Some(stats), "after the end of both");
     drop(sender.await.unwrap());
 }
 

@@ -1,7 +1,7 @@
 //! Who reads the audio of a stream? Its own reader, if it has one; otherwise the reader of events.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -14,11 +14,14 @@ use crate::stats::PlayoutStats;
 use avi_p2p_proto::audio::{JitterBuffer, Tick};
 use avi_p2p_proto::engine::Time;
 
+/// The readers that were dropped, and whose figures are kept: as many as the engine keeps of streams that have ended.
+const KEPT_FIGURES: usize = 64;
+
 /// The readers of a node's streams, as the node has them.
 pub(super) struct Readers {
     queues: BTreeMap<StreamId, Arc<ReaderQueue>>,
-    /// Those of streams that have ended. They play what they have.
-    ended: Vec<Weak<ReaderQueue>>,
+    /// Those of streams that have ended. They play what they have, and their figures can still be read.
+    ended: VecDeque<(StreamId, Arc<ReaderQueue>)>,
     max_frames: usize,
     max_bytes: usize,
     /// Frames dropped because their reader was slow.
@@ -28,7 +31,7 @@ pub(super) struct Readers {
 impl Readers {
     pub(super) fn new(limits: &Limits) -> Self {
         let (max_frames, max_bytes) = (limits.event_audio_frames, limits.event_audio_bytes);
-        Self { queues: BTreeMap::new(), ended: Vec::new(), max_frames, max_bytes, dropped: 0 }
+        Self { queues: BTreeMap::new(), ended: VecDeque::new(), max_frames, max_bytes, dropped: 0 }
     }
 
     /// Makes the reader of a stream that has none. `frame_duration` is that of the stream's media.
@@ -48,7 +51,7 @@ impl Readers {
             }
             _ => Source::Raw(Fifo { frames: VecDeque::new(), bytes: 0, has_ended: false }),
         };
-        let state = State { source, last_sequence: None, reader: None, is_closed: false };
+        let state = State { source, last_sequence: None, reader: None, is_closed: false, figures: None };
         let queue = Arc::new(ReaderQueue { state: Mutex::new(state) });
         self.queues.insert(stream_id, queue.clone());
         Ok(queue)
@@ -79,8 +82,8 @@ impl Readers {
             AviEvent::AudioStreamClosed { stream_id, .. } => {
                 if let Some(queue) = self.queues.remove(stream_id) {
                     wake.extend(queue.lock().end());
-                    self.ended.retain(|queue| queue.strong_count() > 0);
-                    self.ended.push(Arc::downgrade(&queue));
+                    self.ended.push_back((*stream_id, queue));
+                    self.forget_oldest();
                 }
                 false
             }
@@ -95,7 +98,18 @@ impl Readers {
 
     /// The figures of a stream's jitter buffer.
     pub(super) fn playout_stats(&self, stream_id: StreamId) -> Option<PlayoutStats> {
-        self.get(stream_id)?.playout_stats()
+        let ended = || self.ended.iter().rev().find(|(id, _)| *id == stream_id).map(|(_, queue)| queue);
+        self.queues.get(&stream_id).or_else(ended)?.playout_stats()
+    }
+
+    /// Only readers that nobody has any more are forgotten.
+    fn forget_oldest(&mut self) {
+        let is_unused = |(_, queue): &(StreamId, Arc<ReaderQueue>)| Arc::strong_count(queue) == 1;
+        if self.ended.iter().filter(|ended| is_unused(ended)).count() > KEPT_FIGURES
+            && let Some(oldest) = self.ended.iter().position(is_unused)
+        {
+            self.ended.remove(oldest);
+        }
     }
 
     fn get(&self, stream_id: StreamId) -> Option<&Arc<ReaderQueue>> {
@@ -106,8 +120,8 @@ impl Readers {
 impl Drop for Readers {
     /// The node has ended.
     fn drop(&mut self) {
-        let ended = self.ended.iter().filter_map(Weak::upgrade);
-        for queue in ended.chain(self.queues.values().cloned()) {
+        let ended = self.ended.iter().map(|(_, queue)| queue);
+        for queue in ended.chain(self.queues.values()) {
             let reader = queue.lock().close();
             reader.into_iter().for_each(Waker::wake);
         }
@@ -126,6 +140,8 @@ struct State {
     reader: Option<Waker>,
     /// Whether the reader was dropped, or the node has ended.
     is_closed: bool,
+    /// What the jitter buffer said at last, if the reader was dropped.
+    figures: Option<PlayoutStats>,
 }
 
 enum Source {
@@ -162,16 +178,14 @@ impl ReaderQueue {
     }
 
     pub(crate) fn playout_stats(&self) -> Option<PlayoutStats> {
-        match &self.lock().source {
-            Source::Paced(buffer) => Some(buffer.stats()),
-            Source::Raw(_) => None,
-        }
+        self.lock().playout_stats()
     }
 
     /// Nobody will read any more.
     pub(crate) fn abandon(&self) {
         let mut state = self.lock();
         let reader = state.close();
+        state.figures = state.playout_stats();
         // What waits is no longer needed.
         state.source = Source::Raw(Fifo { frames: VecDeque::new(), bytes: 0, has_ended: true });
         drop(state);
@@ -210,6 +224,13 @@ impl State {
             Source::Paced(buffer) => buffer.end(),
         }
         self.reader.take()
+    }
+
+    fn playout_stats(&self) -> Option<PlayoutStats> {
+        match &self.source {
+            Source::Paced(buffer) => Some(buffer.stats()),
+            Source::Raw(_) => self.figures,
+        }
     }
 
     fn close(&mut self) -> Option<Waker> {

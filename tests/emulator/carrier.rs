@@ -17,7 +17,7 @@ use rustix::thread::{gettid, set_current_timer_slack};
 
 use super::report::Report;
 use super::tun::{MTU_BYTES, Tun};
-use super::{BROADCAST_HOST, host_of};
+use super::{BROADCAST_HOST, Firewall, host_of};
 
 /// Packets of one machine before others have their turn.
 const BATCH: usize = 32;
@@ -27,6 +27,7 @@ const NICE: i32 = -20;
 pub struct Carrier {
     tuns: Vec<Tun>,
     links: Vec<Link>,
+    firewall: Firewall,
     epoch: Instant,
     agenda: BinaryHeap<Reverse<Due>>,
     /// Packets of the same moment come out in the order in which they went in.
@@ -54,9 +55,9 @@ enum Stage {
 
 impl Carrier {
     /// Machine `n` is behind `tuns[n]` and `links[n]`.
-    pub fn new(tuns: Vec<Tun>, links: Vec<Link>) -> Self {
+    pub fn new(tuns: Vec<Tun>, links: Vec<Link>, firewall: Firewall) -> Self {
         let (agenda, report) = (BinaryHeap::new(), Report::default());
-        Self { tuns, links, epoch: Instant::now(), agenda, next_number: 0, report }
+        Self { tuns, links, firewall, epoch: Instant::now(), agenda, next_number: 0, report }
     }
 
     /// Carries until the other end of `stop` is dropped.
@@ -116,6 +117,9 @@ impl Carrier {
                 host => vec![usize::from(host) - 1],
             };
             if to.iter().any(|to| *to >= self.tuns.len()) {
+                continue;
+            }
+            if self.firewall.blocks(from, &packet) {
                 continue;
             }
             self.report.sent += 1;

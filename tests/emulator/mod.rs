@@ -10,6 +10,8 @@ mod tun;
 
 use std::io::{self, PipeWriter};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use avi_links::{Link, Profile};
@@ -30,8 +32,26 @@ pub struct Emulator {
     /// To drop it is to say stop. Before the machines, whose devices the thread reads.
     stop: Option<PipeWriter>,
     thread: Option<JoinHandle<io::Result<Report>>>,
+    firewall: Firewall,
     machines: Vec<Machine>,
 }
+
+/// From which machines no UDP packet goes further.
+#[derive(Clone)]
+struct Firewall(Arc<[AtomicBool]>);
+
+impl Firewall {
+    fn new(machines: usize) -> Self {
+        Self((0..machines).map(|_| AtomicBool::new(false)).collect())
+    }
+
+    fn blocks(&self, from: usize, packet: &[u8]) -> bool {
+        packet.get(9) == Some(&UDP) && self.0[from].load(Ordering::Relaxed)
+    }
+}
+
+/// The number of the protocol in IPv4's header.
+const UDP: u8 = 17;
 
 /// What Linux does about congestion by default. A distribution may have chosen something else for this machine, and
 /// figures would say more about that than about the link.
@@ -54,13 +74,21 @@ impl Emulator {
             links.push(Link::new(profile, seed.wrapping_add(host.into())));
         }
         let (stopped, stop) = io::pipe().map_err(|error| error.to_string())?;
-        let carry = move || Carrier::new(tuns, links).run(&stopped);
+        let firewall = Firewall::new(machines.len());
+        let rules = firewall.clone();
+        let carry = move || Carrier::new(tuns, links, rules).run(&stopped);
         let thread = std::thread::Builder::new().name("emulator".to_owned()).spawn(carry);
-        Ok(Self { stop: Some(stop), thread: Some(thread.map_err(|error| error.to_string())?), machines })
+        let thread = Some(thread.map_err(|error| error.to_string())?);
+        Ok(Self { stop: Some(stop), thread, firewall, machines })
     }
 
     pub fn machines(&self) -> &[Machine] {
         &self.machines
+    }
+
+    /// Blocks the UDP packets that a machine sends from now on, or no more.
+    pub fn block_udp(&self, from: usize, is_blocked: bool) {
+        self.firewall.0[from].store(is_blocked, Ordering::Relaxed);
     }
 
     /// Ends it, with all that is on its way.

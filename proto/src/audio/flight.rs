@@ -10,8 +10,8 @@
 //!   without the queueing that ACK tells) and up to an interval, which is measured: how long an acknowledgement was
 //!   possible and did not come, smoothed. With an end that has told nothing yet, frames leave as the channel takes them, up to
 //!   [`UNREPORTED_BYTES`] in [`UNREPORTED_FOR`].
-//! - *The bound in time.* The flight is closed while its oldest frame has waited for more than `base`, the interval and
-//!   [`STALL`]. So the frames behind an outage are few, and those after it are fresh.
+//! - *The bound in time.* On a substream, the flight is closed while its oldest frame has waited for more than `base`, the
+//!   interval and [`STALL`]. So the frames behind an outage are few, and those after it are fresh.
 //! - *The bound in bytes.* A path whose queue is long at each acknowledgement for [`PERSISTS_FOR`] is limited. Then the
 //!   bytes in flight are at most `rate · (base + queue_target)`; what the path has taken since the last acknowledgement is
 //!   estimated with the rate. The rate is a windowed maximum of delivery-rate samples.
@@ -207,7 +207,7 @@ impl Flight {
         if self.feedback == Feedback::Nothing {
             return to_usize(UNREPORTED_BYTES.saturating_sub(self.in_flight_bytes));
         }
-        if now < self.drain_until || now - oldest.at > self.patience() {
+        if now < self.drain_until || self.is_stalled(now, oldest) {
             return 0;
         }
         match self.window() {
@@ -222,7 +222,7 @@ impl Flight {
         let at = match self.window() {
             _ if self.feedback == Feedback::Nothing => oldest.at + UNREPORTED_FOR,
             _ if now < self.drain_until => self.drain_until,
-            _ if now - oldest.at > self.patience() => self.gives_up_at(oldest)?,
+            _ if self.is_stalled(now, oldest) => self.gives_up_at(oldest)?,
             Some(window) => {
                 let over = self.in_flight_bytes.saturating_sub(window) + 1;
                 let after = Duration::from_micros(over.saturating_mul(1_000_000).checked_div(self.rate())? + 1);
@@ -473,6 +473,13 @@ impl Flight {
     /// The bytes in flight, without those that the path has probably taken since the last acknowledgement.
     fn estimated_bytes(&self, now: Time) -> u64 {
         self.in_flight_bytes.saturating_sub(bytes_in(self.rate(), (now - self.acked_at).min(self.interval)))
+    }
+
+    /// Whether the oldest frame has waited too long for its acknowledgement. Datagrams behind it do not wait for it, and
+    /// the acknowledgements may be what is lost: whether a known path works is then for probes to say.
+    fn is_stalled(&self, now: Time, oldest: &Sent) -> bool {
+        let is_known = self.path == Path::Lossy && self.base.value().is_some();
+        !is_known && now - oldest.at > self.patience()
     }
 
     /// How old the oldest frame in flight may be.

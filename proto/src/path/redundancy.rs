@@ -8,6 +8,11 @@ use crate::engine::Time;
 
 /// For how long after a loss frames are sent twice.
 const ON_FOR: Duration = Duration::from_secs(30);
+/// If so many frames in a hundred are lost although they are sent twice, the copies are a part of what the path does not
+/// take, and are left out for that time.
+const USELESS_PERCENT: u64 = 30;
+/// Of so many frames.
+const JUDGED_FRAMES: u64 = 50;
 /// A frame that is longer is not worth another copy of it.
 const MAX_COPY_BYTES: usize = MAX_PLAINTEXT_BYTES / 2;
 
@@ -23,6 +28,9 @@ pub struct Redundancy {
     missing: u64,
     /// Frames of which a loss is known.
     lost: u64,
+    /// The highest sequence and the losses when the copies were judged last.
+    judged: (u64, u64),
+    off_until: Time,
     copies: u64,
 }
 
@@ -44,6 +52,18 @@ impl Redundancy {
         }
         // What was dropped above `highest_sequence` hides losses until that is acknowledged too.
         self.lost = self.lost.max(lost);
+        self.judge(now, highest_sequence);
+    }
+
+    fn judge(&mut self, now: Time, highest_sequence: u64) {
+        let (since, lost) = self.judged;
+        let frames = highest_sequence.saturating_sub(since);
+        if frames >= JUDGED_FRAMES {
+            if self.is_on(now) && (self.lost - lost).saturating_mul(100) >= frames.saturating_mul(USELESS_PERCENT) {
+                self.off_until = now + ON_FOR;
+            }
+            self.judged = (highest_sequence, self.lost);
+        }
     }
 
     /// Notes a loss that the caller has seen by itself.
@@ -53,7 +73,7 @@ impl Redundancy {
 
     /// Whether frames are sent twice.
     pub fn is_on(&self, now: Time) -> bool {
-        self.on_until.is_some_and(|until| now < until)
+        now >= self.off_until && self.on_until.is_some_and(|until| now < until)
     }
 
     /// The frames of the next datagram, in this order: the frame before, if there is to be a copy of it, and the frame
@@ -112,6 +132,22 @@ mod tests {
         redundancy.on_loss(end);
         assert_eq!(copy(&mut redundancy, end, frame(5)), Some(4));
         assert_eq!(redundancy.copies(), 3);
+    }
+
+    #[test]
+    fn copies_that_do_not_help_are_left_out_for_a_while() {
+        // A path that takes half of what comes, and one that loses every tenth frame.
+        for (lost_each, helps) in [(2, false), (10, true)] {
+            let mut redundancy = Redundancy::default();
+            for n in 0..40 {
+                let (highest, now) = (n * 5 + 4, START + Duration::from_millis(n * 100));
+                redundancy.on_ack(now, highest, highest + 1 - highest / lost_each, 0);
+            }
+            let now = START + Duration::from_secs(4);
+            assert_eq!(redundancy.is_on(now), helps, "{lost_each}");
+            redundancy.on_loss(now + ON_FOR);
+            assert!(redundancy.is_on(now + ON_FOR));
+        }
     }
 
     #[test]
