@@ -45,7 +45,13 @@ pub struct AviP2pConfig {
     /// true.
     pub enable_datagrams: bool,
     /// The most peers connected at a time, in both directions together; 1 to 10,000, default 50. A node dials
-    /// discovered peers only up to half of it, so that others can connect.
+    /// discovered peers only up to half of it, so that others can connect; it dials a
+    /// quarter of it, even if more have dialled it.
+    ///
+    /// Take 6 or more, and let each node know two others that are up, by `bootstrap_peers` or mDNS; or 8 or more, if it
+    /// knows one. With fewer places, nodes stay apart now and then. When a hundred start at once and each knows one
+    /// other, the same takes 16; with 8, some are apart until they dial their bootstrap peer again, after about 20 s.
+    /// Those who know one full node alone wait until it has made places: all of its peers may change every three seconds.
     pub max_peers: usize,
     /// The most audio streams at a time, in both directions together; 0 to 10,000, default 10. Unanswered requests of
     /// one peer may take half of it, rounded up. Further requests of that peer are rejected, so that one peer cannot

@@ -37,14 +37,14 @@ fn node(scenario: &mut Scenario, random: &mut Random) {
     let node = &mut scenario.node;
     node.kad = is_on(random, 3, 4);
     node.private = is_on(random, 1, 3);
-    // With fewer places for peers than eight, nodes stay apart now and then.
-    node.max_peers = one_of(random, &[8, 8, 12, 50]);
+    node.max_peers = one_of(random, &[6, 7, 8, 10, 12, 50]);
     node.max_audio_streams = one_of(random, &[1, 2, 10, 64]);
     node.event_queue = one_of(random, &[16, 128, 1024]);
     scenario.topology.lan = is_on(random, 1, 4);
     scenario.topology.bootstrap = match (scenario.topology.lan, node.kad) {
         (true, _) => 0,
-        (false, true) => one_of(random, &[1, 2, 3]),
+        // With fewer than eight places, each must know two others (`AviP2pConfig::max_peers`).
+        (false, true) => one_of(random, &[1, 2, 3]).max(1 + usize::from(node.max_peers < 8)),
         // Without Kademlia, a node meets nobody but those that it knows.
         (false, false) => one_of(random, &[2, 3, 4]),
     };

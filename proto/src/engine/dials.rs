@@ -15,8 +15,8 @@ use crate::id::PeerId;
 const MAX_FAILURES: u32 = 16;
 /// After this many failed dials, a stream that waits for the peer fails.
 const WANTED_DIALS: u32 = 3;
-/// After this many hang-ups in a row, the pause before a bootstrap peer is dialled again grows beyond four seconds.
-const HANG_UPS: u32 = 8;
+/// After this many hang-ups in a row, the pause before a bootstrap peer is dialled again grows beyond one second.
+const HANG_UPS: u32 = 30;
 const MYSELF: &str = "it is this node itself, or another with the same identity";
 /// The most addresses of one dial. They are all tried at once, so the dial ends within the time of one handshake.
 const MAX_DIAL_ADDRESSES: usize = 8;
@@ -140,7 +140,17 @@ impl Peers {
 
     /// Whether the node would dial discovered peers.
     pub(crate) fn wants_more(&self) -> bool {
-        self.connected < self.dial_target()
+        self.missing(0) > 0
+    }
+
+    /// How many discovered peers to dial while so many dials are in progress. A node has peers up to half of `max_peers`:
+    /// in a mesh of full nodes, a new node finds no room. Those that have dialled it may all depend on it, and then they
+    /// and the node are apart from the mesh. So it has dialled a quarter of `max_peers` itself, and one more when the last
+    /// connected bootstrap peer has hung up.
+    fn missing(&self, dials: usize) -> usize {
+        let target = (self.max_peers / 2).max(1).saturating_sub(self.connected);
+        let min_chosen = (self.max_peers / 4).max(1).saturating_sub(self.chosen);
+        target.max(min_chosen).max(usize::from(self.is_adrift)).saturating_sub(dials)
     }
 
     pub(super) fn on_bootstrap_connected(&mut self, index: usize, id: &PeerId) {
@@ -153,10 +163,15 @@ impl Peers {
 
     /// Returns whether a bootstrap entry redials this peer.
     pub(super) fn redial_bootstrap(&mut self, now: Time, id: &PeerId, hung_up: bool, out: &mut Outbox) -> bool {
-        // If this node has many peers, a bootstrap peer has disconnected it because it needed the room. So the pause is
-        // longer.
-        let pause = if self.connected < self.dial_target() { FIRST_BACKOFF } else { MAX_BOOTSTRAP_BACKOFF };
         let entries: Vec<_> = (0..self.bootstrap.len()).filter(|index| self.bootstrap[*index].is(id)).collect();
+        if !entries.is_empty() {
+            let is_connected = |entry: &Bootstrap| entry.peer.as_ref().is_some_and(|peer| self.is_connected(peer));
+            self.is_adrift |= !self.bootstrap.iter().any(is_connected);
+        }
+        // A bootstrap peer that has disconnected this node needed the place for others, who may know nobody else. A node
+        // that does know others dials those.
+        let is_lost = self.connected == 0 || self.candidates.is_empty() && self.wants_more();
+        let pause = if is_lost { FIRST_BACKOFF } else { MAX_BOOTSTRAP_BACKOFF };
         for &index in &entries {
             let entry = &mut self.bootstrap[index];
             entry.waits = false;
@@ -216,7 +231,7 @@ impl Peers {
         let kept_free = self.limits.concurrent_dials / KEPT_DIALS;
         // Without candidates no random number is drawn, so a call that does nothing has no effect on later ones.
         if self.candidates.is_empty()
-            || self.connected + self.dials.len() >= self.dial_target()
+            || self.missing(self.dials.len()) == 0
             || self.dials.len() >= self.limits.concurrent_dials - kept_free
         {
             return None;
@@ -260,19 +275,13 @@ impl Peers {
     }
 
     /// The pause after a bootstrap peer has hung up. It may be full, and then it makes a place within seconds. A node
-    /// that lacks peers may know no other way into the mesh, so it comes back soon, for about half a minute. A node that
-    /// has enough leaves the place to such nodes.
+    /// that lacks peers may know no other way into the mesh, and others like it come for the same places, so it
+    /// comes back every second, for about half a minute. A node that has enough leaves the place to such nodes.
     fn pause_after_hang_up(&self, failures: u32) -> Duration {
         if !self.wants_more() {
             return MAX_BOOTSTRAP_BACKOFF;
         }
-        let doublings = if failures < HANG_UPS { failures.min(2) } else { failures - HANG_UPS + 3 };
-        backoff(doublings).min(MAX_BOOTSTRAP_BACKOFF)
-    }
-
-    /// Discovered peers are dialled only up to half of `max_peers`. In a mesh of full nodes, a new node finds no room.
-    fn dial_target(&self) -> usize {
-        (self.max_peers / 2).max(1)
+        backoff(failures.saturating_sub(HANG_UPS)).min(MAX_BOOTSTRAP_BACKOFF)
     }
 }
 

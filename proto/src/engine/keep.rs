@@ -1,14 +1,13 @@
-//! Which connections are kept? One per peer, and a few places are kept free for new peers.
+//! Which connections are kept? One per peer, and a few places are kept free for new peers while some are refused.
 
 use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::io::ConnectionId;
-use super::peer::{Connection, State};
+use super::peer::{Peer, State};
 use super::peers::Peers;
 use super::time::Time;
 use crate::id::PeerId;
-use crate::stats::PeerDirection;
 
 /// Two connections are a simultaneous dial if the older one is younger than this. Otherwise the other end has lost the
 /// older one without closing it.
@@ -18,7 +17,9 @@ const RESERVE: usize = 8;
 /// A node with fewer places keeps none free. It would have so few peers that a mesh of such nodes falls apart whenever
 /// one of them makes room.
 const MIN_PLACES: usize = 6;
-/// The minimum time that a peer stays connected: enough to learn of other peers.
+/// How long places are kept free after a newcomer was refused. It comes back after about a second, and others with it.
+const RUSH: Duration = Duration::from_secs(10);
+/// The minimum time that a peer stays connected: enough to learn of other peers, which takes a walk.
 const SETTLED: Duration = Duration::from_secs(3);
 /// The minimum time between two disconnects to make room. So many newcomers at once do not replace all other peers.
 const PART_EVERY: Duration = Duration::from_millis(500);
@@ -50,7 +51,12 @@ impl Peers {
         connections.iter().map(|connection| connection.id).collect()
     }
 
-    /// The connections of a peer to disconnect when few places are left, so that a newcomer finds one. One peer at a
+    /// A newcomer was refused, since all places are taken.
+    pub(crate) fn on_refused(&mut self, now: Time) {
+        self.rush_until = now + RUSH;
+    }
+
+    /// The connections of a peer to disconnect when few places are left and newcomers come, so that they find one. One peer at a
     /// time. If no peer may be disconnected yet, it is due again later: newcomers that were refused meanwhile may know
     /// nobody else, and they try again.
     ///
@@ -59,7 +65,7 @@ impl Peers {
     pub(crate) fn surplus(&mut self, now: Time, is_in_use: impl Fn(ConnectionId) -> bool) -> Vec<ConnectionId> {
         self.next_room = None;
         let reserve = if self.max_peers < MIN_PLACES { 0 } else { (self.max_peers / RESERVE).max(1) };
-        if self.connected <= self.max_peers - reserve || self.pruned.is_some() {
+        if now >= self.rush_until || self.connected <= self.max_peers - reserve || self.pruned.is_some() {
             return Vec::new();
         }
         let Some(oldest) = self.idle_peers(&is_in_use).map(|(.., since)| since).min() else { return Vec::new() };
@@ -93,26 +99,20 @@ impl Peers {
     /// node dialled would not be dialled by others. Among equals the newest comes first, so that many newcomers at once
     /// replace only each other.
     fn idle(&self, is_in_use: impl Fn(ConnectionId) -> bool, is_old: impl Fn(Time) -> bool) -> Option<PeerId> {
-        let idle = self.idle_peers(&is_in_use).filter(|(.., since)| is_old(*since)).map(|(id, connections, since)| {
-            let is_chosen = connections.iter().any(|connection| connection.direction == PeerDirection::Outbound);
-            (self.mesh.contains(id), is_chosen, Reverse(since), id)
-        });
+        let idle = self
+            .idle_peers(&is_in_use)
+            .filter(|(.., since)| is_old(*since))
+            .map(|(id, peer, since)| (self.mesh.contains(id), peer.is_chosen(), Reverse(since), id));
         idle.min().map(|(.., id)| id.clone())
     }
 
-    /// The connected peers that may be disconnected to make room, with their connections, and the time since which each
-    /// is connected.
-    fn idle_peers(
-        &self,
-        is_in_use: &impl Fn(ConnectionId) -> bool,
-    ) -> impl Iterator<Item = (&PeerId, &[Connection], Time)> {
+    /// The connected peers that may be disconnected to make room, and the time since which each is connected.
+    fn idle_peers(&self, is_in_use: &impl Fn(ConnectionId) -> bool) -> impl Iterator<Item = (&PeerId, &Peer, Time)> {
         self.peers.iter().filter_map(move |(id, peer)| match &peer.state {
-            State::Connected { since, connections }
-                if !self.access.is_paired(id)
-                    && !self.bootstrap.iter().any(|entry| entry.is(id))
-                    && !peer.connections().any(is_in_use) =>
+            State::Connected { since, .. }
+                if !self.access.is_paired(id) && !self.is_bootstrap(id) && !peer.connections().any(is_in_use) =>
             {
-                Some((id, connections.as_slice(), *since))
+                Some((id, peer, *since))
             }
             _ => None,
         })

@@ -508,7 +508,10 @@ impl Engine {
     fn on_inbound_refused(&mut self, now: Time, refusal: Refusal) {
         self.out.stats.inbound_refused += 1;
         match refusal {
-            Refusal::MaxPeers => self.make_room(now),
+            Refusal::MaxPeers => {
+                self.peers.on_refused(now);
+                self.make_room(now);
+            }
             Refusal::KeptOut => self.out.stats.peers_refused += 1,
             _ => {}
         }
@@ -584,11 +587,13 @@ impl Engine {
 
     fn on_identified(&mut self, now: Time, peer: PeerId, name: String, addresses: Vec<String>) {
         let (addresses, is_new) = self.peers.on_identified(&peer, name, addresses);
+        if is_new && self.peers.is_bootstrap(&peer) {
+            self.walks.on_bootstrap_peer(now);
+        } else if is_new {
+            self.walks.hasten(now);
+        }
         if !addresses.is_empty() {
             self.out.net(NetAction::AddRoute { peer, addresses });
-        }
-        if is_new {
-            self.walks.hasten(now);
         }
     }
 

@@ -79,6 +79,16 @@ impl Peer {
         matches!(self.state, State::Connected { .. })
     }
 
+    /// Whether it is connected, and this node has dialled it.
+    pub(super) fn is_chosen(&self) -> bool {
+        match &self.state {
+            State::Connected { connections, .. } => {
+                connections.iter().any(|connection| connection.direction == PeerDirection::Outbound)
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn connections(&self) -> impl Iterator<Item = ConnectionId> {
         let connections = match &self.state {
             State::Connected { connections, .. } => connections.as_slice(),

@@ -29,6 +29,10 @@ pub(crate) struct Peers {
     /// The peers in `State::Known` that have an address.
     pub(super) candidates: BTreeSet<PeerId>,
     pub(super) connected: usize,
+    /// How many of the connected peers this node has dialled.
+    pub(super) chosen: usize,
+    /// Whether this node must dial one more peer, because the last connected bootstrap peer has hung up.
+    pub(super) is_adrift: bool,
     /// The neighbours in GossipSub's meshes.
     pub(super) mesh: BTreeSet<PeerId>,
     pub(super) bootstrap: Vec<Bootstrap>,
@@ -40,6 +44,8 @@ pub(crate) struct Peers {
     pub(super) wanted: BTreeMap<PeerId, u32>,
     /// When the next peer may be disconnected to make room.
     pub(super) next_parting: Time,
+    /// Until when places are kept free, because newcomers were refused.
+    pub(super) rush_until: Time,
     /// When to check again whether a peer can be disconnected to make room, if places are missing.
     pub(super) next_room: Option<Time>,
     /// The peer that is being disconnected to make room for newcomers.
@@ -62,6 +68,8 @@ impl Peers {
             max_peers: config.max_peers,
             candidates: BTreeSet::new(),
             connected: 0,
+            chosen: 0,
+            is_adrift: false,
             mesh: BTreeSet::new(),
             bootstrap: config.bootstrap_peers.iter().map(|address| Bootstrap::new(address)).collect(),
             dials: BTreeMap::new(),
@@ -70,6 +78,7 @@ impl Peers {
             rng,
             wanted: BTreeMap::new(),
             next_parting: Time::ZERO,
+            rush_until: Time::ZERO,
             next_room: None,
             pruned: None,
             displaced: None,
@@ -136,6 +145,11 @@ impl Peers {
 
     pub(crate) fn is_connected(&self, peer: &PeerId) -> bool {
         self.connection(peer).is_some()
+    }
+
+    /// Whether an entry of `bootstrap_peers` stands for the peer.
+    pub(crate) fn is_bootstrap(&self, peer: &PeerId) -> bool {
+        self.bootstrap.iter().any(|entry| entry.is(peer))
     }
 
     /// The connection that new streams use, which is the newest.
@@ -271,18 +285,22 @@ impl Peers {
             Direction::Inbound => PeerDirection::Inbound,
             Direction::Outbound(_) => PeerDirection::Outbound,
         };
+        self.is_adrift &= direction == PeerDirection::Inbound;
         let connection = Connection { id: connection, since: now, direction, is_loopback: is_loopback(address) };
-        match &mut peer.state {
+        let was_chosen = peer.is_chosen();
+        let is_new = match &mut peer.state {
             State::Connected { connections, .. } => {
                 connections.push(connection);
                 false
             }
             state => {
                 *state = State::Connected { since: now, connections: vec![connection] };
-                self.connected += 1;
                 true
             }
-        }
+        };
+        self.chosen += usize::from(peer.is_chosen() && !was_chosen);
+        self.connected += usize::from(is_new);
+        is_new
     }
 
     /// Returns whether it was the peer's last connection.
@@ -294,15 +312,18 @@ impl Peers {
         out: &mut Outbox,
     ) -> bool {
         let Some(peer) = self.peers.get_mut(id) else { return false };
+        let was_chosen = peer.is_chosen();
         let State::Connected { connections, .. } = &mut peer.state else { return false };
         connections.retain(|other| other.id != connection);
+        let was_last = connections.is_empty();
+        self.chosen -= usize::from(was_chosen && !peer.is_chosen());
         if self.displaced.as_ref() == Some(id) {
             self.displaced = None;
         }
         if self.pruned.as_ref() == Some(id) {
             self.pruned = None;
         }
-        if !connections.is_empty() {
+        if !was_last {
             return false;
         }
         self.connected -= 1;

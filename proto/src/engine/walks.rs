@@ -15,6 +15,9 @@ use crate::id::PeerId;
 const SETTLE: Duration = Duration::from_millis(300);
 /// The first pause between walks. It doubles with every walk.
 const MIN_PAUSE: Duration = Duration::from_secs(5);
+/// The pause before a walk through a bootstrap peer. It may be full, and disconnect this node after three seconds. By then
+/// this node must know others there.
+const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(1500);
 /// The longest pause between walks.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 /// A walk that has not ended by then is abandoned.
@@ -28,6 +31,8 @@ pub(crate) struct Walks {
     running: Option<Time>,
     /// When the next walk begins.
     next: Option<Time>,
+    /// Whether a bootstrap peer has come that no walk has asked.
+    has_bootstrap_peer: bool,
     /// When the last walk ended.
     ended: Option<Time>,
     pause: Duration,
@@ -44,6 +49,7 @@ impl Walks {
             max_waiting: config.limits.pending_commands,
             running: None,
             next: None,
+            has_bootstrap_peer: false,
             ended: None,
             pause: MIN_PAUSE,
             waiting: Vec::new(),
@@ -73,8 +79,18 @@ impl Walks {
 
     /// Schedules a walk soon, because a peer has connected or disconnected.
     pub(crate) fn hasten(&mut self, now: Time) {
+        self.schedule(now, MIN_PAUSE);
+    }
+
+    /// Schedules a walk very soon, because a bootstrap peer has connected.
+    pub(crate) fn on_bootstrap_peer(&mut self, now: Time) {
+        self.has_bootstrap_peer = true;
+        self.schedule(now, BOOTSTRAP_PAUSE);
+    }
+
+    fn schedule(&mut self, now: Time, pause: Duration) {
         if self.enabled {
-            let earliest = self.ended.map_or(now + SETTLE, |ended| (ended + MIN_PAUSE).max(now + SETTLE));
+            let earliest = self.ended.map_or(now + SETTLE, |ended| (ended + pause).max(now + SETTLE));
             self.next = Some(self.next.map_or(earliest, |next| next.min(earliest)));
         }
     }
@@ -86,21 +102,24 @@ impl Walks {
         self.ended = Some(now);
         // A walk that was asked for meanwhile comes before the regular one.
         let regular = now + self.rng.jitter(self.pause);
-        self.next = Some(self.next.map_or(regular, |asked| regular.min(asked.max(now + MIN_PAUSE))));
+        self.next = Some(self.next.map_or(regular, |asked| {
+            regular.min(asked.max(now + if self.has_bootstrap_peer { BOOTSTRAP_PAUSE } else { MIN_PAUSE }))
+        }));
         self.pause = (self.pause * 2).min(MAX_PAUSE);
         for id in self.waiting.drain(..) {
             out.reply(Reply::Peers { id, result: result.clone() });
         }
     }
 
-    /// Starts a walk that is due, or ends one that is too late. A node with enough peers does not search by itself.
+    /// Starts a walk that is due, or ends one that is too late. A node with enough peers does not search by
+    /// itself, except through each bootstrap peer.
     pub(crate) fn handle_timeout(&mut self, now: Time, wants_peers: bool, out: &mut Outbox) {
         match (self.running, self.next) {
             (Some(deadline), _) if deadline <= now => {
                 let timeout = AviP2pError::Timeout { operation: "the search for peers", after: WALK_WITHIN };
                 self.on_ended(now, Err(timeout), out);
             }
-            (None, Some(next)) if next <= now && wants_peers => self.begin(now, out),
+            (None, Some(next)) if next <= now && (wants_peers || self.has_bootstrap_peer) => self.begin(now, out),
             (None, Some(next)) if next <= now => self.next = Some(now + self.rng.jitter(MAX_PAUSE)),
             _ => {}
         }
@@ -118,6 +137,7 @@ impl Walks {
     fn begin(&mut self, now: Time, out: &mut Outbox) {
         self.running = Some(now + WALK_WITHIN);
         self.next = None;
+        self.has_bootstrap_peer = false;
         self.count += 1;
         // Alternates between this node's own neighbourhood and a random key.
         let target = if self.count % 2 == 1 { None } else { Some(self.rng.key()) };

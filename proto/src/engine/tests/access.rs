@@ -165,6 +165,7 @@ fn a_paired_peer_is_dialled_for_ever_and_never_parted_with() {
     node.take_actions();
     node.wait(secs(3));
     for n in 10..100u16 {
+        node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
         let parted = cuts(&mut node);
         let [NetAction::Disconnect { connection }] = parted[..] else { panic!("{parted:?}") };
         assert_ne!(connection, ConnectionId(1));
@@ -180,6 +181,7 @@ fn whoever_is_in_no_gossip_mesh_is_parted_with_first() {
     (2..10).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
     node.net(NetEvent::MeshChanged { peers: ids((2..10).filter(|n| *n != 7)).into_iter().collect() });
     assert_eq!(node.stats().mesh_peers, 7);
+    node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
     node.take_actions();
     node.wait(secs(3));
     assert_eq!(cuts(&mut node), [cut(7)]);

@@ -9,6 +9,7 @@ mod datagrams;
 mod dials;
 mod flight;
 mod losses;
+mod mesh;
 mod model;
 mod node;
 mod pair;

@@ -118,6 +118,13 @@ impl Mesh {
         mesh
     }
 
+    /// Starts one more node.
+    pub(super) fn start(&mut self, config: AviP2pConfig) {
+        self.ports.push(Port::default());
+        self.nodes.push(Node::new(self.nodes.len() as u16 + 1, config));
+        self.advance_to(self.now);
+    }
+
     pub(super) fn id(&self, n: usize) -> PeerId {
         self.nodes[n].id.clone()
     }
@@ -354,7 +361,13 @@ impl Mesh {
             }
             NetAction::AddRoute { .. } => {}
             NetAction::Walk { .. } => {
-                let found = self.neighbours(n).into_iter().map(|other| self.id(other)).collect();
+                let near = self.neighbours(n);
+                let far: BTreeSet<_> = near.iter().flat_map(|other| self.neighbours(*other)).collect();
+                for other in far.into_iter().filter(|other| *other != n) {
+                    let (addresses, source) = (vec![address(other as u16 + 1)], DiscoverySource::Kademlia);
+                    self.queue.push_back((n, NetEvent::Discovered { peer: self.id(other), addresses, source }));
+                }
+                let found = near.into_iter().map(|other| self.id(other)).collect();
                 self.queue.push_back((n, NetEvent::WalkEnded { result: Ok(found) }));
             }
             NetAction::Subscribe { topic } => {
@@ -421,7 +434,7 @@ impl Mesh {
         self.admission(n)?.established(&self.id(other), peers, connections)
     }
 
-    fn neighbours(&self, n: usize) -> BTreeSet<usize> {
+    pub(super) fn neighbours(&self, n: usize) -> BTreeSet<usize> {
         let mine = self.links.iter().filter(|link| link.has(n));
         mine.map(|link| if link.nodes[0] == n { link.nodes[1] } else { link.nodes[0] }).collect()
     }
