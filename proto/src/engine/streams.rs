@@ -133,8 +133,10 @@ impl Streams {
         self.streams.is_empty()
     }
 
+    /// Whether a stream needs the connection: to its very end, since CLOSE is lost with the connection.
     pub(crate) fn uses(&self, connection: ConnectionId) -> bool {
-        self.streams.values().any(|stream| stream.connection == Some(connection) && stream.is_alive())
+        let here = |stream: &Stream| stream.connection == Some(connection);
+        self.streams.values().any(|stream| here(stream) && stream.phase != Phase::Unnamed)
     }
 
     /// Whether any stream with this peer is not over.

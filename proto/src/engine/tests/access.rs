@@ -279,6 +279,7 @@ fn a_full_node_makes_room_for_a_paired_peer_as_soon_as_a_call_ends_by_either_end
         node.received(substream, &[Frame::Open(Default::default())]);
         let [AviEvent::AudioStreamRequested { stream_id: stream, .. }] = node.take_events()[..] else { panic!() };
         node.ask(|id| Command::AcceptStream { id, stream }).unwrap();
+        node.written(substream);
         node.discovered(2);
         assert!(!node.take_actions().contains(&cut(1)), "the only idle peer is in a call");
         if ends_here {
@@ -287,6 +288,9 @@ fn a_full_node_makes_room_for_a_paired_peer_as_soon_as_a_call_ends_by_either_end
             let (code, reason) = (Code::Application, String::new());
             node.received(substream, &[Frame::Close { code, next_sequence: 0, reason }]);
         }
+        assert!(!node.actions.contains(&cut(1)), "the other end must hear of the end of the call");
+        node.written(substream);
+        node.net(NetEvent::Finished { substream });
         assert!(node.take_actions().contains(&cut(1)), "ends here: {ends_here}");
     }
 }
