@@ -532,7 +532,7 @@ impl Engine {
         self.disconnect(now, connections);
     }
 
-    /// Keeps a few places free for new peers.
+    /// Frees a few places while new peers are refused.
     fn make_room(&mut self, now: Time) {
         let streams = &self.streams;
         let surplus = self.peers.surplus(now, |connection| streams.uses(connection));
