@@ -72,20 +72,6 @@ fn an_old_connection_that_carries_a_request_is_kept() {
 }
 
 #[test]
-fn a_connection_is_kept_until_the_goodbye_of_its_call_has_arrived() {
-    let mut mesh = Mesh::pair(config(), config());
-    let (here, there) = mesh.call(StreamOptions::default());
-    mesh.run_for(secs(10));
-    mesh.congest(0);
-    mesh.close(0, here).unwrap();
-    mesh.connect(0, 1);
-    assert_eq!(mesh.links(0, 1), [0], "a second connection does not end the first");
-    mesh.relieve(0);
-    let a = mesh.id(0);
-    assert_eq!(mesh.events(1), [closed(&a, there, StreamCloseReason::RemoteClose)]);
-}
-
-#[test]
 fn a_peer_is_gone_with_its_last_connection() {
     let mut node = Node::with_peer(9, 2, config());
     node.connected(2, 2, Direction::Inbound);
