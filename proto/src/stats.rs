@@ -231,7 +231,7 @@ pub struct AudioStats {
     pub frames_repeated: u64,
     /// Frames received from the other end.
     pub frames_received: u64,
-    /// Frames that the other end's application gave and that never arrived.
+    /// Frames that the other end's application gave, and that this one's does not get: they never came, or far too late.
     pub frames_lost: u64,
     /// Frames received too late to be played in time (see `audio_queue`).
     pub frames_late: u64,

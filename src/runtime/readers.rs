@@ -105,11 +105,12 @@ impl Readers {
     /// Only readers that nobody has any more are forgotten.
     fn forget_oldest(&mut self) {
         let is_unused = |(_, queue): &(StreamId, Arc<ReaderQueue>)| Arc::strong_count(queue) == 1;
-        if self.ended.iter().filter(|ended| is_unused(ended)).count() > KEPT_FIGURES
-            && let Some(oldest) = self.ended.iter().position(is_unused)
-        {
-            self.ended.remove(oldest);
-        }
+        let mut more = self.ended.iter().filter(|ended| is_unused(ended)).count().saturating_sub(KEPT_FIGURES);
+        self.ended.retain(|ended| {
+            let is_kept = more == 0 || !is_unused(ended);
+            more -= usize::from(!is_kept);
+            is_kept
+        });
     }
 
     fn get(&self, stream_id: StreamId) -> Option<&Arc<ReaderQueue>> {

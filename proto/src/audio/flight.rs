@@ -216,6 +216,13 @@ impl Flight {
         }
     }
 
+    /// As [`room`](Self::room), for what leaves on a substream: it keeps its order, so nothing follows what is stuck.
+    pub fn room_in_order(&mut self, now: Time) -> usize {
+        let room = self.room(now);
+        let is_stuck = |oldest: &Sent| self.feedback != Feedback::Nothing && now - oldest.at > self.patience();
+        if self.sent.front().is_some_and(is_stuck) { 0 } else { room }
+    }
+
     /// When there will be room without an acknowledgement, if there is none now.
     pub fn opens_at(&self, now: Time) -> Option<Time> {
         let oldest = self.sent.front()?;

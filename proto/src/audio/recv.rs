@@ -40,6 +40,8 @@ pub struct AudioReceiver {
     /// Sixteen times the jitter in microseconds, as in RFC 3550 §A.8.
     jitter_x16_us: u64,
     last_transit_us: Option<i128>,
+    /// Of the frame that came last, handed over or not.
+    acked_transit_us: Option<i128>,
     least_transit_us: i128,
     /// The least transit of late, for ACK. A path that has become longer for good is no queue.
     recent_transit_us: Least<i128>,
@@ -60,6 +62,7 @@ impl AudioReceiver {
             late: 0,
             jitter_x16_us: 0,
             last_transit_us: None,
+            acked_transit_us: None,
             least_transit_us: i128::MAX,
             recent_transit_us: Least::new(DELAY_OVER),
             last_arrival_us: 0,
@@ -94,8 +97,9 @@ impl AudioReceiver {
     }
 
     /// Records a frame that is not handed over. It is acknowledged, and the next one, or the end, tells it as missing.
-    pub fn on_stuck(&mut self, sequence: u64) {
+    pub fn on_stuck(&mut self, now: Time, sequence: u64, timestamp_us: u64) {
         self.stuck += 1;
+        self.acked_transit_us = Some(i128::from(now.as_micros()) - i128::from(timestamp_us));
         self.after_stuck = self.after_stuck.max(sequence.saturating_add(1));
     }
 
@@ -118,7 +122,7 @@ impl AudioReceiver {
 
     /// The content of the next ACK.
     pub fn ack(&self) -> Ack {
-        let least = self.recent_transit_us.value().zip(self.last_transit_us);
+        let least = self.recent_transit_us.value().zip(self.acked_transit_us);
         let delay_us = least.map_or(0, |(least, last)| u64::try_from(last - least).unwrap_or_default());
         let after = self.expected.max(self.after_stuck);
         Ack { highest_sequence: after.saturating_sub(1), received: self.arrived(), delay_us }
@@ -153,6 +157,7 @@ impl AudioReceiver {
             self.late += 1;
         }
         self.recent_transit_us.add(now, transit_us);
+        self.acked_transit_us = Some(transit_us);
         if let Some(last) = self.last_transit_us.replace(transit_us) {
             // Clamped to an hour, so that a forged timestamp cannot overflow the estimate.
             let difference = (transit_us - last).unsigned_abs().min(3_600_000_000) as u64;
@@ -203,11 +208,11 @@ mod tests {
     fn a_frame_that_was_stuck_is_acknowledged_and_told_as_missing() {
         let mut receiver = receiver();
         receiver.on_data(Time::from_millis(10), 0, 0).unwrap();
-        receiver.on_stuck(2);
+        receiver.on_stuck(Time::from_millis(9_000), 2, 40_000);
         assert_eq!((receiver.ack().highest_sequence, receiver.ack().received, receiver.received()), (2, 2, 1));
         assert_eq!(receiver.on_data(Time::from_millis(9_010), 4, 9_000_000), Ok(3), "1, 2 and 3");
         assert_eq!(receiver.report().lost, 3);
-        receiver.on_stuck(5);
+        receiver.on_stuck(Time::from_millis(19_000), 5, 9_100_000);
         assert_eq!((receiver.ack().highest_sequence, receiver.ack().received), (5, 4));
         assert_eq!(receiver.on_end(6), Ok(1));
     }

@@ -341,6 +341,7 @@ impl Streams {
             stream.datagrams.unused = Some(invitation.clone());
             return Ok(());
         }
+        stream.datagrams.unused = None;
         let ip = stream.connection.and_then(|connection| self.remotes.get(&connection)).copied();
         stream.on_invited(now, invitation, ip)
     }

@@ -145,12 +145,13 @@ impl Peers {
 
     /// How many discovered peers to dial while so many dials are in progress. A node has peers up to half of `max_peers`:
     /// in a mesh of full nodes, a new node finds no room. Those that have dialled it may all depend on it, and then they
-    /// and the node are apart from the mesh. So it has dialled a quarter of `max_peers` itself, and one more when the last
-    /// connected bootstrap peer has hung up.
+    /// and the node are apart from the mesh. So it has dialled a quarter of `max_peers` itself, and one beyond the half when
+    /// the last connected bootstrap peer has disconnected it.
     fn missing(&self, dials: usize) -> usize {
         let target = (self.max_peers / 2).max(1).saturating_sub(self.connected);
         let min_chosen = (self.max_peers / 4).max(1).saturating_sub(self.chosen);
-        target.max(min_chosen).max(usize::from(self.is_adrift)).saturating_sub(dials)
+        let is_adrift = self.is_adrift && self.connected <= self.max_peers / 2;
+        target.max(min_chosen).max(usize::from(is_adrift)).saturating_sub(dials)
     }
 
     pub(super) fn on_bootstrap_connected(&mut self, index: usize, id: &PeerId) {
@@ -164,7 +165,8 @@ impl Peers {
     /// Returns whether a bootstrap entry redials this peer.
     pub(super) fn redial_bootstrap(&mut self, now: Time, id: &PeerId, hung_up: bool, out: &mut Outbox) -> bool {
         let entries: Vec<_> = (0..self.bootstrap.len()).filter(|index| self.bootstrap[*index].is(id)).collect();
-        if !entries.is_empty() {
+        // Whoever never said its name has not been a way into the mesh.
+        if !hung_up && entries.iter().any(|index| !self.bootstrap[*index].is_foreign) {
             let is_connected = |entry: &Bootstrap| entry.peer.as_ref().is_some_and(|peer| self.is_connected(peer));
             self.is_adrift |= !self.bootstrap.iter().any(is_connected);
         }

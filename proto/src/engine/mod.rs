@@ -482,8 +482,8 @@ impl Engine {
         if self.peers.on_connected(now, connection, &peer, &address, by) {
             self.out.event(AviEvent::PeerConnected { peer_id: peer.clone(), address });
             // A call that has outlived its connection: the new one has no limit yet.
+            self.bulk.forget(&peer);
             if self.streams.speaks_to(now, &peer) {
-                self.bulk.forget(&peer);
                 self.bulk.begin(now, &peer, &mut self.out);
             }
         }
@@ -498,7 +498,8 @@ impl Engine {
         let superfluous = self.peers.superfluous(now, &peer, |connection| streams.depends_on(connection));
         self.out.stats.duplicate_connections += superfluous.len() as u64;
         // The other end has lost the older one, and would not take what is pending. A call does not wait for that.
-        let is_in_call = superfluous.len() > 1 && superfluous.iter().any(|connection| self.streams.uses(*connection));
+        let is_in_call =
+            superfluous.len() > 1 && superfluous.iter().any(|connection| self.streams.is_alive_on(*connection));
         match is_in_call {
             true => self.abort(now, superfluous),
             false => self.disconnect(now, superfluous),

@@ -356,7 +356,7 @@ impl Stream {
     /// Moves the audio that may leave now to `bytes`.
     fn take_off(&mut self, now: Time, bytes: &mut BytesMut, out: &mut Outbox) {
         // Nobody waits for the acknowledgements of what is left when a stream closes.
-        let room = if self.phase == Phase::Closing { usize::MAX } else { self.flight.room(now) };
+        let room = if self.phase == Phase::Closing { usize::MAX } else { self.flight.room_in_order(now) };
         let dropped = self.send.dropped();
         self.send.set_max_age(self.flight.max_wait(self.max_wait));
         if let Some(batch) = self.send.take_batch(now, room.min(BATCH_BYTES), bytes) {
@@ -503,9 +503,9 @@ impl Stream {
         let sequence = frame.sequence;
         let arrived = self.receiver.arrived();
         // Where datagrams work, what was stuck on the substream is not worth waiting for.
-        let is_overdue = self.receiver.is_overdue(now, frame.timestamp_us);
-        if is_overdue && via == Via::Substream && self.order.has_seen_datagrams() {
-            self.receiver.on_stuck(sequence);
+        let is_overdue = self.order.has_seen_datagrams() && self.receiver.is_overdue(now, frame.timestamp_us);
+        if is_overdue && via == Via::Substream {
+            self.receiver.on_stuck(now, sequence, frame.timestamp_us);
             return Ok(self.heard());
         }
         match self.order.push(now, via, frame) {

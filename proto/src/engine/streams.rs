@@ -139,6 +139,11 @@ impl Streams {
         self.streams.values().any(|stream| here(stream) && stream.phase != Phase::Unnamed)
     }
 
+    /// Whether a stream that is not closing is on the connection.
+    pub(crate) fn is_alive_on(&self, connection: ConnectionId) -> bool {
+        self.streams.values().any(|stream| stream.connection == Some(connection) && stream.is_alive())
+    }
+
     /// Whether any stream with this peer is not over.
     pub(crate) fn are_with(&self, peer: &PeerId) -> bool {
         self.streams.values().any(|stream| stream.peer == *peer && stream.is_alive())

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::watch::MAX_CONFIRMED_WITHIN;
 use crate::engine::Time;
 
 /// The most that wait: more than are sent to three addresses every 100 ms within a second.
 const MAX_WAITING: usize = 32;
-/// An answer that takes longer comes too late: such a path is of no use to a call.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// An answer that takes longer comes too late: such a path would be given up at once, and is of no use to a call.
+const ANSWER_WITHIN: Duration = MAX_CONFIRMED_WITHIN;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Probe {

@@ -28,8 +28,8 @@ pub struct Redundancy {
     missing: u64,
     /// Frames of which a loss is known.
     lost: u64,
-    /// The highest sequence and the losses when the copies were judged last.
-    judged: (u64, u64),
+    /// The highest sequence, the losses and the copies when those were judged last.
+    judged: (u64, u64, u64),
     off_until: Time,
     copies: u64,
 }
@@ -56,13 +56,15 @@ impl Redundancy {
     }
 
     fn judge(&mut self, now: Time, highest_sequence: u64) {
-        let (since, lost) = self.judged;
+        let (since, lost, copies) = self.judged;
         let frames = highest_sequence.saturating_sub(since);
         if frames >= JUDGED_FRAMES {
-            if self.is_on(now) && (self.lost - lost).saturating_mul(100) >= frames.saturating_mul(USELESS_PERCENT) {
+            // What was lost before there were copies says nothing about them.
+            let has_copies = self.copies - copies >= frames / 2;
+            if has_copies && (self.lost - lost).saturating_mul(100) >= frames.saturating_mul(USELESS_PERCENT) {
                 self.off_until = now + ON_FOR;
             }
-            self.judged = (highest_sequence, self.lost);
+            self.judged = (highest_sequence, self.lost, self.copies);
         }
     }
 
@@ -141,6 +143,7 @@ mod tests {
             let mut redundancy = Redundancy::default();
             for n in 0..40 {
                 let (highest, now) = (n * 5 + 4, START + Duration::from_millis(n * 100));
+                (n * 5..=highest).for_each(|sequence| drop(copy(&mut redundancy, now, frame(sequence))));
                 redundancy.on_ack(now, highest, highest + 1 - highest / lost_each, 0);
             }
             let now = START + Duration::from_secs(4);

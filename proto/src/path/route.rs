@@ -162,7 +162,7 @@ impl Route {
     }
 
     /// Whether a PROBE from this address may be answered by a datagram too. Answers to addresses that are not known are
-    /// few, and none is larger than what came. By the substream, every PROBE is answered.
+    /// few, and none is larger than what came. The substream carries an answer too, unless many wait there.
     pub fn may_answer(&mut self, from: SocketAddr) -> bool {
         let is_host = self.told.is_some_and(|told| told.ip() == from.ip());
         is_host || self.confirmed == Some(from) || self.seen.may_answer(from)

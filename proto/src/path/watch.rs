@@ -10,7 +10,7 @@ use crate::engine::Time;
 /// lost ACK, or a PROBE that asks because none came.
 pub(super) const CONFIRMED_WITHIN: Duration = Duration::from_millis(300);
 /// And at most: of the probes that ask meanwhile, as many are remembered.
-const MAX_CONFIRMED_WITHIN: Duration = Duration::from_millis(1_500);
+pub(super) const MAX_CONFIRMED_WITHIN: Duration = Duration::from_millis(1_500);
 /// The most frames of which it is known when they were sent. If more wait for a confirmation, probes decide.
 const MAX_SENT: usize = 256;
 
