@@ -143,7 +143,9 @@ mod tests {
             let mut redundancy = Redundancy::default();
             for n in 0..40 {
                 let (highest, now) = (n * 5 + 4, START + Duration::from_millis(n * 100));
-                (n * 5..=highest).for_each(|sequence| drop(copy(&mut redundancy, now, frame(sequence))));
+                for sequence in n * 5..=highest {
+                    copy(&mut redundancy, now, frame(sequence));
+                }
                 redundancy.on_ack(now, highest, highest + 1 - highest / lost_each, 0);
             }
             let now = START + Duration::from_secs(4);
