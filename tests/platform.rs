@@ -98,10 +98,10 @@ fn two_nodes_talk_over_a_transport_of_ours() {
         .await;
         one.accept_audio_stream(far).await.unwrap();
         next(&mut second_events, |event| matches!(event, AviEvent::AudioStreamAccepted { .. }).then_some(())).await;
-        for n in 0..100 {
+        for n in 0..50 {
             two.send_audio(near, vec![n; 160]).await.unwrap();
         }
-        for n in 0..100 {
+        for n in 0..50 {
             let data = next(&mut first_events, |event| match event {
                 AviEvent::AudioData { data, .. } => Some(data),
                 AviEvent::AudioGap { .. } => panic!("{event:?}"),
