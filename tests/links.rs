@@ -223,6 +223,14 @@ impl Node {
         .await
     }
 
+    async fn offer(&mut self) -> StreamId {
+        self.wait("AudioStreamRequested", |event| match event {
+            AviEvent::AudioStreamRequested { stream_id, .. } => Some(stream_id),
+            _ => None,
+        })
+        .await
+    }
+
     async fn peer(&mut self) -> PeerId {
         self.wait("PeerConnected", |event| match event {
             AviEvent::PeerConnected { peer_id, .. } => Some(peer_id),
@@ -282,11 +290,7 @@ fn every_frame_of_a_call_over_wifi_arrives_or_is_a_gap() {
     let hearing = run(hears, Vec::new(), move |mut node| async move {
         told.send(node.address().await).await.unwrap();
         let handle = node.node.handle();
-        let request = |event| match event {
-            AviEvent::AudioStreamRequested { stream_id, .. } => Some(stream_id),
-            _ => None,
-        };
-        let stream = node.wait("AudioStreamRequested", request).await;
+        let stream = node.offer().await;
         handle.accept_audio_stream(stream).await.unwrap();
         let (mut received, mut missing) = (0, 0);
         let counting = |event| {
@@ -382,11 +386,7 @@ fn a_call_takes_the_substream_where_udp_is_filtered_and_datagrams_where_it_is_no
     let (came, far) = ends();
     let hearing = run(hears, Vec::new(), move |mut node| async move {
         told.send(node.address().await).await.unwrap();
-        let request = |event| match event {
-            AviEvent::AudioStreamRequested { stream_id, .. } => Some(stream_id),
-            _ => None,
-        };
-        let stream = node.wait("AudioStreamRequested", request).await;
+        let stream = node.offer().await;
         let handle = node.node.handle();
         handle.accept_audio_stream(stream).await.unwrap();
         came.send((handle, stream)).await.unwrap();

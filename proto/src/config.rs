@@ -44,9 +44,9 @@ pub struct AviP2pConfig {
     /// warning of `tracing`. Without datagrams, and to peers that have none, audio goes over the TCP connection. Default
     /// true.
     pub enable_datagrams: bool,
-    /// The most peers connected at a time, in both directions together; 1 to 10,000, default 50. A node dials
-    /// discovered peers only up to half of it, so that others can connect; it dials a
-    /// quarter of it, even if more have dialled it.
+    /// The most peers connected at a time, in both directions together; 1 to 10,000, default 50. A node dials discovered
+    /// peers only up to half of it, so that others can connect, and at least a quarter of it, even if others have dialled
+    /// this node.
     ///
     /// Take 6 or more, and let each node know two others that are up, by `bootstrap_peers` or mDNS; or 8 or more, if it
     /// knows one. With fewer places, nodes stay apart now and then. When a hundred start at once and each knows one

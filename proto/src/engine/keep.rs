@@ -56,9 +56,9 @@ impl Peers {
         self.rush_until = now + RUSH;
     }
 
-    /// The connections of a peer to disconnect when few places are left and newcomers come, so that they find one. One peer at a
-    /// time. If no peer may be disconnected yet, it is due again later: newcomers that were refused meanwhile may know
-    /// nobody else, and they try again.
+    /// The connections of a peer to disconnect when few places are left and newcomers are refused, so that they find one.
+    /// One peer at a time. If no peer may be disconnected yet, it is due again later: newcomers that were refused
+    /// meanwhile may know nobody else, and they try again.
     ///
     /// The disconnected peer loses little, because it knows other peers by now. A newcomer that finds every node full
     /// cannot join the mesh.

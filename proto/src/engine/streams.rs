@@ -258,9 +258,7 @@ impl Streams {
         }
         out.stats.audio_frames_dropped += stream.send.dropped() - dropped;
         stream.datagrams.on_given(now);
-        let opens_at = stream.pump(now, out);
-        self.pump_at(id, opens_at);
-        self.watch_route(id);
+        self.pump(now, id, out);
         self.talks_to = talks_to;
         Ok(())
     }
@@ -537,15 +535,10 @@ impl Streams {
     // Consequences of both.
 
     pub(super) fn pump(&mut self, now: Time, id: StreamId, out: &mut Outbox) {
-        let opens_at = self.streams.get_mut(&id).and_then(|stream| stream.pump(now, out));
-        self.pump_at(id, opens_at);
-        self.watch_route(id);
-    }
-
-    fn pump_at(&mut self, id: StreamId, at: Option<Time>) {
-        if let Some(at) = at {
+        if let Some(at) = self.streams.get_mut(&id).and_then(|stream| stream.pump(now, out)) {
             self.timers.set((id, Timer::Flight), at);
         }
+        self.watch_route(id);
     }
 
     fn insert(
