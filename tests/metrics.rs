@@ -111,7 +111,10 @@ async fn the_figures_are_well_formed_and_say_what_the_stats_say() {
         }
         let gauges = fields.iter().filter(|(name, _)| parsed.kinds[&format!("avi_p2p_{name}")] == "gauge");
         let gauges: Vec<_> = gauges.map(|(name, _)| name.as_str()).collect();
-        assert_eq!(gauges, ["peers_connected", "peers_known", "mesh_peers", "messages_held_now", "streams_now"]);
+        assert_eq!(
+            gauges,
+            ["peers_connected", "peers_known", "mesh_peers", "retired_connections", "messages_held_now", "streams_now"]
+        );
         for family in [
             "libp2p_swarm_connections_established",
             "libp2p_identify_received",

@@ -24,7 +24,7 @@ pub(crate) struct Contract {
     owed: BTreeMap<u64, Command>,
     streams: BTreeMap<StreamId, Heard>,
     connected: BTreeSet<PeerId>,
-    dials: BTreeSet<DialId>,
+    dials: BTreeMap<DialId, Option<PeerId>>,
     /// The open connections, their peers, and whether each was told to close.
     connections: BTreeMap<ConnectionId, (PeerId, bool)>,
     /// The peers to whom everything but audio was limited.
@@ -270,11 +270,14 @@ impl Contract {
     fn on_action(&mut self, action: &NetAction) {
         match action {
             NetAction::Publish { publish, .. } => assert!(self.publishes.insert(*publish), "{publish:?} twice"),
-            NetAction::Dial { dial, .. } => {
-                assert!(self.dials.insert(*dial), "{dial:?} twice");
-                let (dials, connected) = (self.dials.len(), self.connected.len());
-                assert!(dials <= self.concurrent_dials, "{dials} dials at a time");
-                assert!(connected + dials <= self.max_peers, "{connected} connected, {dials} dials");
+            NetAction::Dial { dial, peer, .. } => {
+                assert!(self.dials.insert(*dial, peer.clone()).is_none(), "{dial:?} twice");
+                assert!(self.dials.len() <= self.concurrent_dials, "{} dials at a time", self.dials.len());
+                // A peer whose connection is replaced has a place.
+                let has_place = |peer: &Option<PeerId>| peer.as_ref().is_some_and(|peer| self.connected.contains(peer));
+                let newcomers = self.dials.values().filter(|peer| !has_place(peer)).count();
+                let connected = self.connected.len();
+                assert!(connected + newcomers <= self.max_peers, "{connected} connected, {newcomers} dials");
             }
             NetAction::Heartbeat => {
                 assert!(self.heartbeats > 0, "a heartbeat, and nothing has happened");
@@ -306,6 +309,10 @@ impl Contract {
             NetAction::Disconnect { connection } => {
                 let at = self.connections.get_mut(connection);
                 at.unwrap_or_else(|| panic!("{action:?} of a connection that is gone")).1 = true;
+            }
+            NetAction::Retire { connection } => {
+                let is_there = self.connections.contains_key(connection);
+                assert!(is_there, "{action:?} of a connection that is gone");
             }
             NetAction::Abort { connection } => {
                 let is_ending = self.connections.get(connection).is_some_and(|(_, is_ending)| *is_ending);

@@ -71,8 +71,11 @@ stats! {
     counter peers_displaced;
     /// Peers connected now that are in one of GossipSub's meshes with this node.
     gauge mesh_peers;
-    /// Second connections to a peer that were closed.
+    /// Second connections to a peer that this node gave up: of two dials that crossed, the newer; of two of which one end has
+    /// lost the older, or the older is stuck, the older.
     counter duplicate_connections;
+    /// Those that still deliver what they have taken.
+    gauge retired_connections;
     /// Peers that were disconnected because they speak libp2p, but are no nodes of AVI.
     counter foreign_peers;
     /// Bans: a peer broke the rules of pub/sub, was disconnected, and is banned for five minutes. Its attempts to
@@ -82,7 +85,8 @@ stats! {
     /// because the peer is blocked, banned or not allowed. The refused ones also count in `inbound_refused` or
     /// `outbound_refused`.
     counter peers_refused;
-    /// Connections ended because the peer was silent: for 14 s no byte arrived, and none that waited was taken.
+    /// Connections ended because the peer was silent: for 14 s no byte arrived, and none that waited was taken, and dials
+    /// from the eighth second on were in vain; 27 s while datagrams come from it.
     counter ping_timeouts;
     /// Dials begun.
     counter dials;
@@ -117,7 +121,8 @@ stats! {
     counter messages_refused;
     /// Messages to one peer that were dropped because the peer's queue was full or they waited too long. They include
     /// own messages, forwarded ones and GossipSub's announcements; one for each peer and message. The publish itself
-    /// has succeeded if another peer had room.
+    /// has succeeded if another peer had room. And own messages that were on their way when a connection fell silent for
+    /// good, whether or not they have arrived.
     counter slow_peer_drops;
     /// Subscriptions of peers beyond `max_topics` that were not remembered.
     counter subscriptions_ignored;

@@ -229,6 +229,11 @@ impl Net {
             NetAction::ForgetDatagrams { id } => return self.media.forget(id),
             NetAction::Dial { dial, peer, addresses } => self.dial(dial, peer.as_ref(), &addresses),
             NetAction::Disconnect { connection } => self.connections.disconnect(connection, &mut self.swarm.inner),
+            NetAction::Retire { connection } => {
+                if let Some(connection) = self.connections.by_id(connection) {
+                    self.pubsub.retire(connection, &mut behaviour.gossipsub);
+                }
+            }
             NetAction::CheckAlive { connection } => return self.connections.check_alive(connection, events),
             NetAction::Abort { connection } => self.connections.abort(connection),
             NetAction::RetryListeners => self.retry_listeners(),

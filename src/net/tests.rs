@@ -550,6 +550,7 @@ fn a_silent_power_failure_is_noticed_within_seconds() {
                 None::<()>
             });
             let _ = tokio::time::timeout(Duration::from_millis(100), hears).await;
+            world.said[0].clear();
             engine.handle_timeout(Time(start.elapsed()));
             while let Some(output) = engine.poll_output() {
                 if let Output::Net(action @ NetAction::CheckAlive { .. }) = &output {

@@ -93,6 +93,10 @@ impl Network {
                 self.substreams.push((substream, *connection));
                 NetEvent::SubstreamOpened { stream: *stream, substream }
             }
+            NetAction::Retire { connection } => {
+                let retired = self.connections.iter().find(|(other, _)| other == connection);
+                return retired.map(|(_, peer)| NetEvent::PeerRenewed { peer: peer.clone() }).into_iter().collect();
+            }
             NetAction::CheckAlive { connection } => {
                 NetEvent::Progress { connection: *connection, silent_for: Duration::ZERO }
             }
@@ -205,7 +209,7 @@ pub(super) fn likely(world: &mut World, script: &mut Script) -> Option<NetEvent>
 }
 
 fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
-    Some(match script.below(19) {
+    Some(match script.below(20) {
         0 => NetEvent::Misbehaved { peer: any_peer(script) },
         1 => NetEvent::Foreign { peer: any_peer(script) },
         2 => NetEvent::SlowPeer { peer: any_peer(script), dropped: script.number() },
@@ -233,6 +237,7 @@ fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
         }
         16 => of_datagrams(script),
         17 => NetEvent::CreditUsed { peer: any_peer(script) },
+        18 => NetEvent::PeerRenewed { peer: any_peer(script) },
         _ => NetEvent::MessageRefused,
     })
 }

@@ -15,6 +15,9 @@ const MAX_DRIFT: u64 = 5_000;
 const OVERDUE: Duration = Duration::from_millis(500);
 /// If frames stay overdue for this long, it is the clocks or the path that have changed.
 const OVERDUE_FOR: Duration = Duration::from_secs(1);
+const OVERDUE_AT_MOST: Duration = Duration::from_secs(10);
+/// Frames that come further apart do not follow each other.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A frame came twice or out of order. A reliable channel cannot cause that, so the other end breaks the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -46,7 +49,16 @@ pub struct AudioReceiver {
     /// The least transit of late, for ACK. A path that has become longer for good is no queue.
     recent_transit_us: Least<i128>,
     last_arrival_us: u64,
-    overdue_since: Option<Time>,
+    overdue: Option<Overdue>,
+}
+
+/// Frames that are overdue, one after another.
+#[derive(Clone, Copy, Debug)]
+struct Overdue {
+    first: Time,
+    /// The first one after the last pause.
+    since: Time,
+    last: Time,
 }
 
 impl AudioReceiver {
@@ -66,22 +78,28 @@ impl AudioReceiver {
             least_transit_us: i128::MAX,
             recent_transit_us: Least::new(DELAY_OVER),
             last_arrival_us: 0,
-            overdue_since: None,
+            overdue: None,
         }
     }
 
-    /// Whether a frame comes so late that it was stuck. Frames that stay so late for a second are the usual ones from then on.
+    /// Whether a frame comes so late that it was stuck. Frames that stay so late for a second without a pause, or for ten
+    /// seconds, are the usual ones from then on. Between attempts of TCP there are pauses.
     pub fn is_overdue(&mut self, now: Time, timestamp_us: u64) -> bool {
         let transit_us = i128::from(now.as_micros()) - i128::from(timestamp_us);
         let bound_us = (self.late_after + OVERDUE).as_micros() as i128;
         if transit_us.saturating_sub(self.least_transit_us) <= bound_us {
-            self.overdue_since = None;
+            self.overdue = None;
             return false;
         }
-        if now - *self.overdue_since.get_or_insert(now) < OVERDUE_FOR {
+        let overdue = self.overdue.get_or_insert(Overdue { first: now, since: now, last: now });
+        if now - overdue.last > PAUSE {
+            overdue.since = now;
+        }
+        overdue.last = now;
+        if now - overdue.since < OVERDUE_FOR && now - overdue.first < OVERDUE_AT_MOST {
             return true;
         }
-        (self.overdue_since, self.least_transit_us) = (None, transit_us);
+        (self.overdue, self.least_transit_us) = (None, transit_us);
         false
     }
 
@@ -202,6 +220,23 @@ mod tests {
         assert!(!receiver.is_overdue(Time::from_millis(9_010), 9_000_000));
         let slow = (0..100).filter(|n| receiver.is_overdue(Time::from_millis(20_000 + 20 * n), 9_000_000 + 20_000 * n));
         assert_eq!(slow.count(), 50, "for a second");
+    }
+
+    #[test]
+    fn frames_that_come_with_attempts_of_tcp_in_an_outage_are_no_slower_path() {
+        let mut receiver = AudioReceiver::new(Duration::from_millis(200));
+        receiver.on_data(Time::ZERO, 0, 0).unwrap();
+        // They are seconds apart.
+        for second in [30, 32, 36] {
+            let late =
+                |n: u64| receiver.is_overdue(Time::from_millis(1000 * second + 20 * n), 1_000_000 * (second - 3));
+            assert!((0..15).all(late), "after {second} s");
+        }
+        // Frames that are rare and stay late are followed too.
+        let mut receiver = AudioReceiver::new(Duration::from_millis(200));
+        receiver.on_data(Time::ZERO, 0, 0).unwrap();
+        let mut late = |n: u64| receiver.is_overdue(Time::from_millis(60_000 + 800 * n), 57_000_000 + 800_000 * n);
+        assert_eq!((0..30).filter(|n| late(*n)).count(), 13);
     }
 
     #[test]

@@ -15,9 +15,10 @@ use crate::id::PeerId;
 const BAN: Duration = Duration::from_secs(300);
 /// The most banned peers. Beyond it, the ban that would end first is lifted.
 const MAX_BANNED: usize = 1024;
-/// Simultaneous dials make two connections for a moment. A third may be a reconnect after losses that are not noticed
-/// yet.
-const MAX_CONNECTIONS_PER_PEER: usize = 3;
+/// One in use, [`MAX_RETIRED`] that deliver what they have taken, and a new one.
+const MAX_CONNECTIONS_PER_PEER: usize = 4;
+/// The most retired connections to a peer.
+pub(super) const MAX_RETIRED: usize = 2;
 
 /// Why a connection was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

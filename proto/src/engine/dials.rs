@@ -18,37 +18,59 @@ const WANTED_DIALS: u32 = 3;
 /// After this many hang-ups in a row, the pause before a bootstrap peer is dialled again grows beyond one second.
 const HANG_UPS: u32 = 30;
 const MYSELF: &str = "it is this node itself, or another with the same identity";
-/// The most addresses of one dial. They are all tried at once, so the dial ends within the time of one handshake.
-const MAX_DIAL_ADDRESSES: usize = 8;
+/// The most dials at once to a peer whose connection is stuck.
+const MAX_STUCK_DIALS: usize = 3;
 /// One in this many concurrent dials is reserved for bootstrap, paired and wanted peers.
 const KEPT_DIALS: usize = 4;
 
 impl Peers {
     /// Starts as many dials as the budget allows.
     pub(crate) fn dial(&mut self, out: &mut Outbox) {
-        while self.dials.len() < self.limits.concurrent_dials && self.connected + self.dials.len() < self.max_peers {
+        while self.dials.len() < self.limits.concurrent_dials && self.places_taken() < self.max_peers {
             let Some(target) = self.next_target() else { return };
-            let dial = DialId(self.next_dial);
-            self.next_dial += 1;
             let (peer, addresses) = match &target {
                 Target::Bootstrap(index) => {
                     let entry = &mut self.bootstrap[*index];
                     entry.waits = false;
                     (entry.pinned.clone(), vec![entry.dial_address.clone()])
                 }
+                Target::Stuck(_) => return,
                 Target::Peer(id) => {
                     self.candidates.remove(id);
                     let Some(peer) = self.peers.get_mut(id) else { continue };
                     peer.state = State::Dialing;
-                    let mut addresses = peer.addresses();
-                    addresses.truncate(MAX_DIAL_ADDRESSES);
-                    (Some(id.clone()), addresses)
+                    (Some(id.clone()), peer.addresses_to_dial())
                 }
             };
-            tracing::debug!(peer = peer.as_ref().map(PeerId::as_str), ?addresses, "dial");
-            out.stats.dials += 1;
-            out.net(NetAction::Dial { dial, peer, addresses });
-            self.dials.insert(dial, target);
+            self.begin_dial(target, peer, addresses, out);
+        }
+    }
+
+    /// The places of connected peers, and of those that are being dialled. A stuck peer has one already.
+    pub(super) fn places_taken(&self) -> usize {
+        let dials = self.dials.values().filter(|target| !matches!(target, Target::Stuck(_)));
+        self.connected + dials.count()
+    }
+
+    fn begin_dial(&mut self, target: Target, peer: Option<PeerId>, addresses: Vec<String>, out: &mut Outbox) {
+        let dial = DialId(self.next_dial);
+        self.next_dial += 1;
+        tracing::debug!(peer = peer.as_ref().map(PeerId::as_str), ?addresses, "dial");
+        out.stats.dials += 1;
+        out.net(NetAction::Dial { dial, peer, addresses });
+        self.dials.insert(dial, target);
+    }
+
+    /// Dials a connected peer, since its connection is stuck. It has a place already. Every two seconds comes another
+    /// dial, beside those that wait for an answer: their attempts may fall into outages too.
+    pub(crate) fn replace(&mut self, id: &PeerId, out: &mut Outbox) {
+        let Some(peer) = self.peers.get(id).filter(|peer| peer.can_be_dialled()) else { return };
+        let is_single = peer.all_connections().iter().filter(|connection| !connection.is_retired()).count() == 1;
+        let dials = self.dials.values().filter(|target| matches!(target, Target::Stuck(other) if other == id)).count();
+        let kept_free = self.limits.concurrent_dials / KEPT_DIALS;
+        if is_single && dials < MAX_STUCK_DIALS && self.dials.len() < self.limits.concurrent_dials - kept_free {
+            let addresses = peer.addresses_to_dial();
+            self.begin_dial(Target::Stuck(id.clone()), Some(id.clone()), addresses, out);
         }
     }
 
@@ -72,6 +94,7 @@ impl Peers {
                 None
             }
             Target::Peer(id) => self.on_peer_failed(now, id, failure),
+            Target::Stuck(_) => None,
         }
     }
 

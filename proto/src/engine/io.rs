@@ -258,6 +258,11 @@ pub enum NetEvent {
     },
     /// GossipSub has work for its next heartbeats. Sent at most once between two [`NetAction::Heartbeat`]s.
     GossipActive,
+    /// Pub/sub uses another connection to the peer, which will tell its subscriptions again.
+    PeerRenewed {
+        /// The peer.
+        peer: PeerId,
+    },
     /// A peer subscribes to a topic.
     PeerSubscribed {
         /// The peer.
@@ -373,6 +378,12 @@ pub enum NetAction {
         /// The connection.
         connection: ConnectionId,
     },
+    /// Give a connection nothing more to send: there is a newer one to the peer. Messages that it has taken already may
+    /// still arrive, and what comes on it is read.
+    Retire {
+        /// The older connection.
+        connection: ConnectionId,
+    },
     /// Close a connection after sending what is pending.
     Disconnect {
         /// The connection to close.
@@ -441,7 +452,7 @@ pub enum NetAction {
         data: Bytes,
     },
     /// Open an audio substream; answered by [`NetEvent::SubstreamOpened`] or [`NetEvent::SubstreamFailed`], unless the
-    /// connection ends first.
+    /// connection ends first, or the same stream asks for one on another connection.
     OpenSubstream {
         /// The stream that asks for it.
         stream: StreamId,

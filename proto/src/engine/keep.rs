@@ -3,14 +3,16 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use super::admission::MAX_RETIRED;
 use super::io::ConnectionId;
-use super::peer::{Peer, State};
+use super::peer::{Peer, Retired, State};
 use super::peers::Peers;
 use super::time::Time;
 use crate::id::PeerId;
+use crate::stats::PeerDirection;
 
-/// Two connections are a simultaneous dial if the older one is younger than this. Otherwise the other end has lost the
-/// older one without closing it.
+/// Two connections are a simultaneous dial if the newer one was made so soon after the older one. Otherwise the other end
+/// has lost the older one without closing it, or replaces it.
 const SIMULTANEOUS: Duration = Duration::from_secs(5);
 /// One in this many places is kept free for new peers, and at least one.
 const RESERVE: usize = 8;
@@ -24,31 +26,129 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// The minimum time between two disconnects to make room. So many newcomers at once do not replace all other peers.
 const PART_EVERY: Duration = Duration::from_millis(500);
 
+/// A retired connection has delivered everything with this pong, whose ping was sent after both ends had retired it, if it
+/// has had so much time: what has not left by then has waited for too long, and is reported.
+const DELIVERED: u32 = 2;
+const DELIVERED_AFTER: Duration = Duration::from_secs(30);
+
+/// What to do about several connections to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Surplus {
+    /// Close the newer one: both ends know both.
+    Close(ConnectionId),
+    /// Use the newest alone: the other end has lost the older ones, or nothing moves on them.
+    Retire { older: Vec<ConnectionId>, newest: ConnectionId },
+}
+
 impl Peers {
-    /// Of several connections to a peer, those that this node closes. `is_needed` says whether something on a connection
+    /// Of several connections to a peer, those that this node gives up. `is_needed` says whether something on a connection
     /// would end with it.
     pub(crate) fn superfluous(
-        &self,
+        &mut self,
         now: Time,
         id: &PeerId,
         is_needed: impl Fn(ConnectionId) -> bool,
+    ) -> Option<Surplus> {
+        let State::Connected { connections, .. } = &self.peers.get(id)?.state else { return None };
+        let in_use: Vec<_> = connections.iter().filter(|connection| !connection.is_retired()).collect();
+        let [older, .., newest] = in_use[..] else { return None };
+        let decided_at = newest.since + SIMULTANEOUS;
+        if newest.since - older.since < SIMULTANEOUS && now < decided_at {
+            // Both ends see both connections. The end with the lower peer id decides; if one end has dialled twice, the
+            // other.
+            let decides = match newest.direction {
+                direction if direction != older.direction => self.local < *id,
+                direction => direction == PeerDirection::Inbound,
+            };
+            if decides {
+                return Some(Surplus::Close(newest.id));
+            }
+            // If the other end decides nothing, it has lost the older one, or is of another make.
+            self.doubled.set(id.clone(), decided_at);
+            return None;
+        }
+        let older: Vec<_> = in_use.iter().map(|connection| connection.id).filter(|id| *id != newest.id).collect();
+        if older.iter().copied().any(is_needed) {
+            // A call cannot leave it. If it is dead, its silence will show that.
+            self.doubled.set(id.clone(), now + SIMULTANEOUS);
+            return None;
+        }
+        Some(Surplus::Retire { older, newest: newest.id })
+    }
+
+    /// Takes a peer whose several connections must be looked at again.
+    pub(crate) fn pop_doubled(&mut self, now: Time) -> Option<PeerId> {
+        self.doubled.pop_due(now)
+    }
+
+    /// Marks connections as retired: they end when they have delivered everything, or with the newest one. Returns those that
+    /// are too many.
+    pub(crate) fn retire(
+        &mut self,
+        now: Time,
+        id: &PeerId,
+        older: &[ConnectionId],
+        published: u64,
     ) -> Vec<ConnectionId> {
-        let Some(State::Connected { connections, .. }) = self.peers.get(id).map(|peer| &peer.state) else {
+        let Some(State::Connected { connections, .. }) = self.peers.get_mut(id).map(|peer| &mut peer.state) else {
             return Vec::new();
         };
-        let [older, .., newer] = connections.as_slice() else { return Vec::new() };
-        if now - older.since < SIMULTANEOUS {
-            // Both ends see both connections. The end with the lower peer id decides.
-            return if self.local < *id { vec![newer.id] } else { Vec::new() };
+        for connection in connections.iter_mut().filter(|connection| older.contains(&connection.id)) {
+            connection.retired = Some(Retired { since: now, pongs: 0, published });
         }
-        if is_needed(older.id) {
-            // If the older one is alive, a call needs it. If it is dead, its silence will show that, and the peer dials
-            // again.
-            return vec![newer.id];
-        }
-        // Gossipsub sends its subscriptions on the first connection only. The other end has lost that connection, so
-        // both ends must start again with a new one to agree.
-        connections.iter().map(|connection| connection.id).collect()
+        let retired: Vec<_> = connections.iter().filter(|connection| connection.is_retired()).collect();
+        let excess = retired.len().saturating_sub(MAX_RETIRED);
+        retired[..excess].iter().map(|connection| connection.id).collect()
+    }
+
+    pub(crate) fn retired_count(&self) -> usize {
+        let connections = self.peers.values().flat_map(Peer::all_connections);
+        connections.filter(|connection| connection.is_retired()).count()
+    }
+
+    /// The peer that uses a connection.
+    pub(crate) fn user_of(&self, connection: ConnectionId) -> Option<&PeerId> {
+        let is_used = |peer: &Peer| {
+            let mut connections = peer.all_connections().iter();
+            connections.any(|other| other.id == connection && !other.is_retired())
+        };
+        self.peers.iter().find(|(_, peer)| is_used(peer)).map(|(id, _)| id)
+    }
+
+    /// Whether a connection ends before it has delivered what it has taken, while the peer has another one.
+    pub(crate) fn ends_early(&self, id: &PeerId, connection: ConnectionId) -> bool {
+        let connections = self.peers.get(id).map_or(&[][..], Peer::all_connections);
+        let retired = connections.iter().find(|other| other.id == connection).and_then(|other| other.retired.as_ref());
+        retired.is_some_and(|retired| retired.pongs < DELIVERED)
+    }
+
+    /// How many of the `published` messages may not have arrived on a connection.
+    pub(crate) fn undelivered(&self, id: &PeerId, connection: ConnectionId, published: u64) -> u64 {
+        let connections = self.peers.get(id).map_or(&[][..], Peer::all_connections);
+        let connection = connections.iter().find(|other| other.id == connection);
+        connection.map_or(0, |connection| {
+            let taken = connection.retired.as_ref().map_or(published, |retired| retired.published);
+            taken.saturating_sub(connection.published[1])
+        })
+    }
+
+    /// Handles a pong. Returns whether a retired connection has delivered everything.
+    pub(crate) fn has_delivered(&mut self, now: Time, id: &PeerId, connection: ConnectionId) -> bool {
+        let Some(State::Connected { connections, .. }) = self.peers.get_mut(id).map(|peer| &mut peer.state) else {
+            return false;
+        };
+        let connection = connections.iter_mut().find(|other| other.id == connection);
+        connection.and_then(|connection| connection.retired.as_mut()).is_some_and(|retired| {
+            retired.pongs = retired.pongs.saturating_add(1);
+            retired.pongs >= DELIVERED && now - retired.since >= DELIVERED_AFTER
+        })
+    }
+
+    /// The connections of a peer that has none but retired ones.
+    pub(crate) fn leftovers(&self, id: &PeerId) -> Vec<ConnectionId> {
+        let connections = self.peers.get(id).map_or(&[][..], Peer::all_connections);
+        let is_left = connections.iter().all(|connection| connection.is_retired());
+        connections.iter().filter(|_| is_left).map(|connection| connection.id).collect()
     }
 
     /// A newcomer was refused, since all places are taken.
@@ -86,7 +186,7 @@ impl Peers {
 
     /// The connections of a peer to disconnect so that a wanted peer can be dialled. One peer at a time.
     pub(crate) fn displaced(&mut self, is_in_use: impl Fn(ConnectionId) -> bool) -> Vec<ConnectionId> {
-        let is_full = self.connected + self.dials.len() >= self.max_peers;
+        let is_full = self.places_taken() >= self.max_peers;
         if self.displaced.is_some() || !is_full || !self.is_place_wanted() {
             return Vec::new();
         }

@@ -16,9 +16,16 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the ping protocol waits for a pong. With [`PING_INTERVAL`] on both sides of it, the pong of the next ping
 /// comes within 13 s of the last one.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// After this silence, the network is asked: a ping was not answered in time.
+const LOOK_AFTER: Duration = PING_INTERVAL.saturating_add(PING_TIMEOUT);
+/// How often it is asked from then on.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The longest silence of a peer that is there. TCP doubles the pause between its attempts, from 0.2 s: what was sent at
 /// the beginning of an outage of 10 s comes after 12.6 s (RFC 6298 §5.5).
 const SILENT_AFTER: Duration = Duration::from_secs(14);
+/// The longest silence of a connection that only delivers what it has taken, or whose peer is heard elsewhere. TCP tries
+/// again after 25.4 s.
+const PATIENCE: Duration = Duration::from_secs(27);
 /// How long the network may take to say when bytes last moved.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// If the engine's timeout is this late, the node itself was stalled, and cannot tell whether its peers were silent.
@@ -26,7 +33,7 @@ const STALL: Duration = Duration::from_millis(500);
 /// How long peers have to be heard after a stall.
 const AFTER_STALL: Duration = Duration::from_secs(5);
 
-/// What to do about a connection whose deadline has come.
+/// What to do about a connection whose peer was not heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     /// Ask the network when bytes last moved.
@@ -35,25 +42,56 @@ pub(crate) enum Due {
     Silent(ConnectionId),
 }
 
+/// What the network's answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// The peer is there.
+    Alive,
+    /// Nothing has moved for a while.
+    Stuck,
+    /// The peer is gone.
+    Silent,
+}
+
 /// The connections whose peers must be heard. Their number is bounded by that of the connections.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     watched: BTreeMap<ConnectionId, Watched>,
-    /// A sign of life moves the deadline, not the timer. A timer that fires early costs less than one that is set again
-    /// with every pong.
+    /// A sign of life moves no timer. One that fires early costs less than one that is set again with every pong.
     timers: TimerTable<ConnectionId>,
+    /// After a stall of this node, nobody is asked until then.
+    spared_until: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Watched {
-    deadline: Time,
+    heard_at: Time,
+    /// Whether a newer connection is used in its place.
+    is_retired: bool,
+    /// Whether its peer is heard elsewhere.
+    is_heard_elsewhere: bool,
     /// Whether the network was asked, and has not answered.
     is_asked: bool,
 }
 
+impl Watched {
+    fn new(now: Time) -> Self {
+        Self { heard_at: now, is_retired: false, is_heard_elsewhere: false, is_asked: false }
+    }
+
+    fn on_heard(&mut self, at: Time) {
+        (self.heard_at, self.is_heard_elsewhere) = (at, false);
+    }
+
+    /// How long it may be silent.
+    fn patience(&self) -> Duration {
+        if self.is_retired || self.is_heard_elsewhere { PATIENCE } else { SILENT_AFTER }
+    }
+}
+
 impl Liveness {
     pub(crate) fn new() -> Self {
-        Self { watched: BTreeMap::new(), timers: TimerTable::new() }
+        Self { watched: BTreeMap::new(), timers: TimerTable::new(), spared_until: Time::ZERO }
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
@@ -61,29 +99,50 @@ impl Liveness {
     }
 
     pub(crate) fn on_connected(&mut self, now: Time, connection: ConnectionId) {
-        let deadline = now + SILENT_AFTER;
-        self.watched.insert(connection, Watched { deadline, is_asked: false });
-        self.timers.set(connection, deadline);
+        self.watched.insert(connection, Watched::new(now));
+        self.timers.set(connection, now + LOOK_AFTER);
     }
 
     /// The peer has shown that it is there.
     pub(crate) fn on_heard(&mut self, now: Time, connection: ConnectionId) {
         if let Some(watched) = self.watched.get_mut(&connection) {
-            *watched = Watched { deadline: now + SILENT_AFTER, is_asked: false };
+            watched.on_heard(now);
+            watched.is_asked = false;
         }
     }
 
-    /// Handles the network's answer. Returns whether the peer is gone.
-    pub(crate) fn on_progress(&mut self, now: Time, connection: ConnectionId, silent_for: Duration) -> bool {
-        let Some(watched) = self.watched.get_mut(&connection).filter(|watched| watched.is_asked) else { return false };
-        if silent_for >= SILENT_AFTER {
-            self.forget(connection);
-            return true;
+    /// A newer connection is used in place of this one.
+    pub(crate) fn on_retired(&mut self, connection: ConnectionId) {
+        if let Some(watched) = self.watched.get_mut(&connection) {
+            watched.is_retired = true;
         }
-        let deadline = now + (SILENT_AFTER - silent_for);
-        *watched = Watched { deadline, is_asked: false };
-        self.timers.set(connection, deadline);
-        false
+    }
+
+    /// Whether datagrams of the peer come, though its connection is stuck.
+    pub(crate) fn set_heard_elsewhere(&mut self, connection: ConnectionId, is_heard: bool) {
+        if let Some(watched) = self.watched.get_mut(&connection) {
+            watched.is_heard_elsewhere = is_heard;
+        }
+    }
+
+    /// Handles the network's answer.
+    pub(crate) fn on_progress(&mut self, now: Time, connection: ConnectionId, silent_for: Duration) -> Life {
+        let Some(watched) = self.watched.get_mut(&connection).filter(|watched| watched.is_asked) else {
+            return Life::Alive;
+        };
+        let patience = watched.patience();
+        if silent_for >= patience {
+            self.forget(connection);
+            return Life::Silent;
+        }
+        watched.is_asked = false;
+        if silent_for < LOOK_AFTER {
+            watched.on_heard(now - silent_for);
+            self.timers.set(connection, now + (LOOK_AFTER - silent_for));
+            return Life::Alive;
+        }
+        self.timers.set(connection, now + LOOK_EVERY.min(patience - silent_for));
+        Life::Stuck
     }
 
     /// Whether the connection exists and is not being closed.
@@ -97,11 +156,10 @@ impl Liveness {
         self.timers.stop(&connection);
     }
 
-    /// Extends all deadlines if the engine's timeout is `late`. Call this first.
+    /// Spares all peers for a while if the engine's timeout is `late`. Call this first.
     pub(crate) fn on_lateness(&mut self, now: Time, late: Duration) {
         if late > STALL {
-            let earliest = now + AFTER_STALL;
-            self.watched.values_mut().for_each(|watched| watched.deadline = watched.deadline.max(earliest));
+            self.spared_until = now + AFTER_STALL;
         }
     }
 
@@ -109,14 +167,14 @@ impl Liveness {
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<Due> {
         while let Some(connection) = self.timers.pop_due(now) {
             let Some(watched) = self.watched.get_mut(&connection) else { continue };
-            if watched.deadline > now {
-                self.timers.set(connection, watched.deadline);
+            let look_at = (watched.heard_at + LOOK_AFTER).max(self.spared_until);
+            if look_at > now {
+                self.timers.set(connection, look_at);
             } else if std::mem::replace(&mut watched.is_asked, true) {
                 self.watched.remove(&connection);
                 return Some(Due::Silent(connection));
             } else {
-                watched.deadline = now + ANSWER_WITHIN;
-                self.timers.set(connection, watched.deadline);
+                self.timers.set(connection, now + ANSWER_WITHIN);
                 return Some(Due::Ask(connection));
             }
         }

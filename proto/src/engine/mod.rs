@@ -66,7 +66,7 @@ use admission::Access;
 use bulk::Bulk;
 use closing::Closing;
 use heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_LEAVING, Heartbeat};
-use liveness::Liveness;
+use liveness::{Life, Liveness};
 use outbox::Outbox;
 use peers::Peers;
 use records::Records;
@@ -174,6 +174,9 @@ impl Engine {
         }
         self.keep_up(now);
         self.peers.handle_timeout(now);
+        while let Some(peer) = self.peers.pop_doubled(now) {
+            self.keep_one(now, &peer);
+        }
         if self.peers.is_room_due(now) {
             self.make_room(now);
         }
@@ -248,6 +251,7 @@ impl Engine {
             peers_connected: self.peers.connected_count() as u64,
             peers_known: self.peers.known() as u64,
             mesh_peers: self.peers.mesh_count() as u64,
+            retired_connections: self.peers.retired_count() as u64,
             messages_held_now: self.topics.held() as u64,
             streams_now: self.streams.count() as u64,
             ..self.out.stats.clone()
@@ -406,13 +410,12 @@ impl Engine {
                 let connections = self.peers.on_foreign(&peer, out);
                 self.disconnect(now, connections);
             }
-            NetEvent::Pong { connection, peer, rtt } => {
-                self.liveness.on_heard(now, connection);
-                self.peers.on_pong(&peer, rtt);
-            }
+            NetEvent::Pong { connection, peer, rtt } => self.on_pong(now, connection, &peer, rtt),
             NetEvent::Progress { connection, silent_for } => {
-                if self.liveness.on_progress(now, connection, silent_for) {
-                    self.on_silent(now, connection);
+                match self.liveness.on_progress(now, connection, silent_for) {
+                    Life::Alive => {}
+                    Life::Stuck => self.on_stuck(now, connection, silent_for),
+                    Life::Silent => self.on_silent(now, connection),
                 }
             }
             NetEvent::Deaf { connection } if self.liveness.expects(connection) => self.disconnect(now, [connection]),
@@ -423,6 +426,7 @@ impl Engine {
             }
             // Heartbeats after an event are counted above.
             NetEvent::GossipActive => {}
+            NetEvent::PeerRenewed { peer } => self.topics.on_peer_gone(&peer),
             NetEvent::PeerSubscribed { peer, topic } => {
                 if self.peers.is_connected(&peer) {
                     self.topics.on_peer_subscribed(peer, &topic, out);
@@ -479,7 +483,8 @@ impl Engine {
         tracing::debug!(%peer, address, ?by, "connected");
         self.liveness.on_connected(now, connection);
         self.streams.on_address(connection, &address);
-        if self.peers.on_connected(now, connection, &peer, &address, by) {
+        let published = self.out.stats.messages_published;
+        if self.peers.on_connected(now, connection, &peer, &address, by, published) {
             self.out.event(AviEvent::PeerConnected { peer_id: peer.clone(), address });
             // A call that has outlived its connection: the new one has no limit yet.
             self.bulk.forget(&peer);
@@ -494,16 +499,7 @@ impl Engine {
         }
         self.streams.on_connected(&peer, connection, &mut self.out);
         self.make_room(now);
-        let streams = &self.streams;
-        let superfluous = self.peers.superfluous(now, &peer, |connection| streams.depends_on(connection));
-        self.out.stats.duplicate_connections += superfluous.len() as u64;
-        // The other end has lost the older one, and would not take what is pending. A call does not wait for that.
-        let is_in_call =
-            superfluous.len() > 1 && superfluous.iter().any(|connection| self.streams.is_alive_on(*connection));
-        match is_in_call {
-            true => self.abort(now, superfluous),
-            false => self.disconnect(now, superfluous),
-        }
+        self.keep_one(now, &peer);
     }
 
     fn on_inbound_refused(&mut self, now: Time, refusal: Refusal) {
@@ -518,7 +514,7 @@ impl Engine {
         }
     }
 
-    fn on_slow_peer(&mut self, peer_id: PeerId, dropped: u64) {
+    pub(super) fn on_slow_peer(&mut self, peer_id: PeerId, dropped: u64) {
         self.out.stats.slow_peer_drops = self.out.stats.slow_peer_drops.saturating_add(dropped);
         if self.peers.is_connected(&peer_id) {
             self.out.event(AviEvent::PeerSlow { peer_id, dropped });
@@ -568,10 +564,14 @@ impl Engine {
         self.out.stats.connections_closed += 1;
         self.liveness.forget(connection);
         self.closing.on_disconnected(connection);
+        if self.peers.ends_early(&peer, connection) {
+            self.tell_lost(peer.clone(), connection);
+        }
         let was_last = self.peers.on_disconnected(now, connection, &peer, &mut self.out);
         tracing::debug!(%peer, was_last, "disconnected");
         let may_resume = self.phase == Phase::Running && self.peers.admits(&peer);
         self.streams.on_disconnected(now, connection, self.peers.connection(&peer), may_resume, &mut self.out);
+        self.abort(now, self.peers.leftovers(&peer));
         if was_last && self.streams.redials_at_once(&peer) {
             self.peers.want(&peer);
         } else if was_last && self.streams.waits_for(&peer) {

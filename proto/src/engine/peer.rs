@@ -15,6 +15,9 @@ pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// Longest backoff for a bootstrap peer, before jitter. Two halves of a mesh that cannot reach each other may have only
 /// this in common, and must be one mesh again within 30 s after they can.
 pub(super) const MAX_BOOTSTRAP_BACKOFF: Duration = Duration::from_secs(20);
+/// The most addresses of one dial. They are all tried at once, so the dial ends within the time of one handshake.
+const MAX_DIAL_ADDRESSES: usize = 8;
+
 /// The state of a peer.
 #[derive(Debug)]
 pub(super) enum State {
@@ -35,6 +38,27 @@ pub(super) struct Connection {
     pub(super) direction: PeerDirection,
     /// Whether the connection stays within this machine.
     pub(super) is_loopback: bool,
+    /// How many messages this node had published when the last pong came, and when the one before came: the last pong
+    /// shows that the latter have arrived, since its ping was sent after them.
+    pub(super) published: [u64; 2],
+    /// Since a newer one is used in its place.
+    pub(super) retired: Option<Retired>,
+}
+
+/// A connection that only delivers what it has taken.
+#[derive(Debug)]
+pub(super) struct Retired {
+    pub(super) since: Time,
+    /// The pongs since then.
+    pub(super) pongs: u32,
+    /// The messages that this node had published.
+    pub(super) published: u64,
+}
+
+impl Connection {
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.is_some()
+    }
 }
 
 #[derive(Debug)]
@@ -90,17 +114,28 @@ impl Peer {
     }
 
     pub(super) fn connections(&self) -> impl Iterator<Item = ConnectionId> {
-        let connections = match &self.state {
-            State::Connected { connections, .. } => connections.as_slice(),
+        self.all_connections().iter().map(|connection| connection.id)
+    }
+
+    /// Its connections, the oldest first.
+    pub(super) fn all_connections(&self) -> &[Connection] {
+        match &self.state {
+            State::Connected { connections, .. } => connections,
             _ => &[],
-        };
-        connections.iter().map(|connection| connection.id)
+        }
     }
 
     /// The addresses to dial, the most likely first.
     pub(super) fn addresses(&self) -> Vec<String> {
         let hints = self.hints.iter().rev().filter(|hint| self.proven.as_ref() != Some(hint));
         self.proven.iter().chain(hints).cloned().collect()
+    }
+
+    /// The addresses of one dial.
+    pub(super) fn addresses_to_dial(&self) -> Vec<String> {
+        let mut addresses = self.addresses();
+        addresses.truncate(MAX_DIAL_ADDRESSES);
+        addresses
     }
 
     /// Whether nothing but its id is known.

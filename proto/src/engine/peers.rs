@@ -19,6 +19,8 @@ use crate::stats::{PeerDirection, PeerInfo};
 pub(super) enum Target {
     Bootstrap(usize),
     Peer(PeerId),
+    /// A connected peer whose connection is stuck.
+    Stuck(PeerId),
 }
 
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub(crate) struct Peers {
     pub(super) dials: BTreeMap<DialId, Target>,
     pub(super) next_dial: u64,
     pub(super) timers: TimerTable<Target>,
+    /// The peers with two connections of which the other end may close one.
+    pub(super) doubled: TimerTable<PeerId>,
     pub(super) rng: Rng,
     /// The peers that the application waits for and that are not connected, with the number of failed dials.
     pub(super) wanted: BTreeMap<PeerId, u32>,
@@ -75,6 +79,7 @@ impl Peers {
             dials: BTreeMap::new(),
             next_dial: 1,
             timers: TimerTable::new(),
+            doubled: TimerTable::new(),
             rng,
             wanted: BTreeMap::new(),
             next_parting: Time::ZERO,
@@ -144,7 +149,7 @@ impl Peers {
     }
 
     pub(crate) fn is_connected(&self, peer: &PeerId) -> bool {
-        self.connection(peer).is_some()
+        self.peers.get(peer).is_some_and(Peer::is_connected)
     }
 
     /// Whether an entry of `bootstrap_peers` stands for the peer.
@@ -152,12 +157,10 @@ impl Peers {
         self.bootstrap.iter().any(|entry| entry.is(peer))
     }
 
-    /// The connection that new streams use, which is the newest.
+    /// The connection that new streams use: the newest that is not retired.
     pub(crate) fn connection(&self, peer: &PeerId) -> Option<ConnectionId> {
-        match &self.peers.get(peer)?.state {
-            State::Connected { connections, .. } => connections.last().map(|connection| connection.id),
-            _ => None,
-        }
+        let mut connections = self.peers.get(peer)?.all_connections().iter().rev();
+        connections.find(|connection| !connection.is_retired()).map(|connection| connection.id)
     }
 
     /// The known facts about a peer, except its topics.
@@ -185,7 +188,8 @@ impl Peers {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        [self.timers.next_deadline(), self.access.next_deadline(), self.next_room].into_iter().flatten().min()
+        let timers = [self.timers.next_deadline(), self.doubled.next_deadline(), self.access.next_deadline()];
+        timers.into_iter().chain([self.next_room]).flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Time) {
@@ -196,7 +200,7 @@ impl Peers {
         while let Some(target) = self.timers.pop_due(now) {
             match target {
                 Target::Bootstrap(index) => self.bootstrap[index].waits = true,
-                Target::Peer(peer) => self.make_known(&peer),
+                Target::Peer(peer) | Target::Stuck(peer) => self.make_known(&peer),
             }
         }
     }
@@ -259,6 +263,7 @@ impl Peers {
         id: &PeerId,
         address: &str,
         direction: Direction,
+        published: u64,
     ) -> bool {
         let source = match direction {
             Direction::Inbound => DiscoverySource::Inbound,
@@ -286,7 +291,14 @@ impl Peers {
             Direction::Outbound(_) => PeerDirection::Outbound,
         };
         self.is_adrift &= direction == PeerDirection::Inbound;
-        let connection = Connection { id: connection, since: now, direction, is_loopback: is_loopback(address) };
+        let connection = Connection {
+            id: connection,
+            since: now,
+            direction,
+            is_loopback: is_loopback(address),
+            published: [published; 2],
+            retired: None,
+        };
         let was_chosen = peer.is_chosen();
         let is_new = match &mut peer.state {
             State::Connected { connections, .. } => {
@@ -326,6 +338,7 @@ impl Peers {
         if !was_last {
             return false;
         }
+        self.doubled.stop(id);
         self.connected -= 1;
         // A peer that has not sent its name has closed the connection at once: it may be full, or may block this node.
         let hung_up = peer.name.is_none();
@@ -403,9 +416,14 @@ impl Peers {
         self.mesh = mesh;
     }
 
-    pub(crate) fn on_pong(&mut self, id: &PeerId, rtt: Duration) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.rtt = Some(rtt);
+    /// Handles a pong, when this node has published so many messages.
+    pub(crate) fn on_pong(&mut self, id: &PeerId, connection: ConnectionId, rtt: Duration, published: u64) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.rtt = Some(rtt);
+        if let State::Connected { connections, .. } = &mut peer.state
+            && let Some(connection) = connections.iter_mut().find(|other| other.id == connection)
+        {
+            connection.published = [published, connection.published[0]];
         }
     }
 

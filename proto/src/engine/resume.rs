@@ -17,7 +17,7 @@ use crate::id::{PeerId, StreamId};
 use crate::wire::{Code, Frame, Token};
 
 /// How long a stream waits for a new connection: long enough for a dial that TCP repeats after 1, 3 and 7 s.
-const RESUME_WITHIN: Duration = Duration::from_secs(15);
+pub(super) const RESUME_WITHIN: Duration = Duration::from_secs(15);
 /// How many connections in a row are dialled at once when one is lost. Later dials keep the usual pauses: a peer may
 /// accept connections only to close them.
 const AT_ONCE: u32 = 2;
@@ -104,10 +104,10 @@ impl Resumption {
 }
 
 impl Streams {
-    /// Whether a stream needs this connection, and would not go on over another one.
+    /// Whether an accepted stream needs this connection, and would not go on over another one.
     pub(crate) fn depends_on(&self, connection: ConnectionId) -> bool {
         let mut here = self.streams.values().filter(|stream| stream.connection == Some(connection));
-        here.any(|stream| stream.is_alive() && !stream.is_resumable())
+        here.any(|stream| stream.is_alive() && stream.is_accepted() && !stream.is_resumable())
     }
 
     /// Whether the peer shall be dialled without a pause.
@@ -153,16 +153,20 @@ impl Streams {
 
     /// Takes up the streams that waited for this connection.
     pub(super) fn take_up_all(&mut self, peer: &PeerId, connection: ConnectionId, out: &mut Outbox) {
-        let parted = self.streams.values().filter(|stream| stream.phase == Phase::Parted && stream.peer == *peer);
+        let waits = |stream: &&Stream| stream.connection.is_none() && stream.peer == *peer;
+        let parted = self.streams.values().filter(waits);
+        let parted = parted.filter(|stream| matches!(stream.phase, Phase::Parted | Phase::Leaving));
         for id in parted.map(|stream| stream.id).collect::<Vec<_>>() {
             self.take_up(id, connection, out);
         }
     }
 
-    fn take_up(&mut self, id: StreamId, connection: ConnectionId, out: &mut Outbox) {
+    pub(super) fn take_up(&mut self, id: StreamId, connection: ConnectionId, out: &mut Outbox) {
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.resumption.is_requester) else { return };
         stream.resumption.attempts += 1;
-        stream.phase = Phase::Resuming;
+        if stream.phase == Phase::Parted {
+            stream.phase = Phase::Resuming;
+        }
         stream.connection = Some(connection);
         self.has_released = true;
         out.net(NetAction::OpenSubstream { stream: id, connection });
@@ -201,7 +205,8 @@ impl Streams {
     ) -> Option<StreamId> {
         let peer = &self.streams.get(&offer)?.peer;
         let mut of_peer = self.streams.values().filter(|stream| stream.peer == *peer);
-        let found = of_peer.find(|stream| stream.is_accepted() && stream.resumption.matches(token));
+        let goes_on = |stream: &&Stream| stream.is_accepted() || stream.hangs_up;
+        let found = of_peer.find(|stream| goes_on(stream) && stream.resumption.matches(token));
         let Some(id) = found.map(|stream| stream.id) else {
             let farewell = Frame::Reject { code: Code::Application, reason: "the stream has ended".to_owned() };
             self.say_goodbye(now, offer, farewell, None, out);
@@ -214,9 +219,15 @@ impl Streams {
             self.by_substream.remove(&old);
             out.net(NetAction::Reset { substream: old });
         }
+        let hangs_up = stream.hangs_up;
         stream.attach(connection, substream, decoder);
         self.by_substream.insert(substream, id);
         self.has_released = true;
+        if hangs_up {
+            stream.queue_resume(now, token, out);
+            self.hang_up(now, id, out);
+            return Some(id);
+        }
         stream.skip_to(next_sequence, out);
         stream.queue_resume(now, token, out);
         self.on_resumed(now, id, out);
@@ -226,14 +237,27 @@ impl Streams {
 
     /// Ends the streams of a peer that may not connect any more.
     pub(crate) fn on_kept_out(&mut self, now: Time, peer: &PeerId, out: &mut Outbox) {
-        let of_peer = self.streams.values().filter(|stream| stream.peer == *peer && stream.is_accepted());
-        for id in of_peer.map(|stream| stream.id).collect::<Vec<_>>() {
-            self.end(now, id, Code::Application, StreamCloseReason::PeerDisconnected, out);
+        let of_peer = self.streams.values().filter(|stream| stream.peer == *peer);
+        for (id, phase) in of_peer.map(|stream| (stream.id, stream.phase.clone())).collect::<Vec<_>>() {
+            let reason = StreamCloseReason::PeerDisconnected;
+            match phase {
+                Phase::Parted | Phase::Leaving => self.conclude(id, reason, out),
+                Phase::Open | Phase::Resuming | Phase::Lost { accepted: true, .. } => {
+                    self.end(now, id, Code::Application, reason, out);
+                }
+                _ => {}
+            }
         }
     }
 }
 
 impl Stream {
+    /// Whether this end moves the stream to a newer connection.
+    pub(crate) fn moves_itself(&self) -> bool {
+        let goes_on = self.is_resumable() || self.hangs_up;
+        self.can_move() || self.resumption.is_requester && goes_on
+    }
+
     /// Whether the stream outlives its connection.
     pub(crate) fn is_resumable(&self) -> bool {
         self.is_accepted() && self.resumption.is_agreed()

@@ -27,6 +27,8 @@ const BATCH_BYTES: usize = 16 * 1024;
 const MAX_PENDING_BYTES: usize = 1024;
 /// `AudioRate` is reported when the rate differs by a quarter from the reported one, at most once in this time.
 const RATE_EVERY: Duration = Duration::from_secs(1);
+/// How often a request may move to another connection.
+const MAX_MOVES: u32 = 3;
 /// A call without audio for this long is silent.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -56,15 +58,18 @@ pub(crate) enum Phase {
         /// Whether the stream was accepted.
         accepted: bool,
     },
-    /// The connection of an accepted stream has ended. The stream waits for another one. Next: `Resuming` at the end that
-    /// requested it, `Open` at the other, over.
+    /// The connection of an accepted stream has ended, or is retired. The stream waits for another one. Next: `Resuming` at
+    /// the end that requested it, `Open` at the other, `Leaving`, over.
     Parted,
     /// A substream on another connection is being opened, or RESUME was sent there, and the answer is pending. Next:
-    /// `Open`, `Lost`, `Parted`, `Closing`, over.
+    /// `Open`, `Lost`, `Parted`, `Closing`, `Leaving`, over.
     Resuming,
     /// The application knows that the stream is over. Queued data is still sent, received data is discarded. Next:
-    /// over.
+    /// `Leaving`, over.
     Closing,
+    /// The application knows that the stream is over, and the other end may not, since the connection ended before CLOSE
+    /// arrived. The stream waits for another one, to say it there. Next: `Closing`, over.
+    Leaving,
 }
 
 impl Phase {
@@ -74,7 +79,7 @@ impl Phase {
             Self::Unnamed | Self::Offered => "offered",
             Self::Open => "open",
             Self::Lost { .. } | Self::Parted | Self::Resuming => "lost",
-            Self::Closing => "closed",
+            Self::Closing | Self::Leaving => "closed",
         }
     }
 }
@@ -113,12 +118,14 @@ pub(crate) enum Step {
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
     pub(crate) peer: PeerId,
-    /// `None` while the peer is being dialled.
+    /// `None` while the stream waits for one.
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) substream: Option<SubstreamId>,
     pub(crate) phase: Phase,
-    /// Whether a request has been moved to another connection. That happens at most once.
-    moved: bool,
+    /// How often a request has been moved to another connection.
+    moves: u32,
+    /// Whether this end has hung up, and the other end must hear of it, on another connection if need be.
+    pub(crate) hangs_up: bool,
     pub(crate) resumption: Resumption,
     pub(crate) open: Open,
     pub(crate) send: SendQueue,
@@ -171,7 +178,8 @@ impl Stream {
             connection,
             substream: None,
             phase,
-            moved: false,
+            moves: 0,
+            hangs_up: false,
             resumption: Resumption::new(is_requester),
             open: Open::default(),
             send: SendQueue::new(config.audio_queue, limits.audio_queue_bytes, on_congestion),
@@ -201,7 +209,7 @@ impl Stream {
 
     /// Whether the application may still use its id.
     pub(crate) fn is_alive(&self) -> bool {
-        !matches!(self.phase, Phase::Unnamed | Phase::Closing)
+        !matches!(self.phase, Phase::Unnamed | Phase::Closing | Phase::Leaving)
     }
 
     /// Whether audio was sent lately.
@@ -211,7 +219,7 @@ impl Stream {
 
     /// Whether this is an unanswered request that can be tried again.
     pub(crate) fn can_move(&self) -> bool {
-        !self.moved && self.is_unanswered()
+        self.moves < MAX_MOVES && self.is_unanswered()
     }
 
     pub(crate) fn is_unanswered(&self) -> bool {
@@ -221,7 +229,7 @@ impl Stream {
     /// Starts the request again on another connection.
     pub(crate) fn move_to(&mut self, connection: ConnectionId) {
         self.detach();
-        self.moved = true;
+        self.moves += 1;
         self.connection = Some(connection);
         self.phase = Phase::Opening;
     }
@@ -275,6 +283,12 @@ impl Stream {
     pub(crate) fn part_with(&mut self, frame: Frame) {
         self.phase = Phase::Closing;
         self.farewell = Some(frame);
+    }
+
+    /// Discards the queued audio, and waits for a connection on which to close this direction.
+    pub(crate) fn leave(&mut self, out: &mut Outbox) {
+        (self.phase, self.hangs_up, self.farewell) = (Phase::Leaving, true, None);
+        out.stats.audio_frames_dropped += self.send.discard();
     }
 
     /// Discards the queued audio, because the other end has gone and would not receive it.

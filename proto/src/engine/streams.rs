@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::address::ip_of;
 use super::io::{ConnectionId, NetAction, SubstreamId};
 use super::outbox::Outbox;
+use super::resume::RESUME_WITHIN;
 use super::rng::Rng;
 use super::stream::{Phase, Step, Stream};
 use super::time::{Time, TimerTable};
@@ -139,14 +140,14 @@ impl Streams {
         self.streams.values().any(|stream| here(stream) && stream.phase != Phase::Unnamed)
     }
 
-    /// Whether a stream that is not closing is on the connection.
-    pub(crate) fn is_alive_on(&self, connection: ConnectionId) -> bool {
-        self.streams.values().any(|stream| stream.connection == Some(connection) && stream.is_alive())
-    }
-
     /// Whether any stream with this peer is not over.
     pub(crate) fn are_with(&self, peer: &PeerId) -> bool {
         self.streams.values().any(|stream| stream.peer == *peer && stream.is_alive())
+    }
+
+    /// Whether the peer's datagrams come.
+    pub(crate) fn hears(&self, now: Time, peer: &PeerId) -> bool {
+        self.streams.values().any(|stream| stream.peer == *peer && stream.datagrams.is_heard(now))
     }
 
     /// Whether this node has sent audio to the peer lately.
@@ -166,7 +167,8 @@ impl Streams {
 
     /// Whether a stream waits for a connection to this peer.
     pub(crate) fn waits_for(&self, peer: &PeerId) -> bool {
-        self.of_peer(peer, Phase::Reaching) + self.of_peer(peer, Phase::Parted) > 0
+        let waits = |phase: &Phase| matches!(phase, Phase::Reaching | Phase::Parted | Phase::Leaving);
+        self.streams.values().any(|stream| stream.peer == *peer && waits(&stream.phase))
     }
 
     /// Whether a connection or a wanted peer was released since [`settle`](Self::settle).
@@ -279,6 +281,7 @@ impl Streams {
         for id in self.streams.keys().copied().collect::<Vec<_>>() {
             match self.streams.get(&id).map(|stream| &stream.phase) {
                 Some(Phase::Closing) | None => {}
+                Some(Phase::Parted | Phase::Leaving) => self.conclude(id, StreamCloseReason::LocalClose, out),
                 Some(Phase::Unnamed) => self.forget(id, out),
                 Some(_) => self.end(now, id, Code::Application, StreamCloseReason::LocalClose, out),
             }
@@ -322,6 +325,12 @@ impl Streams {
                 self.by_substream.insert(substream, id);
                 self.ask_to_resume(now, id, out);
             }
+            Some(stream) if stream.phase == Phase::Leaving && stream.substream.is_none() => {
+                stream.substream = Some(substream);
+                self.by_substream.insert(substream, id);
+                self.ask_to_resume(now, id, out);
+                self.hang_up(now, id, out);
+            }
             // The stream was closed in the meantime.
             _ => out.net(NetAction::Reset { substream }),
         }
@@ -330,7 +339,7 @@ impl Streams {
     pub(crate) fn on_open_failed(&mut self, now: Time, id: StreamId, reason: String, out: &mut Outbox) {
         let is_opening = |stream: &Stream| match stream.phase {
             Phase::Opening => true,
-            Phase::Resuming => stream.substream.is_none(),
+            Phase::Resuming | Phase::Leaving => stream.substream.is_none(),
             _ => false,
         };
         if self.streams.get(&id).is_some_and(is_opening) {
@@ -481,21 +490,52 @@ impl Streams {
     ) {
         self.ending.remove(&connection);
         self.remotes.remove(&connection);
-        let here = self.streams.values().filter(|stream| stream.connection == Some(connection));
-        for id in here.map(|stream| stream.id).collect::<Vec<_>>() {
-            match (self.streams.get_mut(&id), other) {
-                (Some(stream), Some(other)) if stream.can_move() => {
-                    if let Some(substream) = stream.substream {
-                        self.by_substream.remove(&substream);
-                    }
-                    stream.move_to(other);
-                    self.has_released = true;
-                    self.timers.set((id, Timer::Phase), now + self.config.accept_timeout);
-                    out.net(NetAction::OpenSubstream { stream: id, connection: other });
-                }
-                (Some(stream), _) if may_resume && stream.is_resumable() => self.part(now, id, other, out),
-                _ => self.conclude(id, StreamCloseReason::PeerDisconnected, out),
+        for id in self.on_connection(connection) {
+            self.leave(now, id, other, may_resume, out);
+        }
+    }
+
+    /// Moves the streams that this end has requested to a newer connection. The other end does so with its own.
+    pub(crate) fn on_retired(&mut self, now: Time, connection: ConnectionId, newest: ConnectionId, out: &mut Outbox) {
+        for id in self.on_connection(connection) {
+            let Some(stream) = self.streams.get(&id).filter(|stream| stream.moves_itself()) else { continue };
+            // What was sent on it may still arrive. It ends with its connection.
+            let is_unanswered = stream.can_move();
+            if let Some(substream) = stream.substream.filter(|_| is_unanswered) {
+                out.net(NetAction::Reset { substream });
             }
+            self.leave(now, id, Some(newest), true, out);
+        }
+    }
+
+    fn on_connection(&self, connection: ConnectionId) -> Vec<StreamId> {
+        let here = self.streams.values().filter(|stream| stream.connection == Some(connection));
+        here.map(|stream| stream.id).collect()
+    }
+
+    /// Takes a stream from a connection that has ended, or is not used any more.
+    fn leave(&mut self, now: Time, id: StreamId, other: Option<ConnectionId>, may_resume: bool, out: &mut Outbox) {
+        match (self.streams.get_mut(&id), other) {
+            (Some(stream), Some(other)) if stream.can_move() => {
+                if let Some(substream) = stream.substream {
+                    self.by_substream.remove(&substream);
+                }
+                stream.move_to(other);
+                self.has_released = true;
+                self.timers.set((id, Timer::Phase), now + self.config.accept_timeout);
+                out.net(NetAction::OpenSubstream { stream: id, connection: other });
+            }
+            (Some(stream), _) if may_resume && stream.is_resumable() => self.part(now, id, other, out),
+            (Some(stream), _) if may_resume && stream.hangs_up => {
+                if let Some(substream) = stream.detach() {
+                    self.by_substream.remove(&substream);
+                }
+                self.hang_up_later(now, id, out);
+                if let Some(connection) = other {
+                    self.take_up(id, connection, out);
+                }
+            }
+            _ => self.conclude(id, StreamCloseReason::PeerDisconnected, out),
         }
     }
 
@@ -526,7 +566,7 @@ impl Streams {
                 (Timer::Phase, Phase::Parted | Phase::Resuming) => {
                     self.end(now, id, Code::Timeout, StreamCloseReason::PeerDisconnected, out);
                 }
-                (Timer::Phase, Phase::Closing) => self.forget(id, out),
+                (Timer::Phase, Phase::Closing | Phase::Leaving) => self.forget(id, out),
                 (Timer::Phase, Phase::Open) => {}
             }
         }
@@ -591,6 +631,7 @@ impl Streams {
 
     pub(super) fn on_goodbye(&mut self, now: Time, id: StreamId, reason: StreamCloseReason, out: &mut Outbox) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.hangs_up = false;
         stream.fall_silent(out);
         self.has_released = true;
         self.tell_closed(id, reason, out);
@@ -614,6 +655,10 @@ impl Streams {
     pub(super) fn end(&mut self, now: Time, id: StreamId, code: Code, reason: StreamCloseReason, out: &mut Outbox) {
         let Some(stream) = self.streams.get(&id) else { return };
         let farewell = match stream.phase {
+            Phase::Parted | Phase::Resuming if stream.substream.is_none() && code == Code::Application => {
+                self.tell_closed(id, reason, out);
+                return self.hang_up_later(now, id, out);
+            }
             Phase::Reaching | Phase::Opening | Phase::Lost { .. } | Phase::Parted => {
                 return self.conclude(id, reason, out);
             }
@@ -622,6 +667,28 @@ impl Streams {
             _ => stream.close_frame(code),
         };
         self.say_goodbye(now, id, farewell, Some(reason), out);
+    }
+
+    /// Says goodbye on the connection that a stream has waited for.
+    pub(super) fn hang_up(&mut self, now: Time, id: StreamId, out: &mut Outbox) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        let farewell = stream.close_frame(Code::Application);
+        self.say_goodbye(now, id, farewell, None, out);
+    }
+
+    /// Waits for a connection on which to say goodbye.
+    fn hang_up_later(&mut self, now: Time, id: StreamId, out: &mut Outbox) {
+        self.stop_audio(id, out);
+        if self.streams.len() >= self.config.max_audio_streams + SPARE_STREAMS {
+            return self.remove(id, out);
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let is_waiting = stream.phase == Phase::Leaving;
+        stream.leave(out);
+        if !is_waiting {
+            self.timers.set((id, Timer::Phase), now + RESUME_WITHIN);
+        }
+        self.has_released = true;
     }
 
     pub(super) fn say_goodbye(
@@ -633,6 +700,8 @@ impl Streams {
         out: &mut Outbox,
     ) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.hangs_up |= stream.is_resumable();
+        let within = if stream.hangs_up { RESUME_WITHIN } else { CLOSE_WITHIN };
         stream.part_with(farewell);
         self.pump(now, id, out);
         self.has_released = true;
@@ -640,7 +709,7 @@ impl Streams {
             self.tell_closed(id, reason, out);
         }
         self.stop_audio(id, out);
-        self.timers.set((id, Timer::Phase), now + CLOSE_WITHIN);
+        self.timers.set((id, Timer::Phase), now + within);
     }
 
     fn lose(&mut self, now: Time, id: StreamId, reason: String, out: &mut Outbox) {

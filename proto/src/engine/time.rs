@@ -32,6 +32,15 @@ impl Add<Duration> for Time {
     }
 }
 
+impl Sub<Duration> for Time {
+    type Output = Self;
+
+    /// At the earliest the start.
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration))
+    }
+}
+
 impl Sub for Time {
     type Output = Duration;
 

@@ -3,14 +3,18 @@
 
 use std::time::Duration;
 
-use super::Engine;
 use super::heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_MESSAGE};
 use super::io::{ConnectionId, NetAction, NetEvent};
+use super::keep::Surplus;
 use super::liveness::Due;
 use super::records::Verdict;
 use super::time::Time;
+use super::{Engine, Phase};
 use crate::event::DiscoverySource;
 use crate::id::PeerId;
+
+/// After this silence, the end with the higher id dials too: the other one may know no address.
+const BOTH_DIAL_AFTER: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Does the upkeep that is due.
@@ -48,9 +52,70 @@ impl Engine {
         }
     }
 
+    /// Keeps one of several connections to a peer.
+    pub(super) fn keep_one(&mut self, now: Time, peer: &PeerId) {
+        let streams = &self.streams;
+        match self.peers.superfluous(now, peer, |connection| streams.depends_on(connection)) {
+            None => {}
+            Some(Surplus::Close(newer)) => {
+                self.out.stats.duplicate_connections += 1;
+                self.disconnect(now, [newer]);
+            }
+            Some(Surplus::Retire { older, newest }) => {
+                tracing::debug!(%peer, ?older, ?newest, "uses another connection");
+                self.out.stats.duplicate_connections += older.len() as u64;
+                let excess = self.peers.retire(now, peer, &older, self.out.stats.messages_published);
+                for &connection in &older {
+                    self.liveness.on_retired(connection);
+                    self.streams.on_retired(now, connection, newest, &mut self.out);
+                    self.out.net(NetAction::Retire { connection });
+                }
+                self.abort(now, excess);
+                // The new one has no limit yet.
+                self.bulk.forget(peer);
+                if self.streams.speaks_to(now, peer) {
+                    self.bulk.begin(now, peer, &mut self.out);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_pong(&mut self, now: Time, connection: ConnectionId, peer: &PeerId, rtt: Duration) {
+        self.liveness.on_heard(now, connection);
+        self.peers.on_pong(peer, connection, rtt, self.out.stats.messages_published);
+        if self.peers.has_delivered(now, peer, connection) && self.liveness.expects(connection) {
+            self.disconnect(now, [connection]);
+        }
+    }
+
+    /// Dials a peer again whose connection is stuck. After an outage, TCP waits for as long as the outage has lasted, and
+    /// its next attempt may fall into the next outage. If the peer is gone, the dial fails. The end with the lower id dials
+    /// first: two dials that cross cost a connection.
+    pub(super) fn on_stuck(&mut self, now: Time, connection: ConnectionId, silent_for: Duration) {
+        let user = self.peers.user_of(connection).filter(|_| self.phase == Phase::Running);
+        let is_heard = user.is_some_and(|peer| self.streams.hears(now, peer));
+        self.liveness.set_heard_elsewhere(connection, is_heard);
+        if let Some(peer) = user.filter(|peer| self.local < **peer || silent_for >= BOTH_DIAL_AFTER).cloned() {
+            tracing::debug!(%peer, ?connection, "stuck");
+            self.peers.replace(&peer, &mut self.out);
+        }
+    }
+
+    /// Tells what may not have arrived of what was published into a connection that was silent to its end.
+    pub(super) fn tell_lost(&mut self, peer: PeerId, connection: ConnectionId) {
+        let lost = self.peers.undelivered(&peer, connection, self.out.stats.messages_published);
+        if lost > 0 && !self.topics.of_peer(&peer).is_empty() {
+            self.on_slow_peer(peer, lost);
+        }
+    }
+
     pub(super) fn on_silent(&mut self, now: Time, connection: ConnectionId) {
         tracing::debug!(?connection, "silent");
-        self.out.stats.ping_timeouts += 1;
+        // The peer of a retired connection has another one.
+        if let Some(peer) = self.peers.user_of(connection).cloned() {
+            self.out.stats.ping_timeouts += 1;
+            self.tell_lost(peer, connection);
+        }
         self.abort(now, [connection]);
     }
 

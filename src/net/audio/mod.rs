@@ -79,6 +79,8 @@ impl Audio {
         behaviour: &mut Behaviour,
         events: &mut VecDeque<NetEvent>,
     ) {
+        self.opening.remove(&stream);
+        self.forget_answers(stream, events);
         // Negotiations count too: a stalled connection does not finish them.
         let opening = self.opening.values().filter(|other| **other == connection).count();
         let failed = match connections.by_id(connection) {
@@ -93,6 +95,18 @@ impl Audio {
             }
         };
         events.push_back(NetEvent::SubstreamFailed { stream, reason: failed.to_owned() });
+    }
+
+    /// The engine has moved the stream to another connection before it was answered.
+    fn forget_answers(&mut self, stream: StreamId, events: &mut VecDeque<NetEvent>) {
+        events.retain(|event| match event {
+            NetEvent::SubstreamOpened { stream: other, substream } if *other == stream => {
+                self.substreams.reset(*substream);
+                false
+            }
+            NetEvent::SubstreamFailed { stream: other, .. } => *other != stream,
+            _ => true,
+        });
     }
 
     pub(super) fn write(&mut self, substream: SubstreamId, bytes: Bytes, events: &mut VecDeque<NetEvent>) {
@@ -126,6 +140,9 @@ impl Audio {
                 let substream = self.substreams.add(connection, io);
                 let peer = connections.name(&event.peer);
                 events.push_back(NetEvent::SubstreamOffered { substream, peer, connection });
+            }
+            Negotiated::Outbound(stream, _) if self.opening.get(&stream) != Some(&connection) => {
+                tracing::debug!(peer = %event.peer, "an audio substream of a connection that was left: reset");
             }
             Negotiated::Outbound(stream, Ok(io)) => {
                 self.opening.remove(&stream);

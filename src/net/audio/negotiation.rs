@@ -19,7 +19,8 @@ use crate::id::StreamId;
 use crate::net::audio::reason;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/avi/audio/2.0.0");
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than an outage that the connection survives.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The result of a negotiation.
 #[derive(Debug)]

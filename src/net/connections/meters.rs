@@ -1,20 +1,21 @@
 //! When did bytes last move on a connection? A meter on each socket, below all encryption.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use libp2p_core::ConnectedPoint;
 
-/// The meters of all sockets. libp2p tells a socket its endpoint, but not its connection. An endpoint has one connection;
-/// only two dials to one address at once have the same, and the same path.
+/// The meters of all sockets. libp2p tells a socket its endpoint, but not its connection: a new connection claims the
+/// meter of its endpoint. Only two dials to one address at once may claim each other's, and one of them is closed soon.
 #[derive(Default)]
 pub(in crate::net) struct Meters(Mutex<Sockets>);
 
 #[derive(Default)]
 struct Sockets {
     by_key: BTreeMap<u64, (ConnectedPoint, Arc<Moved>)>,
+    claimed: BTreeSet<u64>,
     last_key: u64,
 }
 
@@ -28,11 +29,24 @@ impl Meters {
         Meter { key, moved, meters: self.clone() }
     }
 
-    /// The time since bytes last moved at this endpoint; endless without a socket.
-    pub(super) fn silent_for(&self, endpoint: &ConnectedPoint) -> Duration {
+    /// The socket of a new connection.
+    pub(super) fn claim(&self, endpoint: &ConnectedPoint) -> Option<u64> {
+        let mut sockets = self.lock();
+        let free = |key: &&u64| !sockets.claimed.contains(key);
+        let here = sockets.by_key.iter().filter(|(_, (other, _))| other == endpoint);
+        let key = here.map(|(key, _)| key).find(free).copied()?;
+        sockets.claimed.insert(key);
+        Some(key)
+    }
+
+    /// The time since bytes last moved on a socket, or on any other at the endpoint if the meter is gone; endless without
+    /// one.
+    pub(super) fn silent_for(&self, key: Option<u64>, endpoint: &ConnectedPoint) -> Duration {
         let sockets = self.lock();
-        let here = sockets.by_key.values().filter(|(other, _)| other == endpoint);
-        here.map(|(_, moved)| moved.silent_for()).min().unwrap_or(Duration::MAX)
+        let own = key.and_then(|key| sockets.by_key.get(&key));
+        let here = || sockets.by_key.values().filter(|(other, _)| other == endpoint);
+        let silent_for = |(_, moved): &(ConnectedPoint, Arc<Moved>)| moved.silent_for();
+        own.map(silent_for).or_else(|| here().map(silent_for).min()).unwrap_or(Duration::MAX)
     }
 
     fn lock(&self) -> MutexGuard<'_, Sockets> {
@@ -77,7 +91,9 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        self.meters.lock().by_key.remove(&self.key);
+        let mut sockets = self.meters.lock();
+        sockets.by_key.remove(&self.key);
+        sockets.claimed.remove(&self.key);
     }
 }
 
@@ -95,13 +111,18 @@ mod tests {
     #[test]
     fn a_meter_says_when_bytes_last_moved_on_its_own_socket() {
         let meters = Arc::<Meters>::default();
-        let (one, _other) = (meters.register(from(7)), meters.register(from(8)));
+        let (one, _other, _same) = (meters.register(from(7)), meters.register(from(8)), meters.register(from(7)));
+        let [here, there, twin] = [7, 8, 7].map(|port| meters.claim(&from(port)));
+        assert_eq!((meters.claim(&from(7)), meters.claim(&from(9))), (None, None));
         std::thread::sleep(Duration::from_millis(20));
         one.on_moved();
-        let (here, there) = (meters.silent_for(&from(7)), meters.silent_for(&from(8)));
-        assert!(here < there && there >= Duration::from_millis(20), "{here:?}, {there:?}");
-        assert_eq!(meters.silent_for(&from(9)), Duration::MAX);
+        for other in [there, twin] {
+            let (here, there) = (meters.silent_for(here, &from(7)), meters.silent_for(other, &from(7)));
+            assert!(here < there && there >= Duration::from_millis(20), "{here:?}, {there:?}");
+        }
+        let _replaced = meters.register(from(9));
         drop(one);
-        assert_eq!(meters.silent_for(&from(7)), Duration::MAX, "the socket is closed");
+        assert!(meters.silent_for(here, &from(7)) >= Duration::from_millis(20), "its twin");
+        assert_eq!(meters.silent_for(here, &from(10)), Duration::MAX, "the socket is closed");
     }
 }

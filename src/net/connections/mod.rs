@@ -117,16 +117,16 @@ impl Connections {
 
     /// Reports when bytes last moved on a connection.
     pub(super) fn check_alive(&self, connection: ConnectionId, events: &mut VecDeque<NetEvent>) {
-        if let Some(Connection { endpoint, .. }) = self.table.by_id(connection) {
-            let silent_for = self.meters.silent_for(endpoint);
+        if let Some(Connection { meter, endpoint, .. }) = self.table.by_id(connection) {
+            let silent_for = self.meters.silent_for(*meter, endpoint);
             events.push_back(NetEvent::Progress { connection, silent_for });
         }
     }
 
     /// Ends a connection that is being closed, without waiting for the peer.
     pub(super) fn abort(&self, connection: ConnectionId) {
-        if let Some(connection) = self.table.by_id(connection) {
-            self.closing.abort(&connection.peer);
+        if let Some(muxer) = self.table.by_id(connection).and_then(|connection| connection.muxer) {
+            self.closing.abort(muxer);
         }
     }
 
@@ -162,7 +162,8 @@ impl Connections {
             },
             ConnectedPoint::Listener { .. } => Direction::Inbound,
         };
-        let connection = self.table.add(in_swarm, peer, endpoint.clone());
+        let keys = (self.closing.claim(&peer, endpoint), self.meters.claim(endpoint));
+        let connection = self.table.add(in_swarm, peer, keys, endpoint.clone());
         let peer = self.table.name(&peer);
         let address = translate::text(endpoint.get_remote_address());
         tracing::debug!(%peer, address, ?direction, "connected");
@@ -223,9 +224,7 @@ impl Connections {
     /// never abort one to a peer that does not read. Only the handshake has been sent on it, so there is room for the
     /// closing message.
     fn abort_refused(&self, peer: Option<LibPeerId>) {
-        if let Some(peer) = peer.filter(|peer| !self.table.is_connected(peer)) {
-            self.closing.abort(&peer);
-        }
+        peer.inspect(|peer| self.closing.abort_unclaimed(peer));
     }
 
     pub(super) fn on_identify(&self, event: IdentifyEvent, events: &mut VecDeque<NetEvent>) {

@@ -69,6 +69,7 @@ mod tests {
 
     use futures::io::Cursor;
     use futures::task::{ArcWake, waker};
+    use libp2p_core::ConnectedPoint;
     use libp2p_identity::PeerId;
 
     use super::*;
@@ -110,19 +111,29 @@ mod tests {
     #[test]
     fn a_connection_that_does_not_close_ends_when_it_is_aborted() {
         let (woken, closing, peer) = (Arc::<Woken>::default(), Closing::new(Arc::default()), PeerId::random());
+        let register = || (closing.register(peer, endpoint()), closing.claim(&peer, &endpoint()).unwrap());
         let waker = waker(woken.clone());
         let cx = &mut Context::from_waker(&waker);
-        let mut muxer = Bounded::new(Flood, closing.register(peer));
+        let (handle, key) = register();
+        let mut muxer = Bounded::new(Flood, handle);
         assert!(Pin::new(&mut muxer).poll_close(cx).is_pending());
-        closing.abort(&PeerId::random());
-        assert!(Pin::new(&mut muxer).poll_close(cx).is_pending(), "another peer's connection was aborted");
-        closing.abort(&peer);
+        let (_twin, other) = register();
+        closing.abort(other);
+        assert!(Pin::new(&mut muxer).poll_close(cx).is_pending(), "another connection to the peer was aborted");
+        closing.abort(key);
         assert_eq!(woken.0.load(Ordering::SeqCst), 1);
         assert!(Pin::new(&mut muxer).poll_close(cx).is_ready());
         // An abort before the closing begins counts too: the closing does not wait then.
-        let mut late = Bounded::new(Flood, closing.register(peer));
-        closing.abort(&peer);
+        let (handle, key) = register();
+        let mut late = Bounded::new(Flood, handle);
+        closing.abort(key);
         assert!(Pin::new(&mut late).poll_close(cx).is_ready());
+        assert_eq!(closing.claim(&peer, &endpoint()), None, "each is claimed once");
+    }
+
+    fn endpoint() -> ConnectedPoint {
+        let [local_addr, send_back_addr] = ["/memory/1", "/memory/2"].map(|address| address.parse().unwrap());
+        ConnectedPoint::Listener { local_addr, send_back_addr }
     }
 
     #[test]
@@ -130,7 +141,7 @@ mod tests {
         let woken = Arc::<Woken>::default();
         let waker = waker(woken.clone());
         let cx = &mut Context::from_waker(&waker);
-        let mut muxer = Bounded::new(Flood, Closing::new(Arc::default()).register(PeerId::random()));
+        let mut muxer = Bounded::new(Flood, Closing::new(Arc::default()).register(PeerId::random(), endpoint()));
         for turn in 1..4 {
             let mut taken = 0;
             while Pin::new(&mut muxer).poll_inbound(cx).is_ready() {

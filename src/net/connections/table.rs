@@ -15,6 +15,9 @@ pub(in crate::net) struct Connection {
     pub(in crate::net) id: ConnectionId,
     pub(in crate::net) in_swarm: LibConnectionId,
     pub(in crate::net) peer: libp2p_identity::PeerId,
+    /// The keys of its multiplexer and of its socket's meter.
+    pub(super) muxer: Option<u64>,
+    pub(super) meter: Option<u64>,
     pub(super) endpoint: ConnectedPoint,
 }
 
@@ -33,11 +36,12 @@ impl Table {
         &mut self,
         in_swarm: LibConnectionId,
         peer: libp2p_identity::PeerId,
+        (muxer, meter): (Option<u64>, Option<u64>),
         endpoint: ConnectedPoint,
     ) -> ConnectionId {
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
-        self.by_id.insert(id, Connection { id, in_swarm, peer, endpoint });
+        self.by_id.insert(id, Connection { id, in_swarm, peer, muxer, meter, endpoint });
         self.in_swarm.insert(in_swarm, id);
         self.peers.entry(peer).or_insert_with(|| (translate::peer_id(&peer), 0)).1 += 1;
         id
@@ -60,10 +64,6 @@ impl Table {
 
     pub(super) fn in_swarm(&self, in_swarm: LibConnectionId) -> Option<ConnectionId> {
         self.in_swarm.get(&in_swarm).copied()
-    }
-
-    pub(super) fn is_connected(&self, peer: &libp2p_identity::PeerId) -> bool {
-        self.peers.contains_key(peer)
     }
 
     /// All connected peers.

@@ -255,29 +255,29 @@ impl Watched<Upstream> {
     /// many over the node's life, are scored.
     pub(super) fn subscribe(&mut self, topic: &str, max_topics: usize) {
         let topic = IdentTopic::new(topic);
-        if let Err(error) = self.upstream.subscribe(&topic) {
+        if let Err(error) = self.upstream().subscribe(&topic) {
             tracing::warn!(%topic, %error, "cannot subscribe");
         }
         // Upstream never forgets a topic's score parameters.
         if self.scored.len() < 4 * max_topics && self.scored.insert(topic.hash()) {
             // This fails only without scoring.
-            let _ = self.upstream.set_topic_params(topic, topic_score());
+            let _ = self.upstream().set_topic_params(topic, topic_score());
         }
     }
 
     /// Ends a subscription. The behaviour must be polled afterwards.
     pub(super) fn unsubscribe(&mut self, topic: &str) {
-        self.upstream.unsubscribe(&IdentTopic::new(topic));
+        self.upstream().unsubscribe(&IdentTopic::new(topic));
     }
 
     /// The neighbours in the meshes of all topics.
     pub(in crate::net) fn mesh(&self) -> impl Iterator<Item = PeerId> {
-        self.upstream.all_mesh_peers().copied()
+        self.single.upstream.all_mesh_peers().copied()
     }
 
     /// Whether this node no longer reads what the peer sends.
     pub(super) fn is_graylisted(&self, peer: &PeerId) -> bool {
-        self.upstream.peer_score(peer).is_some_and(|score| score < GRAYLIST)
+        self.single.upstream.peer_score(peer).is_some_and(|score| score < GRAYLIST)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod gossip;
 mod mesh;
+mod single;
 mod watched;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -18,7 +19,7 @@ pub(super) use self::watched::Heard;
 use self::watched::Watched;
 use crate::config::AviP2pConfig;
 use crate::id::Topic;
-use crate::net::connections::Connections;
+use crate::net::connections::{Connection, Connections};
 use crate::net::translate;
 use avi_p2p_proto::engine::{NetEvent, PublishId, PublishOutcome};
 
@@ -66,8 +67,13 @@ impl PubSub {
         behaviour: &mut Behaviour,
         events: &mut VecDeque<NetEvent>,
     ) {
-        let result = behaviour.upstream.publish(TopicHash::from_raw(topic.as_str()), data);
+        let result = behaviour.upstream().publish(TopicHash::from_raw(topic.as_str()), data);
         events.push_back(NetEvent::Published { publish, outcome: publish_outcome(result) });
+    }
+
+    /// Sends nothing more on a connection than it has taken, if there is another to the peer.
+    pub(super) fn retire(&self, connection: &Connection, behaviour: &mut Behaviour) {
+        behaviour.retire(&connection.peer, connection.in_swarm);
     }
 
     /// Runs GossipSub's heartbeat, which is due once a second, at the next poll of the behaviour.
@@ -80,13 +86,13 @@ impl PubSub {
     pub(super) fn on_connected(&self, peer: &LibPeerId, behaviour: &mut Behaviour) {
         if self.paired.contains(peer) {
             // Only while it is connected: upstream would dial it, and the engine decides about dials.
-            behaviour.upstream.add_explicit_peer(peer);
+            behaviour.upstream().add_explicit_peer(peer);
         }
     }
 
     /// Forgets a peer that has no connection any more.
     pub(super) fn on_gone(&mut self, peer: &LibPeerId, behaviour: &mut Behaviour) {
-        behaviour.upstream.remove_explicit_peer(peer);
+        behaviour.upstream().remove_explicit_peer(peer);
         self.mesh.forget(peer);
     }
 
@@ -109,6 +115,7 @@ impl PubSub {
                 self.on_message(&propagation_source, &message_id, message, behaviour, connections, events);
             }
             Heard::Upstream(event) => events.extend(neighbour_event(event, connections)),
+            Heard::Renewed(peer) => events.push_back(NetEvent::PeerRenewed { peer: connections.name(&peer) }),
             Heard::Beat => self.look_at_mesh(behaviour, connections, events),
             // The peer broke the protocol on its last substream.
             Heard::Restarted { peer, is_too_often: true } => self.on_misbehaved(peer, connections, events),
@@ -159,7 +166,7 @@ impl PubSub {
             self.on_misbehaved(*forwarder, connections, events);
         }
         // It is false for a message that is too old to be forwarded.
-        let _ = behaviour.upstream.report_message_validation_result(id, forwarder, verdict);
+        let _ = behaviour.upstream().report_message_validation_result(id, forwarder, verdict);
         events.extend(event);
     }
 

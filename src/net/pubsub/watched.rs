@@ -15,6 +15,8 @@ use libp2p_swarm::{
     THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 
+use super::single::{Inbound, Protocol, Single};
+
 /// The most pub/sub substreams that a peer may open on one connection. A peer that keeps the protocol needs one. After
 /// five, upstream would ignore the peer for as long as the connection lasts.
 const MAX_SUBSTREAMS: u32 = 3;
@@ -38,13 +40,15 @@ pub(in crate::net) enum Heard<T> {
         /// The connection without pub/sub.
         connection: ConnectionId,
     },
+    /// Upstream uses another connection to the peer, and has forgotten its subscriptions.
+    Renewed(PeerId),
     /// The ordered heartbeat is over: the meshes may have changed.
     Beat,
 }
 
 /// Wraps upstream's behaviour, counts its substreams, and watches whether it is active.
-pub(in crate::net) struct Watched<B> {
-    pub(super) upstream: B,
+pub(in crate::net) struct Watched<B: NetworkBehaviour> {
+    pub(super) single: Single<B>,
     /// Topics whose messages are scored.
     pub(super) scored: BTreeSet<TopicHash>,
     is_beat_ordered: bool,
@@ -62,16 +66,28 @@ enum Activity {
     Told,
 }
 
-impl<B> Watched<B> {
+impl<B: NetworkBehaviour> Watched<B>
+where
+    Protocol<THandler<B>>: Clone,
+{
     pub(super) fn new(upstream: B) -> Self {
         Self {
-            upstream,
+            single: Single::new(upstream),
             scored: BTreeSet::new(),
             is_beat_ordered: false,
             activity: Activity::None,
             restarts: VecDeque::new(),
             given_up: VecDeque::new(),
         }
+    }
+
+    pub(super) fn upstream(&mut self) -> &mut B {
+        &mut self.single.upstream
+    }
+
+    /// Uses another connection to the peer from now on, if there is one.
+    pub(super) fn retire(&mut self, peer: &PeerId, connection: ConnectionId) {
+        self.single.retire(peer, connection);
     }
 
     /// Orders a heartbeat: the next poll runs upstream's heartbeat, whose timer has fired by now.
@@ -96,8 +112,12 @@ impl<B> Watched<B> {
     }
 }
 
-impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
-    type ConnectionHandler = Handler<B::ConnectionHandler>;
+impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B>
+where
+    Protocol<THandler<B>>: Clone + Send,
+    Inbound<THandler<B>>: Send,
+{
+    type ConnectionHandler = Handler<THandler<Single<B>>>;
     type ToSwarm = Heard<B::ToSwarm>;
 
     fn handle_pending_inbound_connection(
@@ -106,7 +126,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.upstream.handle_pending_inbound_connection(connection, local, remote)
+        self.single.handle_pending_inbound_connection(connection, local, remote)
     }
 
     fn handle_pending_outbound_connection(
@@ -116,7 +136,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.upstream.handle_pending_outbound_connection(connection, peer, addresses, role)
+        self.single.handle_pending_outbound_connection(connection, peer, addresses, role)
     }
 
     fn handle_established_inbound_connection(
@@ -126,7 +146,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.upstream.handle_established_inbound_connection(connection, peer, local, remote).map(Handler::new)
+        self.single.handle_established_inbound_connection(connection, peer, local, remote).map(Handler::new)
     }
 
     fn handle_established_outbound_connection(
@@ -137,17 +157,17 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.upstream.handle_established_outbound_connection(connection, peer, address, role, port).map(Handler::new)
+        self.single.handle_established_outbound_connection(connection, peer, address, role, port).map(Handler::new)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
-        self.upstream.on_swarm_event(event);
+        self.single.on_swarm_event(event);
     }
 
     fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
         self.on_activity();
         match event {
-            FromHandler::Upstream(event) => self.upstream.on_connection_handler_event(peer, connection, event),
+            FromHandler::Upstream(event) => self.single.on_connection_handler_event(peer, connection, event),
             FromHandler::Restarted { is_too_often } => self.restarts.push_back((peer, is_too_often)),
             FromHandler::GivenUp => {
                 tracing::debug!(%peer, "takes no pub/sub substream");
@@ -157,6 +177,9 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        if let Some(peer) = self.single.pop_renewed() {
+            return Poll::Ready(ToSwarm::GenerateEvent(Heard::Renewed(peer)));
+        }
         if let Some((peer, is_too_often)) = self.restarts.pop_front() {
             return Poll::Ready(ToSwarm::GenerateEvent(Heard::Restarted { peer, is_too_often }));
         }
@@ -167,9 +190,9 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Watched<B> {
         // heartbeat when something else polls the swarm. It resets its timers itself, and only a poll of a timer
         // registers a waker.
         let cx = &mut Context::from_waker(Waker::noop());
-        let polled = match self.upstream.poll(cx) {
+        let polled = match self.single.poll(cx) {
             // Only the next poll returns the events that a heartbeat has caused.
-            Poll::Pending => self.upstream.poll(cx),
+            Poll::Pending => self.single.poll(cx),
             polled => polled,
         };
         match polled {
@@ -349,15 +372,19 @@ mod tests {
     #[test]
     fn a_heartbeat_that_is_ordered_is_carried_out_and_told_once() {
         let mut watched = Watched::new(Heart { timer: Delay::new(BEAT_EVERY), beats: 0 });
-        assert_eq!((poll(&mut watched), watched.upstream.beats), (vec![], 0));
+        assert_eq!((poll(&mut watched), watched.single.upstream.beats), (vec![], 0));
         for beats in 1..3 {
             pass(BEAT_EVERY + std::time::Duration::from_millis(50));
             watched.beat();
-            assert_eq!((poll(&mut watched), watched.upstream.beats), (vec!["beat"], beats));
+            assert_eq!((poll(&mut watched), watched.single.upstream.beats), (vec!["beat"], beats));
             assert_eq!(poll(&mut watched), [""; 0]);
         }
         pass(BEAT_EVERY + std::time::Duration::from_millis(50));
-        assert_eq!((poll(&mut watched), watched.upstream.beats), (vec![], 3), "any other poll runs the heartbeat");
+        assert_eq!(
+            (poll(&mut watched), watched.single.upstream.beats),
+            (vec![], 3),
+            "any other poll runs the heartbeat"
+        );
     }
 
     #[test]

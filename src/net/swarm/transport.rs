@@ -120,7 +120,9 @@ where
     // Lazily: there is only one protocol, so a dialler need not wait for the agreement on it. That saves two round
     // trips.
     let secured = transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).timeout(HANDSHAKE_TIMEOUT);
-    let bounded = move |(peer, muxer), _| (peer, StreamMuxerBox::new(Bounded::new(muxer, closing.register(peer))));
+    let bounded = move |(peer, muxer), endpoint| {
+        (peer, StreamMuxerBox::new(Bounded::new(muxer, closing.register(peer, endpoint))))
+    };
     let bounded = libp2p_core::Transport::map(secured, bounded);
     libp2p_core::Transport::boxed(libp2p_core::Transport::map_err(bounded, |error| match error {
         TransportTimeoutError::Timeout => io::Error::other(HandshakeTimeout),

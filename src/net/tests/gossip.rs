@@ -9,6 +9,8 @@ use libp2p_gossipsub::{self as gossipsub, IdentTopic, MessageAuthenticity, Messa
 use libp2p_identity::Keypair;
 use libp2p_swarm::{Config, NetworkBehaviour, Swarm};
 
+use std::collections::VecDeque;
+
 use super::*;
 use crate::event::AviEvent;
 use crate::stats::Stats;
@@ -449,5 +451,91 @@ fn in_a_quiet_mesh_nobody_is_woken_for_heartbeats_and_a_message_brings_five() {
             assert!(of(&pongs[at], 8, 16) >= 1, "{pongs:?}");
             assert!((5..=7).contains(&of(&beats[at], 16, 25)), "{beats:?}");
         }
+    });
+}
+
+/// Both nets subscribe, and have two connections. Returns the older and the newer one at each.
+async fn twice_connected(network: Network) -> (World, [[ConnectionId; 2]; 2]) {
+    let mut world = World::with(&[network.clone(), network], |_, _| {}).await;
+    world.nets[0].act(NetAction::Subscribe { topic: topic() });
+    world.nets[1].act(NetAction::Subscribe { topic: topic() });
+    let (address, peer) = (world.address(1).await, world.nets[1].local.clone());
+    world.dial(0, 1, Some(peer.clone()), address.clone());
+    let older = (world.connected(0).await.0, world.connected(1).await.0);
+    world.subscribed(0, "kitchen").await;
+    world.subscribed(1, "kitchen").await;
+    world.said.iter_mut().for_each(VecDeque::clear);
+    world.dial(0, 2, Some(peer), address);
+    let newer = (world.connected(0).await.0, world.connected(1).await.0);
+    world.said.iter_mut().for_each(VecDeque::clear);
+    (world, [[older.0, newer.0], [older.1, newer.1]])
+}
+
+/// A message from one of the first two nets reaches the other.
+async fn is_heard(world: &mut World, at: usize, publish: u64) {
+    let data = Bytes::from(vec![publish as u8]);
+    world.nets[at].act(NetAction::Publish { publish: PublishId(publish), topic: topic(), data: data.clone() });
+    let from = world.nets[at].local.clone();
+    world.says(1 - at, NetEvent::Message { from, topic: "kitchen".to_owned(), data }).await;
+}
+
+#[test]
+fn when_the_older_of_two_connections_is_retired_or_ends_pub_sub_begins_anew_on_the_newer_one() {
+    over_both(|network| async move {
+        for ends in [true, false] {
+            let (mut world, connections) = twice_connected(network.clone()).await;
+            is_heard(&mut world, 0, 1).await;
+            is_heard(&mut world, 1, 2).await;
+            world.said.iter_mut().for_each(VecDeque::clear);
+            for (net, [older, _]) in world.nets.iter_mut().zip(connections) {
+                net.act(match ends {
+                    true => NetAction::Disconnect { connection: older },
+                    false => NetAction::Retire { connection: older },
+                });
+            }
+            for at in [0, 1] {
+                let peer = world.nets[1 - at].local.clone();
+                world.says(at, NetEvent::PeerRenewed { peer }).await;
+                world.subscribed(at, "kitchen").await;
+            }
+            is_heard(&mut world, 0, 3).await;
+            is_heard(&mut world, 1, 4).await;
+            if !ends {
+                world.nets[0].act(NetAction::Disconnect { connection: connections[0][0] });
+            }
+            for (at, [connection, _]) in connections.into_iter().enumerate() {
+                let peer = world.nets[1 - at].local.clone();
+                world.says(at, NetEvent::Disconnected { connection, peer }).await;
+            }
+            is_heard(&mut world, 0, 5).await;
+            is_heard(&mut world, 1, 6).await;
+            // It began anew once.
+            let renewed = |said: &VecDeque<NetEvent>| {
+                said.iter().filter(|event| matches!(event, NetEvent::PeerRenewed { .. })).count()
+            };
+            assert_eq!(world.said.iter().map(renewed).collect::<Vec<_>>(), [0, 0], "once");
+        }
+    });
+}
+
+#[test]
+fn what_an_end_that_uses_another_connection_says_waits_for_the_one_that_stays() {
+    over_both(|network| async move {
+        // One end has lost the older connection, the other believes in it.
+        let (mut world, connections) = twice_connected(network.clone()).await;
+        world.nets[0].act(NetAction::Retire { connection: connections[0][0] });
+        let peer = world.nets[1].local.clone();
+        world.says(0, NetEvent::PeerRenewed { peer }).await;
+        let data = Bytes::from_static(b"early");
+        // It has not heard of subscriptions on the newer one.
+        world.nets[0].act(NetAction::Publish { publish: PublishId(1), topic: topic(), data });
+        let nobody = NetEvent::Published { publish: PublishId(1), outcome: PublishOutcome::NoSubscribers };
+        world.says(0, nobody).await;
+        world.nets[1].act(NetAction::Retire { connection: connections[1][0] });
+        for at in [0, 1] {
+            world.subscribed(at, "kitchen").await;
+        }
+        is_heard(&mut world, 0, 2).await;
+        is_heard(&mut world, 1, 3).await;
     });
 }

@@ -233,7 +233,7 @@ fn handshakes_under_way_are_bounded_in_all_and_per_address() {
     assert_eq!((admission.outbound(50, 0), admission.outbound(50, 1)), (Err(Refusal::MaxPeers), Ok(())));
     let established = |peers, connections| admission.established(&peer(2), peers, connections);
     assert_eq!((established(50, 0), established(50, 2)), (Err(Refusal::MaxPeers), Ok(())));
-    assert_eq!(established(1, 3), Err(Refusal::ConnectionsPerPeer));
+    assert_eq!(established(1, 4), Err(Refusal::ConnectionsPerPeer));
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn the_goodbye_leaves_after_the_audio_also_if_that_takes_several_writes() {
 }
 
 #[test]
-fn when_both_ends_have_closed_what_waits_leaves_or_is_given_up_after_five_seconds() {
+fn when_both_ends_have_closed_what_waits_leaves_or_is_given_up_after_a_while() {
     for relieved in [true, false] {
         let mut mesh = Mesh::pair(config(), config());
         let (here, there) = mesh.call(StreamOptions::default());
@@ -114,7 +114,7 @@ fn when_both_ends_have_closed_what_waits_leaves_or_is_given_up_after_five_second
         (0..5).for_each(|n| mesh.send(0, here, &[n]).unwrap());
         mesh.close(0, here).unwrap();
         mesh.close(1, there).unwrap();
-        mesh.run_for(millis(4999));
+        mesh.run_for(millis(14_999));
         let left = |mesh: &Mesh| [0, 1].map(|n| mesh.nodes[n].contract.substreams());
         assert_eq!(left(&mesh), [1, 1], "the last write is still pending");
         match relieved {
@@ -150,13 +150,13 @@ fn reports_do_not_pile_up_on_a_congested_path() {
 }
 
 #[test]
-fn a_close_on_a_path_that_never_clears_is_given_up_after_five_seconds() {
+fn a_close_on_a_path_that_never_clears_is_given_up_after_a_while() {
     let mut mesh = Mesh::pair(config(), config());
     let (here, there) = mesh.call(StreamOptions::default());
     mesh.congest(0);
     mesh.send(0, here, b"lost").unwrap();
     mesh.close(0, here).unwrap();
-    mesh.run_for(secs(5));
+    mesh.run_for(secs(15));
     assert_eq!(mesh.nodes[0].contract.substreams(), 0);
     mesh.run_for(millis(500));
     let a = mesh.id(0);
@@ -231,7 +231,7 @@ fn every_frame_given_is_sent_or_counted_as_dropped_however_the_stream_ends() {
         mesh.congest(0);
         (0..5).for_each(|n| mesh.send(0, here, &[n]).unwrap());
         end(&mut mesh, here);
-        mesh.run_for(secs(10));
+        mesh.run_for(secs(20));
         let stats = mesh.nodes[0].stats();
         assert_eq!(stats.audio_frames_sent + stats.audio_frames_dropped, 5, "case {n}");
     }

@@ -22,53 +22,135 @@ fn simultaneous_dials_end_in_one_connection_and_the_lower_id_decides() {
     assert_eq!((mesh.links(0, 1).len(), mesh.nodes[0].stats().dials), (1, 1));
 }
 
+fn disconnect(connection: u64) -> NetAction {
+    NetAction::Disconnect { connection: ConnectionId(connection) }
+}
+
+fn retire(connection: u64) -> NetAction {
+    NetAction::Retire { connection: ConnectionId(connection) }
+}
+
+fn pong(node: &mut Node, connection: u64, from: u16) {
+    node.net(NetEvent::Pong { connection: ConnectionId(connection), peer: peer(from), rtt: millis(1) });
+}
+
 #[test]
-fn of_two_connections_far_apart_whoever_sees_both_closes_both() {
+fn the_older_of_two_connections_far_apart_is_retired_and_closed_when_it_has_delivered_everything() {
     for (local, other) in [(1, 2), (2, 1)] {
         let mut node = Node::with_peer(local, other, config());
+        node.has_pongs = false;
         node.wait(secs(5));
+        pong(&mut node, 1, other);
         node.connected(2, other, Direction::Inbound);
-        let disconnect = |connection| NetAction::Disconnect { connection: ConnectionId(connection) };
-        assert_eq!(node.take_actions(), [disconnect(1), disconnect(2)]);
-        assert_eq!(node.stats().duplicate_connections, 2);
+        assert_eq!((node.take_actions(), node.stats().duplicate_connections), (vec![retire(1)], 1));
+        // What waits for the path waits for thirty seconds at most.
+        for _ in 0..6 {
+            assert_eq!(node.take_actions(), []);
+            node.wait(secs(5));
+            pong(&mut node, 2, other);
+            pong(&mut node, 1, other);
+        }
+        assert_eq!(node.take_actions(), [disconnect(1)]);
+        pong(&mut node, 1, other);
+        node.disconnected(1, other);
+        assert_eq!((node.take_actions(), node.take_events()), (vec![], vec![]));
     }
 }
 
 #[test]
-fn after_two_connections_far_apart_both_ends_begin_anew() {
-    for (from, to) in [(0, 1), (1, 0)] {
-        let mut mesh = Mesh::pair(config(), config());
-        mesh.run_for(secs(10));
-        mesh.connect(from, to);
-        assert!(mesh.links(0, 1).is_empty());
-        mesh.run_for(millis(1250));
-        assert_eq!(mesh.links(0, 1).len(), 1);
-        for n in 0..2 {
-            let events = mesh.events(n);
-            let gone = AviEvent::PeerDisconnected { peer_id: mesh.id(1 - n) };
-            assert!(matches!(&events[..], [first, AviEvent::PeerConnected { .. }] if *first == gone), "{events:?}");
+fn a_retired_connection_that_is_silent_ends_and_nobody_is_declared_dead() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.has_pongs = false;
+    node.wait(secs(6));
+    node.connected(2, 2, Direction::Inbound);
+    assert_eq!(node.take_actions(), [retire(1)]);
+    node.wait(secs(2));
+    assert_eq!(node.take_actions(), [NetAction::CheckAlive { connection: ConnectionId(1) }]);
+    node.net(NetEvent::Progress { connection: ConnectionId(1), silent_for: secs(60) });
+    let abort = NetAction::Abort { connection: ConnectionId(1) };
+    assert_eq!((node.take_actions(), node.stats().ping_timeouts), (vec![disconnect(1), abort], 0));
+}
+
+#[test]
+fn a_retired_connection_ends_with_the_newest_one() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.wait(secs(5));
+    node.connected(2, 2, Direction::Inbound);
+    assert_eq!(node.take_actions(), [retire(1)]);
+    node.disconnected(2, 2);
+    assert_eq!(node.take_actions(), [disconnect(1), NetAction::Abort { connection: ConnectionId(1) }]);
+    node.disconnected(1, 2);
+    assert_eq!(node.take_events(), [AviEvent::PeerDisconnected { peer_id: peer(2) }]);
+}
+
+#[test]
+fn of_two_young_connections_one_end_closes_the_newer_and_if_it_does_not_the_other_retires_the_older() {
+    // The lower id decides about dials of both ends, and whoever was dialled about two dials of one end.
+    for (local, other, second, decides) in [
+        (1, 2, Direction::Outbound(DialId(1)), true),
+        (2, 1, Direction::Outbound(DialId(1)), false),
+        (1, 2, Direction::Inbound, true),
+        (2, 1, Direction::Inbound, true),
+    ] {
+        let mut node = Node::with_peer(local, other, config());
+        node.has_pongs = false;
+        node.connected(2, other, second);
+        let now = if decides { vec![disconnect(2)] } else { vec![] };
+        assert_eq!(node.take_actions(), now, "{local}, {second:?}");
+        if !decides {
+            node.wait(secs(5) - millis(1));
+            assert_eq!(node.take_actions(), []);
+            node.wait(millis(1));
+            assert_eq!(node.take_actions(), [retire(1)]);
         }
     }
 }
 
 #[test]
-fn an_old_connection_that_carries_a_request_is_kept() {
-    let mut mesh = Mesh::pair(config(), config());
-    mesh.run_for(secs(10));
-    let here = mesh.request(0, 1, StreamOptions::default()).unwrap();
+fn a_peer_with_a_new_connection_is_subscribed_to_what_it_tells_there() {
+    let mut node = Node::with_peer(1, 2, config());
+    let subscribed = |topic: &str| NetEvent::PeerSubscribed { peer: peer(2), topic: topic.to_owned() };
+    node.net(subscribed("old"));
+    node.net(NetEvent::PeerRenewed { peer: peer(2) });
+    node.net(subscribed("new"));
+    assert_eq!(node.peer_info(2).unwrap().topics, ["new"]);
+}
+
+#[test]
+fn after_two_connections_far_apart_both_ends_use_the_newer_one() {
     for (from, to) in [(0, 1), (1, 0)] {
+        let mut mesh = Mesh::pair(config(), config());
+        mesh.run_for(secs(10));
+        mesh.events(0);
+        mesh.events(1);
         mesh.connect(from, to);
-        assert_eq!(mesh.links(0, 1), [0]);
+        mesh.run_for(secs(36));
+        assert_eq!(mesh.links(0, 1), [1]);
+        assert_eq!((mesh.events(0), mesh.events(1)), (vec![], vec![]));
     }
-    let there = mesh.offer(1);
-    mesh.accept(1, there).unwrap();
-    assert_eq!(mesh.events(0), [accepted(&mesh.id(1), here)]);
-    // A call would go on over another connection, so it keeps none.
-    mesh.connect(1, 0);
-    assert_eq!(mesh.links(0, 1), [4]);
-    mesh.send(0, here, b"on").unwrap();
-    let a = mesh.id(0);
-    assert_eq!(mesh.events(1).last(), Some(&audio(&a, there, b"on")));
+}
+
+#[test]
+fn a_request_and_a_call_move_to_the_newer_connection() {
+    for (from, to) in [(0, 1), (1, 0)] {
+        let mut mesh = Mesh::pair(config(), config());
+        mesh.run_for(secs(10));
+        let here = mesh.request(0, 1, StreamOptions::default()).unwrap();
+        let left = mesh.offer(1);
+        mesh.connect(from, to);
+        let there = mesh.offer(1);
+        mesh.accept(1, there).unwrap();
+        mesh.run_for(secs(36));
+        assert_eq!(mesh.links(0, 1), [1]);
+        assert_eq!(mesh.events(0), [accepted(&mesh.id(1), here)]);
+        let (a, reason) = (mesh.id(0), StreamCloseReason::Error("reset".to_owned()));
+        assert_eq!(mesh.events(1), [closed(&a, left, reason)]);
+        mesh.connect(from, to);
+        mesh.run_for(secs(36));
+        assert_eq!(mesh.links(0, 1), [2]);
+        mesh.send(0, here, b"on").unwrap();
+        assert_eq!(mesh.events(1), [audio(&a, there, b"on")]);
+    }
 }
 
 #[test]
@@ -173,4 +255,32 @@ fn what_the_network_room_counts_is_in_the_stats() {
     let (source, reason) = (DiscoverySource::Mdns, "no interface".to_owned());
     node.net(NetEvent::DiscoveryUnavailable { source, reason: reason.clone() });
     assert_eq!(node.take_events(), [AviEvent::DiscoveryUnavailable { source, reason }]);
+}
+
+#[test]
+fn what_was_published_into_a_connection_that_falls_silent_is_told_lost() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.has_pongs = false;
+    node.net(NetEvent::PeerSubscribed { peer: peer(2), topic: "lobby".to_owned() });
+    let publish = |node: &mut Node, count| {
+        for _ in 0..count {
+            node.command(|id| Command::Publish { id, topic: "lobby".into(), data: Bytes::from_static(b"hi") });
+            let actions = node.take_actions();
+            let published = actions.iter().find_map(|action| match action {
+                NetAction::Publish { publish, .. } => Some(*publish),
+                _ => None,
+            });
+            node.net(NetEvent::Published { publish: published.unwrap(), outcome: PublishOutcome::Sent });
+        }
+    };
+    publish(&mut node, 1);
+    pong(&mut node, 1, 2);
+    // The next pong shows that the first message has arrived, not that these have.
+    publish(&mut node, 2);
+    pong(&mut node, 1, 2);
+    publish(&mut node, 3);
+    node.wait(secs(8));
+    node.net(NetEvent::Progress { connection: ConnectionId(1), silent_for: Duration::MAX });
+    let slow = AviEvent::PeerSlow { peer_id: peer(2), dropped: 5 };
+    assert_eq!((node.take_events(), node.stats().slow_peer_drops), (vec![slow], 5));
 }

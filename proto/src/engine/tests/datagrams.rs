@@ -277,3 +277,28 @@ fn a_flood_of_frames_is_no_call_and_takes_the_substream() {
     let (frames, gaps) = heard(&mut mesh);
     assert_eq!((frames.len(), gaps), (2_000, vec![]));
 }
+
+#[test]
+fn a_connection_that_is_stuck_while_datagrams_come_is_replaced_and_the_call_goes_on_there() {
+    let (mut mesh, here, there) = call();
+    mesh.run_for(secs(6));
+    mesh.silence(0);
+    talk(&mut mesh, here, 0, 250);
+    assert_eq!(mesh.links(0, 1), [0], "pongs come every five seconds");
+    for _ in 0..150 {
+        mesh.send(0, here, &[0; 100]).unwrap();
+        mesh.run_for(millis(20));
+    }
+    assert_eq!(mesh.links(0, 1), [0, 1]);
+    // The stuck connection ends in silence, and nobody is declared dead.
+    mesh.run_for(secs(60));
+    assert_eq!(mesh.links(0, 1), [1]);
+    for n in 0..2 {
+        let stats = mesh.nodes[n].stats();
+        assert_eq!((stats.ping_timeouts, stats.streams_resumed, stats.peers_connected), (0, 1, 1));
+    }
+    assert_eq!(mesh.events(0), []);
+    let (frames, gaps) = heard(&mut mesh);
+    assert_eq!((frames.len(), gaps), (400, vec![]));
+    assert_eq!(path(&mesh, 1, there), AudioPath::Datagrams);
+}

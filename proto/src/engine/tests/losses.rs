@@ -117,7 +117,7 @@ fn a_substream_that_cannot_be_opened_is_an_error() {
 fn a_request_survives_the_loss_of_a_duplicate_connection() {
     // This node has the greater id: of two connections, the other end chooses.
     let mut node = Node::with_peer(9, 2, config());
-    node.connected(2, 2, Direction::Inbound);
+    node.connected(2, 2, Direction::Outbound(DialId(1)));
     let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
     let open = |connection| NetAction::OpenSubstream { stream, connection: ConnectionId(connection) };
     assert_eq!(node.take_actions(), [open(2)]);
@@ -168,13 +168,16 @@ fn a_request_that_moves_leaves_the_old_substream_behind() {
 }
 
 #[test]
-fn a_request_is_moved_once_and_then_given_up() {
+fn a_request_is_moved_three_times_and_then_given_up() {
     let mut node = Node::with_peer(9, 2, config());
-    node.connected(2, 2, Direction::Inbound);
-    node.connected(3, 2, Direction::Inbound);
+    for n in 2..6 {
+        node.connected(n, 2, Direction::Outbound(DialId(n)));
+    }
     let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
-    node.disconnected(3, 2);
-    assert_eq!(node.take_events(), []);
+    for n in [5, 4, 3] {
+        node.disconnected(n, 2);
+        assert_eq!(node.take_events(), []);
+    }
     node.disconnected(2, 2);
     assert_eq!(node.take_events(), [closed(&peer(2), stream, StreamCloseReason::PeerDisconnected)]);
 }

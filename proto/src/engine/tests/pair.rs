@@ -339,6 +339,16 @@ impl Mesh {
                 let n = self.links[link].nodes[end];
                 self.end_link(link, n);
             }
+            NetAction::Retire { connection } => {
+                let nodes = self.links[(connection.0 / 2) as usize].nodes;
+                let other = nodes[usize::from(nodes[0] == n)];
+                self.queue.push_back((n, NetEvent::PeerRenewed { peer: self.id(other) }));
+                for (from, to) in [(n, other), (other, n)] {
+                    for topic in self.ports[from].topics.clone() {
+                        self.tell_subscription(from, to, &topic);
+                    }
+                }
+            }
             NetAction::CheckAlive { connection } => {
                 let silent_since = self.links[(connection.0 / 2) as usize].silent_since;
                 let silent_for = silent_since.map_or(Duration::ZERO, |since| self.now - since);
