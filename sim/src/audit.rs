@@ -273,7 +273,8 @@ pub fn at_the_end(ledger: &mut Ledger, plan: &Plan) {
     let doubled = own.find_map(|(host, record)| {
         let open = record.stats.connections_opened.saturating_sub(record.stats.connections_closed);
         // One more connection may be closing.
-        (open > record.stats.peers_connected + doubles + 1).then_some((*host, open, record.stats.peers_connected))
+        let spare = doubles + 1 + record.stats.retired_connections;
+        (open > record.stats.peers_connected + spare).then_some((*host, open, record.stats.peers_connected))
     });
     if let Some((host, open, peers)) = doubled.filter(|_| quiet) {
         let detail = format!("{open} connections to {peers} peers");

@@ -343,7 +343,8 @@ impl Ledger {
         }
         let open = stats.connections_opened.saturating_sub(stats.connections_closed);
         let since = record.doubled_since.unwrap_or_else(interpose::now);
-        record.doubled_since = (open > stats.peers_connected + doubles).then_some(since);
+        let single = stats.peers_connected + stats.retired_connections;
+        record.doubled_since = (open > single + doubles).then_some(since);
     }
 
     fn check_stats(&mut self, host: Host, stats: &Stats, peers: &[PeerId]) {

@@ -8,10 +8,15 @@ use crate::scenario::{Fault, FaultKind, Hostile, Link, Publish, Scenario, SlowCo
 /// The most bytes that all messages of a run have, so that no run takes minutes.
 const PUBLISHED_BYTES: usize = 4_000_000;
 
+/// On slower links a mesh is not one when others are, and what is published earlier reaches a part of it.
+const SLOW_MS: f64 = 300.0;
+/// The first nodes of a run start within this many seconds.
+const STARTS_WITHIN: f64 = 2.0;
+
 /// The concrete scenario of a seed: the same, unless it has `swarm = true`. The result has `swarm = false`.
 ///
-/// Every promise is meant to hold in whatever it draws. What the scenario says about its length, about the times of
-/// traffic and faults, and about what is expected stays as it is.
+/// Every promise is meant to hold in whatever it draws. What the scenario says about its length, about the times of calls
+/// and faults, and about what is expected stays as it is.
 pub fn draw(scenario: &Scenario, nodes: usize, seed: u64, network: NetworkKind) -> Scenario {
     let mut drawn = scenario.clone();
     if !scenario.swarm {
@@ -22,12 +27,15 @@ pub fn draw(scenario: &Scenario, nodes: usize, seed: u64, network: NetworkKind) 
     node(&mut drawn, &mut random);
     link(&mut drawn.link, network, &mut random);
     publish(&mut drawn.publish, &mut random);
+    if drawn.link.latency_max_ms >= SLOW_MS {
+        drawn.publish.from = drawn.publish.from.max(drawn.expect.form_within + STARTS_WITHIN);
+    }
     calls(&mut drawn, &mut random);
     if !drawn.link.profiles.is_empty() {
         modest(&mut drawn);
     }
     slow_consumers(&mut drawn.slow_consumers, nodes, &mut random);
-    hostile(&mut drawn.hostile, &mut random);
+    hostile(&mut drawn.hostile, drawn.node.max_peers, &mut random);
     drawn.faults.iter_mut().for_each(|fault| chaos(fault, &mut random));
     drawn.node.datagrams = is_on(&mut random, 3, 4);
     drawn
@@ -45,8 +53,11 @@ fn node(scenario: &mut Scenario, random: &mut Random) {
         (true, _) => 0,
         // With fewer than eight places, each must know two others (`AviP2pConfig::max_peers`).
         (false, true) => one_of(random, &[1, 2, 3]).max(1 + usize::from(node.max_peers < 8)),
-        // Without Kademlia, a node meets nobody but those that it knows.
-        (false, false) => one_of(random, &[2, 3, 4]),
+        // Without Kademlia, a node meets nobody but those that it knows, and they need places for all that know them.
+        (false, false) => {
+            node.max_peers = 50;
+            one_of(random, &[2, 3, 4])
+        }
     };
 }
 
@@ -91,8 +102,8 @@ fn slow_consumers(slow: &mut SlowConsumers, nodes: usize, random: &mut Random) {
     slow.event_ms = one_of(random, &[0, 5, 50]);
 }
 
-/// One kind, in every fourth run.
-fn hostile(hostile: &mut Hostile, random: &mut Random) {
+/// One kind, in every fourth run. Sybils never fill all places of a node: nothing tells them from others.
+fn hostile(hostile: &mut Hostile, max_peers: usize, random: &mut Random) {
     let count = 1 + random.below(3);
     let (kind, comes) = (random.below(4), is_on(random, 1, 4));
     if comes {
@@ -100,7 +111,7 @@ fn hostile(hostile: &mut Hostile, random: &mut Random) {
             0 => hostile.garbage = count,
             1 => hostile.dial_storm = count,
             2 => hostile.stream_flood = 1,
-            _ => hostile.sybils = 5 * count,
+            _ => hostile.sybils = (5 * count).min(max_peers / 2),
         }
     }
 }
