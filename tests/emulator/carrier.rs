@@ -17,17 +17,19 @@ use rustix::thread::{gettid, set_current_timer_slack};
 
 use super::report::Report;
 use super::tun::{MTU_BYTES, Tun};
-use super::{BROADCAST_HOST, Firewall, host_of};
+use super::{BROADCAST_HOST, Rules, host_of};
 
 /// Packets of one machine before others have their turn.
 const BATCH: usize = 32;
+/// When an attacker sends again what it has seen.
+const REPLAYED_AFTER: Duration = Duration::from_millis(300);
 /// Where there is no `chrt`.
 const NICE: i32 = -20;
 
 pub struct Carrier {
     tuns: Vec<Tun>,
     links: Vec<Link>,
-    firewall: Firewall,
+    rules: Rules,
     epoch: Instant,
     agenda: BinaryHeap<Reverse<Due>>,
     /// Packets of the same moment come out in the order in which they went in.
@@ -55,9 +57,9 @@ enum Stage {
 
 impl Carrier {
     /// Machine `n` is behind `tuns[n]` and `links[n]`.
-    pub fn new(tuns: Vec<Tun>, links: Vec<Link>, firewall: Firewall) -> Self {
+    pub fn new(tuns: Vec<Tun>, links: Vec<Link>, rules: Rules) -> Self {
         let (agenda, report) = (BinaryHeap::new(), Report::default());
-        Self { tuns, links, firewall, epoch: Instant::now(), agenda, next_number: 0, report }
+        Self { tuns, links, rules, epoch: Instant::now(), agenda, next_number: 0, report }
     }
 
     /// Carries until the other end of `stop` is dropped.
@@ -119,13 +121,19 @@ impl Carrier {
             if to.iter().any(|to| *to >= self.tuns.len()) {
                 continue;
             }
-            if self.firewall.blocks(from, &packet) {
+            if self.rules.blocks(from, &packet) {
                 continue;
             }
             self.report.sent += 1;
             let fate = self.links[from].up(now, packet.len());
             self.report.count(&fate);
             for at in fate.at.into_iter().chain(fate.again) {
+                to.iter().for_each(|to| self.plan(at, *to, Stage::Downlink, packet.clone()));
+            }
+            let forged = self.rules.forge(&packet);
+            let again = [REPLAYED_AFTER, 2 * REPLAYED_AFTER].map(|after| (now + after, packet.clone()));
+            let again = again.into_iter().filter(|_| !forged.is_empty()).collect::<Vec<_>>();
+            for (at, packet) in forged.into_iter().map(|forged| (now, forged)).chain(again) {
                 to.iter().for_each(|to| self.plan(at, *to, Stage::Downlink, packet.clone()));
             }
         }

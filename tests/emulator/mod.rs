@@ -3,6 +3,7 @@
 //! sender's uplink, then through the receiver's downlink.
 #![allow(dead_code)]
 
+mod attacker;
 mod carrier;
 pub mod namespace;
 pub mod report;
@@ -10,6 +11,7 @@ mod tun;
 
 use std::io::{self, PipeWriter};
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -32,21 +34,31 @@ pub struct Emulator {
     /// To drop it is to say stop. Before the machines, whose devices the thread reads.
     stop: Option<PipeWriter>,
     thread: Option<JoinHandle<io::Result<Report>>>,
-    firewall: Firewall,
+    rules: Rules,
     machines: Vec<Machine>,
 }
 
-/// From which machines no UDP packet goes further.
+/// What is done to packets besides what the links do.
 #[derive(Clone)]
-struct Firewall(Arc<[AtomicBool]>);
+struct Rules {
+    /// From which machines no UDP packet goes further.
+    blocked: Arc<[AtomicBool]>,
+    /// Whether each datagram is followed by forged ones, and comes again.
+    is_attacked: Arc<AtomicBool>,
+}
 
-impl Firewall {
+impl Rules {
     fn new(machines: usize) -> Self {
-        Self((0..machines).map(|_| AtomicBool::new(false)).collect())
+        let blocked = (0..machines).map(|_| AtomicBool::new(false)).collect();
+        Self { blocked, is_attacked: Arc::default() }
     }
 
     fn blocks(&self, from: usize, packet: &[u8]) -> bool {
-        packet.get(9) == Some(&UDP) && self.0[from].load(Ordering::Relaxed)
+        packet.get(9) == Some(&UDP) && self.blocked[from].load(Ordering::Relaxed)
+    }
+
+    fn forge(&self, packet: &[u8]) -> Vec<Rc<[u8]>> {
+        if self.is_attacked.load(Ordering::Relaxed) { attacker::forge(packet) } else { Vec::new() }
     }
 }
 
@@ -74,12 +86,12 @@ impl Emulator {
             links.push(Link::new(profile, seed.wrapping_add(host.into())));
         }
         let (stopped, stop) = io::pipe().map_err(|error| error.to_string())?;
-        let firewall = Firewall::new(machines.len());
-        let rules = firewall.clone();
-        let carry = move || Carrier::new(tuns, links, rules).run(&stopped);
+        let rules = Rules::new(machines.len());
+        let followed = rules.clone();
+        let carry = move || Carrier::new(tuns, links, followed).run(&stopped);
         let thread = std::thread::Builder::new().name("emulator".to_owned()).spawn(carry);
         let thread = Some(thread.map_err(|error| error.to_string())?);
-        Ok(Self { stop: Some(stop), thread, firewall, machines })
+        Ok(Self { stop: Some(stop), thread, rules, machines })
     }
 
     pub fn machines(&self) -> &[Machine] {
@@ -88,7 +100,12 @@ impl Emulator {
 
     /// Blocks the UDP packets that a machine sends from now on, or no more.
     pub fn block_udp(&self, from: usize, is_blocked: bool) {
-        self.firewall.0[from].store(is_blocked, Ordering::Relaxed);
+        self.rules.blocked[from].store(is_blocked, Ordering::Relaxed);
+    }
+
+    /// From now on, a third host forges and replays the datagrams of all machines.
+    pub fn attack(&self) {
+        self.rules.is_attacked.store(true, Ordering::Relaxed);
     }
 
     /// Ends it, with all that is on its way.
