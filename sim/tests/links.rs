@@ -25,7 +25,6 @@ fn run(scenario: &str, name: &str) -> Report {
     serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
 }
 
-
 #[test]
 fn every_scenario_of_a_call_keeps_its_promises() {
     let voices = BUILTIN.iter().map(|(name, _)| *name).filter(|name| name.starts_with("voice_"));
