@@ -10,7 +10,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use avi_links::{Link, Profile};
-use avi_p2p::{AudioPath, AviEvent, AviP2p, AviP2pConfig, AviP2pHandle, EventReceiver, PeerId, StreamId};
+use avi_p2p::{
+    AudioPath, AviEvent, AviP2p, AviP2pConfig, AviP2pHandle, EventReceiver, PeerId, StreamCloseReason, StreamId,
+};
 use emulator::namespace::or_skip;
 use emulator::{Emulator, Machine};
 use smol::channel::{self, Receiver, Sender};
@@ -477,5 +479,64 @@ fn a_third_host_that_forges_and_replays_datagrams_changes_nothing_in_a_call() {
     drop((first, second));
     assert_eq!(one.received + one.missing, other.given);
     assert!(one.missing <= 2 && other.missing <= 2, "{one:?} {other:?}");
+    emulator.stop().unwrap();
+}
+
+#[test]
+fn promise_12_a_call_keeps_its_time_on_a_link_that_takes_half_of_it() {
+    const FRAMES: u32 = 600;
+    /// On a link of half the rate, a queue without a bound is six seconds long at the end.
+    const OLDEST: Duration = Duration::from_secs(2);
+    let Some(emulator) = emulate::<2>(&built_in("thin_128")) else { return };
+    let [hears, speaks] = emulator.machines() else { unreachable!() };
+    let epoch = Instant::now();
+    let (told, address) = ends();
+    let hearing = run(hears, Vec::new(), move |mut node| async move {
+        told.send(node.address().await).await.unwrap();
+        let stream = node.offer().await;
+        node.node.handle().accept_audio_stream(stream).await.unwrap();
+        let (mut ages, mut missing) = (Vec::new(), 0);
+        let closed = node
+            .wait("AudioStreamClosed", |event| {
+                match event {
+                    AviEvent::AudioData { data, .. } => {
+                        let sent_us = u64::from_be_bytes(data[..8].try_into().unwrap());
+                        ages.push(epoch.elapsed().saturating_sub(Duration::from_micros(sent_us)));
+                    }
+                    AviEvent::AudioGap { missing: frames, .. } => missing += frames,
+                    AviEvent::AudioStreamClosed { reason, .. } => return Some(reason),
+                    _ => {}
+                }
+                None
+            })
+            .await;
+        (ages, missing, closed, node)
+    });
+    let address = address.recv_blocking().expect("the first node starts");
+    let (over, is_over) = ends::<()>();
+    let speaking = run(speaks, vec![address], move |mut node| async move {
+        let peer = node.peer().await;
+        let handle = node.node.handle();
+        let stream = handle.request_stream(peer).await.unwrap();
+        let accepted = |event| matches!(event, AviEvent::AudioStreamAccepted { .. }).then_some(());
+        node.wait("AudioStreamAccepted", accepted).await;
+        let mut beat = Timer::interval(Duration::from_millis(20));
+        for _ in 0..FRAMES {
+            smol::stream::StreamExt::next(&mut beat).await;
+            let mut frame = vec![7; 640];
+            frame[..8].copy_from_slice(&(epoch.elapsed().as_micros() as u64).to_be_bytes());
+            handle.send_audio(stream, frame).await.unwrap();
+        }
+        handle.close_audio_stream(stream).await.unwrap();
+        let _ = is_over.recv().await;
+    });
+    let (ages, missing, closed, node) = hearing.join().unwrap().unwrap();
+    drop((node, over));
+    speaking.join().unwrap().unwrap();
+    let oldest = ages.iter().max().copied().unwrap();
+    println!("{} frames, {missing} missing, the oldest {oldest:?}", ages.len());
+    assert_eq!(closed, StreamCloseReason::RemoteClose);
+    assert_eq!(ages.len() as u64 + u64::from(missing), u64::from(FRAMES));
+    assert!(ages.len() > 100 && oldest < OLDEST, "{oldest:?}");
     emulator.stop().unwrap();
 }

@@ -187,7 +187,7 @@ async fn assert_outlives(end: End, within: Duration, enable_datagrams: bool) {
 }
 
 #[tokio::test]
-async fn a_call_goes_on_when_its_connection_is_reset() {
+async fn promise_10_a_call_goes_on_when_its_connection_is_reset() {
     assert_outlives(End::Reset, Duration::from_secs(3), false).await;
 }
 
