@@ -23,8 +23,8 @@ use crate::path::{Secrets, SessionId};
 use crate::stats::AudioStats;
 use crate::wire::{Code, Frame, Open};
 
-/// How long an opened substream may stay without OPEN.
-const OPEN_WITHIN: Duration = Duration::from_secs(10);
+/// How long an opened substream may stay without OPEN or RESUME: longer than an outage that the connection survives.
+const OPEN_WITHIN: Duration = Duration::from_secs(20);
 /// How much longer the accepting end waits than the requesting one. The latter's timeout carries the reason.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 /// How long the other end has to receive CLOSE.
