@@ -15,6 +15,7 @@ const MAX_DRIFT: u64 = 5_000;
 const OVERDUE: Duration = Duration::from_millis(500);
 /// If frames stay overdue for this long, it is the clocks or the path that have changed.
 const OVERDUE_FOR: Duration = Duration::from_secs(1);
+/// As above, with pauses between the frames.
 const OVERDUE_AT_MOST: Duration = Duration::from_secs(10);
 /// Frames that come further apart do not follow each other.
 const PAUSE: Duration = Duration::from_millis(500);

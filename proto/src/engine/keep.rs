@@ -33,7 +33,7 @@ const DELIVERED_AFTER: Duration = Duration::from_secs(30);
 
 /// What to do about several connections to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Surplus {
+pub(crate) enum Duplicate {
     /// Close the newer one: both ends know both.
     Close(ConnectionId),
     /// Use the newest alone: the other end has lost the older ones, or nothing moves on them.
@@ -48,7 +48,7 @@ impl Peers {
         now: Time,
         id: &PeerId,
         is_needed: impl Fn(ConnectionId) -> bool,
-    ) -> Option<Surplus> {
+    ) -> Option<Duplicate> {
         let State::Connected { connections, .. } = &self.peers.get(id)?.state else { return None };
         let in_use: Vec<_> = connections.iter().filter(|connection| !connection.is_retired()).collect();
         let [older, .., newest] = in_use[..] else { return None };
@@ -61,7 +61,7 @@ impl Peers {
                 direction => direction == PeerDirection::Inbound,
             };
             if decides {
-                return Some(Surplus::Close(newest.id));
+                return Some(Duplicate::Close(newest.id));
             }
             // If the other end decides nothing, it has lost the older one, or is of another make.
             self.doubled.set(id.clone(), decided_at);
@@ -73,7 +73,7 @@ impl Peers {
             self.doubled.set(id.clone(), now + SIMULTANEOUS);
             return None;
         }
-        Some(Surplus::Retire { older, newest: newest.id })
+        Some(Duplicate::Retire { older, newest: newest.id })
     }
 
     /// Takes a peer whose several connections must be looked at again.

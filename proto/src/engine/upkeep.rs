@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_MESSAGE};
 use super::io::{ConnectionId, NetAction, NetEvent};
-use super::keep::Surplus;
+use super::keep::Duplicate;
 use super::liveness::Due;
 use super::records::Verdict;
 use super::time::Time;
@@ -57,11 +57,11 @@ impl Engine {
         let streams = &self.streams;
         match self.peers.superfluous(now, peer, |connection| streams.depends_on(connection)) {
             None => {}
-            Some(Surplus::Close(newer)) => {
+            Some(Duplicate::Close(newer)) => {
                 self.out.stats.duplicate_connections += 1;
                 self.disconnect(now, [newer]);
             }
-            Some(Surplus::Retire { older, newest }) => {
+            Some(Duplicate::Retire { older, newest }) => {
                 tracing::debug!(%peer, ?older, ?newest, "uses another connection");
                 self.out.stats.duplicate_connections += older.len() as u64;
                 let excess = self.peers.retire(now, peer, &older, self.out.stats.messages_published);

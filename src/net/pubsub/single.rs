@@ -31,6 +31,7 @@ pub(in crate::net) struct Single<B: NetworkBehaviour> {
     connections: BTreeMap<PeerId, Vec<Connection>>,
     /// What upstream accepts, once it has had a connection.
     protocol: Option<Protocol<THandler<B>>>,
+    /// The handlers of connections that upstream has begun to use, for their tasks.
     begun: VecDeque<(PeerId, ConnectionId, THandler<B>)>,
     /// The peers with which upstream has begun anew.
     renewed: VecDeque<PeerId>,
@@ -122,7 +123,8 @@ where
     fn leave(&mut self, closed: ConnectionClosed) {
         let is_known = |connections: &Vec<Connection>| connections.iter().any(|one| one.id == closed.connection_id);
         if self.connections.get(&closed.peer_id).is_some_and(|connections| !is_known(connections)) {
-            return self.tell_again(closed.peer_id);
+            // A retired one: what it has delivered last may be older subscriptions than those on the one in use.
+            return self.introduce(closed.peer_id);
         }
         if self.forget(&closed.peer_id, closed.connection_id) {
             let closed = ConnectionClosed { remaining_established: 0, ..closed };
@@ -131,8 +133,8 @@ where
         }
     }
 
-    /// A retired connection has ended: what it has delivered last may be older subscriptions than those on the one in use.
-    fn tell_again(&mut self, peer_id: PeerId) {
+    /// Shows upstream the connection in use as the peer's first: it tells its subscriptions there.
+    fn introduce(&mut self, peer_id: PeerId) {
         if let Some([used, ..]) = self.connections.get(&peer_id).map(Vec::as_slice) {
             self.upstream.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
                 peer_id,
@@ -148,17 +150,10 @@ where
     fn begin_anew(&mut self, peer: PeerId) {
         while let Some(connection) = self.connections.get_mut(&peer).and_then(Vec::pop) {
             let Ok(handler) = self.admit(peer, &connection) else { continue };
-            self.upstream.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
-                peer_id: peer,
-                connection_id: connection.id,
-                endpoint: &connection.endpoint,
-                failed_addresses: &[],
-                other_established: 0,
-            }));
             self.begun.push_back((peer, connection.id, handler));
             self.renewed.push_back(peer);
             self.connections.entry(peer).or_default().insert(0, connection);
-            return;
+            return self.introduce(peer);
         }
         self.connections.remove(&peer);
     }
@@ -243,9 +238,8 @@ where
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         if let Some((peer_id, connection, handler)) = self.begun.pop_front() {
-            let handler_order = Order::Begin(Box::new(handler));
-            let handler = NotifyHandler::One(connection);
-            return Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event: handler_order });
+            let event = Order::Begin(Box::new(handler));
+            return Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event });
         }
         self.upstream.poll(cx).map(|event| match event {
             ToSwarm::NotifyHandler { peer_id, event, .. } => match self.used(&peer_id) {
