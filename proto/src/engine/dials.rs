@@ -26,7 +26,7 @@ const KEPT_DIALS: usize = 4;
 impl Peers {
     /// Starts as many dials as the budget allows.
     pub(crate) fn dial(&mut self, out: &mut Outbox) {
-        while self.dials.len() < self.limits.concurrent_dials && self.places_taken() < self.max_peers {
+        while self.all_dials() < self.limits.concurrent_dials && self.connected + self.dials.len() < self.max_peers {
             let Some(target) = self.next_target() else { return };
             let (peer, addresses) = match &target {
                 Target::Bootstrap(index) => {
@@ -34,7 +34,6 @@ impl Peers {
                     entry.waits = false;
                     (entry.pinned.clone(), vec![entry.dial_address.clone()])
                 }
-                Target::Stuck(_) => return,
                 Target::Peer(id) => {
                     self.candidates.remove(id);
                     let Some(peer) = self.peers.get_mut(id) else { continue };
@@ -42,35 +41,35 @@ impl Peers {
                     (Some(id.clone()), peer.addresses_to_dial())
                 }
             };
-            self.begin_dial(target, peer, addresses, out);
+            let dial = self.begin_dial(peer, addresses, out);
+            self.dials.insert(dial, target);
         }
     }
 
-    /// The places of connected peers, and of those that are being dialled. A stuck peer has one already.
-    pub(super) fn places_taken(&self) -> usize {
-        let dials = self.dials.values().filter(|target| !matches!(target, Target::Stuck(_)));
-        self.connected + dials.count()
+    fn all_dials(&self) -> usize {
+        self.dials.len() + self.stuck_dials.len()
     }
 
-    fn begin_dial(&mut self, target: Target, peer: Option<PeerId>, addresses: Vec<String>, out: &mut Outbox) {
+    fn begin_dial(&mut self, peer: Option<PeerId>, addresses: Vec<String>, out: &mut Outbox) -> DialId {
         let dial = DialId(self.next_dial);
         self.next_dial += 1;
         tracing::debug!(peer = peer.as_ref().map(PeerId::as_str), ?addresses, "dial");
         out.stats.dials += 1;
         out.net(NetAction::Dial { dial, peer, addresses });
-        self.dials.insert(dial, target);
+        dial
     }
 
-    /// Dials a connected peer, since its connection is stuck. It has a place already. Every two seconds comes another
-    /// dial, beside those that wait for an answer: their attempts may fall into outages too.
+    /// Dials a connected peer, since its connection is stuck. Every two seconds comes another dial, beside those that wait
+    /// for an answer: their attempts may fall into outages too.
     pub(crate) fn replace(&mut self, id: &PeerId, out: &mut Outbox) {
         let Some(peer) = self.peers.get(id).filter(|peer| peer.can_be_dialled()) else { return };
         let is_single = peer.all_connections().iter().filter(|connection| !connection.is_retired()).count() == 1;
-        let dials = self.dials.values().filter(|target| matches!(target, Target::Stuck(other) if other == id)).count();
+        let dials = self.stuck_dials.values().filter(|other| *other == id).count();
         let kept_free = self.limits.concurrent_dials / KEPT_DIALS;
-        if is_single && dials < MAX_STUCK_DIALS && self.dials.len() < self.limits.concurrent_dials - kept_free {
+        if is_single && dials < MAX_STUCK_DIALS && self.all_dials() < self.limits.concurrent_dials - kept_free {
             let addresses = peer.addresses_to_dial();
-            self.begin_dial(Target::Stuck(id.clone()), Some(id.clone()), addresses, out);
+            let dial = self.begin_dial(Some(id.clone()), addresses, out);
+            self.stuck_dials.insert(dial, id.clone());
         }
     }
 
@@ -82,19 +81,21 @@ impl Peers {
         failure: DialFailure,
         out: &mut Outbox,
     ) -> Option<(PeerId, String)> {
-        let target = self.dials.remove(&dial)?;
+        let target = self.dials.remove(&dial);
+        if target.is_none() && self.stuck_dials.remove(&dial).is_none() {
+            return None;
+        }
         out.stats.dials_failed += 1;
         if let DialFailure::Refused(refusal) = failure {
             out.stats.outbound_refused += 1;
             out.stats.peers_refused += u64::from(refusal == Refusal::KeptOut);
         }
-        match target {
+        match target? {
             Target::Bootstrap(index) => {
                 self.on_bootstrap_failed(now, index, failure, out);
                 None
             }
             Target::Peer(id) => self.on_peer_failed(now, id, failure),
-            Target::Stuck(_) => None,
         }
     }
 
@@ -257,7 +258,7 @@ impl Peers {
         // Without candidates no random number is drawn, so a call that does nothing has no effect on later ones.
         if self.candidates.is_empty()
             || self.missing(self.dials.len()) == 0
-            || self.dials.len() >= self.limits.concurrent_dials - kept_free
+            || self.all_dials() >= self.limits.concurrent_dials - kept_free
         {
             return None;
         }

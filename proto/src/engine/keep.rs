@@ -186,7 +186,7 @@ impl Peers {
 
     /// The connections of a peer to disconnect so that a wanted peer can be dialled. One peer at a time.
     pub(crate) fn displaced(&mut self, is_in_use: impl Fn(ConnectionId) -> bool) -> Vec<ConnectionId> {
-        let is_full = self.places_taken() >= self.max_peers;
+        let is_full = self.connected + self.dials.len() >= self.max_peers;
         if self.displaced.is_some() || !is_full || !self.is_place_wanted() {
             return Vec::new();
         }

@@ -19,8 +19,6 @@ use crate::stats::{PeerDirection, PeerInfo};
 pub(super) enum Target {
     Bootstrap(usize),
     Peer(PeerId),
-    /// A connected peer whose connection is stuck.
-    Stuck(PeerId),
 }
 
 #[derive(Debug)]
@@ -39,6 +37,8 @@ pub(crate) struct Peers {
     pub(super) mesh: BTreeSet<PeerId>,
     pub(super) bootstrap: Vec<Bootstrap>,
     pub(super) dials: BTreeMap<DialId, Target>,
+    /// The dials to connected peers, since their connections are stuck. They need no place.
+    pub(super) stuck_dials: BTreeMap<DialId, PeerId>,
     pub(super) next_dial: u64,
     pub(super) timers: TimerTable<Target>,
     /// The peers with two connections of which the other end may close one.
@@ -77,6 +77,7 @@ impl Peers {
             mesh: BTreeSet::new(),
             bootstrap: config.bootstrap_peers.iter().map(|address| Bootstrap::new(address)).collect(),
             dials: BTreeMap::new(),
+            stuck_dials: BTreeMap::new(),
             next_dial: 1,
             timers: TimerTable::new(),
             doubled: TimerTable::new(),
@@ -200,7 +201,7 @@ impl Peers {
         while let Some(target) = self.timers.pop_due(now) {
             match target {
                 Target::Bootstrap(index) => self.bootstrap[index].waits = true,
-                Target::Peer(peer) | Target::Stuck(peer) => self.make_known(&peer),
+                Target::Peer(peer) => self.make_known(&peer),
             }
         }
     }
@@ -272,7 +273,11 @@ impl Peers {
                     self.on_bootstrap_connected(index, id);
                     DiscoverySource::Bootstrap
                 }
-                _ => DiscoverySource::Kademlia,
+                Some(Target::Peer(_)) => DiscoverySource::Kademlia,
+                None => {
+                    self.stuck_dials.remove(&dial);
+                    DiscoverySource::Kademlia
+                }
             },
         };
         self.candidates.remove(id);
