@@ -66,7 +66,20 @@ fn link(link: &mut Link, network: NetworkKind, random: &mut Random) {
         one_of(random, &[(0.2, 2.0), (2.0, 40.0), (2.0, 40.0), (20.0, 150.0), (100.0, 300.0)]);
     link.jitter_ms = one_of(random, &[0.0, 2.0, 20.0, 100.0]);
     // The only place where profiles are drawn. Those on which a promise is known not to hold are not among them.
-    let profiles: &[&str] = one_of(random, &[&[], &[], &["lan"], &["wifi"], &["lan", "wifi"]]);
+    let profiles: &[&str] = one_of(
+        random,
+        &[
+            &[],
+            &[],
+            &["lan"],
+            &["wifi"],
+            &["lan", "wifi"],
+            &["dsl"],
+            &["wifi", "dsl"],
+            &["wifi_busy"],
+            &["lan", "wifi_power_save"],
+        ],
+    );
     if network == NetworkKind::Events {
         link.profiles = profiles.iter().map(ToString::to_string).collect();
     }

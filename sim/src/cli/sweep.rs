@@ -63,14 +63,17 @@ impl FromStr for Seeds {
 struct Figures {
     /// One that is not known.
     violation: Option<Violation>,
-    values: [Option<f64>; 7],
+    values: [Option<f64>; NAMES.len()],
 }
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 10] = [
     "delivery ratio",
     "latency p50, ms",
     "latency p95, ms",
     "latency p99, ms",
+    "age of audio p50, ms",
+    "age of audio p99, ms",
+    "audio not heard, %",
     "connections opened",
     "bytes a node, p50",
     "wall seconds",
@@ -81,11 +84,17 @@ impl From<Report> for Figures {
         let messages = &report.messages;
         let ratio = (messages.possible > 0).then(|| messages.delivered as f64 / messages.possible as f64);
         let latency = |value| (messages.latency_ms.count > 0).then_some(value);
+        let audio = &report.audio;
+        let age = |value| (audio.latency_ms.count > 0).then_some(value);
+        let heard = || audio.received as f64 / audio.sent as f64;
         let values = [
             ratio,
             latency(messages.latency_ms.p50),
             latency(messages.latency_ms.p95),
             latency(messages.latency_ms.p99),
+            age(audio.latency_ms.p50),
+            age(audio.latency_ms.p99),
+            (audio.sent > 0).then(|| 100.0 * (1.0 - heard())),
             Some(report.connections.opened as f64),
             (report.bytes_sent.count > 0).then_some(report.bytes_sent.p50),
             Some(report.wall_seconds),
