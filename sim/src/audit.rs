@@ -140,14 +140,16 @@ fn notices(plan: &Plan) -> Vec<(Duration, Check)> {
     notices
 }
 
-/// Whether no node may be given up as silent: none loses power, and no outage lasts for long.
+/// Whether no node may be given up as silent: none loses power, and no outage lasts for long. After an outage, TCP may
+/// wait once more as long before it tries again: one that begins meanwhile counts as the same.
 pub fn loses_nobody(plan: &Plan) -> bool {
     let mut troubles: Vec<_> = plan.troubles.iter().map(|trouble| (trouble.from, trouble.until)).collect();
     troubles.sort();
     let mut outage: Option<(Duration, Duration)> = None;
     let is_short = troubles.into_iter().all(|(from, until)| {
-        let (begin, end) =
-            outage.filter(|(_, end)| from <= *end).map_or((from, until), |(begin, end)| (begin, end.max(until)));
+        let (begin, end) = outage
+            .filter(|(begin, end)| from <= *end + (*end - *begin))
+            .map_or((from, until), |(begin, end)| (begin, end.max(until)));
         outage = Some((begin, end));
         end - begin < SURVIVED
     });

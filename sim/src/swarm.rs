@@ -8,8 +8,10 @@ use crate::scenario::{Fault, FaultKind, Hostile, Link, Publish, Scenario, SlowCo
 /// The most bytes that all messages of a run have, so that no run takes minutes.
 const PUBLISHED_BYTES: usize = 4_000_000;
 
-/// On slower links a mesh is not one when others are, and what is published earlier reaches a part of it.
+/// On slower links, and on those that lose bursts or doze, a mesh is not one when others are, and what is published earlier
+/// reaches a part of it.
 const SLOW_MS: f64 = 300.0;
+const SLOW: [&str; 2] = ["wifi_busy", "wifi_power_save"];
 /// The first nodes of a run start within this many seconds.
 const STARTS_WITHIN: f64 = 2.0;
 
@@ -27,7 +29,7 @@ pub fn draw(scenario: &Scenario, nodes: usize, seed: u64, network: NetworkKind) 
     node(&mut drawn, &mut random);
     link(&mut drawn.link, network, &mut random);
     publish(&mut drawn.publish, &mut random);
-    if drawn.link.latency_max_ms >= SLOW_MS {
+    if drawn.link.latency_max_ms >= SLOW_MS || drawn.link.profiles.iter().any(|name| SLOW.contains(&name.as_str())) {
         drawn.publish.from = drawn.publish.from.max(drawn.expect.form_within + STARTS_WITHIN);
     }
     calls(&mut drawn, &mut random);

@@ -271,6 +271,8 @@ impl Stream {
         if !self.order.has_seen_datagrams()
             && let Ok(missing) = self.receiver.on_end(next_sequence)
         {
+            // The first datagrams may be on their way.
+            self.order.skip_to(next_sequence);
             self.tell_last_gap(missing, out);
         }
     }

@@ -127,6 +127,11 @@ impl Order {
         Some((since, AudioFrame { sequence, timestamp_us, payload }))
     }
 
+    /// The frames before this one are given up: it is the next to leave. None may wait.
+    pub fn skip_to(&mut self, sequence: u64) {
+        self.next = self.next.max(sequence);
+    }
+
     /// When [`pop`](Self::pop) has a frame, if none comes before.
     pub fn next_deadline(&self) -> Option<Time> {
         self.waiting.values().map(|frame| frame.since + REORDER_WITHIN).min()

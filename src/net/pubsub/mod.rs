@@ -118,8 +118,7 @@ impl PubSub {
             Heard::Renewed(peer) => events.push_back(NetEvent::PeerRenewed { peer: connections.name(&peer) }),
             Heard::Beat => self.look_at_mesh(behaviour, connections, events),
             // The peer broke the protocol on its last substream.
-            Heard::Restarted { peer, is_too_often: true } => self.on_misbehaved(peer, connections, events),
-            Heard::Restarted { is_too_often: false, .. } => events.push_back(NetEvent::MessageRefused),
+            Heard::Restarted => events.push_back(NetEvent::MessageRefused),
             Heard::GivenUp { connection } => {
                 let connection = connections.in_swarm(connection);
                 events.extend(connection.map(|connection| NetEvent::Deaf { connection }));

@@ -17,8 +17,8 @@ use libp2p_swarm::{
 
 use super::single::{Inbound, Protocol, Single};
 
-/// The most pub/sub substreams that a peer may open on one connection. A peer that keeps the protocol needs one. After
-/// five, upstream would ignore the peer for as long as the connection lasts.
+/// The most pub/sub substreams that a peer may open on one connection. It needs one, but it opens another when its end has
+/// waited too long for an answer. After five, upstream would ignore the peer for as long as the connection lasts.
 const MAX_SUBSTREAMS: u32 = 3;
 /// After this many substream requests, upstream gives up the connection's pub/sub permanently, without any report.
 const MAX_REQUESTS: u32 = 5;
@@ -28,14 +28,9 @@ const MAX_REQUESTS: u32 = 5;
 pub(in crate::net) enum Heard<T> {
     /// An event of upstream, or for upstream.
     Upstream(T),
-    /// The peer opened another substream after its last one had ended.
-    Restarted {
-        /// The peer that opened it.
-        peer: PeerId,
-        /// Whether the peer has done so too often.
-        is_too_often: bool,
-    },
-    /// Upstream will not use the connection any more.
+    /// A peer opened another substream after its last one had ended.
+    Restarted,
+    /// Upstream will not use the connection any more, or nearly so.
     GivenUp {
         /// The connection without pub/sub.
         connection: ConnectionId,
@@ -53,7 +48,7 @@ pub(in crate::net) struct Watched<B: NetworkBehaviour> {
     pub(super) scored: BTreeSet<TopicHash>,
     is_beat_ordered: bool,
     activity: Activity,
-    restarts: VecDeque<(PeerId, bool)>,
+    restarts: u64,
     given_up: VecDeque<ConnectionId>,
 }
 
@@ -76,7 +71,7 @@ where
             scored: BTreeSet::new(),
             is_beat_ordered: false,
             activity: Activity::None,
-            restarts: VecDeque::new(),
+            restarts: 0,
             given_up: VecDeque::new(),
         }
     }
@@ -168,9 +163,9 @@ where
         self.on_activity();
         match event {
             FromHandler::Upstream(event) => self.single.on_connection_handler_event(peer, connection, event),
-            FromHandler::Restarted { is_too_often } => self.restarts.push_back((peer, is_too_often)),
+            FromHandler::Restarted => self.restarts += 1,
             FromHandler::GivenUp => {
-                tracing::debug!(%peer, "takes no pub/sub substream");
+                tracing::debug!(%peer, "takes no pub/sub substream, or opens too many");
                 self.given_up.push_back(connection);
             }
         }
@@ -180,8 +175,9 @@ where
         if let Some(peer) = self.single.pop_renewed() {
             return Poll::Ready(ToSwarm::GenerateEvent(Heard::Renewed(peer)));
         }
-        if let Some((peer, is_too_often)) = self.restarts.pop_front() {
-            return Poll::Ready(ToSwarm::GenerateEvent(Heard::Restarted { peer, is_too_often }));
+        if self.restarts > 0 {
+            self.restarts -= 1;
+            return Poll::Ready(ToSwarm::GenerateEvent(Heard::Restarted));
         }
         if let Some(connection) = self.given_up.pop_front() {
             return Poll::Ready(ToSwarm::GenerateEvent(Heard::GivenUp { connection }));
@@ -212,10 +208,8 @@ where
 #[derive(Debug)]
 pub(in crate::net) enum FromHandler<T> {
     Upstream(T),
-    Restarted {
-        is_too_often: bool,
-    },
-    /// Upstream will not use the connection any more.
+    Restarted,
+    /// Upstream will not use the connection any more, or nearly so.
     GivenUp,
 }
 
@@ -258,7 +252,8 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         if self.told < self.substreams {
             self.told += 1;
             let is_too_often = self.told > MAX_SUBSTREAMS;
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler::Restarted { is_too_often }));
+            let event = if is_too_often { FromHandler::GivenUp } else { FromHandler::Restarted };
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
         }
         if self.requests == MAX_REQUESTS {
             self.requests += 1;
@@ -394,7 +389,7 @@ mod tests {
             watched.on_connection_handler_event(
                 PeerId::random(),
                 ConnectionId::new_unchecked(1),
-                FromHandler::Restarted { is_too_often: false },
+                FromHandler::Restarted,
             );
         };
         assert!(!watched.take_activity());

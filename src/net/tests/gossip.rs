@@ -233,13 +233,14 @@ async fn sends_raw_until_it_is_thrown_out(address: &Multiaddr, bytes: Vec<u8>) {
 }
 
 #[tokio::test]
-async fn who_sends_what_is_no_message_or_too_much_is_counted_and_thrown_out() {
+async fn who_sends_what_is_no_message_or_too_much_is_counted_and_loses_its_connection() {
     let too_large = [&[0xff, 0xff, 0xff, 0x7f][..], &[0; 1_200_000]].concat();
     let malformed = vec![4, 0xff, 0xff, 0xff, 0xff];
     for bytes in [too_large, malformed] {
         let mut victim = Victim::start().await;
         sends_raw_until_it_is_thrown_out(&victim.address, bytes).await;
-        victim.stats(|stats| stats.peers_banned == 1 && stats.messages_refused == 2).await;
+        // A peer that keeps the rules opens as many substreams if its link stalls.
+        victim.stats(|stats| stats.messages_refused == 2 && stats.peers_banned == 0).await;
         victim.hears_its_friend().await;
     }
 }

@@ -37,6 +37,16 @@ fn pop(order: &mut Order, now: Time) -> Vec<u64> {
 }
 
 #[test]
+fn a_datagram_before_the_frame_at_which_the_other_end_goes_on_is_late() {
+    let mut order = order();
+    order.skip_to(1);
+    assert_eq!(order.push(ms(0), Via::Datagram, frame(0)), Arrival::Late);
+    assert_eq!(push(&mut order, ms(0), Via::Substream, frame(1)), [1]);
+    order.skip_to(1);
+    assert_eq!(order.next_sequence(), 2);
+}
+
+#[test]
 fn frames_in_order_pass_through_as_they_are() {
     for via in [Via::Substream, Via::Datagram] {
         let mut order = order();
