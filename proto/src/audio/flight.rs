@@ -89,7 +89,7 @@ pub enum Path {
     Ordered,
     /// Frames and acknowledgements may get lost: datagrams. An acknowledgement resolves the frames before it too, arrived
     /// or not, and only those that `received` counts were delivered. A frame without an acknowledgement is given up after
-    /// a second, or twice the time in which one was due.
+    /// a second, or twice the time in which one was due; before the first one, as soon as it is overdue.
     Lossy,
 }
 
@@ -500,6 +500,8 @@ impl Flight {
     fn gives_up_at(&self, oldest: &Sent) -> Option<Time> {
         match (self.feedback, self.path) {
             (Feedback::Nothing, _) => Some(oldest.at + UNREPORTED_FOR),
+            // Until the first ACK the flight is closed meanwhile, so it is not kept closed for longer than an ACK may take.
+            (_, Path::Lossy) if self.base.value().is_none() => Some(oldest.at + self.patience() + STALL),
             (_, Path::Lossy) => Some(oldest.at + (2 * self.patience()).max(UNACKED_FOR)),
             (_, Path::Ordered) => None,
         }
