@@ -283,72 +283,141 @@ fn messages_cross_a_lossy_link_in_order() {
     assert!(emulator.stop().unwrap().lost > 0);
 }
 
-/// What was heard of a call in one direction.
+/// A call in one direction, of a frame every 20 ms.
 struct OneWay {
-    ages: Vec<Duration>,
+    frames: u32,
+    frame_bytes: usize,
+    /// Before these frames, the speaker publishes a message of 65 kB.
+    bulk: &'static [u32],
+}
+
+/// What was heard of it.
+struct Heard {
+    /// When each frame came, and how old it was.
+    frames: Vec<(Instant, Duration)>,
     missing: u64,
+    messages: usize,
     closed: StreamCloseReason,
 }
 
-/// A call between the first two machines: one end sends so many frames of 640 bytes, one every 20 ms, and hangs up.
-fn one_way(emulator: &Emulator, frames: u32) -> OneWay {
-    let [hears, speaks] = emulator.machines() else { unreachable!() };
-    let epoch = Instant::now();
-    let (told, address) = ends();
-    let hearing = run(hears, Vec::new(), move |mut node| async move {
-        told.send(node.address().await).await.unwrap();
-        let stream = node.offer().await;
-        node.node.handle().accept_audio_stream(stream).await.unwrap();
-        let (mut ages, mut missing) = (Vec::new(), 0);
-        let closed = node
-            .wait("AudioStreamClosed", |event| {
-                match event {
-                    AviEvent::AudioData { data, .. } => {
-                        let sent_us = u64::from_be_bytes(data[..8].try_into().unwrap());
-                        ages.push(epoch.elapsed().saturating_sub(Duration::from_micros(sent_us)));
+impl Heard {
+    fn oldest(&self) -> Duration {
+        self.frames.iter().map(|(_, age)| *age).max().unwrap()
+    }
+}
+
+impl OneWay {
+    fn of(frames: u32) -> Self {
+        Self { frames, frame_bytes: 640, bulk: &[] }
+    }
+
+    /// Calls from the second machine to the first, and hangs up after the last frame. `meanwhile` begins with the call.
+    fn run(self, emulator: &Emulator, meanwhile: impl FnOnce()) -> Heard {
+        let [hears, speaks] = emulator.machines() else { unreachable!() };
+        let (Self { frames, frame_bytes, bulk }, epoch) = (self, Instant::now());
+        let (told, address) = ends();
+        let hearing = run(hears, Vec::new(), move |mut node| async move {
+            node.node.handle().subscribe(TOPIC).await.unwrap();
+            told.send(node.address().await).await.unwrap();
+            let stream = node.offer().await;
+            node.node.handle().accept_audio_stream(stream).await.unwrap();
+            let (mut frames, mut missing, mut messages) = (Vec::new(), 0, 0);
+            let closed = node
+                .wait("AudioStreamClosed", |event| {
+                    match event {
+                        AviEvent::AudioData { data, .. } => {
+                            let sent_us = u64::from_be_bytes(data[..8].try_into().unwrap());
+                            let age = epoch.elapsed().saturating_sub(Duration::from_micros(sent_us));
+                            frames.push((Instant::now(), age));
+                        }
+                        AviEvent::AudioGap { missing: frames, .. } => missing += frames,
+                        AviEvent::Message { .. } => messages += 1,
+                        AviEvent::AudioStreamClosed { reason, .. } => return Some(reason),
+                        _ => {}
                     }
-                    AviEvent::AudioGap { missing: frames, .. } => missing += frames,
-                    AviEvent::AudioStreamClosed { reason, .. } => return Some(reason),
-                    _ => {}
+                    None
+                })
+                .await;
+            (Heard { frames, missing, messages, closed }, node)
+        });
+        let address = address.recv_blocking().expect("the first node starts");
+        let (over, is_over) = ends::<()>();
+        let (begins, begun) = ends();
+        let speaking = run(speaks, vec![address], move |mut node| async move {
+            let peer = node.peer().await;
+            let handle = node.node.handle();
+            let stream = handle.request_stream(peer).await.unwrap();
+            let accepted = |event| matches!(event, AviEvent::AudioStreamAccepted { .. }).then_some(());
+            node.wait("AudioStreamAccepted", accepted).await;
+            begins.send(()).await.unwrap();
+            let mut beat = Timer::interval(Duration::from_millis(20));
+            for number in 0..frames {
+                smol::stream::StreamExt::next(&mut beat).await;
+                if bulk.contains(&number) {
+                    handle.publish(TOPIC, vec![0; 65_000]).await.unwrap();
                 }
-                None
-            })
-            .await;
-        (ages, missing, closed, node)
-    });
-    let address = address.recv_blocking().expect("the first node starts");
-    let (over, is_over) = ends::<()>();
-    let speaking = run(speaks, vec![address], move |mut node| async move {
-        let peer = node.peer().await;
-        let handle = node.node.handle();
-        let stream = handle.request_stream(peer).await.unwrap();
-        let accepted = |event| matches!(event, AviEvent::AudioStreamAccepted { .. }).then_some(());
-        node.wait("AudioStreamAccepted", accepted).await;
-        let mut beat = Timer::interval(Duration::from_millis(20));
-        for _ in 0..frames {
-            smol::stream::StreamExt::next(&mut beat).await;
-            let mut frame = vec![7; 640];
-            frame[..8].copy_from_slice(&(epoch.elapsed().as_micros() as u64).to_be_bytes());
-            handle.send_audio(stream, frame).await.unwrap();
-        }
-        handle.close_audio_stream(stream).await.unwrap();
-        let _ = is_over.recv().await;
-    });
-    let (ages, missing, closed, node) = hearing.join().unwrap().unwrap();
-    drop((node, over));
-    speaking.join().unwrap().unwrap();
-    OneWay { ages, missing, closed }
+                let mut frame = vec![7; frame_bytes];
+                frame[..8].copy_from_slice(&(epoch.elapsed().as_micros() as u64).to_be_bytes());
+                handle.send_audio(stream, frame).await.unwrap();
+            }
+            handle.close_audio_stream(stream).await.unwrap();
+            let _ = is_over.recv().await;
+        });
+        begun.recv_blocking().expect("the call begins");
+        meanwhile();
+        let (heard, node) = hearing.join().unwrap().unwrap();
+        drop((node, over));
+        speaking.join().unwrap().unwrap();
+        heard
+    }
 }
 
 #[test]
 fn every_frame_of_a_call_over_wifi_arrives_or_is_a_gap() {
     const FRAMES: u32 = 250;
     let Some(emulator) = emulate::<2>(&built_in("wifi")) else { return };
-    let OneWay { ages, missing, .. } = one_way(&emulator, FRAMES);
-    println!("{} frames received, {missing} missing", ages.len());
-    assert_eq!(ages.len() as u64 + missing, u64::from(FRAMES));
-    assert!(ages.len() > FRAMES as usize / 2, "{} of {FRAMES}", ages.len());
+    let Heard { frames, missing, .. } = OneWay::of(FRAMES).run(&emulator, || {});
+    println!("{} frames received, {missing} missing", frames.len());
+    assert_eq!(frames.len() as u64 + missing, u64::from(FRAMES));
+    assert!(frames.len() > FRAMES as usize / 2, "{} of {FRAMES}", frames.len());
     assert!(emulator.stop().unwrap().lost > 0);
+}
+
+#[test]
+fn after_an_outage_frames_are_as_young_as_before() {
+    const YOUNG: Duration = Duration::from_millis(100);
+    for seconds in [1, 4] {
+        let Some(emulator) = emulate::<2>(&built_in("lan")) else { return };
+        let mut back = None;
+        let heard = OneWay::of(50 * (seconds as u32 + 5)).run(&emulator, || {
+            std::thread::sleep(Duration::from_secs(2));
+            emulator.cut(true);
+            std::thread::sleep(Duration::from_secs(seconds));
+            emulator.cut(false);
+            back = Some(Instant::now());
+        });
+        let back = back.unwrap();
+        let after = heard.frames.iter().filter(|(at, _)| *at >= back);
+        let old = after.clone().filter(|(_, age)| *age > YOUNG).map(|(at, _)| *at - back).max();
+        let first = after.clone().find(|(_, age)| *age <= YOUNG).map(|(at, _)| *at - back).expect("it goes on");
+        println!("{seconds} s: heard again after {first:?}, the last old frame after {old:?}");
+        assert_eq!(heard.closed, StreamCloseReason::RemoteClose);
+        assert!(first < Duration::from_secs(1) && old < Some(Duration::from_secs(1)), "{first:?}, {old:?}");
+        emulator.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_large_message_does_not_delay_a_call_by_its_length() {
+    let Some(emulator) = emulate::<2>(&built_in("thin_256")) else { return };
+    // Each message alone takes the link two seconds.
+    let call = OneWay { frames: 1000, frame_bytes: 160, bulk: &[200, 600] };
+    let heard = call.run(&emulator, || {});
+    let p99 = percentile(heard.frames.iter().map(|(_, age)| *age), 99);
+    println!("{} frames, p99 {p99:?}, the oldest {:?}, {} missing", heard.frames.len(), heard.oldest(), heard.missing);
+    assert_eq!((heard.messages, &heard.closed), (2, &StreamCloseReason::RemoteClose));
+    assert!(heard.oldest() < Duration::from_secs(1), "{:?}", heard.oldest());
+    emulator.stop().unwrap();
 }
 
 /// What an end of a call has done.
@@ -507,11 +576,11 @@ fn promise_12_a_call_keeps_its_time_on_a_link_that_takes_half_of_it() {
     /// On a link of half the rate, a queue without a bound is six seconds long at the end.
     const OLDEST: Duration = Duration::from_secs(2);
     let Some(emulator) = emulate::<2>(&built_in("thin_128")) else { return };
-    let OneWay { ages, missing, closed } = one_way(&emulator, FRAMES);
-    let oldest = ages.iter().max().copied().unwrap();
-    println!("{} frames, {missing} missing, the oldest {oldest:?}", ages.len());
-    assert_eq!(closed, StreamCloseReason::RemoteClose);
-    assert_eq!(ages.len() as u64 + missing, u64::from(FRAMES));
-    assert!(ages.len() > 100 && oldest < OLDEST, "{oldest:?}");
+    let heard = OneWay::of(FRAMES).run(&emulator, || {});
+    let (frames, missing, oldest) = (heard.frames.len(), heard.missing, heard.oldest());
+    println!("{frames} frames, {missing} missing, the oldest {oldest:?}");
+    assert_eq!(heard.closed, StreamCloseReason::RemoteClose);
+    assert_eq!(frames as u64 + missing, u64::from(FRAMES));
+    assert!(frames > 100 && oldest < OLDEST, "{oldest:?}");
     emulator.stop().unwrap();
 }

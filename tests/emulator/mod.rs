@@ -43,6 +43,8 @@ pub struct Emulator {
 struct Rules {
     /// From which machines no UDP packet goes further.
     blocked: Arc<[AtomicBool]>,
+    /// Whether no packet goes further.
+    is_cut: Arc<AtomicBool>,
     /// Whether each datagram is followed by forged ones, and comes again.
     is_attacked: Arc<AtomicBool>,
 }
@@ -50,11 +52,12 @@ struct Rules {
 impl Rules {
     fn new(machines: usize) -> Self {
         let blocked = (0..machines).map(|_| AtomicBool::new(false)).collect();
-        Self { blocked, is_attacked: Arc::default() }
+        Self { blocked, is_cut: Arc::default(), is_attacked: Arc::default() }
     }
 
     fn blocks(&self, from: usize, packet: &[u8]) -> bool {
-        packet.get(9) == Some(&UDP) && self.blocked[from].load(Ordering::Relaxed)
+        let is_blocked = packet.get(9) == Some(&UDP) && self.blocked[from].load(Ordering::Relaxed);
+        is_blocked || self.is_cut.load(Ordering::Relaxed)
     }
 
     fn forge(&self, packet: &[u8]) -> Vec<Rc<[u8]>> {
@@ -101,6 +104,11 @@ impl Emulator {
     /// Blocks the UDP packets that a machine sends from now on, or no more.
     pub fn block_udp(&self, from: usize, is_blocked: bool) {
         self.rules.blocked[from].store(is_blocked, Ordering::Relaxed);
+    }
+
+    /// From now on, no machine reaches another, or each does again.
+    pub fn cut(&self, is_cut: bool) {
+        self.rules.is_cut.store(is_cut, Ordering::Relaxed);
     }
 
     /// From now on, a third host forges and replays the datagrams of all machines.
