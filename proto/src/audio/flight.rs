@@ -131,6 +131,8 @@ pub struct Flight {
     frame_bytes: u64,
     /// What the next frame has, unless some are dropped before.
     next_sequence: Option<u64>,
+    /// Of the first frame on this path.
+    first_sequence: Option<u64>,
     delivered_bytes: u64,
     /// Frames that the other end has received.
     received: u64,
@@ -171,6 +173,7 @@ impl Flight {
             in_flight_bytes: 0,
             frame_bytes: 0,
             next_sequence: None,
+            first_sequence: None,
             delivered_bytes: 0,
             received: 0,
             acked_at: Time::ZERO,
@@ -276,6 +279,7 @@ impl Flight {
         if self.limited_at.is_some() && (was_dropped || !is_app_limited) {
             self.limited_at = Some(now);
         }
+        self.first_sequence.get_or_insert(batch.sequences.0);
         self.in_flight_bytes += batch.bytes;
         self.frame_bytes = batch.bytes / batch.frames.max(1);
         let fills_window =
@@ -350,6 +354,10 @@ impl Flight {
     }
 
     fn on_acknowledged(&mut self, now: Time, highest: u64, received: Option<u64>, queued: Option<Duration>) {
+        // It may tell of a path that was left: how long frames waited there says nothing about this one.
+        if self.first_sequence.is_none_or(|first| highest < first) {
+            return;
+        }
         let in_flight = self.in_flight_bytes;
         let Some(acked) = self.resolve(highest) else {
             // An older ACK was overtaken, or all was given up that it tells of: then the queue is longer than was thought.

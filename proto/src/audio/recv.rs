@@ -118,8 +118,12 @@ impl AudioReceiver {
     /// Records a frame that is not handed over. It is acknowledged, and the next one, or the end, tells it as missing.
     pub fn on_stuck(&mut self, now: Time, sequence: u64, timestamp_us: u64) {
         self.stuck += 1;
-        self.acked_transit_us = Some(i128::from(now.as_micros()) - i128::from(timestamp_us));
-        self.after_stuck = self.after_stuck.max(sequence.saturating_add(1));
+        let after = sequence.saturating_add(1);
+        // ACK tells the delay of the frame whose number it has. This one may come behind it, on another path.
+        if after > self.expected.max(self.after_stuck) {
+            self.acked_transit_us = Some(i128::from(now.as_micros()) - i128::from(timestamp_us));
+            self.after_stuck = after;
+        }
     }
 
     /// Records the end of the stream after `next_sequence` frames. Returns how many are missing at the end.
@@ -251,6 +255,16 @@ mod tests {
         receiver.on_stuck(Time::from_millis(19_000), 5, 9_100_000);
         assert_eq!((receiver.ack().highest_sequence, receiver.ack().received), (5, 4));
         assert_eq!(receiver.on_end(6), Ok(1));
+    }
+
+    #[test]
+    fn an_ack_tells_the_delay_of_the_frame_whose_number_it_has() {
+        let mut receiver = receiver();
+        receiver.on_data(Time::from_millis(10), 0, 0).unwrap();
+        receiver.on_data(Time::from_millis(130), 6, 120_000).unwrap();
+        // It was stuck on the other path.
+        receiver.on_stuck(Time::from_millis(9_000), 2, 40_000);
+        assert_eq!(receiver.ack(), Ack { highest_sequence: 6, received: 3, delay_us: 0 });
     }
 
     #[test]

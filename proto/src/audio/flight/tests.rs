@@ -312,6 +312,25 @@ fn an_acknowledgement_of_a_part_takes_a_part() {
 }
 
 #[test]
+fn what_frames_waited_on_the_path_before_says_nothing_of_this_one() {
+    let batch = |n: u64| {
+        let given = Time::from_millis(20 * n);
+        Batch { frames: 1, bytes: 650, sequences: (n, n), given: (given, given) }
+    };
+    let mut flight = Flight::new(Path::Ordered);
+    flight.on_ack(Time::ZERO, &Ack::default());
+    (0..5).for_each(|n| flight.on_sent(Time::from_millis(20 * n), &batch(n), true));
+    flight.change_path(Path::Lossy, None);
+    // TCP sends them again, and their acknowledgements come one after another.
+    let ack = |n: u64| Ack { highest_sequence: n, received: n + 1, delay_us: 400_000 };
+    for n in 0..5 {
+        flight.on_ack(Time::from_millis(100 + 100 * n), &ack(n));
+        flight.on_sent(Time::from_millis(100 + 100 * n), &batch(5 + n), true);
+    }
+    assert_eq!((flight.queue_delay(), flight.rate_bits_per_second()), (None, None));
+}
+
+#[test]
 fn on_another_path_nothing_of_the_old_one_is_known() {
     let mut call = Call::new(Peer::Acks, Path::Ordered, 128);
     call.run(10.0);
