@@ -197,7 +197,7 @@ mod tests {
         ];
         for (name, is_on) in features {
             let on = drawn.iter().filter(|drawn| is_on(drawn)).count();
-            assert!((20..180).contains(&on), "{name} is on in {on} of 200");
+            assert!((10..190).contains(&on), "{name} is on in {on} of 200");
         }
     }
 
