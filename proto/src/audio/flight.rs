@@ -508,7 +508,7 @@ impl Flight {
     fn gives_up_at(&self, oldest: &Sent) -> Option<Time> {
         match (self.feedback, self.path) {
             (Feedback::Nothing, _) => Some(oldest.at + UNREPORTED_FOR),
-            // Until the first ACK the flight is closed meanwhile, so it is not kept closed for longer than an ACK may take.
+            // Before the first ACK the flight is closed until then: no longer than an ACK may take.
             (_, Path::Lossy) if self.base.value().is_none() => Some(oldest.at + self.patience() + STALL),
             (_, Path::Lossy) => Some(oldest.at + (2 * self.patience()).max(UNACKED_FOR)),
             (_, Path::Ordered) => None,

@@ -117,7 +117,7 @@ impl PubSub {
             Heard::Upstream(event) => events.extend(neighbour_event(event, connections)),
             Heard::Renewed(peer) => events.push_back(NetEvent::PeerRenewed { peer: connections.name(&peer) }),
             Heard::Beat => self.look_at_mesh(behaviour, connections, events),
-            // The peer broke the protocol on its last substream.
+            // The peer broke the protocol on its last substream, or its link stalled.
             Heard::Restarted => events.push_back(NetEvent::MessageRefused),
             Heard::GivenUp { connection } => {
                 let connection = connections.in_swarm(connection);

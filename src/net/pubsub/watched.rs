@@ -30,7 +30,7 @@ pub(in crate::net) enum Heard<T> {
     Upstream(T),
     /// A peer opened another substream after its last one had ended.
     Restarted,
-    /// Upstream will not use the connection any more, or nearly so.
+    /// Upstream has given up the connection, or is about to.
     GivenUp {
         /// The connection without pub/sub.
         connection: ConnectionId,
@@ -209,7 +209,7 @@ where
 pub(in crate::net) enum FromHandler<T> {
     Upstream(T),
     Restarted,
-    /// Upstream will not use the connection any more, or nearly so.
+    /// Upstream has given up the connection, or is about to.
     GivenUp,
 }
 
