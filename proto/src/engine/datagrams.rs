@@ -180,6 +180,7 @@ impl Stream {
         let inbound = self.datagrams.inbound.as_mut().ok_or(OpenError::OtherSession)?;
         let opened = inbound.opener.open(datagram)?;
         inbound.heard_at = Some(now);
+        self.order.on_datagram(now);
         if let Some(outbound) = &mut self.datagrams.outbound {
             outbound.route.on_datagram(now, from, len, opened.is_newest);
         }

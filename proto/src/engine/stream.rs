@@ -133,7 +133,7 @@ pub(crate) struct Stream {
     pub(crate) given_at: Option<Time>,
     pub(super) flight: Flight,
     pub(super) datagrams: Datagrams,
-    order: Order,
+    pub(super) order: Order,
     /// The other end has closed the stream, and the last datagrams may still come.
     ending: Option<Ending>,
     max_wait: Duration,

@@ -14,8 +14,9 @@ use crate::engine::Time;
 pub const REORDER_WITHIN: Duration = Duration::from_millis(40);
 /// For how long after a datagram a hole on the substream may still be filled by another.
 const MIXED_FOR: Duration = Duration::from_secs(1);
-/// The most frames that wait: 40 ms of frames of 1 ms, and room for a burst.
-const MAX_WAITING: usize = 64;
+/// The most frames that wait: what two reads of a substream bring at most of frames of 64 bytes, which may overtake the
+/// datagrams before them.
+const MAX_WAITING: usize = 512;
 
 /// The path that a frame came on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +81,15 @@ impl Order {
         }
     }
 
+    /// An authentic datagram has come, with a frame or without. What follows on the substream may overtake others.
+    pub fn on_datagram(&mut self, now: Time) {
+        self.last_datagram = Some(now);
+    }
+
     /// Takes a frame that has come. Afterwards, [`pop`](Self::pop) until `None`.
     pub fn push(&mut self, now: Time, via: Via, frame: AudioFrame) -> Arrival {
         if via == Via::Datagram {
-            self.last_datagram = Some(now);
+            self.on_datagram(now);
         }
         let sequence = frame.sequence;
         if sequence < self.next {
@@ -137,12 +143,12 @@ impl Order {
         self.waiting.values().map(|frame| frame.since + REORDER_WITHIN).min()
     }
 
-    /// Whether frames may come by datagrams: one has, in the last second. Without, a hole on the substream is final.
+    /// Whether frames may come by datagrams: one has come, in the last second. Without, a hole on the substream is final.
     pub fn is_mixed(&self, now: Time) -> bool {
         self.last_datagram.is_some_and(|at| now - at < MIXED_FOR)
     }
 
-    /// Whether a frame ever came by a datagram. On the substream alone, a frame out of order breaks the protocol.
+    /// Whether a datagram ever came. On the substream alone, a frame out of order breaks the protocol.
     pub fn has_seen_datagrams(&self) -> bool {
         self.last_datagram.is_some()
     }

@@ -279,6 +279,23 @@ fn a_flood_of_frames_is_no_call_and_takes_the_substream() {
 }
 
 #[test]
+fn a_substream_that_overtakes_the_first_datagrams_of_a_flood_loses_none_of_them() {
+    let (mut mesh, here, _) = call();
+    let before = mesh.datagrams.len();
+    mesh.blocked.insert((0, 1));
+    for n in 0..200u8 {
+        mesh.send(0, here, &[n]).unwrap();
+    }
+    let overtaken: Vec<_> = mesh.datagrams[before..].iter().map(|(.., bytes)| bytes.clone()).collect();
+    assert!(overtaken.len() > 50, "{} datagrams", overtaken.len());
+    assert_eq!(heard(&mut mesh), (vec![], vec![]));
+    mesh.blocked.clear();
+    overtaken.into_iter().for_each(|datagram| mesh.inject(1, udp(0), datagram));
+    mesh.run_for(secs(1));
+    assert_eq!(heard(&mut mesh), ((0..200).collect(), vec![]));
+}
+
+#[test]
 fn a_connection_that_is_stuck_while_datagrams_come_is_replaced_and_the_call_goes_on_there() {
     let (mut mesh, here, there) = call();
     mesh.run_for(secs(6));
