@@ -67,6 +67,9 @@ fn audio(plan: &Plan) -> Vec<Work> {
             21 * paced + messages,
             one_way,
         ),
+        Work::new("20 calls of 50 frames/s", facts("pace", 20, paced), 20 * paced, |run| {
+            Ok(vec![("CPU µs a frame", run.cpu_us / run.sum("heard")?, Goal::None), ("lost", run.lost()?, Goal::None)])
+        }),
         Work::new("flood, 1 call", facts("flood", 1, one), one, flood),
         Work::new("flood, 20 calls", facts("flood", 20, each), 20 * each, flood),
     ]
