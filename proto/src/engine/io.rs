@@ -285,6 +285,11 @@ pub enum NetEvent {
         /// The topic.
         topic: String,
     },
+    /// Subscriptions of peers were ignored: the topic is too long, or the peer has too many.
+    SubscriptionsIgnored {
+        /// How many, since the last such event.
+        count: u64,
+    },
     /// The result of a [`NetAction::Publish`].
     Published {
         /// The publish that this answers.

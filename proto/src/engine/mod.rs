@@ -65,7 +65,8 @@ use crate::stats::{AudioStats, PeerInfo, Stats};
 use admission::Access;
 use bulk::Bulk;
 use closing::Closing;
-use heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_LEAVING, Heartbeat};
+pub use heartbeat::BEATS_AFTER_LEAVING;
+use heartbeat::{BEATS_AFTER_ALL, Heartbeat};
 use liveness::{Life, Liveness};
 use outbox::Outbox;
 use peers::Peers;
@@ -434,6 +435,9 @@ impl Engine {
                 if self.peers.is_connected(&peer) {
                     self.topics.on_peer_subscribed(peer, &topic, out);
                 }
+            }
+            NetEvent::SubscriptionsIgnored { count } => {
+                out.stats.subscriptions_ignored = out.stats.subscriptions_ignored.saturating_add(count);
             }
             NetEvent::PeerUnsubscribed { peer, topic } => self.topics.on_peer_unsubscribed(&peer, &topic),
             NetEvent::Published { publish, outcome } => self.topics.on_published(now, publish, outcome, out),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_MESSAGE};
+use super::heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_LEAVING, BEATS_AFTER_MESSAGE};
 use super::io::{ConnectionId, NetAction, NetEvent};
 use super::keep::Duplicate;
 use super::liveness::Due;
@@ -176,8 +176,8 @@ fn beats_after(event: &NetEvent) -> Option<u32> {
         NetEvent::Connected { .. }
         | NetEvent::Disconnected { .. }
         | NetEvent::PeerSubscribed { .. }
-        | NetEvent::PeerUnsubscribed { .. }
         | NetEvent::GossipActive => Some(BEATS_AFTER_ALL),
+        NetEvent::PeerUnsubscribed { .. } => Some(BEATS_AFTER_LEAVING),
         _ => None,
     }
 }

@@ -9,9 +9,8 @@ use std::time::Duration;
 #[cfg(feature = "metrics")]
 use libp2p_gossipsub::MetricsConfig;
 use libp2p_gossipsub::{
-    self as gossipsub, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId,
-    PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams, TopicSubscriptionFilter, ValidationMode,
-    score_parameter_decay_with_base,
+    self as gossipsub, IdentTopic, IdentityTransform, MessageAuthenticity, MessageId, PeerScoreParams,
+    PeerScoreThresholds, TopicScoreParams, ValidationMode, score_parameter_decay_with_base,
 };
 use libp2p_identity::{Keypair, PeerId};
 
@@ -20,12 +19,15 @@ use avi_p2p_proto::config::MAX_MESSAGE_BYTES;
 use crate::config::{AviP2pConfig, Limits};
 use crate::error::AviP2pError;
 use crate::metrics::Metrics;
+use crate::net::pubsub::subscriptions::Subscriptions;
 use crate::net::pubsub::watched::Watched;
 
 /// The most message ids in one control message of gossipsub, and room for each: an author's 38 bytes, a sequence
 /// number's 8, their framing, and somewhat longer ones.
 const MAX_GOSSIP_IDS: usize = 1000;
 const GOSSIP_ID_BYTES: usize = 64;
+/// Room for the subscriptions of peers of another make, of which those beyond this node's limit are counted.
+const MIN_CONTROL_BYTES: usize = 256 * 1024;
 /// When gossipsub checks the size limit, it counts all bytes that it has read ahead as one message, and it reads 8 KiB
 /// at a time. Without this room, a full-size message followed by another would end the connection's pub/sub.
 const READ_AHEAD_BYTES: usize = 16 * 1024;
@@ -48,18 +50,7 @@ const DECAY_TO_ZERO: f64 = 0.1;
 const MAX_GOOD_SCORE: f64 = 10.0;
 
 /// Upstream's behaviour, with filter and transform.
-pub(in crate::net) type Upstream = gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<ShortTopics>>;
-
-/// Ignores topics that are longer than any node may use: they would be remembered per peer.
-pub(in crate::net) struct ShortTopics {
-    max_topic_bytes: usize,
-}
-
-impl TopicSubscriptionFilter for ShortTopics {
-    fn can_subscribe(&mut self, topic: &TopicHash) -> bool {
-        topic.as_str().len() <= self.max_topic_bytes
-    }
-}
+pub(in crate::net) type Upstream = gossipsub::Behaviour<IdentityTransform, Subscriptions>;
 
 /// GossipSub as a node uses it.
 pub(in crate::net) fn behaviour(
@@ -69,20 +60,15 @@ pub(in crate::net) fn behaviour(
 ) -> Result<Watched<Upstream>, AviP2pError> {
     let failed = |error: String| AviP2pError::NetworkError(format!("pub/sub: {error}"));
     let limits = &config.limits;
-    let filter = MaxCountSubscriptionFilter {
-        filter: ShortTopics { max_topic_bytes: limits.max_topic_bytes },
-        // The engine remembers fewer topics, and counts the others. Beyond this limit, all topics of a peer are
-        // ignored.
-        max_subscribed_topics: 4 * limits.max_topics,
-        max_subscriptions_per_request: 4 * limits.max_topics,
-    };
+    let filter = Subscriptions::new(limits);
+    let subscriptions = filter.clone();
     let authenticity = MessageAuthenticity::Signed(key.clone());
     let config = protocol(limits).build().map_err(|error| failed(error.to_string()))?;
     let upstream = gossipsub::Behaviour::new_with_subscription_filter(authenticity, config, filter)
         .map_err(|error| failed(error.to_owned()))?;
     let mut upstream = observe(upstream, metrics, limits);
     upstream.with_peer_score(score(limits), thresholds()).map_err(failed)?;
-    Ok(Watched::new(upstream))
+    Ok(Watched::new(upstream, subscriptions))
 }
 
 /// Pub/sub under a name that no node of AVI knows.
@@ -92,13 +78,10 @@ pub(in crate::net) fn foreign(key: &Keypair) -> Watched<Upstream> {
         .protocol_id("/other/1.0.0", gossipsub::Version::V1_1)
         .build()
         .expect("a name is all that differs");
-    let filter = MaxCountSubscriptionFilter {
-        filter: ShortTopics { max_topic_bytes: 1 },
-        max_subscribed_topics: 1,
-        max_subscriptions_per_request: 1,
-    };
+    let filter = Subscriptions::new(&Limits::default());
     let authenticity = MessageAuthenticity::Signed(key.clone());
-    Watched::new(Upstream::new_with_subscription_filter(authenticity, config, filter).expect("as above"))
+    let upstream = Upstream::new_with_subscription_filter(authenticity, config, filter.clone()).expect("as above");
+    Watched::new(upstream, filter)
 }
 
 /// Lets pub/sub record metrics, with a bounded number of labels.
@@ -122,9 +105,11 @@ fn observe(upstream: Upstream, _: &Metrics, _: &Limits) -> Upstream {
 
 fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
     // A peer ends pub/sub with a node whose control messages exceed the peer's limit. The limit must leave room for all
-    // subscriptions, which are sent in one message, and for the longest list of message ids.
+    // subscriptions, which are sent in one message, and for the longest list of message ids. A peer of another make may
+    // have more of both.
     let subscriptions = limits.max_topics * (limits.max_topic_bytes + 16);
-    let control = subscriptions.max(MAX_GOSSIP_IDS * GOSSIP_ID_BYTES + limits.max_topic_bytes) + 1024;
+    let ids = MAX_GOSSIP_IDS * GOSSIP_ID_BYTES + limits.max_topic_bytes;
+    let control = subscriptions.max(ids).max(MIN_CONTROL_BYTES) + 1024;
     // A message that exceeds this node's limit but not the largest possible one is refused and counted. Exceeding
     // upstream's own limit ends all pub/sub of a connection without any report.
     let message = MAX_MESSAGE_BYTES + limits.max_topic_bytes + MESSAGE_OVERHEAD_BYTES;
@@ -132,12 +117,13 @@ fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
     config
         // v1.1 §StrictSign: the author's signature is checked before anything else.
         .validation_mode(ValidationMode::Strict)
-        // v1.0 §Message identification, in reverse order: upstream's caches hash ids with FNV, which hardly separates
-        // ids that differ only in their last bytes. A lookup would then compare a dozen of them.
+        // v1.0 §Message identification, as js-libp2p forms it: the author's public key, which an id of Ed25519 has after
+        // its two bytes of multihash, and the sequence number. IHAVE and IDONTWANT of other makes then mean the same.
         .message_id_fn(|message| {
+            let author = message.source.map(PeerId::to_bytes).unwrap_or_default();
             let mut id = Vec::with_capacity(GOSSIP_ID_BYTES);
+            id.extend(author.get(2..).unwrap_or_default());
             id.extend(message.sequence_number.unwrap_or_default().to_be_bytes());
-            id.extend(message.source.map(PeerId::to_bytes).unwrap_or_default());
             MessageId(id)
         })
         // A message is forwarded after the node has checked its bounds. The sender of one beyond them is held
@@ -165,9 +151,9 @@ fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
         // v1.1 §Flood publishing: an author's own messages go to every neighbour that subscribes, which is one hop in a
         // home.
         .flood_publish(true)
-        // v1.1 §Prune backoff: one minute, or ten seconds for a peer that has just left the topic. A GRAFT within ten
-        // seconds is a flood.
-        .prune_backoff(Duration::from_secs(60))
+        // v1.1 §Prune backoff: ten seconds, as for a peer that has just left the topic. Upstream takes the first one for a
+        // neighbour that leaves, too. A GRAFT within ten seconds is a flood.
+        .prune_backoff(Duration::from_secs(10))
         .unsubscribe_backoff(Duration::from_secs(10))
         .graft_flood_threshold(Duration::from_secs(10))
         // v1.1 §Opportunistic grafting.

@@ -1,8 +1,10 @@
 //! Which peers are in GossipSub's meshes, and which break its rules? Checked after each of its heartbeats.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
+
+use avi_p2p_proto::engine::BEATS_AFTER_LEAVING;
 
 /// The state at the last check.
 #[derive(Default)]
@@ -10,8 +12,8 @@ pub(super) struct Mesh {
     peers: BTreeSet<PeerId>,
     /// Connected peers that were reported to the engine.
     misbehaved: BTreeSet<PeerId>,
-    /// Connected peers that have forwarded a message beyond the bounds.
-    warned: BTreeSet<PeerId>,
+    /// Connected peers that have left a topic, and the heartbeats until their backoff is over.
+    left: BTreeMap<PeerId, u32>,
 }
 
 impl Mesh {
@@ -21,15 +23,26 @@ impl Mesh {
         self.misbehaved.insert(peer)
     }
 
-    /// Records that a peer has forwarded a message beyond the bounds. Returns whether it was not the first one.
-    pub(super) fn is_too_often(&mut self, peer: PeerId) -> bool {
-        !self.warned.insert(peer)
+    /// Records that a peer has left a topic.
+    pub(super) fn on_left(&mut self, peer: PeerId) {
+        self.left.insert(peer, BEATS_AFTER_LEAVING);
+    }
+
+    /// Whether a peer has left a topic, and its backoff may not be over.
+    pub(super) fn has_left(&self, peer: &PeerId) -> bool {
+        self.left.contains_key(peer)
+    }
+
+    /// Counts a heartbeat. Returns the peers whose backoff is over.
+    pub(super) fn count_beat(&mut self) -> Vec<PeerId> {
+        self.left.values_mut().for_each(|beats| *beats -= 1);
+        self.left.extract_if(.., |_, beats| *beats == 0).map(|(peer, _)| peer).collect()
     }
 
     /// Forgets a peer that has no connection any more.
     pub(super) fn forget(&mut self, peer: &PeerId) {
         self.misbehaved.remove(peer);
-        self.warned.remove(peer);
+        self.left.remove(peer);
     }
 
     /// Compares the peers in the meshes with the last ones. Returns them if they have changed.

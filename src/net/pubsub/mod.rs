@@ -4,6 +4,7 @@
 mod gossip;
 mod mesh;
 mod single;
+mod subscriptions;
 mod watched;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -95,6 +96,7 @@ impl PubSub {
     /// Forgets a peer that has no connection any more.
     pub(super) fn on_gone(&mut self, peer: &LibPeerId, behaviour: &mut Behaviour) {
         behaviour.upstream().remove_explicit_peer(peer);
+        behaviour.subscriptions.forget(peer);
         self.mesh.forget(peer);
     }
 
@@ -102,7 +104,9 @@ impl PubSub {
     pub(super) fn report_activity(&self, behaviour: &mut Behaviour, events: &mut VecDeque<NetEvent>) -> bool {
         let is_news = behaviour.take_activity();
         events.extend(is_news.then_some(NetEvent::GossipActive));
-        is_news
+        let ignored = behaviour.subscriptions.take_ignored();
+        events.extend((ignored > 0).then_some(NetEvent::SubscriptionsIgnored { count: ignored }));
+        is_news || ignored > 0
     }
 
     pub(super) fn on_event(
@@ -116,15 +120,44 @@ impl PubSub {
             Heard::Upstream(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.on_message(&propagation_source, &message_id, message, behaviour, connections, events);
             }
-            Heard::Upstream(event) => events.extend(neighbour_event(event, connections)),
+            Heard::Upstream(event) => {
+                self.follow_return(&event, behaviour);
+                events.extend(neighbour_event(event, connections));
+            }
             Heard::Renewed(peer) => events.push_back(NetEvent::PeerRenewed { peer: connections.name(&peer) }),
-            Heard::Beat => self.look_at_mesh(behaviour, connections, events),
+            Heard::Beat => {
+                for peer in self.mesh.count_beat() {
+                    self.end_favour(&peer, behaviour);
+                }
+                self.look_at_mesh(behaviour, connections, events);
+            }
             // The peer broke the protocol on its last substream, or its link stalled.
             Heard::Restarted => events.push_back(NetEvent::MessageRefused),
             Heard::GivenUp { connection } => {
                 let connection = connections.in_swarm(connection);
                 events.extend(connection.map(|connection| NetEvent::Deaf { connection }));
             }
+        }
+    }
+
+    /// A neighbour that leaves a topic and comes back gets its messages at once, though it may not be in the mesh until the
+    /// backoff is over. Until then it gets all of them.
+    fn follow_return(&mut self, event: &gossipsub::Event, behaviour: &mut Behaviour) {
+        match event {
+            gossipsub::Event::Unsubscribed { peer_id, topic } => {
+                behaviour.subscriptions.on_unsubscribed(peer_id, topic);
+                self.mesh.on_left(*peer_id);
+            }
+            gossipsub::Event::Subscribed { peer_id, .. } if self.mesh.has_left(peer_id) => {
+                behaviour.upstream().add_explicit_peer(peer_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn end_favour(&self, peer: &LibPeerId, behaviour: &mut Behaviour) {
+        if !self.paired.contains(peer) {
+            behaviour.upstream().remove_explicit_peer(peer);
         }
     }
 
@@ -145,8 +178,8 @@ impl PubSub {
         }
     }
 
-    /// Decides whether a message is forwarded. A peer that forwards messages beyond the bounds is disconnected, as
-    /// their author would be.
+    /// Decides whether a message is forwarded. One beyond this node's bounds is not: an honest peer may be configured with
+    /// others.
     fn on_message(
         &mut self,
         forwarder: &LibPeerId,
@@ -163,9 +196,6 @@ impl PubSub {
         // Never reject: the penalty would fall on peers that forward another message with the same id, and the author
         // chooses the ids.
         let verdict = if is_accepted { MessageAcceptance::Accept } else { MessageAcceptance::Ignore };
-        if !is_own && !is_accepted && self.mesh.is_too_often(*forwarder) {
-            self.on_misbehaved(*forwarder, connections, events);
-        }
         // It is false for a message that is too old to be forwarded.
         let _ = behaviour.upstream().report_message_validation_result(id, forwarder, verdict);
         events.extend(event);

@@ -16,6 +16,7 @@ use libp2p_swarm::{
 };
 
 use super::single::{Inbound, Protocol, Single};
+use super::subscriptions::Subscriptions;
 
 /// The most pub/sub substreams that a peer may open on one connection. It needs one, but it opens another when its end has
 /// waited too long for an answer. After five, upstream would ignore the peer for as long as the connection lasts.
@@ -50,6 +51,7 @@ pub(in crate::net) struct Watched<B: NetworkBehaviour> {
     activity: Activity,
     restarts: u64,
     given_up: VecDeque<ConnectionId>,
+    pub(super) subscriptions: Subscriptions,
 }
 
 /// Whether anything has happened since the last ordered heartbeat that the next heartbeats must handle. None → New →
@@ -65,7 +67,7 @@ impl<B: NetworkBehaviour> Watched<B>
 where
     Protocol<THandler<B>>: Clone,
 {
-    pub(super) fn new(upstream: B) -> Self {
+    pub(super) fn new(upstream: B, subscriptions: Subscriptions) -> Self {
         Self {
             single: Single::new(upstream),
             scored: BTreeSet::new(),
@@ -73,6 +75,7 @@ where
             activity: Activity::None,
             restarts: 0,
             given_up: VecDeque::new(),
+            subscriptions,
         }
     }
 
@@ -162,7 +165,11 @@ where
     fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
         self.on_activity();
         match event {
-            FromHandler::Upstream(event) => self.single.on_connection_handler_event(peer, connection, event),
+            FromHandler::Upstream(event) => {
+                self.subscriptions.speaks(Some(peer));
+                self.single.on_connection_handler_event(peer, connection, event);
+                self.subscriptions.speaks(None);
+            }
             FromHandler::Restarted => self.restarts += 1,
             FromHandler::GivenUp => {
                 tracing::debug!(%peer, "takes no pub/sub substream, or opens too many");
@@ -173,6 +180,7 @@ where
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         if let Some(peer) = self.single.pop_renewed() {
+            self.subscriptions.forget(&peer);
             return Poll::Ready(ToSwarm::GenerateEvent(Heard::Renewed(peer)));
         }
         if self.restarts > 0 {
@@ -298,6 +306,7 @@ mod tests {
     use libp2p_swarm::dummy;
 
     use super::*;
+    use crate::config::Limits;
     use crate::net::pubsub::gossip::BEAT_EVERY;
 
     /// A behaviour that resets its timer as upstream does.
@@ -366,7 +375,8 @@ mod tests {
 
     #[test]
     fn a_heartbeat_that_is_ordered_is_carried_out_and_told_once() {
-        let mut watched = Watched::new(Heart { timer: Delay::new(BEAT_EVERY), beats: 0 });
+        let mut watched =
+            Watched::new(Heart { timer: Delay::new(BEAT_EVERY), beats: 0 }, Subscriptions::new(&Limits::default()));
         assert_eq!((poll(&mut watched), watched.single.upstream.beats), (vec![], 0));
         for beats in 1..3 {
             pass(BEAT_EVERY + std::time::Duration::from_millis(50));
@@ -384,7 +394,8 @@ mod tests {
 
     #[test]
     fn activity_is_told_once_from_one_heartbeat_to_the_next() {
-        let mut watched = Watched::new(Heart { timer: Delay::new(BEAT_EVERY), beats: 0 });
+        let mut watched =
+            Watched::new(Heart { timer: Delay::new(BEAT_EVERY), beats: 0 }, Subscriptions::new(&Limits::default()));
         let happens = |watched: &mut Watched<Heart>| {
             watched.on_connection_handler_event(
                 PeerId::random(),
