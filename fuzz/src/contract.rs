@@ -141,11 +141,11 @@ impl Contract {
 
     fn on_event(&mut self, event: &NetEvent) {
         self.heartbeats = self.heartbeats.max(match event {
+            NetEvent::PeerUnsubscribed { .. } => 12,
             NetEvent::Published { .. } | NetEvent::Message { .. } | NetEvent::MessageRefused => 5,
             NetEvent::Connected { .. }
             | NetEvent::Disconnected { .. }
             | NetEvent::PeerSubscribed { .. }
-            | NetEvent::PeerUnsubscribed { .. }
             | NetEvent::GossipActive => 2,
             _ => 0,
         });
@@ -310,7 +310,7 @@ impl Contract {
                 let at = self.connections.get_mut(connection);
                 at.unwrap_or_else(|| panic!("{action:?} of a connection that is gone")).1 = true;
             }
-            NetAction::Retire { connection } | NetAction::Probe { connection } => {
+            NetAction::Retire { connection } | NetAction::Probe { connection } | NetAction::Flush { connection } => {
                 let is_there = self.connections.contains_key(connection);
                 assert!(is_there, "{action:?} of a connection that is gone");
             }

@@ -62,8 +62,8 @@ pub enum AviEvent {
         /// Why it does not work.
         reason: String,
     },
-    /// Messages to a peer were dropped because it receives them too slowly, or were on their way when its connection fell
-    /// silent for good; of the latter some may have arrived. It may have got them from others.
+    /// Messages to a peer were dropped because it receives them too slowly, or were on their way when its connection
+    /// ended; of the latter some may have arrived. It may have got them from others.
     PeerSlow {
         /// The slow peer.
         peer_id: PeerId,

@@ -124,12 +124,11 @@ fn a_node_with_the_higher_id_than_its_neighbours_is_in_the_mesh_again_after_two_
     }
 }
 
-/// Neither a new fault, nor a mark for one that was mended.
 #[test]
-fn nodes_of_another_make_break_what_they_are_known_to_break_and_nothing_else() {
+fn nodes_of_another_make_stay_connected_whatever_they_lack() {
     for seed in 1..4 {
-        let broken = report_of("mixed", 12, seed).violation.unwrap();
-        assert_eq!(broken.invariant, "a node of another make stays connected");
+        let report = report_of("mixed", 12, seed);
+        assert!(report.violation.is_none(), "seed {seed}: {:?}", report.violation);
     }
 }
 

@@ -25,7 +25,7 @@ use self::connections::Connections;
 use self::discovery::{Discovery, Mdns};
 use self::listening::{Addresses, Listening};
 use self::media::Media;
-use self::pubsub::PubSub;
+use self::pubsub::{Heard, PubSub};
 use self::reactor::Reactor;
 use self::swarm::{BehaviourEvent, Recorder, Swarm};
 use crate::id::PeerId;
@@ -204,6 +204,10 @@ impl Net {
         match event {
             BehaviourEvent::Gate(never) => match never {},
             BehaviourEvent::Audio(event) => self.audio.on_event(event, connections, events),
+            BehaviourEvent::Gossipsub(Heard::Written { connection }) => {
+                connections.on_written(connection, &mut behaviour.ping);
+                self.swarm.set_due();
+            }
             BehaviourEvent::Gossipsub(event) => {
                 self.pubsub.on_event(event, &mut behaviour.gossipsub, connections, events);
             }
@@ -240,6 +244,11 @@ impl Net {
             NetAction::Retire { connection } => {
                 if let Some(connection) = self.connections.by_id(connection) {
                     self.pubsub.retire(connection, &mut behaviour.gossipsub);
+                }
+            }
+            NetAction::Flush { connection } => {
+                if let Some(connection) = self.connections.by_id(connection) {
+                    self.pubsub.flush(connection, &mut behaviour.gossipsub);
                 }
             }
             NetAction::CheckAlive { connection } => return self.connections.check_alive(connection, events),

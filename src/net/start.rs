@@ -65,7 +65,7 @@ impl Net {
         let connections = Connections::new(wake.clone());
         let transport =
             build_transport(config, network, &key, here.clone(), connections.closing(), connections.meters())?;
-        let behaviour = Behaviour::new(config, &key, mdns, metrics)?;
+        let behaviour = Behaviour::new(config, &key, mdns, metrics, connections.closing())?;
         let swarm = libp2p_swarm::Swarm::new(transport, behaviour, local, Config::with_executor(spawn));
         let follows = watch.is_some() && config.interfaces != Interfaces::All;
         let mut net = Self {

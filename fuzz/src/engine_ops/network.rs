@@ -97,6 +97,7 @@ impl Network {
                 let retired = self.connections.iter().find(|(other, _)| other == connection);
                 return retired.map(|(_, peer)| NetEvent::PeerRenewed { peer: peer.clone() }).into_iter().collect();
             }
+            NetAction::Flush { connection } if self.has(*connection) => NetEvent::Flushed { connection: *connection },
             NetAction::Probe { connection } => {
                 let probed = self.connections.iter().find(|(other, _)| other == connection);
                 let answered =

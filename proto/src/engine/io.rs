@@ -245,6 +245,11 @@ pub enum NetEvent {
         /// The peer.
         peer: PeerId,
     },
+    /// The answer to a [`NetAction::Flush`].
+    Flushed {
+        /// The connection.
+        connection: ConnectionId,
+    },
     /// The answer to [`NetAction::CheckAlive`].
     Progress {
         /// The connection.
@@ -393,6 +398,12 @@ pub enum NetAction {
     },
     /// Ask the peer of a connection for a sign of life, now; answered by [`NetEvent::Answered`] when it gives one.
     Probe {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// Say when the messages that were published so far have arrived on a connection; answered by [`NetEvent::Flushed`],
+    /// unless the connection ends first.
+    Flush {
         /// The connection.
         connection: ConnectionId,
     },

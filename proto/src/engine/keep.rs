@@ -142,20 +142,33 @@ impl Peers {
         self.peers.iter().find(|(_, peer)| is_used(peer)).map(|(id, _)| id)
     }
 
-    /// Whether a connection ends before it has delivered what it has taken, while the peer has another one.
+    /// The connection that pub/sub uses: the oldest that is not retired.
+    pub(crate) fn used_by_pub_sub(&self, id: &PeerId) -> Option<ConnectionId> {
+        let mut connections = self.peers.get(id)?.all_connections().iter();
+        connections.find(|connection| !connection.is_retired()).map(|connection| connection.id)
+    }
+
+    /// Whether a connection ends before it has delivered what pub/sub has given it. What a peer misses that is kept out is
+    /// no loss.
     pub(crate) fn ends_early(&self, id: &PeerId, connection: ConnectionId) -> bool {
         let connections = self.peers.get(id).map_or(&[][..], Peer::all_connections);
         let retired = connections.iter().find(|other| other.id == connection).and_then(|other| other.retired.as_ref());
-        retired.is_some_and(|retired| retired.pongs < DELIVERED)
+        retired.map_or_else(
+            || self.used_by_pub_sub(id) == Some(connection) && self.admits(id),
+            |retired| retired.pongs < DELIVERED,
+        )
     }
 
-    /// How many of the `published` messages may not have arrived on a connection.
-    pub(crate) fn undelivered(&self, id: &PeerId, connection: ConnectionId, published: u64) -> u64 {
-        let connections = self.peers.get(id).map_or(&[][..], Peer::all_connections);
-        let connection = connections.iter().find(|other| other.id == connection);
+    /// How many of the `published` messages may not have arrived on a connection. From then on, they count as told.
+    pub(crate) fn take_undelivered(&mut self, id: &PeerId, connection: ConnectionId, published: u64) -> u64 {
+        let Some(State::Connected { connections, .. }) = self.peers.get_mut(id).map(|peer| &mut peer.state) else {
+            return 0;
+        };
+        let connection = connections.iter_mut().find(|other| other.id == connection);
         connection.map_or(0, |connection| {
             let taken = connection.retired.as_ref().map_or(published, |retired| retired.published);
-            taken.saturating_sub(connection.published[1])
+            let told = std::mem::replace(&mut connection.published, [published; 2])[1];
+            taken.saturating_sub(told)
         })
     }
 

@@ -41,6 +41,7 @@ mod tracked;
 mod upkeep;
 mod walks;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use crate::id::Topic;
@@ -80,10 +81,10 @@ use walks::Walks;
 
 /// How long the other ends of streams have to receive CLOSE.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
-/// A message published within this time before the shutdown gets [`LINGER`] to be sent.
-const RECENT: Duration = Duration::from_secs(1);
-/// How long the shutdown waits for recent messages to be sent.
-const LINGER: Duration = Duration::from_millis(50);
+/// What was published so long before the shutdown has arrived, or is told as lost: pongs show that.
+const RECENT: Duration = Duration::from_secs(15);
+/// How long the shutdown waits for recent messages to arrive, from its begin.
+const FLUSHED_WITHIN: Duration = Duration::from_millis(1500);
 /// How long connections have to close.
 const DISCONNECT_WITHIN: Duration = Duration::from_millis(500);
 
@@ -92,10 +93,10 @@ const DISCONNECT_WITHIN: Duration = Duration::from_millis(500);
 enum Phase {
     /// Next: `Goodbye`.
     Running,
-    /// Streams are being closed. Next: `Linger`.
-    Goodbye { shutdown: CommandId, until: Time },
+    /// Streams are being closed, and the last messages are being sent. Next: `Linger`.
+    Goodbye { shutdown: CommandId, began: Time },
     /// The last messages are being sent. Next: `Disconnecting`.
-    Linger { shutdown: CommandId, until: Time },
+    Linger { shutdown: CommandId, began: Time },
     /// Connections are being closed. Next: `Stopped`.
     Disconnecting { shutdown: CommandId, until: Time },
     /// The node has stopped.
@@ -109,6 +110,8 @@ pub struct Engine {
     local: PeerId,
     listening: Option<Vec<String>>,
     last_publish: Option<Time>,
+    /// The connections on which the last messages may not have arrived, during the shutdown.
+    flushing: BTreeMap<ConnectionId, PeerId>,
     peers: Tracked<Peers>,
     topics: Topics,
     streams: Streams,
@@ -137,6 +140,7 @@ impl Engine {
             phase: Phase::Running,
             listening: None,
             last_publish: None,
+            flushing: BTreeMap::new(),
             peers: Tracked::new(Peers::new(config, local.clone(), rng)),
             local,
             topics: Topics::new(config),
@@ -199,9 +203,9 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Time> {
         let phase = match self.phase {
             Phase::Running => None,
-            Phase::Goodbye { until, .. } | Phase::Linger { until, .. } | Phase::Disconnecting { until, .. } => {
-                Some(until)
-            }
+            Phase::Goodbye { began, .. } => Some(began + GOODBYE_WITHIN),
+            Phase::Linger { began, .. } => Some(began + FLUSHED_WITHIN),
+            Phase::Disconnecting { until, .. } => Some(until),
             Phase::Stopped => return None,
         };
         let machines = [
@@ -415,6 +419,11 @@ impl Engine {
             }
             NetEvent::Pong { connection, peer, rtt } => self.on_pong(now, connection, &peer, rtt),
             NetEvent::Answered { connection, peer } => self.on_answered(now, connection, &peer),
+            NetEvent::Flushed { connection } => {
+                if let Some(peer) = self.flushing.remove(&connection) {
+                    self.peers.take_undelivered(&peer, connection, out.stats.messages_published);
+                }
+            }
             NetEvent::Progress { connection, silent_for } => {
                 match self.liveness.on_progress(now, connection, silent_for) {
                     Life::Alive => {}
@@ -571,6 +580,7 @@ impl Engine {
         self.out.stats.connections_closed += 1;
         self.liveness.forget(connection);
         self.closing.on_disconnected(connection);
+        self.flushing.remove(&connection);
         if self.peers.ends_early(&peer, connection) {
             self.tell_lost(peer.clone(), connection);
         }
@@ -611,7 +621,20 @@ impl Engine {
         self.topics.expire_all(&mut self.out);
         self.streams.close_all(now, &mut self.out);
         self.bulk.retain(|_| false, &mut self.out);
-        self.phase = Phase::Goodbye { shutdown, until: now + GOODBYE_WITHIN };
+        if self.last_publish.is_some_and(|at| now - at < RECENT) {
+            self.flush();
+        }
+        self.phase = Phase::Goodbye { shutdown, began: now };
+    }
+
+    /// Asks when the last messages have arrived at those who should hear them.
+    fn flush(&mut self) {
+        let subscribers = self.peers.connected().filter(|peer| !self.topics.of_peer(peer).is_empty());
+        let used = subscribers.filter_map(|peer| Some((self.peers.used_by_pub_sub(peer)?, peer.clone())));
+        self.flushing = used.collect();
+        for &connection in self.flushing.keys() {
+            self.out.net(NetAction::Flush { connection });
+        }
     }
 
     /// Work after any input: dials within the budget, and the next step of the shutdown.
@@ -622,16 +645,17 @@ impl Engine {
             }
             return;
         }
-        if let Phase::Goodbye { shutdown, until } = self.phase
-            && (self.streams.is_empty() || until <= now)
+        if let Phase::Goodbye { shutdown, began } = self.phase
+            && (self.streams.is_empty() || began + GOODBYE_WITHIN <= now)
         {
-            let recent = self.last_publish.is_some_and(|at| now - at < RECENT);
-            let until = if recent { now + LINGER } else { now };
-            self.phase = Phase::Linger { shutdown, until };
+            self.phase = Phase::Linger { shutdown, began };
         }
-        if let Phase::Linger { shutdown, until } = self.phase
-            && until <= now
+        if let Phase::Linger { shutdown, began } = self.phase
+            && (self.flushing.is_empty() || began + FLUSHED_WITHIN <= now)
         {
+            for (connection, peer) in std::mem::take(&mut self.flushing) {
+                self.tell_lost(peer, connection);
+            }
             self.out.net(NetAction::DisconnectAll);
             self.phase = Phase::Disconnecting { shutdown, until: now + DISCONNECT_WITHIN };
         }

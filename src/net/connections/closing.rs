@@ -71,12 +71,14 @@ impl Closing {
         &self.used
     }
 
+    /// The credit of a peer with a connection.
+    pub(in crate::net) fn credit(&self, peer: &PeerId) -> Option<Arc<Credit>> {
+        self.lock().credits.get(peer).map(|(credit, _)| credit.clone())
+    }
+
     /// Sets what all connections to this peer may carry beside audio.
     pub(super) fn grant(&self, peer: &PeerId, bytes: Option<u32>) {
-        let credit = self.lock().credits.get(peer).map(|(credit, _)| credit.clone());
-        if let Some(credit) = credit {
-            credit.grant(bytes);
-        }
+        self.credit(peer).inspect(|credit| credit.grant(bytes));
     }
 
     /// The multiplexer of a new connection.

@@ -1,7 +1,7 @@
 //! How much may be sent to a peer beside a call? Counts what the engine has granted, and tells it when that is used up.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -15,11 +15,13 @@ const MAX_WRITE: usize = 2048;
 const MIN_SHARE: u32 = 256;
 
 /// The credit of a peer. All substreams to the peer share it, except those of audio.
-pub(super) struct Credit {
+pub(in crate::net) struct Credit {
     peer: PeerId,
     used: Arc<Used>,
     /// Spares writers the lock when there is no limit. What counts is `state`.
     is_limited: AtomicBool,
+    /// The substreams with a write that waits, for credit or for the path.
+    blocked: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -42,19 +44,39 @@ pub(super) struct Account {
     key: u64,
     grant: u64,
     taken: u32,
+    is_blocked: bool,
 }
 
 impl Credit {
     /// An unlimited credit.
     pub(super) fn new(peer: PeerId, used: Arc<Used>) -> Arc<Self> {
-        Arc::new(Self { peer, used, is_limited: AtomicBool::new(false), state: Mutex::default() })
+        Arc::new(Self {
+            peer,
+            used,
+            is_limited: AtomicBool::new(false),
+            blocked: AtomicUsize::new(0),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Whether a write to the peer waits, on a substream that takes credit.
+    pub(in crate::net) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn set_blocked(&self, account: &mut Account, is_blocked: bool) {
+        match (std::mem::replace(&mut account.is_blocked, is_blocked), is_blocked) {
+            (false, true) => drop(self.blocked.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.blocked.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
     }
 
     /// An account for a new substream.
     pub(super) fn account(&self) -> Account {
         let mut state = self.lock();
         state.last_key += 1;
-        Account { key: state.last_key, grant: 0, taken: 0 }
+        Account { key: state.last_key, grant: 0, taken: 0, is_blocked: false }
     }
 
     /// Replaces the grant and wakes the writers. `None` ends the limit.
@@ -145,8 +167,6 @@ impl Used {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use futures::task::{ArcWake, waker};
 
     use super::*;

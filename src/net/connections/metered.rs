@@ -68,9 +68,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { stream, credit, account, kind } = &mut *self;
+impl<S> Drop for Metered<S> {
+    fn drop(&mut self) {
+        self.credit.set_blocked(&mut self.account, false);
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Metered<S> {
+    fn poll_take_and_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { stream, credit, account, kind } = self;
         let stream = Pin::new(stream);
         match kind {
             Kind::Audio => stream.poll_write(cx, bytes),
@@ -99,8 +105,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         }
     }
 
+    /// Notes whether a write waits.
+    fn note<T>(&mut self, polled: Poll<T>) -> Poll<T> {
+        if !matches!(self.kind, Kind::Audio) {
+            self.credit.set_blocked(&mut self.account, polled.is_pending());
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = self.poll_take_and_write(cx, bytes);
+        self.note(polled)
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.note(polled)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -11,7 +11,7 @@ mod muxer;
 mod ping;
 mod table;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use libp2p_core::{ConnectedPoint, Multiaddr};
@@ -21,6 +21,7 @@ use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{ConnectionId as LibConnectionId, DialError, ListenError, NetworkBehaviour, Swarm};
 
 pub(super) use self::closing::Closing;
+pub(super) use self::credit::Credit;
 pub(super) use self::failure::{HANDSHAKE_TIMEOUT, HandshakeTimeout};
 pub(super) use self::gate::Gate;
 pub(super) use self::identify::behaviour as identify_behaviour;
@@ -41,13 +42,15 @@ pub(super) struct Connections {
     dials: BTreeMap<LibConnectionId, (DialId, Option<LibPeerId>)>,
     closing: Arc<Closing>,
     meters: Arc<Meters>,
+    /// The connections that are probed since pub/sub has written all that it had.
+    flushing: BTreeSet<ConnectionId>,
 }
 
 impl Connections {
     /// `wake` is notified when a peer's credit is used up.
     pub(super) fn new(wake: Arc<Wake>) -> Self {
         let (table, meters) = (Table::default(), Arc::default());
-        Self { table, dials: BTreeMap::new(), closing: Closing::new(wake), meters }
+        Self { table, dials: BTreeMap::new(), closing: Closing::new(wake), meters, flushing: BTreeSet::new() }
     }
 
     /// Whether a credit is used up, and the engine does not know.
@@ -179,6 +182,7 @@ impl Connections {
         events: &mut VecDeque<NetEvent>,
     ) -> Option<Connection> {
         let connection = self.table.remove(in_swarm)?;
+        self.flushing.remove(&connection.id);
         let peer = translate::peer_id(&connection.peer);
         tracing::debug!(%peer, ?cause, "disconnected");
         events.push_back(NetEvent::Disconnected { connection: connection.id, peer });
@@ -238,13 +242,28 @@ impl Connections {
         }
     }
 
-    pub(super) fn on_answer(&self, Answered { connection, peer, answer }: Answered, events: &mut VecDeque<NetEvent>) {
+    /// Pub/sub has written all that it had for a connection. The answer to a probe shows that it has arrived.
+    pub(super) fn on_written(&mut self, in_swarm: LibConnectionId, ping: &mut Ping) {
+        if let Some(connection) = self.table.in_swarm(in_swarm) {
+            self.flushing.insert(connection);
+            self.probe(connection, ping);
+        }
+    }
+
+    pub(super) fn on_answer(
+        &mut self,
+        Answered { connection, peer, answer }: Answered,
+        events: &mut VecDeque<NetEvent>,
+    ) {
         let Some(connection) = self.table.in_swarm(connection) else { return };
         let peer = self.table.name(&peer);
         events.push_back(match answer {
             Answer::Pong(rtt) => NetEvent::Pong { connection, peer, rtt },
             Answer::Probed => NetEvent::Answered { connection, peer },
         });
+        if matches!(answer, Answer::Probed) && self.flushing.remove(&connection) {
+            events.push_back(NetEvent::Flushed { connection });
+        }
     }
 }
 

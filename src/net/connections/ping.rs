@@ -33,7 +33,7 @@ pub(in crate::net) struct Event {
     pub(super) answer: Answer,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(in crate::net) enum Answer {
     /// A ping, after so long.
     Pong(Duration),

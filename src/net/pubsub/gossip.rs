@@ -4,6 +4,7 @@
 //! comes from.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "metrics")]
@@ -19,6 +20,7 @@ use avi_p2p_proto::config::MAX_MESSAGE_BYTES;
 use crate::config::{AviP2pConfig, Limits};
 use crate::error::AviP2pError;
 use crate::metrics::Metrics;
+use crate::net::connections::Closing;
 use crate::net::pubsub::subscriptions::Subscriptions;
 use crate::net::pubsub::watched::Watched;
 
@@ -57,6 +59,7 @@ pub(in crate::net) fn behaviour(
     config: &AviP2pConfig,
     key: &Keypair,
     metrics: &Metrics,
+    closing: Arc<Closing>,
 ) -> Result<Watched<Upstream>, AviP2pError> {
     let failed = |error: String| AviP2pError::NetworkError(format!("pub/sub: {error}"));
     let limits = &config.limits;
@@ -68,7 +71,7 @@ pub(in crate::net) fn behaviour(
         .map_err(|error| failed(error.to_owned()))?;
     let mut upstream = observe(upstream, metrics, limits);
     upstream.with_peer_score(score(limits), thresholds()).map_err(failed)?;
-    Ok(Watched::new(upstream, subscriptions))
+    Ok(Watched::new(upstream, subscriptions, closing))
 }
 
 /// Pub/sub under a name that no node of AVI knows.
@@ -81,7 +84,7 @@ pub(in crate::net) fn foreign(key: &Keypair) -> Watched<Upstream> {
     let filter = Subscriptions::new(&Limits::default());
     let authenticity = MessageAuthenticity::Signed(key.clone());
     let upstream = Upstream::new_with_subscription_filter(authenticity, config, filter.clone()).expect("as above");
-    Watched::new(upstream, filter)
+    Watched::new(upstream, filter, Closing::new(Arc::default()))
 }
 
 /// Lets pub/sub record metrics, with a bounded number of labels.
@@ -292,7 +295,13 @@ mod tests {
         score(&Limits::default()).validate().unwrap();
         thresholds().validate().unwrap();
         topic_score().validate().unwrap();
-        behaviour(&AviP2pConfig::default(), &Keypair::generate_ed25519(), &Metrics::default()).unwrap();
+        behaviour(
+            &AviP2pConfig::default(),
+            &Keypair::generate_ed25519(),
+            &Metrics::default(),
+            Closing::new(Arc::default()),
+        )
+        .unwrap();
     }
 
     #[test]

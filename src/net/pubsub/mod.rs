@@ -79,6 +79,11 @@ impl PubSub {
         behaviour.retire(&connection.peer, connection.in_swarm);
     }
 
+    /// Asks when all that was published for a connection so far is written.
+    pub(super) fn flush(&self, connection: &Connection, behaviour: &mut Behaviour) {
+        behaviour.flush(connection.peer, connection.in_swarm);
+    }
+
     /// Runs GossipSub's heartbeat, which is due once a second, at the next poll of the behaviour.
     pub(super) fn beat(&self, behaviour: &mut Behaviour) {
         behaviour.beat();
@@ -124,6 +129,8 @@ impl PubSub {
                 self.follow_return(&event, behaviour);
                 events.extend(neighbour_event(event, connections));
             }
+            // The swarm's turn, since it needs the pings.
+            Heard::Written { .. } => {}
             Heard::Renewed(peer) => events.push_back(NetEvent::PeerRenewed { peer: connections.name(&peer) }),
             Heard::Beat => {
                 for peer in self.mesh.count_beat() {

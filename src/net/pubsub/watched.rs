@@ -2,6 +2,7 @@
 //! silence; that the meshes may have changed; and that its heartbeat will have something to do.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use libp2p_core::transport::PortUse;
@@ -11,12 +12,13 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::behaviour::FromSwarm;
 use libp2p_swarm::handler::ConnectionEvent;
 use libp2p_swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, NetworkBehaviour, SubstreamProtocol,
-    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, NetworkBehaviour, NotifyHandler,
+    SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 
 use super::single::{Inbound, Protocol, Single};
 use super::subscriptions::Subscriptions;
+use crate::net::connections::{Closing, Credit};
 
 /// The most pub/sub substreams that a peer may open on one connection. It needs one, but it opens another when its end has
 /// waited too long for an answer. After five, upstream would ignore the peer for as long as the connection lasts.
@@ -38,6 +40,11 @@ pub(in crate::net) enum Heard<T> {
     },
     /// Upstream uses another connection to the peer, and has forgotten its subscriptions.
     Renewed(PeerId),
+    /// Upstream has written all that it had for the connection when that was asked.
+    Written {
+        /// The connection.
+        connection: ConnectionId,
+    },
     /// The ordered heartbeat is over: the meshes may have changed.
     Beat,
 }
@@ -51,6 +58,10 @@ pub(in crate::net) struct Watched<B: NetworkBehaviour> {
     activity: Activity,
     restarts: u64,
     given_up: VecDeque<ConnectionId>,
+    /// The connections whose handlers are to be asked, and those that have answered.
+    asked: VecDeque<(PeerId, ConnectionId)>,
+    written: VecDeque<ConnectionId>,
+    closing: Arc<Closing>,
     pub(super) subscriptions: Subscriptions,
 }
 
@@ -67,7 +78,7 @@ impl<B: NetworkBehaviour> Watched<B>
 where
     Protocol<THandler<B>>: Clone,
 {
-    pub(super) fn new(upstream: B, subscriptions: Subscriptions) -> Self {
+    pub(super) fn new(upstream: B, subscriptions: Subscriptions, closing: Arc<Closing>) -> Self {
         Self {
             single: Single::new(upstream),
             scored: BTreeSet::new(),
@@ -75,6 +86,9 @@ where
             activity: Activity::None,
             restarts: 0,
             given_up: VecDeque::new(),
+            asked: VecDeque::new(),
+            written: VecDeque::new(),
+            closing,
             subscriptions,
         }
     }
@@ -86,6 +100,11 @@ where
     /// Uses another connection to the peer from now on, if there is one.
     pub(super) fn retire(&mut self, peer: &PeerId, connection: ConnectionId) {
         self.single.retire(peer, connection);
+    }
+
+    /// Asks when upstream has written all that it has for a connection.
+    pub(super) fn flush(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.asked.push_back((peer, connection));
     }
 
     /// Orders a heartbeat: the next poll runs upstream's heartbeat, whose timer has fired by now.
@@ -144,7 +163,8 @@ where
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.single.handle_established_inbound_connection(connection, peer, local, remote).map(Handler::new)
+        let handler = self.single.handle_established_inbound_connection(connection, peer, local, remote)?;
+        Ok(Handler::new(handler, self.closing.credit(&peer)))
     }
 
     fn handle_established_outbound_connection(
@@ -155,7 +175,8 @@ where
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.single.handle_established_outbound_connection(connection, peer, address, role, port).map(Handler::new)
+        let handler = self.single.handle_established_outbound_connection(connection, peer, address, role, port)?;
+        Ok(Handler::new(handler, self.closing.credit(&peer)))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
@@ -170,6 +191,7 @@ where
                 self.single.on_connection_handler_event(peer, connection, event);
                 self.subscriptions.speaks(None);
             }
+            FromHandler::Written => self.written.push_back(connection),
             FromHandler::Restarted => self.restarts += 1,
             FromHandler::GivenUp => {
                 tracing::debug!(%peer, "takes no pub/sub substream, or opens too many");
@@ -182,6 +204,13 @@ where
         if let Some(peer) = self.single.pop_renewed() {
             self.subscriptions.forget(&peer);
             return Poll::Ready(ToSwarm::GenerateEvent(Heard::Renewed(peer)));
+        }
+        if let Some((peer_id, connection)) = self.asked.pop_front() {
+            let handler = NotifyHandler::One(connection);
+            return Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event: ToHandler::Flush });
+        }
+        if let Some(connection) = self.written.pop_front() {
+            return Poll::Ready(ToSwarm::GenerateEvent(Heard::Written { connection }));
         }
         if self.restarts > 0 {
             self.restarts -= 1;
@@ -202,7 +231,7 @@ where
         match polled {
             Poll::Ready(event) => {
                 self.on_activity();
-                Poll::Ready(event.map_out(Heard::Upstream))
+                Poll::Ready(event.map_out(Heard::Upstream).map_in(ToHandler::Upstream))
             }
             Poll::Pending if std::mem::take(&mut self.is_beat_ordered) => {
                 Poll::Ready(ToSwarm::GenerateEvent(Heard::Beat))
@@ -216,9 +245,19 @@ where
 #[derive(Debug)]
 pub(in crate::net) enum FromHandler<T> {
     Upstream(T),
+    /// Upstream has written all that it had.
+    Written,
     Restarted,
     /// Upstream has given up the connection, or is about to.
     GivenUp,
+}
+
+/// What a connection's handler is told.
+#[derive(Debug)]
+pub(in crate::net) enum ToHandler<T> {
+    Upstream(T),
+    /// Tell when upstream has written all that it has now.
+    Flush,
 }
 
 /// Wraps upstream's handler of a connection, and counts its substreams.
@@ -229,16 +268,25 @@ pub(in crate::net) struct Handler<H> {
     told: u32,
     /// Substream requests, counted until the last one has been reported.
     requests: u32,
+    /// Whether one of them has no answer: upstream has a queue, and writes none of it.
+    is_opening: bool,
+    is_flushing: bool,
+    credit: Option<Arc<Credit>>,
 }
 
 impl<H> Handler<H> {
-    fn new(upstream: H) -> Self {
-        Self { upstream, substreams: 0, told: 1, requests: 0 }
+    fn new(upstream: H, credit: Option<Arc<Credit>>) -> Self {
+        Self { upstream, substreams: 0, told: 1, requests: 0, is_opening: false, is_flushing: false, credit }
+    }
+
+    /// Whether upstream, which has nothing to do now, has written all that it had.
+    fn has_written(&self) -> bool {
+        !self.is_opening && self.credit.as_ref().is_none_or(|credit| !credit.is_blocked())
     }
 }
 
 impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
-    type FromBehaviour = H::FromBehaviour;
+    type FromBehaviour = ToHandler<H::FromBehaviour>;
     type ToBehaviour = FromHandler<H::ToBehaviour>;
     type InboundProtocol = H::InboundProtocol;
     type OutboundProtocol = H::OutboundProtocol;
@@ -267,7 +315,13 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
             self.requests += 1;
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler::GivenUp));
         }
-        self.upstream.poll(cx).map(|event| event.map_custom(FromHandler::Upstream))
+        let polled = self.upstream.poll(cx);
+        self.is_opening |= matches!(polled, Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { .. }));
+        if polled.is_pending() && self.is_flushing && self.has_written() {
+            self.is_flushing = false;
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler::Written));
+        }
+        polled.map(|event| event.map_custom(FromHandler::Upstream))
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
@@ -275,7 +329,10 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
     }
 
     fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
-        self.upstream.on_behaviour_event(event);
+        match event {
+            ToHandler::Upstream(event) => self.upstream.on_behaviour_event(event),
+            ToHandler::Flush => self.is_flushing = true,
+        }
     }
 
     fn on_connection_event(
@@ -292,6 +349,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         }
         if event.is_outbound() {
             self.requests = self.requests.saturating_add(1);
+            self.is_opening = false;
         }
         self.upstream.on_connection_event(event);
     }
@@ -375,8 +433,11 @@ mod tests {
 
     #[test]
     fn a_heartbeat_that_is_ordered_is_carried_out_and_told_once() {
-        let mut watched =
-            Watched::new(Heart { timer: Delay::new(BEAT_EVERY), beats: 0 }, Subscriptions::new(&Limits::default()));
+        let mut watched = Watched::new(
+            Heart { timer: Delay::new(BEAT_EVERY), beats: 0 },
+            Subscriptions::new(&Limits::default()),
+            Closing::new(Arc::default()),
+        );
         assert_eq!((poll(&mut watched), watched.single.upstream.beats), (vec![], 0));
         for beats in 1..3 {
             pass(BEAT_EVERY + std::time::Duration::from_millis(50));
@@ -394,8 +455,11 @@ mod tests {
 
     #[test]
     fn activity_is_told_once_from_one_heartbeat_to_the_next() {
-        let mut watched =
-            Watched::new(Heart { timer: Delay::new(BEAT_EVERY), beats: 0 }, Subscriptions::new(&Limits::default()));
+        let mut watched = Watched::new(
+            Heart { timer: Delay::new(BEAT_EVERY), beats: 0 },
+            Subscriptions::new(&Limits::default()),
+            Closing::new(Arc::default()),
+        );
         let happens = |watched: &mut Watched<Heart>| {
             watched.on_connection_handler_event(
                 PeerId::random(),

@@ -1,5 +1,7 @@
 //! Which protocols does a node use?
 
+use std::sync::Arc;
+
 use libp2p_identify as identify;
 use libp2p_identity::Keypair;
 use libp2p_swarm::NetworkBehaviour;
@@ -8,7 +10,7 @@ use libp2p_swarm::behaviour::toggle::Toggle;
 use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
 use crate::metrics::Metrics;
-use crate::net::connections::{Gate, Ping, identify_behaviour};
+use crate::net::connections::{Closing, Gate, Ping, identify_behaviour};
 use crate::net::discovery::{Mdns, Routing};
 use crate::net::{audio, pubsub};
 
@@ -32,12 +34,13 @@ impl Behaviour {
         key: &Keypair,
         mdns: Option<Mdns>,
         metrics: &Metrics,
+        closing: Arc<Closing>,
     ) -> Result<Self, AviP2pError> {
         let local = key.public().to_peer_id();
         Ok(Self {
             gate: Gate::default(),
             audio: audio::Behaviour::new(audio::max_audio_substreams(config)),
-            gossipsub: pubsub::behaviour(config, key, metrics)?,
+            gossipsub: pubsub::behaviour(config, key, metrics, closing)?,
             routing: config.enable_kad.then(|| Routing::new(local)).into(),
             mdns: mdns.into(),
             identify: identify_behaviour(config, key),

@@ -258,9 +258,8 @@ impl Node {
             retries.next_deadline(),
         ];
         let phase = match self.engine.phase {
-            Phase::Goodbye { until, .. } | Phase::Linger { until, .. } | Phase::Disconnecting { until, .. } => {
-                Some(until)
-            }
+            Phase::Goodbye { began, .. } | Phase::Linger { began, .. } => Some(began),
+            Phase::Disconnecting { until, .. } => Some(until),
             Phase::Running | Phase::Stopped => None,
         };
         machines.into_iter().chain([phase]).flatten().min().filter(|_| self.due().is_some())

@@ -354,6 +354,11 @@ impl Mesh {
                 let silent_for = silent_since.map_or(Duration::ZERO, |since| self.now - since);
                 self.queue.push_back((n, NetEvent::Progress { connection, silent_for }));
             }
+            NetAction::Flush { connection } => {
+                if self.links[(connection.0 / 2) as usize].silent_since.is_none() {
+                    self.queue.push_back((n, NetEvent::Flushed { connection }));
+                }
+            }
             NetAction::Probe { connection } => {
                 let Link { nodes, silent_since, .. } = &self.links[(connection.0 / 2) as usize];
                 if silent_since.is_none() {

@@ -35,20 +35,36 @@ fn held_messages_expire_with_the_node() {
     mesh.publish(0, "u", b"2").unwrap();
     let id = mesh.nodes[0].command(|id| Command::Shutdown { id });
     assert_eq!(mesh.events(0), [expired("t", b"1"), expired("u", b"2")]);
-    // A message published a moment ago gets a moment to be sent.
-    mesh.run_for(millis(50));
     assert_eq!(mesh.nodes[0].reply(id), Some(Ok(())));
 }
 
 #[test]
-fn a_message_published_just_before_the_shutdown_still_leaves() {
-    let mut mesh = Mesh::pair(config(), config());
-    mesh.subscribe(1, "t").unwrap();
-    mesh.publish(0, "t", b"goodbye").unwrap();
-    assert_eq!(mesh.command(0, |id| Command::Shutdown { id }), None);
-    assert_eq!(mesh.links(0, 1).len(), 1, "still connected");
-    mesh.run_for(millis(50));
-    assert!(stopped(&mesh, 0) && mesh.links(0, 1).is_empty());
+fn a_shutdown_waits_until_the_last_messages_have_arrived_and_tells_what_has_not() {
+    for arrives in [true, false] {
+        let mut node = Node::with_peer(1, 2, config());
+        node.connected(2, 3, Direction::Inbound);
+        node.net(NetEvent::PeerSubscribed { peer: peer(2), topic: "t".to_owned() });
+        let publish = node.publish("t", b"goodbye");
+        node.net(NetEvent::Published { publish: PublishId(1), outcome: PublishOutcome::Sent });
+        assert_eq!(node.reply(publish), Some(Ok(())));
+        node.take_actions();
+        let shutdown = node.command(|id| Command::Shutdown { id });
+        let connection = ConnectionId(1);
+        assert_eq!(node.take_actions(), [NetAction::Flush { connection }], "nobody else subscribes");
+        node.wait(millis(1499));
+        assert_eq!(node.take_actions(), []);
+        if arrives {
+            node.net(NetEvent::Flushed { connection });
+        } else {
+            node.wait(millis(1));
+        }
+        assert_eq!(node.take_actions(), [NetAction::DisconnectAll]);
+        node.disconnected(1, 2);
+        node.disconnected(2, 3);
+        assert_eq!(node.reply(shutdown), Some(Ok(())));
+        let slow = node.take_events().contains(&AviEvent::PeerSlow { peer_id: peer(2), dropped: 1 });
+        assert_eq!(slow, !arrives);
+    }
 }
 
 fn assert_is_closed(node: &mut Node) {
