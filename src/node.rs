@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::Stream;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
@@ -186,11 +187,12 @@ impl AviP2p {
 }
 
 impl AviP2pHandle {
-    /// Subscribes to a topic: its messages come as [`AviEvent::Message`].
+    /// Subscribes to a topic: its messages come as [`AviEvent::Message`], each once. A second call changes nothing, and one
+    /// [`unsubscribe`](Self::unsubscribe) ends both.
     ///
     /// # Errors
-    /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`AlreadySubscribed`](AviP2pError::AlreadySubscribed),
-    /// [`LimitReached`](AviP2pError::LimitReached) beyond `limits.max_topics`.
+    /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`LimitReached`](AviP2pError::LimitReached) beyond
+    /// `limits.max_topics`.
     pub async fn subscribe(&self, topic: &str) -> Result<(), AviP2pError> {
         self.done(|id| Command::Subscribe { id, topic: topic.to_owned() }).await
     }
@@ -203,7 +205,8 @@ impl AviP2pHandle {
         self.done(|id| Command::Unsubscribe { id, topic: topic.to_owned() }).await
     }
 
-    /// Sends a message to every subscriber of a topic, this node excepted. It need not be subscribed itself. The payload
+    /// Sends a message to every subscriber of a topic; to this node itself only with
+    /// [`deliver_own`](crate::AviP2pConfig::deliver_own). It need not be subscribed itself. The payload
     /// may be empty.
     ///
     /// Without any subscriber the message is held for up to
@@ -321,14 +324,24 @@ impl AviP2pHandle {
         self.owner.shared.ask(|engine, _| engine.connected_peers()).await
     }
 
-    /// Looks for peers through the peers that are known. Returns the ones it heard of when the search has ended;
-    /// those that were not known yet also come as [`AviEvent::PeerDiscovered`].
+    /// Begins to look for peers through the peers that are known, and returns at once. Those that were not known yet come
+    /// as [`AviEvent::PeerDiscovered`].
+    ///
+    /// # Errors
+    /// [`Disabled`](AviP2pError::Disabled) without `enable_kad`.
+    pub async fn discover_peers(&self) -> Result<(), AviP2pError> {
+        self.done(|id| Command::DiscoverPeers { id }).await
+    }
+
+    /// As [`discover_peers`](Self::discover_peers), but waits for the end of the search, and returns all peers that it heard
+    /// of, also those that were known.
     ///
     /// # Errors
     /// [`Disabled`](AviP2pError::Disabled) without `enable_kad`; [`NetworkError`](AviP2pError::NetworkError) or
-    /// [`Timeout`](AviP2pError::Timeout) if no peer answers.
-    pub async fn discover_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
-        self.owner.shared.call(|id| Command::DiscoverPeers { id }).await
+    /// [`Timeout`](AviP2pError::Timeout) if no peer answers; [`LimitReached`](AviP2pError::LimitReached) beyond
+    /// `limits.pending_commands`.
+    pub async fn find_more_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
+        self.owner.shared.call(|id| Command::FindMorePeers { id }).await
     }
 
     /// Adds a peer to [`allowed_peers`](crate::AviP2pConfig::allowed_peers).
@@ -420,8 +433,31 @@ impl EventReceiver {
     }
 
     /// The next event, if there is one now.
-    pub fn try_recv(&mut self) -> Option<AviEvent> {
+    ///
+    /// ```no_run
+    /// use avi_p2p::{AviEvent, EventReceiver};
+    ///
+    /// fn all_that_wait(events: &mut EventReceiver) -> Vec<AviEvent> {
+    ///     std::iter::from_fn(|| events.try_recv().ok()).collect()
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// `Empty` if there is none now, `Disconnected` if none will come: as with tokio's `mpsc::Receiver`, whose error this is.
+    pub fn try_recv(&mut self) -> Result<AviEvent, TryRecvError> {
         self.queue.pop()
+    }
+
+    /// As [`recv`](Self::recv), for a thread that may wait. In asynchronous code it would stop the executor: there use
+    /// `recv`.
+    pub fn blocking_recv(&mut self) -> Option<AviEvent> {
+        futures::executor::block_on(self.recv())
+    }
+
+    /// Refuses further events. Those that wait can still be read; then [`recv`](Self::recv) returns `None`. The node runs
+    /// on, as if the receiver was dropped.
+    pub fn close(&mut self) {
+        self.queue.refuse();
     }
 }
 

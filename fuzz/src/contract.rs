@@ -216,7 +216,7 @@ impl Contract {
         let command = self.owed.remove(&reply.number()).unwrap_or_else(|| panic!("a second reply: {reply:?}"));
         let is_of_its_kind = match command {
             Command::RequestStream { .. } => matches!(reply, Reply::Stream { .. }),
-            Command::DiscoverPeers { .. } => matches!(reply, Reply::Peers { .. }),
+            Command::FindMorePeers { .. } => matches!(reply, Reply::Peers { .. }),
             _ => matches!(reply, Reply::Done { .. }),
         };
         assert!(is_of_its_kind, "{reply:?} to {command:?}");

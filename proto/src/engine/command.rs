@@ -157,8 +157,13 @@ pub enum Command {
         /// The stream to close.
         stream: StreamId,
     },
-    /// Find peers through the known ones. The reply lists the peers found.
+    /// Find peers through the known ones. The reply comes at once.
     DiscoverPeers {
+        /// Correlates the reply.
+        id: CommandId,
+    },
+    /// The same. The reply comes when the search has ended, and lists the peers found.
+    FindMorePeers {
         /// Correlates the reply.
         id: CommandId<Vec<PeerId>>,
     },
@@ -174,7 +179,7 @@ impl Command {
     pub(super) fn refused(&self, error: AviP2pError) -> Reply {
         match *self {
             Self::RequestStream { id, .. } => Reply::Stream { id, result: Err(error) },
-            Self::DiscoverPeers { id } => Reply::Peers { id, result: Err(error) },
+            Self::FindMorePeers { id } => Reply::Peers { id, result: Err(error) },
             Self::Subscribe { id, .. }
             | Self::Unsubscribe { id, .. }
             | Self::Publish { id, .. }
@@ -184,6 +189,7 @@ impl Command {
             | Self::RejectStream { id, .. }
             | Self::SendAudio { id, .. }
             | Self::CloseStream { id, .. }
+            | Self::DiscoverPeers { id }
             | Self::Shutdown { id } => Reply::Done { id, result: Err(error) },
         }
     }
@@ -192,7 +198,7 @@ impl Command {
     pub fn number(&self) -> u64 {
         match self {
             Self::RequestStream { id, .. } => id.number(),
-            Self::DiscoverPeers { id } => id.number(),
+            Self::FindMorePeers { id } => id.number(),
             Self::Subscribe { id, .. }
             | Self::Unsubscribe { id, .. }
             | Self::Publish { id, .. }
@@ -202,6 +208,7 @@ impl Command {
             | Self::RejectStream { id, .. }
             | Self::SendAudio { id, .. }
             | Self::CloseStream { id, .. }
+            | Self::DiscoverPeers { id }
             | Self::Shutdown { id } => id.number(),
         }
     }
@@ -224,7 +231,7 @@ pub enum Reply {
         /// The new stream.
         result: Result<StreamId, AviP2pError>,
     },
-    /// The reply to [`Command::DiscoverPeers`].
+    /// The reply to [`Command::FindMorePeers`].
     Peers {
         /// The command's id.
         id: CommandId<Vec<PeerId>>,

@@ -137,8 +137,8 @@ impl Engine {
             listening: None,
             last_publish: None,
             peers: Tracked::new(Peers::new(config, local.clone(), rng)),
+            topics: Topics::new(config, local.clone()),
             local,
-            topics: Topics::new(config),
             streams,
             bulk: Bulk::new(),
             walks,
@@ -315,7 +315,8 @@ impl Engine {
                 (id, result)
             }
             Command::CloseStream { id, stream } => (id, self.streams.close(now, stream, out)),
-            Command::DiscoverPeers { id } => return self.walks.discover(now, id, out),
+            Command::DiscoverPeers { id } => (id, self.walks.discover(now, out)),
+            Command::FindMorePeers { id } => return self.walks.find_more(now, id, out),
             Command::Shutdown { id } => return self.begin_shutdown(now, id),
         };
         self.out.done(id, result);

@@ -16,6 +16,8 @@ use crate::id::{PeerId, Topic};
 
 #[derive(Debug)]
 pub(crate) struct Topics {
+    local: PeerId,
+    deliver_own: bool,
     limits: Limits,
     publish_hold: Duration,
     subscribed: BTreeSet<Topic>,
@@ -51,8 +53,10 @@ enum Origin {
 }
 
 impl Topics {
-    pub(crate) fn new(config: &AviP2pConfig) -> Self {
+    pub(crate) fn new(config: &AviP2pConfig, local: PeerId) -> Self {
         Self {
+            local,
+            deliver_own: config.deliver_own,
             limits: config.limits.clone(),
             publish_hold: config.publish_hold,
             subscribed: BTreeSet::new(),
@@ -82,7 +86,7 @@ impl Topics {
     pub(crate) fn subscribe(&mut self, topic: &str, out: &mut Outbox) -> Result<(), AviP2pError> {
         let topic = Topic::new(topic, self.limits.max_topic_bytes)?;
         if self.subscribed.contains(&topic) {
-            return Err(AviP2pError::AlreadySubscribed(topic.to_string()));
+            return Ok(());
         }
         let max = self.limits.max_topics;
         if self.subscribed.len() >= max {
@@ -108,7 +112,7 @@ impl Topics {
             Ok(topic) if self.subscribers.contains_key(&topic) => {
                 return self.hand_over(Origin::Command(id), topic, data, out);
             }
-            Ok(topic) => self.hold(now + self.publish_hold, topic, data),
+            Ok(topic) => self.hold_new(now, topic, data, out),
             Err(error) => Err(error),
         };
         match held {
@@ -123,12 +127,15 @@ impl Topics {
     pub(crate) fn on_published(&mut self, now: Time, publish: PublishId, outcome: PublishOutcome, out: &mut Outbox) {
         let Some(Pending { origin, topic, data }) = self.pending.remove(&publish) else { return };
         let result = match (outcome, origin) {
-            (PublishOutcome::Sent, _) => {
+            (PublishOutcome::Sent, origin) => {
                 out.stats.messages_published += 1;
+                if let Origin::Command(_) = origin {
+                    self.deliver_own(&topic, &data, out);
+                }
                 Ok(())
             }
             (PublishOutcome::NoSubscribers, Origin::Command(_)) => {
-                let held = self.hold(now + self.publish_hold, topic.clone(), data.clone());
+                let held = self.hold_new(now, topic.clone(), data.clone(), out);
                 out.stats.messages_held += u64::from(held.is_ok());
                 held
             }
@@ -233,6 +240,20 @@ impl Topics {
         self.next += 1;
         out.net(NetAction::Publish { publish, topic: topic.clone(), data: data.clone() });
         self.pending.insert(publish, Pending { origin, topic, data });
+    }
+
+    /// Holds a message that `publish` took. Only other nodes wait for it.
+    fn hold_new(&mut self, now: Time, topic: Topic, data: Bytes, out: &mut Outbox) -> Result<(), AviP2pError> {
+        self.hold(now + self.publish_hold, topic.clone(), data.clone())?;
+        self.deliver_own(&topic, &data, out);
+        Ok(())
+    }
+
+    /// Delivers a message that `publish` took to this node's application, if it wants its own messages.
+    fn deliver_own(&self, topic: &Topic, data: &Bytes, out: &mut Outbox) {
+        if self.deliver_own && self.subscribed.contains(topic) {
+            out.event(AviEvent::Message { from: self.local.clone(), topic: topic.to_string(), data: data.to_vec() });
+        }
     }
 
     fn hold(&mut self, expires: Time, topic: Topic, data: Bytes) -> Result<(), AviP2pError> {

@@ -144,7 +144,7 @@ impl Run {
                 let asked = self.pick(n, pick).map(|stream| self.mesh.nodes[n].engine().audio_stats(stream));
                 asked.into_iter().for_each(drop);
             }
-            Op::Discover { n } => drop(self.mesh.command(n, |id| Command::DiscoverPeers { id })),
+            Op::Discover { n } => drop(self.mesh.command(n, |id| Command::FindMorePeers { id })),
             Op::Discovered { n } => {
                 self.mesh.nodes[n].discovered(2 - n as u16);
                 self.mesh.settle();
@@ -305,7 +305,7 @@ fn give_some_command(node: &mut Node, x: u64) {
     };
     match x % 11 {
         0 => drop(node.command(|id| Command::RequestStream { id, peer: near(x / 11), options: Default::default() })),
-        7 => drop(node.command(|id| Command::DiscoverPeers { id })),
+        7 => drop(node.command(|id| Command::FindMorePeers { id })),
         _ => drop(node.command(command)),
     }
 }

@@ -260,6 +260,45 @@ fn topics_are_checked() {
 }
 
 #[test]
+fn own_messages_are_delivered_once_if_they_were_taken_and_the_topic_is_subscribed_to() {
+    let mut node = Node::with_peer(1, 2, AviP2pConfig { deliver_own: true, ..config() });
+    let own = |node: &Node, data: &[u8]| super::message(&node.id, "t", data);
+    node.publish("t", b"before");
+    assert_eq!(node.take_events(), [], "it does not subscribe");
+    node.ask(subscribe("t")).unwrap();
+    node.publish("t", b"held");
+    assert_eq!(node.take_events(), [own(&node, b"held")]);
+    subscribed(&mut node, "t");
+    for (publish, _) in handed_over(&mut node) {
+        node.net(NetEvent::Published { publish, outcome: PublishOutcome::Sent });
+    }
+    assert_eq!(node.take_events(), [], "it was delivered before");
+
+    let outcomes = [
+        (PublishOutcome::Sent, vec![own(&node, b"x")]),
+        (PublishOutcome::NoSubscribers, vec![own(&node, b"x")]),
+        (PublishOutcome::Congested, vec![]),
+        (PublishOutcome::Refused("no"), vec![]),
+    ];
+    for (outcome, expected) in outcomes {
+        node.publish("t", b"x");
+        assert_eq!(node.take_events(), [], "the network has not answered");
+        let [(publish, _)] = handed_over(&mut node)[..] else { panic!() };
+        node.net(NetEvent::Published { publish, outcome });
+        assert_eq!(node.take_events(), expected, "{outcome:?}");
+    }
+    assert_eq!(node.stats().messages_received, 0);
+}
+
+#[test]
+fn own_messages_are_not_delivered_unless_the_configuration_says_so() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.ask(subscribe("t")).unwrap();
+    node.publish("t", b"x");
+    assert_eq!(node.take_events(), []);
+}
+
+#[test]
 fn an_oversize_message_is_refused() {
     let mut node = Node::new(1, limited(|limits| limits.max_message_bytes = 10));
     let id = node.publish("t", &[0; 11]);
@@ -270,11 +309,11 @@ fn an_oversize_message_is_refused() {
 }
 
 #[test]
-fn subscribing_twice_and_unsubscribing_from_nothing_are_errors() {
+fn subscribing_twice_is_subscribing_once_and_unsubscribing_from_nothing_is_an_error() {
     let mut node = Node::new(1, config());
     assert_eq!(node.ask(unsubscribe("t")), Err(AviP2pError::NotSubscribed("t".to_owned())));
     assert_eq!(node.ask(subscribe("t")), Ok(()));
-    assert_eq!(node.ask(subscribe("t")), Err(AviP2pError::AlreadySubscribed("t".to_owned())));
+    assert_eq!(node.ask(subscribe("t")), Ok(()), "once more");
     assert_eq!(node.ask(unsubscribe("t")), Ok(()));
     assert_eq!(node.ask(unsubscribe("t")), Err(AviP2pError::NotSubscribed("t".to_owned())));
     let topic = || crate::id::Topic::new("t", 8).unwrap();
