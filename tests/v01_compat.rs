@@ -30,6 +30,7 @@ fn describe(event: AviEvent) -> String {
     }
 }
 
+#[allow(deprecated, reason = "0.1 applications name what nothing returns any more")]
 fn explain(error: AviP2pError) -> String {
     match error {
         AviP2pError::NotStarted => "not started".to_string(),

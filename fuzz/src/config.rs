@@ -216,9 +216,12 @@ fn assert_in_range(config: &AviP2pConfig) {
 }
 
 fn assert_names_a_field(error: &AviP2pError) {
-    assert!(matches!(error, AviP2pError::InvalidConfig { .. }), "{error:?}");
-    let AviP2pError::InvalidConfig { field, .. } = error else { return };
+    let field: &str = match error {
+        AviP2pError::InvalidConfig { field, .. } => field,
+        AviP2pError::InvalidOptions { field, .. } => field,
+        error => panic!("{error:?}"),
+    };
     let text = error.to_string();
-    assert!(!field.is_empty() && text.contains(field.as_str()), "{text}");
+    assert!(!field.is_empty() && text.contains(field), "{text}");
     assert!(text.len() <= MAX_ERROR_BYTES, "an error of {} bytes", text.len());
 }

@@ -139,6 +139,7 @@ impl fmt::Debug for Identity {
 /// and accepts only addresses of their subnets. On other interfaces mDNS still sends queries, and answers without an
 /// address. The system's routing chooses the interface of an outgoing connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Interfaces {
     /// All interfaces.
     #[default]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::command::CommandId;
+use super::command::{CommandId, Reply};
 use super::io::{NetAction, PublishId, PublishOutcome};
 use super::outbox::Outbox;
 use super::time::Time;
@@ -13,6 +13,7 @@ use crate::config::{AviP2pConfig, Limits};
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, Topic};
+use crate::publish::Published;
 
 #[derive(Debug)]
 pub(crate) struct Topics {
@@ -48,7 +49,7 @@ struct Pending {
 
 #[derive(Clone, Copy, Debug)]
 enum Origin {
-    Command(CommandId),
+    Command(CommandId<Published>),
     Held { expires: Time },
 }
 
@@ -107,7 +108,7 @@ impl Topics {
     }
 
     /// Publishes a message. The reply comes when the network has taken it, or when it is held.
-    pub(crate) fn publish(&mut self, now: Time, id: CommandId, topic: &str, data: Bytes, out: &mut Outbox) {
+    pub(crate) fn publish(&mut self, now: Time, id: CommandId<Published>, topic: &str, data: Bytes, out: &mut Outbox) {
         let held = match self.check_publish(topic, &data) {
             Ok(topic) if self.subscribers.contains_key(&topic) => {
                 return self.hand_over(Origin::Command(id), topic, data, out);
@@ -116,10 +117,10 @@ impl Topics {
             Err(error) => Err(error),
         };
         match held {
-            Ok(()) => out.stats.messages_held += 1,
+            Ok(_) => out.stats.messages_held += 1,
             Err(_) => out.stats.publishes_refused += 1,
         }
-        out.done(id, held);
+        out.reply(Reply::Published { id, result: held });
     }
 
     // Events of the network.
@@ -132,7 +133,7 @@ impl Topics {
                 if let Origin::Command(_) = origin {
                     self.deliver_own(&topic, &data, out);
                 }
-                Ok(())
+                Ok(Published::Sent)
             }
             (PublishOutcome::NoSubscribers, Origin::Command(_)) => {
                 let held = self.hold_new(now, topic.clone(), data.clone(), out);
@@ -140,7 +141,7 @@ impl Topics {
                 held
             }
             (PublishOutcome::NoSubscribers, Origin::Held { expires }) => {
-                self.hold(expires, topic.clone(), data.clone())
+                self.hold(expires, topic.clone(), data.clone()).map(|()| Published::Held)
             }
             (PublishOutcome::Congested, _) => Err(AviP2pError::Congested("the queues to all subscribers are full")),
             (PublishOutcome::Refused(why), _) => Err(AviP2pError::NetworkError(why.to_owned())),
@@ -148,7 +149,7 @@ impl Topics {
         match (origin, result) {
             (Origin::Command(id), result) => {
                 out.stats.publishes_refused += u64::from(result.is_err());
-                out.done(id, result);
+                out.reply(Reply::Published { id, result });
             }
             (Origin::Held { .. }, Ok(_)) => {}
             (Origin::Held { .. }, Err(_)) => expire(&topic, data, out),
@@ -217,7 +218,7 @@ impl Topics {
         self.expire_all(out);
         for Pending { origin, topic, data } in std::mem::take(&mut self.pending).into_values() {
             match origin {
-                Origin::Command(id) => out.done(id, Err(AviP2pError::ChannelClosed)),
+                Origin::Command(id) => out.reply(Reply::Published { id, result: Err(AviP2pError::ChannelClosed) }),
                 Origin::Held { .. } => expire(&topic, data, out),
             }
         }
@@ -243,10 +244,10 @@ impl Topics {
     }
 
     /// Holds a message that `publish` took. Only other nodes wait for it.
-    fn hold_new(&mut self, now: Time, topic: Topic, data: Bytes, out: &mut Outbox) -> Result<(), AviP2pError> {
+    fn hold_new(&mut self, now: Time, topic: Topic, data: Bytes, out: &mut Outbox) -> Result<Published, AviP2pError> {
         self.hold(now + self.publish_hold, topic.clone(), data.clone())?;
         self.deliver_own(&topic, &data, out);
-        Ok(())
+        Ok(Published::Held)
     }
 
     /// Delivers a message that `publish` took to this node's application, if it wants its own messages.

@@ -293,12 +293,12 @@ fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
 
 fn give_some_command(node: &mut Node, x: u64) {
     let (stream, topic, peer) = (StreamId(x / 11 % 9), "t".to_owned(), near(x / 11));
-    let command = |id| match x % 11 {
+    let command = |id: CommandId| match x % 11 {
         1 => Command::AcceptStream { id, stream },
         2 => Command::RejectStream { id, stream, reason: String::new() },
         3 | 4 => Command::SendAudio { id, stream, data: Bytes::from_static(b"audio") },
         5 => Command::CloseStream { id, stream },
-        6 => Command::Publish { id, topic, data: Bytes::from_static(b"x") },
+        6 => Command::Publish { id: CommandId::new(id.number()), topic, data: Bytes::from_static(b"x") },
         8 => Command::SetBlocked { id, peer, is_blocked: (x / 99).is_multiple_of(2) },
         9 => Command::SetAllowed { id, peer, is_allowed: (x / 99).is_multiple_of(2) },
         _ => Command::Subscribe { id, topic },
