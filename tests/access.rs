@@ -63,6 +63,7 @@ async fn only_allowed_peers_come_in_and_the_list_can_grow() {
     gone(&mut stranger, &home.id).await;
     let open = stranger.handle.allow_peer(&home.id).await;
     assert_eq!(open, Err(AviP2pError::Disabled("allowed_peers")));
+    assert!(open.unwrap_err().to_string().contains("`allowed_peers: Some(vec![])`"));
 }
 
 #[tokio::test]
