@@ -225,7 +225,7 @@ async fn send(handle: &AviP2pHandle, events: &mut EventReceiver, stream: StreamI
         tokio::select! {
             _ = beat.tick() => match frames.next() {
                 Some(samples) => {
-                    let bytes = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+                    let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
                     handle.send_audio(stream, bytes).await?;
                 }
                 None => break,

@@ -26,6 +26,13 @@
 //! - [`AudioReader`] yields the audio of one stream, as it comes or at its pace.
 //! - [`AviP2pConfig`] says how a node is set up, [`Limits`] what it may use.
 //!
+//! # What later versions may add
+//!
+//! An enum or a struct that a node hands out, such as an event, an error, an end or a statistic, is `#[non_exhaustive]`, and
+//! so is an enum that an application passes in: match with `_` and `..`. What an application writes as a literal
+//! ([`AviP2pConfig`], [`Limits`], [`StreamOptions`], [`PlayoutOptions`]) is not: end it with `..Default::default()`, and a
+//! field more changes nothing. [`Media`], [`AudioItem`] and [`PeerDirection`] are complete.
+//!
 //! # Features
 //!
 //! - `metrics`: `AviP2pHandle::metrics`, the figures of the node and of libp2p as Prometheus text.
@@ -45,7 +52,7 @@ mod wake;
 
 #[cfg(feature = "unstable")]
 pub use avi_p2p_proto::{audio, engine, path, wire};
-use avi_p2p_proto::{error, event, id, media, stats};
+use avi_p2p_proto::{error, event, id, media, publish, stats};
 
 /// How a node is set up.
 pub mod config {
@@ -67,6 +74,7 @@ pub use media::{
     StreamOptions,
 };
 pub use node::{AviP2p, AviP2pHandle, EventReceiver};
+pub use publish::Published;
 pub use reader::AudioReader;
 #[cfg(feature = "unstable")]
 pub use runtime::Platform;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::Stream;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
@@ -16,6 +17,7 @@ use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::{Playout, StreamOptions};
 use crate::metrics::Metrics;
+use crate::publish::Published;
 use crate::reader::AudioReader;
 use crate::runtime::{EventQueue, Platform, Shared, Smol, Tokio};
 use crate::stats::{AudioStats, PeerInfo, Stats};
@@ -27,9 +29,9 @@ use avi_p2p_proto::engine::{Command, CommandId};
 /// runtime. It stops with [`AviP2p::shutdown`], or when the last of it and its handles is dropped. Dropping never blocks:
 /// the node says goodbye and frees its port in its own time, and has ended when its [`EventReceiver`] ends.
 #[derive(Debug)]
+#[must_use = "a node stops when it and its handles are dropped"]
 pub struct AviP2p {
     handle: AviP2pHandle,
-    local_peer_id: PeerId,
 }
 
 /// Calls to a node. Cheap to clone, and usable from any thread and any executor.
@@ -42,6 +44,7 @@ pub struct AviP2p {
 #[derive(Clone)]
 pub struct AviP2pHandle {
     owner: Arc<Owner>,
+    local_peer_id: PeerId,
 }
 
 /// The events of a node, for one reader. Also a [`Stream`](https://docs.rs/futures/0.3/futures/stream/trait.Stream.html)
@@ -51,6 +54,7 @@ pub struct AviP2pHandle {
 /// that nobody wants the events; the node runs on. A call that comes in then is neither accepted nor rejected by anybody:
 /// its caller waits for `accept_timeout`, and it takes one of `max_audio_streams` for so long. A node that wants no calls
 /// sets `max_audio_streams` to 0.
+#[must_use = "nobody reads the events, and nobody answers calls"]
 pub struct EventReceiver {
     queue: Arc<EventQueue>,
 }
@@ -149,18 +153,20 @@ impl AviP2p {
         let ended_at_once =
             "the node's task panicked at once: if it is one of tokio's, has its runtime drivers (enable_all)?";
         let local_peer_id = start.await.map_err(|_| AviP2pError::Io(ended_at_once.to_owned()))??;
-        let handle = AviP2pHandle { owner: Arc::new(owner) };
-        Ok((Self { handle, local_peer_id }, EventReceiver { queue: events }))
+        let handle = AviP2pHandle { owner: Arc::new(owner), local_peer_id };
+        Ok((Self { handle }, EventReceiver { queue: events }))
     }
 
     /// A handle for calls.
+    #[must_use]
     pub fn handle(&self) -> AviP2pHandle {
         self.handle.clone()
     }
 
     /// This node's id.
+    #[must_use]
     pub fn local_peer_id(&self) -> &PeerId {
-        &self.local_peer_id
+        self.handle.local_peer_id()
     }
 
     /// Says goodbye to peers and streams, and frees the port. Takes at most about 2 s, and only that long if a peer does
@@ -186,11 +192,26 @@ impl AviP2p {
 }
 
 impl AviP2pHandle {
-    /// Subscribes to a topic: its messages come as [`AviEvent::Message`].
+    /// The node's id.
+    #[must_use]
+    pub fn local_peer_id(&self) -> &PeerId {
+        &self.local_peer_id
+    }
+
+    /// The addresses that the node listens on now, as in [`AviEvent::Started`].
     ///
     /// # Errors
-    /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`AlreadySubscribed`](AviP2pError::AlreadySubscribed),
-    /// [`LimitReached`](AviP2pError::LimitReached) beyond `limits.max_topics`.
+    /// [`ChannelClosed`](AviP2pError::ChannelClosed).
+    pub async fn listen_addresses(&self) -> Result<Vec<String>, AviP2pError> {
+        self.owner.shared.ask(|engine, _| engine.listen_addresses()).await
+    }
+
+    /// Subscribes to a topic: its messages come as [`AviEvent::Message`], each once. A second call changes nothing, and one
+    /// [`unsubscribe`](Self::unsubscribe) ends both.
+    ///
+    /// # Errors
+    /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`LimitReached`](AviP2pError::LimitReached) beyond
+    /// `limits.max_topics`.
     pub async fn subscribe(&self, topic: &str) -> Result<(), AviP2pError> {
         self.done(|id| Command::Subscribe { id, topic: topic.to_owned() }).await
     }
@@ -203,7 +224,8 @@ impl AviP2pHandle {
         self.done(|id| Command::Unsubscribe { id, topic: topic.to_owned() }).await
     }
 
-    /// Sends a message to every subscriber of a topic, this node excepted. It need not be subscribed itself. The payload
+    /// Sends a message to every subscriber of a topic; to this node itself only with
+    /// [`deliver_own`](crate::AviP2pConfig::deliver_own). It need not be subscribed itself. The payload
     /// may be empty.
     ///
     /// Without any subscriber the message is held for up to
@@ -213,8 +235,32 @@ impl AviP2pHandle {
     /// # Errors
     /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`PayloadTooLarge`](AviP2pError::PayloadTooLarge),
     /// [`Congested`](AviP2pError::Congested), [`LimitReached`](AviP2pError::LimitReached) if too much is held already.
-    pub async fn publish(&self, topic: &str, data: Vec<u8>) -> Result<(), AviP2pError> {
-        self.done(|id| Command::Publish { id, topic: topic.to_owned(), data: data.into() }).await
+    pub async fn publish(&self, topic: &str, data: impl Into<Bytes>) -> Result<(), AviP2pError> {
+        self.publish_bytes(topic, data.into()).await.map(drop)
+    }
+
+    /// As [`publish`](Self::publish), and says whether the message was sent or is held.
+    ///
+    /// ```no_run
+    /// use avi_p2p::{AviP2pError, AviP2pHandle, Published};
+    ///
+    /// async fn light(handle: &AviP2pHandle) -> Result<(), AviP2pError> {
+    ///     match handle.publish_tracked("kitchen/light", "on").await? {
+    ///         Published::Held => println!("the lamp is not there yet"),
+    ///         _ => println!("on its way"),
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn publish_tracked(&self, topic: &str, data: impl Into<Bytes>) -> Result<Published, AviP2pError> {
+        self.publish_bytes(topic, data.into()).await
+    }
+
+    async fn publish_bytes(&self, topic: &str, data: Bytes) -> Result<Published, AviP2pError> {
+        self.owner.shared.call(|id| Command::Publish { id, topic: topic.to_owned(), data }).await
     }
 
     /// Asks a peer for an audio stream. Its answer comes as [`AviEvent::AudioStreamAccepted`] or
@@ -240,7 +286,7 @@ impl AviP2pHandle {
     /// Asks for an audio stream, with a description for the other end and a choice of what congestion does.
     ///
     /// # Errors
-    /// As [`request_audio_stream`](Self::request_audio_stream); [`InvalidConfig`](AviP2pError::InvalidConfig) for
+    /// As [`request_audio_stream`](Self::request_audio_stream); [`InvalidOptions`](AviP2pError::InvalidOptions) for
     /// options out of range.
     pub async fn request_stream_with(&self, peer: PeerId, options: StreamOptions) -> Result<StreamId, AviP2pError> {
         self.owner.shared.call(|id| Command::RequestStream { id, peer, options }).await
@@ -266,11 +312,12 @@ impl AviP2pHandle {
     /// refused, as the stream's [`OnCongestion`](crate::OnCongestion) says.
     ///
     /// # Errors
-    /// [`StreamNotFound`](AviP2pError::StreamNotFound), [`StreamNotAccepted`](AviP2pError::StreamNotAccepted),
-    /// [`EmptyPayload`](AviP2pError::EmptyPayload), [`PayloadTooLarge`](AviP2pError::PayloadTooLarge),
-    /// [`Congested`](AviP2pError::Congested).
-    pub async fn send_audio(&self, stream_id: StreamId, data: Vec<u8>) -> Result<(), AviP2pError> {
-        self.done(|id| Command::SendAudio { id, stream: stream_id, data: Bytes::from(data) }).await
+    /// [`StreamEnded`](AviP2pError::StreamEnded), [`StreamNotFound`](AviP2pError::StreamNotFound),
+    /// [`StreamNotAccepted`](AviP2pError::StreamNotAccepted), [`EmptyPayload`](AviP2pError::EmptyPayload),
+    /// [`PayloadTooLarge`](AviP2pError::PayloadTooLarge), [`Congested`](AviP2pError::Congested).
+    pub async fn send_audio(&self, stream_id: StreamId, data: impl Into<Bytes>) -> Result<(), AviP2pError> {
+        let data = data.into();
+        self.done(|id| Command::SendAudio { id, stream: stream_id, data }).await
     }
 
     /// Reads the audio that comes in on a stream, in place of [`AviEvent::AudioData`] and [`AviEvent::AudioGap`]: each
@@ -299,7 +346,7 @@ impl AviP2pHandle {
     ///
     /// # Errors
     /// [`StreamNotFound`](AviP2pError::StreamNotFound); [`StreamState`](AviP2pError::StreamState) if the stream has a
-    /// reader; [`InvalidConfig`](AviP2pError::InvalidConfig) for options out of range.
+    /// reader; [`InvalidOptions`](AviP2pError::InvalidOptions) for options out of range.
     pub async fn audio_reader(&self, stream_id: StreamId, playout: Playout) -> Result<AudioReader, AviP2pError> {
         playout.validate()?;
         self.owner.shared.open_reader(stream_id, playout).await
@@ -321,14 +368,24 @@ impl AviP2pHandle {
         self.owner.shared.ask(|engine, _| engine.connected_peers()).await
     }
 
-    /// Looks for peers through the peers that are known. Returns the ones it heard of when the search has ended;
-    /// those that were not known yet also come as [`AviEvent::PeerDiscovered`].
+    /// Begins to look for peers through the peers that are known, and returns at once. Those that were not known yet come
+    /// as [`AviEvent::PeerDiscovered`].
+    ///
+    /// # Errors
+    /// [`Disabled`](AviP2pError::Disabled) without `enable_kad`.
+    pub async fn discover_peers(&self) -> Result<(), AviP2pError> {
+        self.done(|id| Command::DiscoverPeers { id }).await
+    }
+
+    /// As [`discover_peers`](Self::discover_peers), but waits for the end of the search, and returns all peers that it heard
+    /// of, also those that were known.
     ///
     /// # Errors
     /// [`Disabled`](AviP2pError::Disabled) without `enable_kad`; [`NetworkError`](AviP2pError::NetworkError) or
-    /// [`Timeout`](AviP2pError::Timeout) if no peer answers.
-    pub async fn discover_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
-        self.owner.shared.call(|id| Command::DiscoverPeers { id }).await
+    /// [`Timeout`](AviP2pError::Timeout) if no peer answers; [`LimitReached`](AviP2pError::LimitReached) beyond
+    /// `limits.pending_commands`.
+    pub async fn find_more_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
+        self.owner.shared.call(|id| Command::FindMorePeers { id }).await
     }
 
     /// Adds a peer to [`allowed_peers`](crate::AviP2pConfig::allowed_peers).
@@ -364,6 +421,27 @@ impl AviP2pHandle {
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId).
     pub async fn unblock_peer(&self, peer: &PeerId) -> Result<(), AviP2pError> {
         self.done(|id| Command::SetBlocked { id, peer: peer.clone(), is_blocked: false }).await
+    }
+
+    /// The known peers that call themselves so, in order of their ids, the connected ones first. Anybody may take any name:
+    /// who must not talk to somebody else keeps the id.
+    ///
+    /// ```no_run
+    /// use avi_p2p::{AviP2pError, AviP2pHandle, StreamId};
+    ///
+    /// /// Calls by name; `None` if nobody of that name is known.
+    /// async fn call(handle: &AviP2pHandle, name: &str) -> Result<Option<StreamId>, AviP2pError> {
+    ///     match handle.find_peers(name).await?.into_iter().next() {
+    ///         Some(peer) => handle.request_stream(peer).await.map(Some),
+    ///         None => Ok(None),
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ChannelClosed`](AviP2pError::ChannelClosed).
+    pub async fn find_peers(&self, name: &str) -> Result<Vec<PeerId>, AviP2pError> {
+        self.owner.shared.ask(|engine, _| engine.find_peers(name)).await
     }
 
     /// What is known about a peer.
@@ -420,8 +498,31 @@ impl EventReceiver {
     }
 
     /// The next event, if there is one now.
-    pub fn try_recv(&mut self) -> Option<AviEvent> {
+    ///
+    /// ```no_run
+    /// use avi_p2p::{AviEvent, EventReceiver};
+    ///
+    /// fn all_that_wait(events: &mut EventReceiver) -> Vec<AviEvent> {
+    ///     std::iter::from_fn(|| events.try_recv().ok()).collect()
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// `Empty` if there is none now, `Disconnected` if none will come: as with tokio's `mpsc::Receiver`, whose error this is.
+    pub fn try_recv(&mut self) -> Result<AviEvent, TryRecvError> {
         self.queue.pop()
+    }
+
+    /// As [`recv`](Self::recv), for a thread that may wait. In asynchronous code it would stop the executor: there use
+    /// `recv`.
+    pub fn blocking_recv(&mut self) -> Option<AviEvent> {
+        futures::executor::block_on(self.recv())
+    }
+
+    /// Refuses further events. Those that wait can still be read; then [`recv`](Self::recv) returns `None`. The node runs
+    /// on, as if the receiver was dropped.
+    pub fn close(&mut self) {
+        self.queue.refuse();
     }
 }
 

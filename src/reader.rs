@@ -21,6 +21,7 @@ use avi_p2p_proto::engine::Time;
 /// them wait, for each reader, and the oldest are dropped first. [`Stats`](crate::Stats) counts those in
 /// `events_dropped_audio_frames`, and the next frame's `missing` has them. Dropping the reader drops what waits; later
 /// frames are events again.
+#[must_use = "dropping it makes the audio events again"]
 pub struct AudioReader {
     queue: Arc<ReaderQueue>,
     platform: Arc<dyn Platform>,

@@ -63,6 +63,7 @@ async fn only_allowed_peers_come_in_and_the_list_can_grow() {
     gone(&mut stranger, &home.id).await;
     let open = stranger.handle.allow_peer(&home.id).await;
     assert_eq!(open, Err(AviP2pError::Disabled("allowed_peers")));
+    assert!(open.unwrap_err().to_string().contains("`allowed_peers: Some(vec![])`"));
 }
 
 #[tokio::test]
@@ -75,7 +76,7 @@ async fn a_dialler_that_may_not_talk_to_who_answers_says_so() {
     assert!(reason.contains("the peer is not allowed, is blocked"), "{reason}");
     assert!(guest.handle.stats().await.unwrap().peers_refused >= 1);
     home.node.shutdown().await.unwrap();
-    home.events.try_recv();
+    let _ = home.events.try_recv();
 }
 
 #[tokio::test]
@@ -86,7 +87,7 @@ async fn a_full_node_calls_a_peer_that_it_has_only_heard_of() {
     let mut caller = Node::connected_to(AviP2pConfig { max_peers: 2, ..with_kad() }, &mut [&mut hub]).await;
     let idle = Node::connected_to(config(), &mut [&mut caller]).await;
     let deadline = tokio::time::Instant::now() + common::WITHIN;
-    while !caller.handle.discover_peers().await.unwrap_or_default().contains(&callee.id) {
+    while !caller.handle.find_more_peers().await.unwrap_or_default().contains(&callee.id) {
         assert!(tokio::time::Instant::now() < deadline, "the callee is not found");
     }
     assert_eq!(caller.handle.stats().await.unwrap().peers_connected, 2, "there is no room");

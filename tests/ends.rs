@@ -16,6 +16,7 @@ use avi_p2p::{AviEvent, AviP2pConfig, AviP2pError, StreamOptions, transport};
 use by_hand::{ByHand, Pair, at_once, until};
 use common::{WITHIN, config};
 use futures::FutureExt;
+use tokio::sync::mpsc::error::TryRecvError;
 
 /// The node has ended with this panic: an event tells it, calls return, and `shutdown` says so.
 fn assert_panicked(mut node: ByHand, reason: &str) {
@@ -70,13 +71,54 @@ fn a_panic_on_a_callers_thread_does_not_unwind_through_the_call() {
 fn a_panic_leaves_no_caller_waiting() {
     let mut node = ByHand::start(AviP2pConfig { enable_kad: true, ..config() });
     let handle = node.node.handle();
-    let mut waiting = Box::pin(handle.discover_peers());
+    let mut waiting = Box::pin(handle.find_more_peers());
     assert_eq!(waiting.as_mut().now_or_never(), None, "a walk takes its time");
     node.next_work(|| panic!("as told"));
     assert_eq!(at_once(handle.subscribe("lobby")), Err(AviP2pError::ChannelClosed));
     node.settle();
     assert_eq!(waiting.now_or_never(), Some(Err(AviP2pError::ChannelClosed)));
     assert_panicked(node, "as told");
+}
+
+#[test]
+fn a_receiver_says_whether_more_events_may_come() {
+    let mut node = ByHand::start(config());
+    assert_eq!(node.events.try_recv(), Err(TryRecvError::Empty));
+    let mut events = std::mem::replace(&mut node.events, ByHand::start(config()).events);
+    assert_eq!(node.shut_down(), Ok(()));
+    assert_eq!(events.try_recv(), Err(TryRecvError::Disconnected));
+    assert_eq!(events.blocking_recv(), None);
+}
+
+#[test]
+fn a_closed_receiver_yields_what_waits_and_then_none_while_the_node_runs_on() {
+    let own = |node: &ByHand, data: &[u8]| AviEvent::Message {
+        from: node.node.local_peer_id().clone(),
+        topic: "lobby".to_owned(),
+        data: data.to_vec(),
+    };
+    let mut node = ByHand::start(AviP2pConfig { deliver_own: true, ..config() });
+    let handle = node.node.handle();
+    at_once(handle.subscribe("lobby")).unwrap();
+    at_once(handle.publish("lobby", b"before".to_vec())).unwrap();
+    node.events.close();
+    at_once(handle.publish("lobby", b"after".to_vec())).unwrap();
+    assert_eq!(node.events.blocking_recv(), Some(own(&node, b"before")));
+    assert_eq!(node.events.blocking_recv(), None);
+    assert_eq!(node.events.try_recv(), Err(TryRecvError::Disconnected));
+    assert_eq!(node.shut_down(), Ok(()));
+}
+
+#[test]
+fn a_thread_that_waits_for_events_is_woken_by_the_next() {
+    let mut node = ByHand::start(AviP2pConfig { deliver_own: true, ..config() });
+    let handle = node.node.handle();
+    at_once(handle.subscribe("lobby")).unwrap();
+    let mut events = std::mem::replace(&mut node.events, ByHand::start(config()).events);
+    let reader = std::thread::spawn(move || events.blocking_recv());
+    at_once(handle.publish("lobby", b"hello".to_vec())).unwrap();
+    assert!(matches!(reader.join().unwrap(), Some(AviEvent::Message { .. })));
+    assert_eq!(node.shut_down(), Ok(()));
 }
 
 #[test]

@@ -185,7 +185,7 @@ async fn options_out_of_range_are_refused() {
         PlayoutOptions { frame_duration: Some(2 * second), ..PlayoutOptions::default() },
     ] {
         let error = node.handle.audio_reader(StreamId(1), Playout::Paced(options)).await.unwrap_err();
-        assert!(matches!(error, AviP2pError::InvalidConfig { .. }), "{error}");
+        assert!(matches!(error, AviP2pError::InvalidOptions { .. }), "{error}");
     }
 }
 

@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use avi_p2p::{AviEvent, AviP2pConfig, AviP2pError, Limits, OnCongestion, PeerId, StreamCloseReason, StreamId};
-use avi_p2p::{Media, StreamOptions};
+use avi_p2p::{Media, Published, StreamOptions};
 use common::{Node, WITHIN, call, config};
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn promise_2_every_operation_fails_fast_with_a_typed_error() {
     assert!(text(handle.publish(&"x".repeat(257), vec![1]).await).contains("257"));
     assert_eq!(handle.unsubscribe("a").await, Err(NotSubscribed("a".into())));
     assert_eq!(handle.subscribe("a").await, Ok(()));
-    assert_eq!(handle.subscribe("a").await, Err(AlreadySubscribed("a".into())));
+    assert_eq!(handle.subscribe("a").await, Ok(()));
     assert_eq!(handle.subscribe("b").await, Err(LimitReached { limit: "limits.max_topics", max: 1 }));
     let large = text(handle.publish("a", vec![0; 101]).await);
     assert!(large.contains("101") && large.contains("limits.max_message_bytes = 100"), "{large}");
@@ -59,9 +59,56 @@ async fn promise_2_every_operation_fails_fast_with_a_typed_error() {
     assert_eq!(third, Err(LimitReached { limit: "max_audio_streams", max: 2 }));
 
     assert_eq!(handle.discover_peers().await, Err(Disabled("enable_kad")));
+    assert_eq!(handle.find_more_peers().await, Err(Disabled("enable_kad")));
     caller.node.shutdown().await.unwrap();
     assert_eq!(handle.subscribe("c").await, Err(ChannelClosed));
     assert_eq!(handle.connected_peers().await, Err(ChannelClosed));
+}
+
+#[tokio::test]
+async fn promise_2_a_call_that_ends_or_finds_nobody_says_why() {
+    let mut callee = Node::start(AviP2pConfig { node_name: "callee".to_owned(), ..config() }).await;
+    let mut caller = Node::connected_to(config(), &mut [&mut callee]).await;
+    let handle = caller.handle.clone();
+    let named = |event: &AviEvent| match event {
+        AviEvent::PeerIdentified { peer_id, name } => Some((peer_id.clone(), name.clone())),
+        _ => None,
+    };
+    assert_eq!(caller.wait("PeerIdentified", named).await, (callee.id.clone(), "callee".to_owned()));
+
+    let (near, far) = call(&mut caller, &mut callee).await;
+    callee.handle.close_audio_stream(far).await.unwrap();
+    assert_eq!(caller.wait_closed(near).await, StreamCloseReason::RemoteClose);
+    let late = handle.send_audio(near, vec![1]).await;
+    let reason = StreamCloseReason::RemoteClose;
+    assert_eq!(late, Err(AviP2pError::StreamEnded { stream_id: near, reason }));
+    assert!(late.unwrap_err().to_string().contains("the other end closed it"));
+
+    callee.node.shutdown().await.unwrap();
+    caller.wait("gone", |event| matches!(event, AviEvent::PeerDisconnected { .. }).then_some(())).await;
+    assert_eq!(handle.find_peers("callee").await, Ok(vec![callee.id.clone()]), "its name stays known");
+    let unreached = handle.request_stream(callee.id.clone()).await.unwrap();
+    assert_eq!(caller.wait_closed(unreached).await, StreamCloseReason::Unreachable);
+}
+
+#[tokio::test]
+async fn a_publish_can_be_asked_what_became_of_it_and_heard_at_home() {
+    let mut hearer = Node::start(config()).await;
+    let speaker = AviP2pConfig { deliver_own: true, ..AviP2pConfig::new("speaker") };
+    let speaker = AviP2pConfig { listen_ips: config().listen_ips, enable_mdns: false, enable_kad: false, ..speaker };
+    let mut speaker = Node::connected_to(speaker, &mut [&mut hearer]).await;
+    assert_eq!(speaker.handle.local_peer_id(), &speaker.id);
+    assert_eq!(speaker.handle.listen_addresses().await, Ok(vec![speaker.address.clone()]));
+    speaker.handle.subscribe("t").await.unwrap();
+    assert_eq!(speaker.handle.publish_tracked("t", "held").await, Ok(Published::Held));
+    hearer.handle.subscribe("t").await.unwrap();
+    speaker.wait_subscriber_of(&hearer.id).await;
+    assert_eq!(speaker.handle.publish_tracked("t", &b"sent"[..]).await, Ok(Published::Sent));
+    speaker.handle.publish("t", b"last".to_vec()).await.unwrap();
+    for data in [b"held", b"sent", b"last"] {
+        assert_eq!(speaker.wait_message().await, (speaker.id.clone(), data.to_vec()));
+        assert_eq!(hearer.wait_message().await, (speaker.id.clone(), data.to_vec()));
+    }
 }
 
 #[tokio::test]
@@ -157,7 +204,7 @@ async fn promise_3_a_slow_consumer_never_stalls_the_network() {
         })
         .await;
     assert_eq!(lagged, ((SENT - 50) as u64, (SENT - 50) as u64, 0));
-    while let Some(event) = slow.events.try_recv() {
+    while let Ok(event) = slow.events.try_recv() {
         messages += usize::from(matches!(event, AviEvent::Message { .. }));
         frames += usize::from(matches!(event, AviEvent::AudioData { .. }));
     }
@@ -400,7 +447,7 @@ async fn promise_11_every_call_returns_though_the_node_is_shut_down_meanwhile() 
                 match n % 4 {
                     0 => handle.connected_peers().await.map(drop),
                     1 => handle.publish("t", vec![1]).await,
-                    2 => handle.discover_peers().await.map(drop),
+                    2 => handle.find_more_peers().await.map(drop),
                     _ => handle.stats().await.map(drop),
                 }
             })

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use avi_p2p::config::AviP2pConfig;
 use avi_p2p::events::{AviEvent, PeerId, StreamId};
-use avi_p2p::{AviP2p, AviP2pError, AviP2pHandle, StreamCloseReason};
+use avi_p2p::{AviP2p, AviP2pError, AviP2pHandle, EventReceiver, StreamCloseReason};
+use tokio::sync::mpsc;
 
 /// What a 0.1 application did with each event, without `..` in any pattern.
 fn describe(event: AviEvent) -> String {
@@ -29,6 +30,7 @@ fn describe(event: AviEvent) -> String {
     }
 }
 
+#[allow(deprecated, reason = "0.1 applications name what nothing returns any more")]
 fn explain(error: AviP2pError) -> String {
     match error {
         AviP2pError::NotStarted => "not started".to_string(),
@@ -56,6 +58,43 @@ async fn every_call(handle: &AviP2pHandle, peer: PeerId, stream: StreamId) -> Ve
         handle.close_audio_stream(stream).await,
         handle.connected_peers().await.map(|_: Vec<PeerId>| ()),
     ]
+}
+
+/// How 0.1 applications read without waiting, and stopped to read.
+fn drain(events: &mut EventReceiver) -> Vec<AviEvent> {
+    let mut read = Vec::new();
+    loop {
+        match events.try_recv() {
+            Ok(event) => read.push(event),
+            Err(mpsc::error::TryRecvError::Empty) => return read,
+            Err(mpsc::error::TryRecvError::Disconnected) => panic!("the node has stopped"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_program_for_avi_0_1_expects_of_calls_and_receiver_holds() {
+    let mut config = AviP2pConfig::new("compat");
+    config.enable_mdns = false;
+    config.listen_ips = vec![std::net::Ipv4Addr::LOCALHOST.into()];
+    let (node, mut events) = AviP2p::start(config).await.unwrap();
+    let handle = node.handle();
+    assert!(matches!(events.recv().await, Some(AviEvent::Started { .. })));
+
+    // Each handler of an application subscribes.
+    handle.subscribe("lobby").await.unwrap();
+    handle.subscribe("lobby").await.unwrap();
+    let found: Result<(), AviP2pError> = handle.discover_peers().await;
+    found.unwrap();
+    assert_eq!(drain(&mut events), []);
+
+    let reader = tokio::task::spawn_blocking(move || {
+        assert_eq!(events.blocking_recv(), None, "the node has stopped");
+        events.close();
+        assert_eq!(events.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+    });
+    node.shutdown().await.unwrap();
+    reader.await.unwrap();
 }
 
 #[tokio::test]

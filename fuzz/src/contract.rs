@@ -216,7 +216,8 @@ impl Contract {
         let command = self.owed.remove(&reply.number()).unwrap_or_else(|| panic!("a second reply: {reply:?}"));
         let is_of_its_kind = match command {
             Command::RequestStream { .. } => matches!(reply, Reply::Stream { .. }),
-            Command::DiscoverPeers { .. } => matches!(reply, Reply::Peers { .. }),
+            Command::FindMorePeers { .. } => matches!(reply, Reply::Peers { .. }),
+            Command::Publish { .. } => matches!(reply, Reply::Published { .. }),
             _ => matches!(reply, Reply::Done { .. }),
         };
         assert!(is_of_its_kind, "{reply:?} to {command:?}");
@@ -229,7 +230,7 @@ impl Contract {
                 assert_eq!(self.streams.insert(*stream, Heard::Asked), None, "{stream:?} given twice");
             }
             (Command::AcceptStream { stream, .. }, Reply::Done { result: Ok(()), .. }) => self.accept(stream),
-            (Command::Publish { .. }, Reply::Done { result: Ok(()), .. }) => self.accounts.taken += 1,
+            (_, Reply::Published { result: Ok(_), .. }) => self.accounts.taken += 1,
             _ => {}
         }
     }

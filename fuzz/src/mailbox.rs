@@ -119,7 +119,7 @@ impl Reader {
                 self.slow[0] += dropped;
                 AviEvent::PeerSlow { peer_id, dropped }
             }
-            9 => match script.below(5) {
+            9 => match script.below(6) {
                 0 => AviEvent::PeerDiscovered { peer_id },
                 1 => AviEvent::ListenAddressesChanged { listen_addresses: vec![n.to_string()] },
                 2 => {
@@ -128,6 +128,7 @@ impl Reader {
                     AviEvent::AudioRate { peer_id, stream_id, bits_per_second: Some(rate) }
                 }
                 3 => AviEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason: n.to_string() },
+                4 => AviEvent::PeerIdentified { peer_id, name: script.byte().to_string() },
                 _ => AviEvent::Lagged { messages: 7, audio_frames: 7, lifecycle: 7 },
             },
             10 => {

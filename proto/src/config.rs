@@ -78,6 +78,9 @@ pub struct AviP2pConfig {
     /// connect whether `allowed_peers` names them or not, even after `disallow_peer`; only `blocked_peers` excludes
     /// them. Both ends should name each other. Default: none.
     pub paired_peers: Vec<PeerId>,
+    /// Whether a message that `publish` took is also delivered to this node's own application, once, if it subscribes to
+    /// the topic. Default false.
+    pub deliver_own: bool,
     /// How long a message on a topic without subscribers is held, up to 1 hour. Default 10 s.
     pub publish_hold: Duration,
     /// How long a requested audio stream may stay unanswered; 100 ms to 1 hour, default 30 s.
@@ -136,6 +139,7 @@ impl fmt::Debug for Identity {
 /// and accepts only addresses of their subnets. On other interfaces mDNS still sends queries, and answers without an
 /// address. The system's routing chooses the interface of an outgoing connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Interfaces {
     /// All interfaces.
     #[default]
@@ -320,7 +324,7 @@ limits! {
     event_audio_bytes: 16 * 1024 * 1024, 1024..=1024 * 1024 * 1024;
     /// Lifecycle events that wait for the application, after coalescing; 16 to 1,000,000, default 4,096.
     event_lifecycle: 4096, 16..=1_000_000;
-    /// Calls of `discover_peers` that wait for the end of a search; 1 to 100,000, default 256.
+    /// Calls of `find_more_peers` that wait for the end of a search; 1 to 100,000, default 256.
     pending_commands: 256, 1..=100_000;
     /// Peers that are remembered, connected or not; 16 to 100,000, default 1,024.
     known_peers: 1024, 16..=100_000;
@@ -356,6 +360,7 @@ impl Default for AviP2pConfig {
             allowed_peers: None,
             blocked_peers: Vec::new(),
             paired_peers: Vec::new(),
+            deliver_own: false,
             publish_hold: Duration::from_secs(10),
             accept_timeout: Duration::from_secs(30),
             audio_queue: Duration::from_millis(200),
@@ -365,6 +370,19 @@ impl Default for AviP2pConfig {
 }
 
 impl AviP2pConfig {
+    /// The default configuration, with this [`node_name`](Self::node_name).
+    ///
+    /// ```
+    /// # use avi_p2p_proto::config as avi_p2p;
+    /// use avi_p2p::AviP2pConfig;
+    /// let config = AviP2pConfig { listen_port: 9000, ..AviP2pConfig::new("kitchen") };
+    /// # assert_eq!(config.node_name, "kitchen");
+    /// ```
+    #[must_use]
+    pub fn new(node_name: impl Into<String>) -> Self {
+        Self { node_name: node_name.into(), ..Self::default() }
+    }
+
     /// Checks every field without looking at this machine. The start checks the rest: the text of
     /// [`bootstrap_peers`](Self::bootstrap_peers), whether [`listen_ips`](Self::listen_ips) are addresses of this
     /// machine and of interfaces that [`interfaces`](Self::interfaces) allows, and whether the file of

@@ -1,5 +1,6 @@
 //! What can go wrong. Each error says what a caller can do.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ pub enum AviP2pError {
     /// The node has not been started. Kept for source compatibility with AVI 0.1. Nothing returns it, because there is
     /// no node before it runs.
     #[error("the node has not been started")]
+    #[deprecated(note = "nothing returns it")]
     NotStarted,
 
     /// No address of this peer is known: wait for `PeerDiscovered` or `PeerConnected`, or check the id.
@@ -34,6 +36,16 @@ pub enum AviP2pError {
     #[error("no audio stream {0}: never opened here, or closed already")]
     StreamNotFound(StreamId),
 
+    /// Audio was sent on a stream that has ended. Of streams that ended before the last 64, only
+    /// [`StreamNotFound`](Self::StreamNotFound) is known.
+    #[error("audio stream {stream_id} has ended: {reason}")]
+    StreamEnded {
+        /// The stream.
+        stream_id: StreamId,
+        /// Why it ended.
+        reason: StreamCloseReason,
+    },
+
     /// The topic is empty, too long or has control characters; the text says which.
     #[error("invalid topic: {0}")]
     InvalidTopic(String),
@@ -42,8 +54,10 @@ pub enum AviP2pError {
     #[error("network error: {0}")]
     NetworkError(String),
 
-    /// `subscribe` was called for a topic that is already subscribed to.
+    /// `subscribe` was called for a topic that is already subscribed to. Kept for source compatibility with AVI 0.1.
+    /// Nothing returns it: a second call does nothing.
     #[error("already subscribed to topic {0:?}")]
+    #[deprecated(note = "nothing returns it")]
     AlreadySubscribed(String),
 
     /// `unsubscribe` was called for a topic that is not subscribed to.
@@ -66,6 +80,7 @@ pub enum AviP2pError {
     /// Data could not be encoded or decoded. Kept for source compatibility with AVI 0.1. Nothing returns it, because
     /// payloads are bytes.
     #[error("serialization error: {0}")]
+    #[deprecated(note = "nothing returns it")]
     Serialization(String),
 
     /// A configuration field is out of range.
@@ -73,6 +88,18 @@ pub enum AviP2pError {
     InvalidConfig {
         /// The field's name.
         field: String,
+        /// The value it had.
+        value: String,
+        /// The values that it may have.
+        expected: String,
+    },
+
+    /// A field of [`StreamOptions`](crate::media::StreamOptions) or [`PlayoutOptions`](crate::media::PlayoutOptions) is
+    /// out of range.
+    #[error("invalid options of an audio stream: {field} = {value}: expected {expected}")]
+    InvalidOptions {
+        /// The field's name.
+        field: &'static str,
         /// The value it had.
         value: String,
         /// The values that it may have.
@@ -153,9 +180,18 @@ pub enum AviP2pError {
         after: Duration,
     },
 
-    /// The feature is turned off in the configuration.
-    #[error("{0} is off: turn it on in the configuration")]
+    /// The feature is turned off in the configuration, whose field this is.
+    #[error("{field} is off: {hint}", field = .0, hint = how_to_enable(.0))]
     Disabled(&'static str),
+}
+
+fn how_to_enable(field: &str) -> &'static str {
+    match field {
+        "allowed_peers" => {
+            "every peer may connect; write `allowed_peers: Some(vec![])` in the configuration for a list"
+        }
+        _ => "turn it on in the configuration",
+    }
 }
 
 /// Why an audio stream ended.
@@ -172,9 +208,49 @@ pub enum StreamCloseReason {
     Rejected(String),
     /// The request was not answered within `accept_timeout`.
     Timeout,
+    /// The peer of the request could not be reached: every dial failed, none has succeeded within `accept_timeout`, or the
+    /// peer may not connect any more.
+    Unreachable,
     /// The connection to the peer was lost. If the stream was accepted, no other connection came within 15 s, or the peer
     /// does not know the stream any more, may not connect any more, or is of a version that cannot go on.
     PeerDisconnected,
     /// The other end broke the protocol; the text names the frame and field.
     Protocol(String),
+}
+
+impl fmt::Display for StreamCloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LocalClose => f.write_str("this end closed it"),
+            Self::RemoteClose => f.write_str("the other end closed it"),
+            Self::Error(why) => write!(f, "its substream failed: {why}"),
+            Self::Rejected(why) if why.is_empty() => f.write_str("the other end rejected it"),
+            Self::Rejected(why) => write!(f, "the other end rejected it: {why}"),
+            Self::Timeout => f.write_str("the other end did not answer in time"),
+            Self::Unreachable => f.write_str("the peer could not be reached"),
+            Self::PeerDisconnected => f.write_str("the connection to the peer was lost"),
+            Self::Protocol(why) => write!(f, "the other end broke the protocol: {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_stream_is_told_with_its_reason() {
+        let reason = StreamCloseReason::Rejected("busy".to_owned());
+        let text = AviP2pError::StreamEnded { stream_id: StreamId(7), reason }.to_string();
+        assert_eq!(text, "audio stream 7 has ended: the other end rejected it: busy");
+        assert_eq!(StreamCloseReason::Rejected(String::new()).to_string(), "the other end rejected it");
+    }
+
+    #[test]
+    fn a_list_that_is_missing_is_told_with_what_to_write() {
+        let text = AviP2pError::Disabled("allowed_peers").to_string();
+        assert!(text.contains("`allowed_peers: Some(vec![])`"), "{text}");
+        let text = AviP2pError::Disabled("enable_kad").to_string();
+        assert_eq!(text, "enable_kad is off: turn it on in the configuration");
+    }
 }

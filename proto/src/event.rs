@@ -11,8 +11,8 @@ use crate::media::AudioFrame;
 /// Lifecycle events are kept until they are read, up to a bound. An unread event that no longer holds is removed: the
 /// application never sees a call that was offered and withdrawn, or a peer that connected and disconnected, before it
 /// read. `Message`, `PublishExpired`, `AudioData` and `AudioGap` are bounded by [`Limits`](crate::config::Limits): the
-/// oldest are dropped first, and `Lagged` says how many.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// oldest are dropped first, and `Lagged` says how many. `Debug` prints the lengths of payloads, and not their bytes.
+#[derive(derive_more::Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AviEvent {
     /// The node listens. This is its first event.
@@ -40,6 +40,13 @@ pub enum AviEvent {
         peer_id: PeerId,
         /// Its address on this connection, as `/ip4/192.0.2.7/tcp/9000`.
         address: String,
+    },
+    /// A connected peer has said its name, or has another one now. Anybody may take any name: only the id is proven.
+    PeerIdentified {
+        /// The peer.
+        peer_id: PeerId,
+        /// Its `node_name`. Of a peer that is no node of AVI, what its program calls itself, which may be nothing.
+        name: String,
     },
     /// The last connection to a peer has ended. Accepted audio streams wait for another one, and end if none comes.
     PeerDisconnected {
@@ -77,6 +84,7 @@ pub enum AviEvent {
         /// The topic.
         topic: String,
         /// The payload.
+        #[debug("{} bytes", data.len())]
         data: Vec<u8>,
     },
     /// A held message was not delivered: no subscriber came within `publish_hold` or before the shutdown, or the path
@@ -85,6 +93,7 @@ pub enum AviEvent {
         /// The topic.
         topic: String,
         /// The payload.
+        #[debug("{} bytes", data.len())]
         data: Vec<u8>,
     },
     /// A peer asks for an audio stream: accept it, or reject it. `AviP2pHandle::audio_stats` has the media and label
@@ -109,6 +118,7 @@ pub enum AviEvent {
         /// The stream.
         stream_id: StreamId,
         /// The frame, as it was sent.
+        #[debug("{} bytes", data.len())]
         data: Vec<u8>,
     },
     /// Frames of a stream are missing: the sender dropped them because the path was congested, or they were lost on the way.
@@ -184,4 +194,17 @@ pub enum DiscoverySource {
     Inbound,
     /// It is in `paired_peers`.
     Paired,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_prints_the_length_of_its_payload_and_not_its_bytes() {
+        let (topic, data) = ("lobby".to_owned(), vec![201; 640]);
+        let event = AviEvent::Message { from: PeerId::new("alice"), topic, data };
+        let text = format!("{event:?}");
+        assert_eq!(text, r#"Message { from: PeerId("alice"), topic: "lobby", data: 640 bytes }"#);
+    }
 }

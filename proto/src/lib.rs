@@ -17,6 +17,7 @@ pub mod event;
 pub mod id;
 pub mod media;
 pub mod path;
+pub mod publish;
 pub mod stats;
 pub mod wire;
 

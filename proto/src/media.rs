@@ -27,6 +27,7 @@ pub struct Media {
 /// What to do when an audio stream's send queue is full, which means that the path is congested. The default is
 /// [`DropOldest`](Self::DropOldest).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnCongestion {
     /// Drop the oldest frame. The receiver sees a gap, and latency stays bounded.
     #[default]
@@ -139,10 +140,10 @@ impl Default for PlayoutOptions {
 impl PlayoutOptions {
     #[doc(hidden)]
     pub fn validate(&self) -> Result<(), AviP2pError> {
-        let check = |field: &str, value: Duration, range: RangeInclusive<Duration>| match range.contains(&value) {
+        let check = |field, value: Duration, range: RangeInclusive<Duration>| match range.contains(&value) {
             true => Ok(()),
-            false => Err(AviP2pError::InvalidConfig {
-                field: field.to_owned(),
+            false => Err(AviP2pError::InvalidOptions {
+                field,
                 value: format!("{value:?}"),
                 expected: format!("{:?} to {:?}", range.start(), range.end()),
             }),
@@ -166,9 +167,9 @@ pub enum AudioItem {
 impl StreamOptions {
     #[doc(hidden)]
     pub fn validate(&self) -> Result<(), AviP2pError> {
-        let check = |field: &str, ok: bool, value: String, expected: String| match ok {
+        let check = |field, ok: bool, value: String, expected: String| match ok {
             true => Ok(()),
-            false => Err(AviP2pError::InvalidConfig { field: field.to_owned(), value, expected }),
+            false => Err(AviP2pError::InvalidOptions { field, value, expected }),
         };
         if let Some(media) = &self.media {
             let len = media.codec.len();

@@ -172,7 +172,7 @@ stats! {
 pub struct PeerInfo {
     /// The peer's id.
     pub peer_id: PeerId,
-    /// Its `node_name`, once it has sent it.
+    /// Its `node_name` as it sent it last, also after it has disconnected.
     pub name: Option<String>,
     /// The known addresses at which it may be reached.
     pub addresses: Vec<String>,

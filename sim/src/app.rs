@@ -159,7 +159,7 @@ impl App {
     /// Reads the queued events, which must have been bounded.
     async fn wake(&mut self, events: &mut EventReceiver) {
         self.setup.reading = Reading::Promptly;
-        let waiting: Vec<_> = std::iter::from_fn(|| events.try_recv()).collect();
+        let waiting: Vec<_> = std::iter::from_fn(|| events.try_recv().ok()).collect();
         let max = self.setup.config.limits.event_messages;
         let messages = waiting.iter().filter(|event| matches!(event, AviEvent::Message { .. })).count();
         let frames = waiting.iter().filter(|event| matches!(event, AviEvent::AudioData { .. })).count();
@@ -266,7 +266,7 @@ async fn talk(handle: AviP2pHandle, ledger: Shared, key: StreamKey, calls: Calls
 }
 
 async fn discover(handle: AviP2pHandle, ledger: Shared, host: Host) {
-    let found = handle.discover_peers().await;
+    let found = handle.find_more_peers().await;
     ledger.lock().on_discovery(host, &found);
 }
 

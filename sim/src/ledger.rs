@@ -473,7 +473,7 @@ impl Ledger {
     fn on_close(&mut self, host: Host, peer: &PeerId, reason: &StreamCloseReason) {
         let is_wrong = match reason {
             StreamCloseReason::Protocol(_) => true,
-            StreamCloseReason::Error(_) | StreamCloseReason::PeerDisconnected => {
+            StreamCloseReason::Error(_) | StreamCloseReason::Unreachable | StreamCloseReason::PeerDisconnected => {
                 self.rules.is_calm || self.rules.calls_survive
             }
             _ => false,
@@ -486,7 +486,10 @@ impl Ledger {
     fn trace_event(&mut self, host: Host, event: &AviEvent) {
         self.trace(&[7, nanos(), host.0.into()]);
         match event {
-            AviEvent::Message { data, .. } | AviEvent::AudioData { data, .. } => self.digest.update(data),
+            // `Debug` leaves payloads out.
+            AviEvent::Message { data, .. }
+            | AviEvent::AudioData { data, .. }
+            | AviEvent::PublishExpired { data, .. } => self.digest.update(data),
             other => self.digest.update(format!("{other:?}").as_bytes()),
         }
     }

@@ -27,6 +27,7 @@ use crate::id::{PeerId, StreamId};
 use crate::media::Playout;
 use crate::metrics::Metrics;
 use crate::net::Net;
+use crate::publish::Published;
 use crate::reader::AudioReader;
 use crate::stats::{AudioStats, Stats};
 use crate::wake::{Flag, Wake};
@@ -113,6 +114,7 @@ pub(crate) struct Callers {
     done: Waiting<()>,
     stream: Waiting<StreamId>,
     peers: Waiting<Vec<PeerId>>,
+    published: Waiting<Published>,
 }
 
 /// Replies of one type.
@@ -169,6 +171,12 @@ impl Answer for StreamId {
 impl Answer for Vec<PeerId> {
     fn waiting(callers: &mut Callers) -> &mut Waiting<Self> {
         &mut callers.peers
+    }
+}
+
+impl Answer for Published {
+    fn waiting(callers: &mut Callers) -> &mut Waiting<Self> {
+        &mut callers.published
     }
 }
 
@@ -581,6 +589,7 @@ impl Node {
                 Output::Reply(Reply::Done { id, result }) => self.callers.done.reply(id, result, news),
                 Output::Reply(Reply::Stream { id, result }) => self.callers.stream.reply(id, result, news),
                 Output::Reply(Reply::Peers { id, result }) => self.callers.peers.reply(id, result, news),
+                Output::Reply(Reply::Published { id, result }) => self.callers.published.reply(id, result, news),
                 Output::Event(event) => {
                     if !self.readers.take(&event, &mut news.readers) {
                         self.events.push(event);

@@ -127,7 +127,7 @@ impl ByHand {
         .unwrap();
         let address = until(|| {
             poll(&mut task, &woken);
-            match events.try_recv()? {
+            match events.try_recv().ok()? {
                 AviEvent::Started { listen_addresses, .. } => listen_addresses.first().cloned(),
                 other => panic!("{other:?} before Started"),
             }
@@ -161,7 +161,7 @@ impl ByHand {
     pub fn settle(&mut self) -> bool {
         let was_woken = self.is_woken();
         poll(&mut self.task, &self.woken);
-        while let Some(event) = self.events.try_recv() {
+        while let Ok(event) = self.events.try_recv() {
             self.heard.push(event);
         }
         was_woken

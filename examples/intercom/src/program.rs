@@ -313,7 +313,9 @@ fn or_gone(outcome: Result<(), AviP2pError>) -> Outcome {
 }
 
 fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
-    use AviP2pError::{StreamNotAccepted, StreamNotFound, StreamState};
+    use AviP2pError::{StreamEnded, StreamNotAccepted, StreamNotFound, StreamState};
     let error = error.downcast_ref::<AviP2pError>();
-    error.is_some_and(|error| matches!(error, StreamNotFound { .. } | StreamNotAccepted { .. } | StreamState { .. }))
+    error.is_some_and(|error| {
+        matches!(error, StreamEnded { .. } | StreamNotFound { .. } | StreamNotAccepted { .. } | StreamState { .. })
+    })
 }

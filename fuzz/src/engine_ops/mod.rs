@@ -152,7 +152,8 @@ fn any_call(world: &mut World, script: &mut Script) {
         14 => Command::CloseStream { id: world.next_id(), stream: any_stream(world, script) },
         15 => Command::SetAllowed { id: world.next_id(), peer: any_peer(script), is_allowed: script.flag() },
         16 => Command::SetBlocked { id: world.next_id(), peer: any_peer(script), is_blocked: script.flag() },
-        17 => Command::DiscoverPeers { id: world.next_id() },
+        17 if script.flag() => Command::DiscoverPeers { id: world.next_id() },
+        17 => Command::FindMorePeers { id: world.next_id() },
         18 => {
             let stream = any_stream(world, script);
             return world.ask(|engine, _| drop(engine.audio_stats(stream)));

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::error::AviP2pError;
 use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
+use crate::publish::Published;
 
 /// Correlates a command with its reply, whose value is a `T`. The driver chooses the number. Until a command has its
 /// reply, no other command may have the same number, whatever its `T` is.
@@ -73,7 +74,7 @@ impl<T> Hash for CommandId<T> {
 }
 
 /// A request of the application. The type of each id says what the [`Reply`] carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(derive_more::Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Receive messages of a topic.
     Subscribe {
@@ -92,10 +93,11 @@ pub enum Command {
     /// Send a message to a topic's subscribers.
     Publish {
         /// Correlates the reply.
-        id: CommandId,
+        id: CommandId<Published>,
         /// The topic, unchecked.
         topic: String,
         /// The payload.
+        #[debug("{} bytes", data.len())]
         data: Bytes,
     },
     /// Add a peer to `allowed_peers`, or remove it.
@@ -148,6 +150,7 @@ pub enum Command {
         /// The stream to send on.
         stream: StreamId,
         /// The frame.
+        #[debug("{} bytes", data.len())]
         data: Bytes,
     },
     /// End a stream.
@@ -157,8 +160,13 @@ pub enum Command {
         /// The stream to close.
         stream: StreamId,
     },
-    /// Find peers through the known ones. The reply lists the peers found.
+    /// Find peers through the known ones. The reply comes at once.
     DiscoverPeers {
+        /// Correlates the reply.
+        id: CommandId,
+    },
+    /// The same. The reply comes when the search has ended, and lists the peers found.
+    FindMorePeers {
         /// Correlates the reply.
         id: CommandId<Vec<PeerId>>,
     },
@@ -174,16 +182,17 @@ impl Command {
     pub(super) fn refused(&self, error: AviP2pError) -> Reply {
         match *self {
             Self::RequestStream { id, .. } => Reply::Stream { id, result: Err(error) },
-            Self::DiscoverPeers { id } => Reply::Peers { id, result: Err(error) },
+            Self::FindMorePeers { id } => Reply::Peers { id, result: Err(error) },
+            Self::Publish { id, .. } => Reply::Published { id, result: Err(error) },
             Self::Subscribe { id, .. }
             | Self::Unsubscribe { id, .. }
-            | Self::Publish { id, .. }
             | Self::SetAllowed { id, .. }
             | Self::SetBlocked { id, .. }
             | Self::AcceptStream { id, .. }
             | Self::RejectStream { id, .. }
             | Self::SendAudio { id, .. }
             | Self::CloseStream { id, .. }
+            | Self::DiscoverPeers { id }
             | Self::Shutdown { id } => Reply::Done { id, result: Err(error) },
         }
     }
@@ -192,16 +201,17 @@ impl Command {
     pub fn number(&self) -> u64 {
         match self {
             Self::RequestStream { id, .. } => id.number(),
-            Self::DiscoverPeers { id } => id.number(),
+            Self::FindMorePeers { id } => id.number(),
+            Self::Publish { id, .. } => id.number(),
             Self::Subscribe { id, .. }
             | Self::Unsubscribe { id, .. }
-            | Self::Publish { id, .. }
             | Self::SetAllowed { id, .. }
             | Self::SetBlocked { id, .. }
             | Self::AcceptStream { id, .. }
             | Self::RejectStream { id, .. }
             | Self::SendAudio { id, .. }
             | Self::CloseStream { id, .. }
+            | Self::DiscoverPeers { id }
             | Self::Shutdown { id } => id.number(),
         }
     }
@@ -224,7 +234,14 @@ pub enum Reply {
         /// The new stream.
         result: Result<StreamId, AviP2pError>,
     },
-    /// The reply to [`Command::DiscoverPeers`].
+    /// The reply to [`Command::Publish`].
+    Published {
+        /// The command's id.
+        id: CommandId<Published>,
+        /// What became of the message.
+        result: Result<Published, AviP2pError>,
+    },
+    /// The reply to [`Command::FindMorePeers`].
     Peers {
         /// The command's id.
         id: CommandId<Vec<PeerId>>,
@@ -240,6 +257,7 @@ impl Reply {
             Self::Done { id, .. } => id.number(),
             Self::Stream { id, .. } => id.number(),
             Self::Peers { id, .. } => id.number(),
+            Self::Published { id, .. } => id.number(),
         }
     }
 }

@@ -106,7 +106,7 @@ pub enum PublishOutcome {
 }
 
 /// An event of the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(derive_more::Debug, Clone, PartialEq, Eq)]
 pub enum NetEvent {
     /// The addresses that the node listens on have changed.
     Listening {
@@ -168,6 +168,7 @@ pub enum NetEvent {
         /// The address that it says it comes from.
         from: SocketAddr,
         /// All of it, the id included; at most [`MAX_DATAGRAM_BYTES`].
+        #[debug("{} bytes", bytes.len())]
         bytes: Bytes,
     },
     /// A [`NetAction::SendDatagram`] was not carried out: the system's buffer is full, or nobody can be reached there.
@@ -309,6 +310,7 @@ pub enum NetEvent {
         /// The topic.
         topic: String,
         /// The payload.
+        #[debug("{} bytes", data.len())]
         data: Bytes,
     },
     /// A message arrived that was not accepted.
@@ -358,6 +360,7 @@ pub enum NetEvent {
         /// The substream.
         substream: SubstreamId,
         /// The bytes.
+        #[debug("{} bytes", bytes.len())]
         bytes: Bytes,
     },
     /// The bytes of the last [`NetAction::Write`] were taken; the next write may follow.
@@ -380,7 +383,7 @@ pub enum NetEvent {
 }
 
 /// An action for the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(derive_more::Debug, Clone, PartialEq, Eq)]
 pub enum NetAction {
     /// Dial a peer; answered by [`NetEvent::Connected`] or [`NetEvent::DialFailed`].
     Dial {
@@ -478,6 +481,7 @@ pub enum NetAction {
         /// The topic.
         topic: Topic,
         /// The payload.
+        #[debug("{} bytes", data.len())]
         data: Bytes,
     },
     /// Open an audio substream; answered by [`NetEvent::SubstreamOpened`] or [`NetEvent::SubstreamFailed`], unless the
@@ -493,6 +497,7 @@ pub enum NetAction {
         /// The substream.
         substream: SubstreamId,
         /// The bytes.
+        #[debug("{} bytes", bytes.len())]
         bytes: Bytes,
     },
     /// Close this node's direction after the bytes written so far.
@@ -511,6 +516,7 @@ pub enum NetAction {
         /// The address to send it to.
         to: SocketAddr,
         /// The datagram; at most [`MAX_DATAGRAM_BYTES`].
+        #[debug("{} bytes", bytes.len())]
         bytes: Bytes,
     },
     /// Report the datagrams that begin with this id. All others are dropped and counted.

@@ -50,6 +50,7 @@ enum Subject {
     ListenAddresses,
     Discovered(PeerId),
     Connection(PeerId),
+    Name(PeerId),
     Slow(PeerId),
     Bootstrap(String),
     Discovery(DiscoverySource),
@@ -75,6 +76,7 @@ fn class(event: &AviEvent) -> Class {
         AviEvent::PeerConnected { peer_id, .. } | AviEvent::PeerDisconnected { peer_id } => {
             Class::Lifecycle(Subject::Connection(peer_id.clone()))
         }
+        AviEvent::PeerIdentified { peer_id, .. } => Class::Lifecycle(Subject::Name(peer_id.clone())),
         AviEvent::PeerSlow { peer_id, .. } => Class::Lifecycle(Subject::Slow(peer_id.clone())),
         AviEvent::BootstrapFailed { address, .. } => Class::Lifecycle(Subject::Bootstrap(address.clone())),
         AviEvent::DiscoveryUnavailable { source, .. } => Class::Lifecycle(Subject::Discovery(*source)),
@@ -196,11 +198,16 @@ impl Mailbox {
                     self.take_back(&subject, at);
                 }
                 // The application has not read of the connection, and need not.
-                (PeerConnected { .. }, PeerDisconnected { .. })
-                | (AudioStreamRequested { .. }, AudioStreamClosed { .. }) => return self.take_back(&subject, at),
+                (PeerConnected { .. }, PeerDisconnected { peer_id }) => {
+                    let name = Subject::Name(peer_id.clone());
+                    self.take_back(&subject, at);
+                    let unread = self.subjects.get(&name).and_then(|waiting| waiting.back()).copied();
+                    return unread.into_iter().for_each(|at| self.take_back(&name, at));
+                }
+                (AudioStreamRequested { .. }, AudioStreamClosed { .. }) => return self.take_back(&subject, at),
                 (PeerDiscovered { .. }, PeerDiscovered { .. }) => return,
                 (BootstrapFailed { .. } | ListenAddressesChanged { .. } | DiscoveryUnavailable { .. }, _)
-                | (AudioRate { .. }, _) => self.take_back(&subject, at),
+                | (AudioRate { .. } | PeerIdentified { .. }, _) => self.take_back(&subject, at),
                 _ => {}
             }
         }
@@ -343,6 +350,26 @@ mod tests {
             mailbox.push(connected(2));
             mailbox.push(disconnected(2));
         }
+        assert!(mailbox.is_empty());
+    }
+
+    #[test]
+    fn of_the_names_of_a_peer_the_last_is_read_unless_its_connection_was_never_told() {
+        let mut mailbox = mailbox();
+        let named = |n: u64, name: &str| AviEvent::PeerIdentified { peer_id: peer(n), name: name.to_owned() };
+        mailbox.push(connected(1));
+        (0..1000).for_each(|n| mailbox.push(named(1, &n.to_string())));
+        mailbox.push(named(2, "other"));
+        assert_eq!(drain(&mut mailbox), [connected(1), named(1, "999"), named(2, "other")]);
+        for _ in 0..1000 {
+            mailbox.push(disconnected(1));
+            mailbox.push(connected(1));
+            mailbox.push(named(1, "kitchen"));
+        }
+        assert_eq!(drain(&mut mailbox), [disconnected(1), connected(1), named(1, "kitchen")]);
+        mailbox.push(connected(2));
+        mailbox.push(named(2, "gone"));
+        mailbox.push(disconnected(2));
         assert!(mailbox.is_empty());
     }
 

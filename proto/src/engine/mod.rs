@@ -142,8 +142,8 @@ impl Engine {
             last_publish: None,
             flushing: BTreeMap::new(),
             peers: Tracked::new(Peers::new(config, local.clone(), rng)),
+            topics: Topics::new(config, local.clone()),
             local,
-            topics: Topics::new(config),
             streams,
             bulk: Bulk::new(),
             walks,
@@ -225,10 +225,19 @@ impl Engine {
 
     // Queries: they only read.
 
-    /// The connected peers, ordered by id.
+    /// The addresses that the node listens on, in order.
     ///
     /// # Errors
     /// [`AviP2pError::ChannelClosed`] from [`Command::Shutdown`] on, as with the other questions.
+    pub fn listen_addresses(&self) -> Result<Vec<String>, AviP2pError> {
+        self.check_running()?;
+        Ok(self.listening.clone().unwrap_or_default())
+    }
+
+    /// The connected peers, ordered by id.
+    ///
+    /// # Errors
+    /// [`AviP2pError::ChannelClosed`] alone.
     pub fn connected_peers(&self) -> Result<Vec<PeerId>, AviP2pError> {
         self.check_running()?;
         Ok(self.peers.connected().cloned().collect())
@@ -244,6 +253,15 @@ impl Engine {
         let mut info = self.peers.info(now, peer).ok_or_else(|| AviP2pError::PeerNotFound(peer.clone()))?;
         info.topics = self.topics.of_peer(peer);
         Ok(info)
+    }
+
+    /// The known peers with this name, the connected ones first.
+    ///
+    /// # Errors
+    /// [`AviP2pError::ChannelClosed`] alone.
+    pub fn find_peers(&self, name: &str) -> Result<Vec<PeerId>, AviP2pError> {
+        self.check_running()?;
+        Ok(self.peers.named(name))
     }
 
     /// The node's counters.
@@ -320,7 +338,8 @@ impl Engine {
                 (id, result)
             }
             Command::CloseStream { id, stream } => (id, self.streams.close(now, stream, out)),
-            Command::DiscoverPeers { id } => return self.walks.discover(now, id, out),
+            Command::DiscoverPeers { id } => (id, self.walks.discover(now, out)),
+            Command::FindMorePeers { id } => return self.walks.find_more(now, id, out),
             Command::Shutdown { id } => return self.begin_shutdown(now, id),
         };
         self.out.done(id, result);
@@ -604,7 +623,7 @@ impl Engine {
     }
 
     fn on_identified(&mut self, now: Time, peer: PeerId, name: String, addresses: Vec<String>) {
-        let (addresses, is_new) = self.peers.on_identified(&peer, name, addresses);
+        let (addresses, is_new) = self.peers.on_identified(&peer, name, addresses, &mut self.out);
         if is_new && self.peers.is_bootstrap(&peer) {
             self.walks.on_bootstrap_peer(now);
         } else if is_new {

@@ -73,7 +73,10 @@ pub(super) struct Peer {
     pub(super) proven: Option<String>,
     /// The addresses that others report, the newest last.
     pub(super) hints: Vec<String>,
+    /// Its name as it was sent last, on this connection or an earlier one.
     pub(super) name: Option<String>,
+    /// Whether the connected peer has sent its name.
+    pub(super) is_identified: bool,
     pub(super) rtt: Option<Duration>,
     /// Failed dials in a row.
     pub(super) failures: u32,
@@ -100,7 +103,16 @@ pub(super) struct Bootstrap {
 
 impl Peer {
     pub(super) fn new(source: DiscoverySource) -> Self {
-        Self { state: State::Known, source, proven: None, hints: Vec::new(), name: None, rtt: None, failures: 0 }
+        Self {
+            state: State::Known,
+            source,
+            proven: None,
+            hints: Vec::new(),
+            name: None,
+            is_identified: false,
+            rtt: None,
+            failures: 0,
+        }
     }
 
     pub(super) fn is_connected(&self) -> bool {

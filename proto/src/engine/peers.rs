@@ -188,6 +188,13 @@ impl Peers {
         })
     }
 
+    /// The peers with this name, the connected ones first.
+    pub(crate) fn named(&self, name: &str) -> Vec<PeerId> {
+        let named = self.peers.iter().filter(|(_, peer)| peer.name.as_deref() == Some(name));
+        let (connected, others): (Vec<_>, Vec<_>) = named.partition(|(_, peer)| peer.is_connected());
+        connected.into_iter().chain(others).map(|(id, _)| id.clone()).collect()
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         let timers = [self.timers.next_deadline(), self.doubled.next_deadline(), self.access.next_deadline()];
         timers.into_iter().chain([self.next_room]).flatten().min()
@@ -348,9 +355,9 @@ impl Peers {
         self.doubled.stop(id);
         self.connected -= 1;
         // A peer that has not sent its name has closed the connection at once: it may be full, or may block this node.
-        let hung_up = peer.name.is_none();
+        let hung_up = !peer.is_identified;
         peer.failures = peer.failures.saturating_add(hung_up.into());
-        (peer.rtt, peer.name) = (None, None);
+        (peer.rtt, peer.is_identified) = (None, false);
         let can_be_dialled = peer.can_be_dialled();
         let has_room = self.peers.len() <= self.limits.known_peers || self.access.is_paired(id);
         if !can_be_dialled || !has_room {
@@ -373,6 +380,7 @@ impl Peers {
         id: &PeerId,
         name: String,
         mut addresses: Vec<String>,
+        out: &mut Outbox,
     ) -> (Vec<String>, bool) {
         let max = self.limits.addresses_per_peer;
         let is_in = self.access.admits(id);
@@ -390,7 +398,12 @@ impl Peers {
         if addresses.iter().any(|address| !is_loopback(address)) {
             addresses.retain(|address| !is_loopback(address));
         }
-        (addresses, peer.name.replace(name).is_none())
+        let is_first = !std::mem::replace(&mut peer.is_identified, true);
+        let before = peer.name.replace(name.clone());
+        if is_first || before.as_ref() != Some(&name) {
+            out.event(AviEvent::PeerIdentified { peer_id: id.clone(), name });
+        }
+        (addresses, is_first)
     }
 
     /// Keeps out a connected peer that speaks no pub/sub of this node. What it says of itself after that is no news.

@@ -239,7 +239,7 @@ impl Streams {
 
     pub(crate) fn send(&mut self, now: Time, id: StreamId, data: Bytes, out: &mut Outbox) -> Result<(), AviP2pError> {
         let max = self.config.limits.max_audio_frame_bytes;
-        let stream = self.alive(id)?;
+        let Ok(stream) = self.alive(id) else { return Err(self.why_not_there(id)) };
         // A stream without a connection counts as congested.
         if !stream.is_accepted() {
             return Err(AviP2pError::StreamNotAccepted(id));
@@ -306,7 +306,8 @@ impl Streams {
     pub(crate) fn on_unreachable(&mut self, peer: &PeerId, reason: &str, out: &mut Outbox) {
         let waiting = self.streams.values().filter(|stream| stream.phase == Phase::Reaching && stream.peer == *peer);
         for id in waiting.map(|stream| stream.id).collect::<Vec<_>>() {
-            self.conclude(id, StreamCloseReason::Error(format!("the peer cannot be reached: {reason}")), out);
+            tracing::debug!(%peer, stream = %id, reason, "the peer of a request cannot be reached");
+            self.conclude(id, StreamCloseReason::Unreachable, out);
         }
     }
 
@@ -554,7 +555,8 @@ impl Streams {
                 (Timer::Flight, _) => self.pump(now, id, out),
                 (Timer::Route, _) => self.on_route_due(now, id, out),
                 (Timer::Order, _) => self.on_order_due(now, id, out),
-                (Timer::Phase, Phase::Reaching | Phase::Opening | Phase::Requested | Phase::Offered) => {
+                (Timer::Phase, Phase::Reaching) => self.conclude(id, StreamCloseReason::Unreachable, out),
+                (Timer::Phase, Phase::Opening | Phase::Requested | Phase::Offered) => {
                     self.end(now, id, Code::Timeout, StreamCloseReason::Timeout, out);
                 }
                 (Timer::Phase, Phase::Unnamed) => self.on_broken_rule(id, "no OPEN in time".to_owned(), out),
@@ -596,6 +598,14 @@ impl Streams {
 
     fn alive(&mut self, id: StreamId) -> Result<&mut Stream, AviP2pError> {
         self.streams.get_mut(&id).filter(|stream| stream.is_alive()).ok_or(AviP2pError::StreamNotFound(id))
+    }
+
+    fn why_not_there(&self, stream_id: StreamId) -> AviP2pError {
+        let ended = self.ended.iter().find(|(ended, _)| *ended == stream_id);
+        match ended.and_then(|(_, figures)| figures.ended.clone()) {
+            Some(reason) => AviP2pError::StreamEnded { stream_id, reason },
+            None => AviP2pError::StreamNotFound(stream_id),
+        }
     }
 
     fn offered(&mut self, stream_id: StreamId, action: &'static str) -> Result<&mut Stream, AviP2pError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::command::CommandId;
+use super::command::{CommandId, Reply};
 use super::io::{NetAction, PublishId, PublishOutcome};
 use super::outbox::Outbox;
 use super::time::Time;
@@ -13,9 +13,12 @@ use crate::config::{AviP2pConfig, Limits};
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, Topic};
+use crate::publish::Published;
 
 #[derive(Debug)]
 pub(crate) struct Topics {
+    local: PeerId,
+    deliver_own: bool,
     limits: Limits,
     publish_hold: Duration,
     subscribed: BTreeSet<Topic>,
@@ -46,13 +49,15 @@ struct Pending {
 
 #[derive(Clone, Copy, Debug)]
 enum Origin {
-    Command(CommandId),
+    Command(CommandId<Published>),
     Held { expires: Time },
 }
 
 impl Topics {
-    pub(crate) fn new(config: &AviP2pConfig) -> Self {
+    pub(crate) fn new(config: &AviP2pConfig, local: PeerId) -> Self {
         Self {
+            local,
+            deliver_own: config.deliver_own,
             limits: config.limits.clone(),
             publish_hold: config.publish_hold,
             subscribed: BTreeSet::new(),
@@ -82,7 +87,7 @@ impl Topics {
     pub(crate) fn subscribe(&mut self, topic: &str, out: &mut Outbox) -> Result<(), AviP2pError> {
         let topic = Topic::new(topic, self.limits.max_topic_bytes)?;
         if self.subscribed.contains(&topic) {
-            return Err(AviP2pError::AlreadySubscribed(topic.to_string()));
+            return Ok(());
         }
         let max = self.limits.max_topics;
         if self.subscribed.len() >= max {
@@ -103,19 +108,19 @@ impl Topics {
     }
 
     /// Publishes a message. The reply comes when the network has taken it, or when it is held.
-    pub(crate) fn publish(&mut self, now: Time, id: CommandId, topic: &str, data: Bytes, out: &mut Outbox) {
+    pub(crate) fn publish(&mut self, now: Time, id: CommandId<Published>, topic: &str, data: Bytes, out: &mut Outbox) {
         let held = match self.check_publish(topic, &data) {
             Ok(topic) if self.subscribers.contains_key(&topic) => {
                 return self.hand_over(Origin::Command(id), topic, data, out);
             }
-            Ok(topic) => self.hold(now + self.publish_hold, topic, data),
+            Ok(topic) => self.hold_new(now, topic, data, out),
             Err(error) => Err(error),
         };
         match held {
-            Ok(()) => out.stats.messages_held += 1,
+            Ok(_) => out.stats.messages_held += 1,
             Err(_) => out.stats.publishes_refused += 1,
         }
-        out.done(id, held);
+        out.reply(Reply::Published { id, result: held });
     }
 
     // Events of the network.
@@ -123,17 +128,20 @@ impl Topics {
     pub(crate) fn on_published(&mut self, now: Time, publish: PublishId, outcome: PublishOutcome, out: &mut Outbox) {
         let Some(Pending { origin, topic, data }) = self.pending.remove(&publish) else { return };
         let result = match (outcome, origin) {
-            (PublishOutcome::Sent, _) => {
+            (PublishOutcome::Sent, origin) => {
                 out.stats.messages_published += 1;
-                Ok(())
+                if let Origin::Command(_) = origin {
+                    self.deliver_own(&topic, &data, out);
+                }
+                Ok(Published::Sent)
             }
             (PublishOutcome::NoSubscribers, Origin::Command(_)) => {
-                let held = self.hold(now + self.publish_hold, topic.clone(), data.clone());
+                let held = self.hold_new(now, topic.clone(), data.clone(), out);
                 out.stats.messages_held += u64::from(held.is_ok());
                 held
             }
             (PublishOutcome::NoSubscribers, Origin::Held { expires }) => {
-                self.hold(expires, topic.clone(), data.clone())
+                self.hold(expires, topic.clone(), data.clone()).map(|()| Published::Held)
             }
             (PublishOutcome::Congested, _) => Err(AviP2pError::Congested("the queues to all subscribers are full")),
             (PublishOutcome::Refused(why), _) => Err(AviP2pError::NetworkError(why.to_owned())),
@@ -141,7 +149,7 @@ impl Topics {
         match (origin, result) {
             (Origin::Command(id), result) => {
                 out.stats.publishes_refused += u64::from(result.is_err());
-                out.done(id, result);
+                out.reply(Reply::Published { id, result });
             }
             (Origin::Held { .. }, Ok(_)) => {}
             (Origin::Held { .. }, Err(_)) => expire(&topic, data, out),
@@ -210,7 +218,7 @@ impl Topics {
         self.expire_all(out);
         for Pending { origin, topic, data } in std::mem::take(&mut self.pending).into_values() {
             match origin {
-                Origin::Command(id) => out.done(id, Err(AviP2pError::ChannelClosed)),
+                Origin::Command(id) => out.reply(Reply::Published { id, result: Err(AviP2pError::ChannelClosed) }),
                 Origin::Held { .. } => expire(&topic, data, out),
             }
         }
@@ -233,6 +241,20 @@ impl Topics {
         self.next += 1;
         out.net(NetAction::Publish { publish, topic: topic.clone(), data: data.clone() });
         self.pending.insert(publish, Pending { origin, topic, data });
+    }
+
+    /// Holds a message that `publish` took. Only other nodes wait for it.
+    fn hold_new(&mut self, now: Time, topic: Topic, data: Bytes, out: &mut Outbox) -> Result<Published, AviP2pError> {
+        self.hold(now + self.publish_hold, topic.clone(), data.clone())?;
+        self.deliver_own(&topic, &data, out);
+        Ok(Published::Held)
+    }
+
+    /// Delivers a message that `publish` took to this node's application, if it wants its own messages.
+    fn deliver_own(&self, topic: &Topic, data: &Bytes, out: &mut Outbox) {
+        if self.deliver_own && self.subscribed.contains(topic) {
+            out.event(AviEvent::Message { from: self.local.clone(), topic: topic.to_string(), data: data.to_vec() });
+        }
     }
 
     fn hold(&mut self, expires: Time, topic: Topic, data: Bytes) -> Result<(), AviP2pError> {

@@ -62,18 +62,24 @@ impl Walks {
         self.running.or(self.next)
     }
 
-    /// Handles a request of the application. The reply comes when a walk ends.
-    pub(crate) fn discover(&mut self, now: Time, id: CommandId<Vec<PeerId>>, out: &mut Outbox) {
+    /// Begins a walk, unless one is running.
+    pub(crate) fn discover(&mut self, now: Time, out: &mut Outbox) -> Result<(), AviP2pError> {
         if !self.enabled {
-            return out.reply(Reply::Peers { id, result: Err(AviP2pError::Disabled("enable_kad")) });
+            return Err(AviP2pError::Disabled("enable_kad"));
         }
-        if self.waiting.len() >= self.max_waiting {
-            let limit = AviP2pError::LimitReached { limit: "limits.pending_commands", max: self.max_waiting };
-            return out.reply(Reply::Peers { id, result: Err(limit) });
-        }
-        self.waiting.push(id);
         if self.running.is_none() {
             self.begin(now, out);
+        }
+        Ok(())
+    }
+
+    /// Handles a request of the application. The reply comes when a walk ends.
+    pub(crate) fn find_more(&mut self, now: Time, id: CommandId<Vec<PeerId>>, out: &mut Outbox) {
+        let limit = AviP2pError::LimitReached { limit: "limits.pending_commands", max: self.max_waiting };
+        let has_room = if self.waiting.len() < self.max_waiting { Ok(()) } else { Err(limit) };
+        match has_room.and_then(|()| self.discover(now, out)) {
+            Ok(()) => self.waiting.push(id),
+            Err(error) => out.reply(Reply::Peers { id, result: Err(error) }),
         }
     }
 

@@ -95,7 +95,7 @@ fn options_out_of_range_are_refused_before_anything_is_opened() {
     for break_it in breaks {
         let mut options = described();
         break_it(&mut options);
-        assert!(matches!(mesh.request(0, 1, options), Err(AviP2pError::InvalidConfig { .. })));
+        assert!(matches!(mesh.request(0, 1, options), Err(AviP2pError::InvalidOptions { .. })));
     }
     assert_eq!((mesh.nodes[0].stats().streams_requested, mesh.events(1)), (0, vec![]));
 }
@@ -287,9 +287,9 @@ fn a_stream_that_is_unknown_or_closed_is_not_found() {
         assert_eq!(mesh.accept(0, stream), not_found());
         let reject = |id| Command::RejectStream { id, stream, reason: String::new() };
         assert_eq!(mesh.ask(0, reject), not_found());
-        assert_eq!(mesh.send(0, stream, b"x"), not_found());
         assert_eq!(mesh.close(0, stream), not_found());
     }
+    assert_eq!(mesh.send(0, StreamId(99), b"x"), Err(AviP2pError::StreamNotFound(StreamId(99))));
     assert_eq!(mesh.nodes[0].engine().audio_stats(StreamId(99)), Err(AviP2pError::StreamNotFound(StreamId(99))));
 }
 
@@ -320,6 +320,22 @@ fn the_figures_of_a_stream_and_why_it_ended_can_be_read_until_64_others_have_end
     assert_eq!(mesh.audio_stats(0, last).ended, None);
     mesh.close(0, last).unwrap();
     assert_eq!(mesh.nodes[0].engine().audio_stats(here), Err(AviP2pError::StreamNotFound(here)));
+    assert_eq!(mesh.send(0, here, b"x"), Err(AviP2pError::StreamNotFound(here)), "long forgotten");
+}
+
+#[test]
+fn audio_for_a_call_that_has_ended_is_told_why_it_ended() {
+    let mut mesh = Mesh::pair(config(), config());
+    let ended = |stream_id, reason| Err(AviP2pError::StreamEnded { stream_id, reason });
+    let (here, there) = mesh.call(StreamOptions::default());
+    mesh.close(0, here).unwrap();
+    assert_eq!(mesh.send(0, here, b"x"), ended(here, StreamCloseReason::LocalClose));
+    assert_eq!(mesh.send(1, there, b"x"), ended(there, StreamCloseReason::RemoteClose));
+    mesh.events(1);
+    let asked = mesh.request(0, 1, StreamOptions::default()).unwrap();
+    let stream = mesh.offer(1);
+    mesh.ask(1, |id| Command::RejectStream { id, stream, reason: "busy".to_owned() }).unwrap();
+    assert_eq!(mesh.send(0, asked, b"x"), ended(asked, StreamCloseReason::Rejected("busy".to_owned())));
 }
 
 #[test]

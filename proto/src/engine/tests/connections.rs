@@ -16,7 +16,8 @@ fn simultaneous_dials_end_in_one_connection_and_the_lower_id_decides() {
         let stats = mesh.nodes[n].stats();
         assert_eq!((stats.connections_opened, stats.connections_closed, stats.peers_connected), (2, 1, 1));
         let (peer_id, address) = (mesh.id(other), address(other as u16 + 1));
-        assert_eq!(mesh.events(n), [AviEvent::PeerConnected { peer_id, address }], "reported once");
+        let is_named = named(&peer_id);
+        assert_eq!(mesh.events(n), [AviEvent::PeerConnected { peer_id, address }, is_named], "reported once");
     }
     mesh.run_for(secs(600));
     assert_eq!((mesh.links(0, 1).len(), mesh.nodes[0].stats().dials), (1, 1));
@@ -219,6 +220,43 @@ fn a_peer_without_pub_sub_is_kept_out_for_five_minutes_whatever_it_says_of_itsel
     // An event about a peer that is not connected has no effect.
     node.net(NetEvent::Foreign { peer: peer(3) });
     assert_eq!(node.take_actions(), []);
+}
+
+fn says(node: &mut Node, n: u16, name: &str) {
+    let addresses = vec![address(n)];
+    node.net(NetEvent::Identified { peer: peer(n), name: name.to_owned(), addresses });
+}
+
+#[test]
+fn a_name_is_told_on_each_connection_and_when_it_changes() {
+    let mut node = Node::with_peer(1, 2, config());
+    let is_named = |name: &str| AviEvent::PeerIdentified { peer_id: peer(2), name: name.to_owned() };
+    for name in ["hall", "hall", "kitchen", "kitchen"] {
+        says(&mut node, 2, name);
+    }
+    assert_eq!(node.take_events(), [is_named("hall"), is_named("kitchen")]);
+    node.disconnected(1, 2);
+    assert_eq!(node.peer_info(2).unwrap().name.as_deref(), Some("kitchen"), "its name stays known");
+    node.connected(2, 2, Direction::Inbound);
+    node.take_events();
+    says(&mut node, 2, "kitchen");
+    assert_eq!(node.take_events(), [is_named("kitchen")]);
+    // Nobody else is here.
+    says(&mut node, 3, "stranger");
+    assert_eq!(node.take_events(), []);
+}
+
+#[test]
+fn peers_are_found_by_name_the_connected_ones_first() {
+    let mut node = Node::new(1, config());
+    for n in 2..6 {
+        node.connected(n.into(), n, Direction::Inbound);
+        says(&mut node, n, if n == 5 { "hall" } else { "lamp" });
+    }
+    node.disconnected(2, 2);
+    assert_eq!(node.engine().find_peers("lamp"), Ok(vec![peer(3), peer(4), peer(2)]));
+    assert_eq!(node.engine().find_peers("hall"), Ok(vec![peer(5)]));
+    assert_eq!(node.engine().find_peers("Hall"), Ok(vec![]));
 }
 
 #[test]

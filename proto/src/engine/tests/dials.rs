@@ -113,6 +113,23 @@ fn success_makes_the_next_wait_for_a_discovered_peer_short_too() {
 }
 
 #[test]
+fn a_peer_whose_name_is_known_from_before_hangs_up_like_any_other() {
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    let dial = only_dial(&mut node);
+    node.connected(1, 2, Direction::Outbound(dial));
+    node.identified(2, &[]);
+    node.disconnected(1, 2);
+    assert_about(node.step(), secs(1));
+    for expected in [1, 2, 4, 8] {
+        let dial = only_dial(&mut node);
+        node.connected(1, 2, Direction::Outbound(dial));
+        node.disconnected(1, 2);
+        assert_about(node.step(), secs(expected));
+    }
+}
+
+#[test]
 fn whoever_hangs_up_before_it_has_said_its_name_is_dialled_less_and_less() {
     let mut node = Node::new(1, knows(&[address(2)]));
     node.discovered(3);

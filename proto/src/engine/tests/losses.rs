@@ -205,7 +205,8 @@ fn audio_for_a_stream_that_has_just_been_lost_is_taken_and_counted_as_dropped() 
         mesh.run_for(millis(99));
     }
     mesh.run_for(millis(5));
-    assert_eq!(mesh.send(0, here, b"late"), Err(AviP2pError::StreamNotFound(here)));
+    let gone = mesh.audio_stats(0, here).ended.expect("it has ended");
+    assert_eq!(mesh.send(0, here, b"late"), Err(AviP2pError::StreamEnded { stream_id: here, reason: gone }));
     let stats = mesh.nodes[0].stats();
     assert_eq!((stats.audio_frames_sent, stats.audio_frames_dropped), (0, 5));
     assert!(matches!(mesh.events(0)[..], [AviEvent::AudioStreamClosed { .. }]));

@@ -33,6 +33,7 @@ use crate::event::DiscoverySource;
 use crate::fuzzing::Contract;
 use crate::id::StreamId;
 use crate::media::{Media, OnCongestion, StreamOptions};
+use crate::publish::Published;
 use crate::stats::AudioStats;
 use node::{Node, Value, address, config, limited, peer};
 use pair::Mesh;
@@ -43,6 +44,11 @@ fn secs(seconds: u64) -> Duration {
 
 fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// A node with the default configuration has said its name.
+fn named(peer_id: &PeerId) -> AviEvent {
+    AviEvent::PeerIdentified { peer_id: peer_id.clone(), name: "avi-node".to_owned() }
 }
 
 fn requested(from: &PeerId, stream_id: StreamId) -> AviEvent {

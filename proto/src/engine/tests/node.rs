@@ -42,6 +42,15 @@ impl Value for StreamId {
     }
 }
 
+impl Value for Published {
+    fn of(reply: Reply) -> Result<Self, AviP2pError> {
+        match reply {
+            Reply::Published { result, .. } => result,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 impl Value for Vec<PeerId> {
     fn of(reply: Reply) -> Result<Self, AviP2pError> {
         match reply {
@@ -325,7 +334,7 @@ impl Node {
         self.ask(|id| Command::RequestStream { id, peer: peer.clone(), options })
     }
 
-    pub(super) fn publish(&mut self, topic: &str, data: &[u8]) -> CommandId {
+    pub(super) fn publish(&mut self, topic: &str, data: &[u8]) -> CommandId<Published> {
         self.command(|id| Command::Publish { id, topic: topic.to_owned(), data: Bytes::copy_from_slice(data) })
     }
 

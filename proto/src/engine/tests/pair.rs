@@ -257,7 +257,8 @@ impl Mesh {
     }
 
     pub(super) fn publish(&mut self, n: usize, topic: &str, data: &[u8]) -> Result<(), AviP2pError> {
-        self.ask(n, |id| Command::Publish { id, topic: topic.to_owned(), data: Bytes::copy_from_slice(data) })
+        let data = Bytes::copy_from_slice(data);
+        self.ask(n, |id| Command::Publish { id, topic: topic.to_owned(), data }).map(|_: Published| ())
     }
 
     /// The only stream that a node was offered.

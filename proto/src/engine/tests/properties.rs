@@ -144,7 +144,7 @@ impl Run {
                 let asked = self.pick(n, pick).map(|stream| self.mesh.nodes[n].engine().audio_stats(stream));
                 asked.into_iter().for_each(drop);
             }
-            Op::Discover { n } => drop(self.mesh.command(n, |id| Command::DiscoverPeers { id })),
+            Op::Discover { n } => drop(self.mesh.command(n, |id| Command::FindMorePeers { id })),
             Op::Discovered { n } => {
                 self.mesh.nodes[n].discovered(2 - n as u16);
                 self.mesh.settle();
@@ -294,19 +294,19 @@ fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
 
 fn give_some_command(node: &mut Node, x: u64) {
     let (stream, topic, peer) = (StreamId(x / 11 % 9), "t".to_owned(), near(x / 11));
-    let command = |id| match x % 11 {
+    let command = |id: CommandId| match x % 11 {
         1 => Command::AcceptStream { id, stream },
         2 => Command::RejectStream { id, stream, reason: String::new() },
         3 | 4 => Command::SendAudio { id, stream, data: Bytes::from_static(b"audio") },
         5 => Command::CloseStream { id, stream },
-        6 => Command::Publish { id, topic, data: Bytes::from_static(b"x") },
+        6 => Command::Publish { id: CommandId::new(id.number()), topic, data: Bytes::from_static(b"x") },
         8 => Command::SetBlocked { id, peer, is_blocked: (x / 99).is_multiple_of(2) },
         9 => Command::SetAllowed { id, peer, is_allowed: (x / 99).is_multiple_of(2) },
         _ => Command::Subscribe { id, topic },
     };
     match x % 11 {
         0 => drop(node.command(|id| Command::RequestStream { id, peer: near(x / 11), options: Default::default() })),
-        7 => drop(node.command(|id| Command::DiscoverPeers { id })),
+        7 => drop(node.command(|id| Command::FindMorePeers { id })),
         _ => drop(node.command(command)),
     }
 }

@@ -38,8 +38,8 @@ fn a_call_goes_on_after_its_connection_is_lost_however_often() {
     for times in 1..=20 {
         mesh.run_for(secs(5));
         mesh.cut_link(times - 1);
-        assert_eq!(mesh.events(0), [gone(&b), came(&b, 2)]);
-        assert_eq!(mesh.events(1), [gone(&a), came(&a, 1)]);
+        assert_eq!(mesh.events(0), [gone(&b), came(&b, 2), named(&b)]);
+        assert_eq!(mesh.events(1), [gone(&a), came(&a, 1), named(&a)]);
         assert_talks(&mut mesh, here, there);
         assert_eq!(resumed(&mesh), [times as u64; 2]);
     }
@@ -107,7 +107,7 @@ fn a_stream_that_refuses_old_audio_sends_none_after_a_pause() {
     mesh.unplug(1, false);
     mesh.run_for(secs(5));
     let a = mesh.id(0);
-    assert_eq!(mesh.events(1), [gone(&a), came(&a, 1), gap(&a, there, 1)]);
+    assert_eq!(mesh.events(1), [gone(&a), came(&a, 1), named(&a), gap(&a, there, 1)]);
     assert_eq!(mesh.audio_stats(0, here).frames_dropped, 1);
 }
 
@@ -128,7 +128,7 @@ fn a_call_whose_peer_does_not_come_back_ends_after_fifteen_seconds() {
     mesh.unplug(1, false);
     mesh.connect(0, 1);
     mesh.run_for(secs(60));
-    assert_eq!((mesh.events(0), mesh.events(1)), (vec![came(&b, 2)], vec![came(&a, 1)]));
+    assert_eq!((mesh.events(0), mesh.events(1)), (vec![came(&b, 2), named(&b)], vec![came(&a, 1), named(&a)]));
 }
 
 #[test]

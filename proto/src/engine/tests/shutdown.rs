@@ -72,7 +72,7 @@ fn assert_is_closed(node: &mut Node) {
     assert_eq!(node.ask(|id| Command::Subscribe { id, topic: "t".to_owned() }), Err(closed.clone()));
     assert_eq!(node.ask(|id| Command::Publish { id, topic: "t".to_owned(), data: Bytes::new() }), Err(closed.clone()));
     assert_eq!(node.request(&peer(2), StreamOptions::default()), Err(closed.clone()));
-    assert_eq!(node.ask(|id| Command::DiscoverPeers { id }), Err(closed.clone()));
+    assert_eq!(node.ask(|id| Command::FindMorePeers { id }), Err(closed.clone()));
     assert_eq!(node.ask(|id| Command::Shutdown { id }), Err(closed.clone()));
     assert_eq!(node.engine().connected_peers(), Err(closed.clone()));
     assert_eq!(node.engine().peer_info(node.now, &peer(2)), Err(closed.clone()));
@@ -102,7 +102,7 @@ fn a_shutdown_ends_within_two_seconds_though_nobody_answers() {
     let stream = node.request(&peer(2), StreamOptions::default()).unwrap();
     node.net(NetEvent::SubstreamOpened { stream, substream: SubstreamId(1) });
     node.net(NetEvent::PeerSubscribed { peer: peer(2), topic: "t".to_owned() });
-    let search = node.command(|id| Command::DiscoverPeers { id });
+    let search = node.command(|id| Command::FindMorePeers { id });
     let publish = node.publish("t", b"x");
     let shutdown = node.command(|id| Command::Shutdown { id });
     assert_eq!(node.reply(search), Some(Err(AviP2pError::ChannelClosed)));

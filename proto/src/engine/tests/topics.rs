@@ -82,7 +82,7 @@ fn a_held_message_reaches_a_peer_that_comes_with_its_subscription() {
 fn a_held_message_expires_when_nobody_subscribes_in_time() {
     let mut node = Node::new(1, config());
     let first = node.publish("t", b"1");
-    assert_eq!(node.reply(first), Some(Ok(())));
+    assert_eq!(node.reply(first), Some(Ok(Published::Held)));
     node.wait(secs(4));
     node.publish("t", b"2");
     node.wait(HOLD - secs(4) - millis(1));
@@ -108,7 +108,7 @@ fn held_messages_are_bounded_in_number() {
     assert_eq!((stats.messages_held, stats.publishes_refused), (2, 1));
     node.wait(HOLD);
     let again = node.publish("t", b"4");
-    assert_eq!(node.reply(again), Some(Ok(())), "there must be room again");
+    assert_eq!(node.reply(again), Some(Ok(Published::Held)), "there must be room again");
 }
 
 #[test]
@@ -119,22 +119,22 @@ fn held_messages_are_bounded_in_bytes() {
     let limit = AviP2pError::LimitReached { limit: "limits.held_bytes", max: 10 };
     assert_eq!(node.reply(beyond), Some(Err(limit)));
     let within = node.publish("t", b"12");
-    assert_eq!(node.reply(within), Some(Ok(())));
+    assert_eq!(node.reply(within), Some(Ok(Published::Held)));
     node.connected(1, 2, Direction::Inbound);
     subscribed(&mut node, "t");
     assert_eq!(handed_over(&mut node).len(), 2);
     let again = node.publish("u", b"1234567890");
-    assert_eq!(node.reply(again), Some(Ok(())), "sent messages take no room");
+    assert_eq!(node.reply(again), Some(Ok(Published::Held)), "sent messages take no room");
     node.wait(HOLD);
     let again = node.publish("u", b"1234567890");
-    assert_eq!(node.reply(again), Some(Ok(())), "expired messages take no room");
+    assert_eq!(node.reply(again), Some(Ok(Published::Held)), "expired messages take no room");
 }
 
 #[test]
 fn a_node_that_holds_nothing_says_at_once_that_a_message_has_expired() {
     let mut node = Node::new(1, AviP2pConfig { publish_hold: Duration::ZERO, ..config() });
     let id = node.publish("t", b"x");
-    assert_eq!(node.reply(id), Some(Ok(())));
+    assert_eq!(node.reply(id), Some(Ok(Published::Held)));
     node.wait(Duration::ZERO);
     assert_eq!(node.take_events(), [expired("t", b"x")]);
 }
@@ -143,7 +143,7 @@ fn a_node_that_holds_nothing_says_at_once_that_a_message_has_expired() {
 fn a_publish_is_answered_by_what_became_of_it() {
     use AviP2pError::{Congested, NetworkError};
     let outcomes = [
-        (PublishOutcome::Sent, Ok(())),
+        (PublishOutcome::Sent, Ok(Published::Sent)),
         (PublishOutcome::Congested, Err(Congested("the queues to all subscribers are full"))),
         (PublishOutcome::Refused("too large"), Err(NetworkError("too large".to_owned()))),
     ];
@@ -174,7 +174,7 @@ fn a_message_whose_subscribers_have_just_gone_is_held() {
     let [(publish, _)] = handed_over(&mut node)[..] else { panic!() };
     node.disconnected(1, 2);
     node.net(NetEvent::Published { publish, outcome: PublishOutcome::NoSubscribers });
-    assert_eq!(node.reply(id), Some(Ok(())));
+    assert_eq!(node.reply(id), Some(Ok(Published::Held)));
     assert_eq!(node.stats().messages_held, 1);
     node.take_events();
     node.wait(HOLD);
@@ -260,21 +260,72 @@ fn topics_are_checked() {
 }
 
 #[test]
+fn own_messages_are_delivered_once_if_they_were_taken_and_the_topic_is_subscribed_to() {
+    let mut node = Node::with_peer(1, 2, AviP2pConfig { deliver_own: true, ..config() });
+    let own = |node: &Node, data: &[u8]| super::message(&node.id, "t", data);
+    node.publish("t", b"before");
+    assert_eq!(node.take_events(), [], "it does not subscribe");
+    node.ask(subscribe("t")).unwrap();
+    node.publish("t", b"held");
+    assert_eq!(node.take_events(), [own(&node, b"held")]);
+    subscribed(&mut node, "t");
+    for (publish, _) in handed_over(&mut node) {
+        node.net(NetEvent::Published { publish, outcome: PublishOutcome::Sent });
+    }
+    assert_eq!(node.take_events(), [], "it was delivered before");
+
+    let outcomes = [
+        (PublishOutcome::Sent, vec![own(&node, b"x")]),
+        (PublishOutcome::NoSubscribers, vec![own(&node, b"x")]),
+        (PublishOutcome::Congested, vec![]),
+        (PublishOutcome::Refused("no"), vec![]),
+    ];
+    for (outcome, expected) in outcomes {
+        node.publish("t", b"x");
+        assert_eq!(node.take_events(), [], "the network has not answered");
+        let [(publish, _)] = handed_over(&mut node)[..] else { panic!() };
+        node.net(NetEvent::Published { publish, outcome });
+        assert_eq!(node.take_events(), expected, "{outcome:?}");
+    }
+    assert_eq!(node.stats().messages_received, 0);
+}
+
+#[test]
+fn own_messages_are_not_delivered_unless_the_configuration_says_so() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.ask(subscribe("t")).unwrap();
+    node.publish("t", b"x");
+    assert_eq!(node.take_events(), []);
+}
+
+#[test]
+fn what_is_traced_of_a_message_is_its_length() {
+    let data = Bytes::from(vec![201; 640]);
+    let mut node = with_subscriber();
+    let command = Command::Publish { id: CommandId::new(1), topic: "t".to_owned(), data: data.clone() };
+    let event = NetEvent::Message { from: peer(2), topic: "t".to_owned(), data: data.clone() };
+    node.publish("t", &data);
+    for text in [format!("{command:?}"), format!("{event:?}"), format!("{:?}", node.take_actions())] {
+        assert!(text.contains("640 bytes") && !text.contains("201") && !text.contains("xc9"), "{text}");
+    }
+}
+
+#[test]
 fn an_oversize_message_is_refused() {
     let mut node = Node::new(1, limited(|limits| limits.max_message_bytes = 10));
     let id = node.publish("t", &[0; 11]);
     let error = AviP2pError::PayloadTooLarge { len: 11, max: 10, limit: "limits.max_message_bytes" };
     assert_eq!(node.reply(id), Some(Err(error)));
     let id = node.publish("t", &[0; 10]);
-    assert_eq!(node.reply(id), Some(Ok(())));
+    assert_eq!(node.reply(id), Some(Ok(Published::Held)));
 }
 
 #[test]
-fn subscribing_twice_and_unsubscribing_from_nothing_are_errors() {
+fn subscribing_twice_is_subscribing_once_and_unsubscribing_from_nothing_is_an_error() {
     let mut node = Node::new(1, config());
     assert_eq!(node.ask(unsubscribe("t")), Err(AviP2pError::NotSubscribed("t".to_owned())));
     assert_eq!(node.ask(subscribe("t")), Ok(()));
-    assert_eq!(node.ask(subscribe("t")), Err(AviP2pError::AlreadySubscribed("t".to_owned())));
+    assert_eq!(node.ask(subscribe("t")), Ok(()), "once more");
     assert_eq!(node.ask(unsubscribe("t")), Ok(()));
     assert_eq!(node.ask(unsubscribe("t")), Err(AviP2pError::NotSubscribed("t".to_owned())));
     let topic = || crate::id::Topic::new("t", 8).unwrap();

@@ -21,24 +21,40 @@ fn ended(node: &mut Node) {
 #[test]
 fn a_search_is_answered_when_the_walk_ends() {
     let mut node = Node::with_peer(1, 2, walking());
-    let first = node.command(|id| Command::DiscoverPeers { id });
-    let second = node.command(|id| Command::DiscoverPeers { id });
+    let first = node.command(|id| Command::FindMorePeers { id });
+    let second = node.command(|id| Command::FindMorePeers { id });
     assert_eq!(walks(&mut node), [None], "one walk serves both");
     assert_eq!((node.reply(first), node.reply(second)), (None, None));
     ended(&mut node);
     for id in [first, second] {
         assert_eq!(node.reply(id), Some(Ok(vec![peer(7)])));
     }
-    let third = node.command(|id| Command::DiscoverPeers { id });
+    let third = node.command(|id| Command::FindMorePeers { id });
     assert!(matches!(walks(&mut node)[..], [Some(_)]), "then anywhere");
     node.net(NetEvent::WalkEnded { result: Err("nobody to ask".to_owned()) });
     assert_eq!(node.reply(third), Some(Err(AviP2pError::NetworkError("nobody to ask".to_owned()))));
 }
 
 #[test]
+fn a_search_that_nobody_waits_for_is_answered_at_once_and_walks_once() {
+    let mut node = Node::with_peer(1, 2, walking());
+    for _ in 0..300 {
+        assert_eq!(node.ask(|id| Command::DiscoverPeers { id }), Ok(()));
+    }
+    assert_eq!(walks(&mut node), [None]);
+    let waits = node.command(|id| Command::FindMorePeers { id });
+    assert_eq!(walks(&mut node), [], "it waits for the same walk");
+    ended(&mut node);
+    assert_eq!(node.reply(waits), Some(Ok(vec![peer(7)])));
+    assert_eq!(node.ask(|id| Command::DiscoverPeers { id }), Ok(()));
+    assert_eq!(walks(&mut node).len(), 1);
+}
+
+#[test]
 fn a_search_that_is_turned_off_says_so() {
     let mut node = Node::with_peer(1, 2, config());
     assert_eq!(node.ask(|id| Command::DiscoverPeers { id }), Err(AviP2pError::Disabled("enable_kad")));
+    assert_eq!(node.ask(|id| Command::FindMorePeers { id }), Err(AviP2pError::Disabled("enable_kad")));
     node.identified(2, &[]);
     node.wait(secs(3600));
     assert_eq!(walks(&mut node), []);
@@ -47,7 +63,7 @@ fn a_search_that_is_turned_off_says_so() {
 #[test]
 fn a_search_that_does_not_end_is_given_up_after_thirty_seconds() {
     let mut node = Node::with_peer(1, 2, walking());
-    let id = node.command(|id| Command::DiscoverPeers { id });
+    let id = node.command(|id| Command::FindMorePeers { id });
     node.wait(millis(29_999));
     assert_eq!(node.reply(id), None);
     node.wait(millis(1));
@@ -55,7 +71,7 @@ fn a_search_that_does_not_end_is_given_up_after_thirty_seconds() {
     assert_eq!(node.reply(id), Some(Err(error)));
     // Its end may still be reported, and has no effect.
     ended(&mut node);
-    let again = node.command(|id| Command::DiscoverPeers { id });
+    let again = node.command(|id| Command::FindMorePeers { id });
     assert_eq!(node.reply(again), None);
 }
 
@@ -71,9 +87,9 @@ fn callers_who_wait_for_a_search_are_bounded() {
     let mut config = walking();
     config.limits.pending_commands = 2;
     let mut node = Node::with_peer(1, 2, config);
-    let waiting = [node.command(|id| Command::DiscoverPeers { id }), node.command(|id| Command::DiscoverPeers { id })];
+    let waiting = [node.command(|id| Command::FindMorePeers { id }), node.command(|id| Command::FindMorePeers { id })];
     let limit = AviP2pError::LimitReached { limit: "limits.pending_commands", max: 2 };
-    assert_eq!(node.ask(|id| Command::DiscoverPeers { id }), Err(limit));
+    assert_eq!(node.ask(|id| Command::FindMorePeers { id }), Err(limit));
     ended(&mut node);
     assert!(waiting.into_iter().all(|id| node.reply(id).is_some_and(|reply| reply.is_ok())));
 }
@@ -105,10 +121,10 @@ fn a_peer_that_comes_during_a_walk_gets_its_own_soon_after() {
     let mut node = Node::with_peer(1, 2, walking());
     // By now the regular pause is 80 s.
     for _ in 0..5 {
-        node.command(|id| Command::DiscoverPeers { id });
+        node.command(|id| Command::FindMorePeers { id });
         ended(&mut node);
     }
-    node.command(|id| Command::DiscoverPeers { id });
+    node.command(|id| Command::FindMorePeers { id });
     node.identified(2, &[]);
     node.wait(secs(10));
     assert_eq!(walks(&mut node).len(), 6, "one at a time");
@@ -163,6 +179,6 @@ fn nodes_find_each_other_and_the_walks_go_on() {
     let mut mesh = Mesh::new(vec![walking(), walking()]);
     mesh.connect(0, 1);
     let id = mesh.id(1);
-    assert_eq!(mesh.ask(0, |id| Command::DiscoverPeers { id }), Ok(vec![id]));
+    assert_eq!(mesh.ask(0, |id| Command::FindMorePeers { id }), Ok(vec![id]));
     mesh.run_for(secs(3600));
 }

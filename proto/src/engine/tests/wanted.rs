@@ -17,8 +17,7 @@ fn full(max_peers: u16) -> Node {
 }
 
 fn unreachable(n: u16, stream: StreamId) -> AviEvent {
-    let reason = "the peer cannot be reached: nobody there".to_owned();
-    closed(&peer(n), stream, StreamCloseReason::Error(reason))
+    closed(&peer(n), stream, StreamCloseReason::Unreachable)
 }
 
 #[test]
@@ -124,7 +123,7 @@ fn neither_calls_nor_bootstrap_nor_paired_peers_are_displaced() {
     assert_eq!(node.take_actions(), []);
     node.take_events();
     node.wait(secs(30));
-    assert!(node.take_events().contains(&closed(&peer(2), stream, StreamCloseReason::Timeout)));
+    assert!(node.take_events().contains(&unreachable(2, stream)));
     // When one of them leaves, the call would have room, but no call waits any more.
     node.disconnected(10, 10);
     node.wait(secs(1));
@@ -163,8 +162,22 @@ fn a_refused_dial_does_not_end_a_call() {
     node.step();
     let dial = node.take_dials()[0].0;
     node.net(NetEvent::DialFailed { dial, failure: DialFailure::Myself });
-    let reason = "the peer cannot be reached: it is this node itself".to_owned();
-    assert_eq!(node.take_events(), [closed(&peer(2), stream, StreamCloseReason::Error(reason))]);
+    assert_eq!(node.take_events(), [unreachable(2, stream)]);
+}
+
+#[test]
+fn a_call_whose_peer_is_never_reached_in_time_was_unreachable_and_one_that_is_not_answered_timed_out() {
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    let never = ask(&mut node, 2);
+    node.take_events();
+    node.wait(secs(30));
+    assert_eq!(node.take_events(), [unreachable(2, never)]);
+    node.connected(1, 3, Direction::Inbound);
+    let unanswered = ask(&mut node, 3);
+    node.take_events();
+    node.wait(secs(30));
+    assert_eq!(node.take_events(), [closed(&peer(3), unanswered, StreamCloseReason::Timeout)]);
 }
 
 #[test]
@@ -208,8 +221,7 @@ fn a_call_ends_at_once_when_the_peer_that_it_waits_for_is_kept_out() {
     let stream = ask(&mut node, 2);
     node.take_events();
     node.ask(|id| Command::SetBlocked { id, peer: peer(2), is_blocked: true }).unwrap();
-    let reason = "the peer cannot be reached: it may not come in".to_owned();
-    assert_eq!(node.take_events(), [closed(&peer(2), stream, StreamCloseReason::Error(reason))]);
+    assert_eq!(node.take_events(), [unreachable(2, stream)]);
 }
 
 #[test]
