@@ -25,5 +25,5 @@ pub mod wire;
 #[cfg(test)]
 extern crate self as avi_p2p_proto;
 #[cfg(test)]
-#[path = "../../fuzz/src/lib.rs"]
+#[path = "../fuzzing/lib.rs"]
 mod fuzzing;
