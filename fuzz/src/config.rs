@@ -30,7 +30,7 @@ pub fn config(data: &[u8]) {
     match &config.interfaces {
         Interfaces::All => assert!(config.interfaces.allows(&name)),
         Interfaces::Only(names) => {
-            assert_eq!(config.interfaces.allows(&name), names.iter().any(|one| covers(one, &name)))
+            assert_eq!(config.interfaces.allows(&name), names.iter().any(|one| covers(one, &name)));
         }
         Interfaces::Except(names) => assert_eq!(config.interfaces.allows(&name), !matches(names)),
     }

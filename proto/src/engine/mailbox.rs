@@ -199,8 +199,13 @@ impl Mailbox {
                 (PeerConnected { .. }, PeerDisconnected { .. })
                 | (AudioStreamRequested { .. }, AudioStreamClosed { .. }) => return self.take_back(&subject, at),
                 (PeerDiscovered { .. }, PeerDiscovered { .. }) => return,
-                (BootstrapFailed { .. } | ListenAddressesChanged { .. } | DiscoveryUnavailable { .. }, _)
-                | (AudioRate { .. }, _) => self.take_back(&subject, at),
+                (
+                    BootstrapFailed { .. }
+                    | ListenAddressesChanged { .. }
+                    | DiscoveryUnavailable { .. }
+                    | AudioRate { .. },
+                    _,
+                ) => self.take_back(&subject, at),
                 _ => {}
             }
         }
