@@ -107,7 +107,7 @@ async fn wait_for_call(handle: &AviP2pHandle, events: &mut EventReceiver) -> Out
     loop {
         match events.recv().await.ok_or("the node has stopped")? {
             AviEvent::Started { listen_addresses, .. } => {
-                println!("waiting for calls at {}", listen_addresses.join(" "))
+                println!("waiting for calls at {}", listen_addresses.join(" "));
             }
             AviEvent::AudioStreamRequested { from, stream_id } => {
                 println!("call from {from}");
@@ -128,7 +128,8 @@ async fn record<W: std::io::Write + std::io::Seek>(
     wav: &mut hound::WavWriter<W>,
     media: &Media,
 ) -> Outcome<(u64, u64)> {
-    let samples = media.sample_rate_hz as u64 * media.frame_duration_us as u64 / 1_000_000 * media.channels as u64;
+    let frame_us = u64::from(media.frame_duration_us);
+    let samples = u64::from(media.sample_rate_hz) * frame_us / 1_000_000 * u64::from(media.channels);
     let (mut frames, mut missing) = (0, 0);
     loop {
         let event = tokio::select! {
@@ -201,7 +202,7 @@ async fn connect(handle: &AviP2pHandle, events: &mut EventReceiver, media: Media
     loop {
         match events.recv().await.ok_or("the node has stopped")? {
             AviEvent::BootstrapFailed { address, reason, retry_in } => {
-                println!("{address}: {reason}; again in {retry_in:?}")
+                println!("{address}: {reason}; again in {retry_in:?}");
             }
             AviEvent::PeerConnected { peer_id, .. } => {
                 println!("calling {peer_id}");

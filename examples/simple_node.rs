@@ -112,7 +112,7 @@ fn show(event: AviEvent) {
         AviEvent::PeerConnected { peer_id, address } => println!("+ {peer_id} at {address}"),
         AviEvent::PeerDisconnected { peer_id } => println!("- {peer_id}"),
         AviEvent::BootstrapFailed { address, reason, retry_in } => {
-            println!("! {address}: {reason}; again in {retry_in:.1?}")
+            println!("! {address}: {reason}; again in {retry_in:.1?}");
         }
         other => println!("* {other:?}"),
     }

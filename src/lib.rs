@@ -37,8 +37,7 @@
 //!
 //! - `metrics`: `AviP2pHandle::metrics`, the figures of the node and of libp2p as Prometheus text.
 //! - `unstable`: opens the pure core and the platform seam to simulators and benchmarks. Exempt from semver.
-#![deny(unsafe_code)]
-#![deny(missing_docs)]
+#![cfg_attr(not(test), deny(clippy::expect_used, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
 mod metrics;
 mod net;

@@ -78,7 +78,8 @@ impl AviP2p {
     /// [`AviP2pError::InvalidConfig`] for a field out of range, [`AviP2pError::ListenFailed`] for a port that is taken
     /// or an address that is not this machine's, [`AviP2pError::Identity`] for a key file that cannot be used,
     /// [`AviP2pError::Io`] if the system refuses a thread, a poller for sockets or randomness, or has no edge-triggered
-    /// polling, as Windows.
+    /// polling, as Windows; [`AviP2pError::NetworkError`] if the network interfaces cannot be watched, and not all of
+    /// them are to be used.
     pub async fn start(config: AviP2pConfig) -> Result<(Self, EventReceiver), AviP2pError> {
         config.validate()?;
         let failed = |error| AviP2pError::Io(format!("cannot start the node's thread: {error}"));
@@ -92,7 +93,7 @@ impl AviP2p {
     ///
     /// What arrives then changes no thread on its way to a task (`tokio::spawn`) that reads the events. On an idle machine
     /// the change of threads takes a good part of the time that a frame of audio needs. In exchange, one task that blocks
-    /// its thread can stop the node: after five to ten seconds its peers disconnect it. If the runtime ends first, the
+    /// its thread can stop the node: after 14 s its peers disconnect it. If the runtime ends first, the
     /// node says no goodbye. With `enable_mdns` there is a thread for mDNS. tokio's clock must not be paused.
     ///
     /// # Errors
@@ -206,8 +207,8 @@ impl AviP2pHandle {
         self.owner.shared.ask(|engine, _| engine.listen_addresses()).await
     }
 
-    /// Subscribes to a topic: its messages come as [`AviEvent::Message`], each once. A second call changes nothing, and one
-    /// [`unsubscribe`](Self::unsubscribe) ends both.
+    /// Subscribes to a topic, 1 to `limits.max_topic_bytes` bytes without control characters: its messages come as
+    /// [`AviEvent::Message`], each once. A second call changes nothing, and one [`unsubscribe`](Self::unsubscribe) ends both.
     ///
     /// # Errors
     /// [`InvalidTopic`](AviP2pError::InvalidTopic), [`LimitReached`](AviP2pError::LimitReached) beyond
@@ -226,7 +227,7 @@ impl AviP2pHandle {
 
     /// Sends a message to every subscriber of a topic; to this node itself only with
     /// [`deliver_own`](crate::AviP2pConfig::deliver_own). It need not be subscribed itself. The payload
-    /// may be empty.
+    /// has 0 to `limits.max_message_bytes` bytes.
     ///
     /// Without any subscriber the message is held for up to
     /// [`publish_hold`](crate::AviP2pConfig::publish_hold) and sent to the first one that appears; if none does, it
@@ -264,8 +265,8 @@ impl AviP2pHandle {
     }
 
     /// Asks a peer for an audio stream. Its answer comes as [`AviEvent::AudioStreamAccepted`] or
-    /// [`AviEvent::AudioStreamClosed`]. A peer that has been heard of and is not connected is dialled first, before all
-    /// others, and an idle peer makes room for it if `max_peers` is reached.
+    /// [`AviEvent::AudioStreamClosed`], within `accept_timeout`. A peer that has been heard of and is not connected is
+    /// dialled first, before all others, and an idle peer makes room for it if `max_peers` is reached.
     ///
     /// # Errors
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId); [`PeerNotFound`](AviP2pError::PeerNotFound) if nobody has said where
@@ -308,8 +309,8 @@ impl AviP2pHandle {
         self.done(|id| Command::RejectStream { id, stream: stream_id, reason: reason.to_owned() }).await
     }
 
-    /// Sends a frame of audio. If the path is congested, the oldest frames that wait are dropped, or this one is
-    /// refused, as the stream's [`OnCongestion`](crate::OnCongestion) says.
+    /// Sends a frame of audio, 1 to `limits.max_audio_frame_bytes` bytes. If the path is congested, the oldest frames
+    /// that wait are dropped, or this one is refused, as the stream's [`OnCongestion`](crate::OnCongestion) says.
     ///
     /// # Errors
     /// [`StreamEnded`](AviP2pError::StreamEnded), [`StreamNotFound`](AviP2pError::StreamNotFound),
@@ -388,7 +389,7 @@ impl AviP2pHandle {
         self.owner.shared.call(|id| Command::FindMorePeers { id }).await
     }
 
-    /// Adds a peer to [`allowed_peers`](crate::AviP2pConfig::allowed_peers).
+    /// Adds a peer to [`allowed_peers`](crate::AviP2pConfig::allowed_peers), for as long as the node runs.
     ///
     /// # Errors
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId); [`Disabled`](AviP2pError::Disabled) if the configuration has no
@@ -406,8 +407,8 @@ impl AviP2pHandle {
         self.done(|id| Command::SetAllowed { id, peer: peer.clone(), is_allowed: false }).await
     }
 
-    /// Adds a peer to [`blocked_peers`](crate::AviP2pConfig::blocked_peers), ends its connection, and delivers nothing
-    /// that it writes, whether it is paired or allowed or not.
+    /// Adds a peer to [`blocked_peers`](crate::AviP2pConfig::blocked_peers), for as long as the node runs; ends its
+    /// connection, and delivers nothing that it writes, whether it is paired or allowed or not.
     ///
     /// # Errors
     /// [`InvalidPeerId`](AviP2pError::InvalidPeerId), [`LimitReached`](AviP2pError::LimitReached) beyond 10,000.

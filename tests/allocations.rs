@@ -1,4 +1,5 @@
 //! How often does the engine ask for memory? Counted on its way from a call to a write, and from bytes to an event.
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "an allocator, which is unsafe to implement")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -44,11 +44,14 @@ pub struct Heard {
     pub latency_ns: u64,
 }
 
-/// All that came.
+/// All that came. Not every benchmark reads all of it.
+#[allow(dead_code)]
 #[derive(Clone, Debug)]
 pub struct Tally {
     /// With a stamp or without.
     pub heard: u64,
+    /// Messages that the application did not read in time, as its node told it.
+    pub unread: u64,
     pub out_of_order: u64,
     /// When the last came.
     pub last_ns: u64,
@@ -64,6 +67,7 @@ pub struct Ear(Arc<Shared>);
 struct Shared {
     heard: AtomicU64,
     expected: u64,
+    unread: AtomicU64,
     out_of_order: AtomicU64,
     last_ns: AtomicU64,
     stamped: Mutex<Vec<Heard>>,
@@ -81,6 +85,11 @@ impl Ear {
         One { ear: self.clone(), kind, next: 0 }
     }
 
+    /// The node tells that it has dropped messages before they were read.
+    pub fn miss(&self, messages: u64) {
+        self.0.unread.fetch_add(messages, Ordering::AcqRel);
+    }
+
     pub async fn complete(&self) {
         while self.0.heard.load(Ordering::Acquire) < self.0.expected {
             self.0.complete.notified().await;
@@ -92,6 +101,7 @@ impl Ear {
         let shared = &self.0;
         Tally {
             heard: shared.heard.load(Ordering::Acquire),
+            unread: shared.unread.load(Ordering::Acquire),
             out_of_order: shared.out_of_order.load(Ordering::Acquire),
             last_ns: shared.last_ns.load(Ordering::Acquire),
             stamped: shared.stamped.lock().unwrap_or_else(|error| error.into_inner()).clone(),

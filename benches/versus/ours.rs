@@ -147,10 +147,26 @@ impl<W: Way> Side for Ours<W> {
             }
         }
     }
+
+    async fn dropped(&mut self) -> Outcome<Option<u64>> {
+        let stats = self.handle.stats().await?;
+        let mut told = 0;
+        while let Ok(Some(event)) = tokio::time::timeout(Duration::ZERO, self.events()?.recv()).await {
+            if let AviEvent::PeerSlow { dropped, .. } = event {
+                told += dropped;
+            }
+        }
+        if told < stats.slow_peer_drops {
+            return Err(format!("{} messages dropped, {told} told", stats.slow_peer_drops).into());
+        }
+        // What no queue had room for was dropped from each, and published again.
+        let again = stats.publishes_refused * self.peers.len() as u64;
+        Ok(Some(stats.slow_peer_drops.saturating_sub(again)))
+    }
 }
 
 async fn listen(handle: AviP2pHandle, mut events: EventReceiver, ear: Ear, echo: bool) -> Outcome {
-    let (mut calls, mut authors) = (Many::new(ear.clone(), Kind::Frame), Many::new(ear, Kind::Message));
+    let (mut calls, mut authors) = (Many::new(ear.clone(), Kind::Frame), Many::new(ear.clone(), Kind::Message));
     while let Some(event) = events.recv().await {
         match event {
             AviEvent::AudioStreamRequested { stream_id, .. } => handle.accept_audio_stream(stream_id).await?,
@@ -162,6 +178,7 @@ async fn listen(handle: AviP2pHandle, mut events: EventReceiver, ear: Ear, echo:
             }
             AviEvent::Message { from, data, .. } => authors.hear(from, &data),
             AviEvent::Lagged { messages, audio_frames, .. } => {
+                ear.miss(messages);
                 eprintln!("the receiving application lost {audio_frames} frames and {messages} messages");
             }
             _ => {}

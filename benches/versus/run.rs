@@ -45,6 +45,8 @@ pub struct Run {
     pub seconds: f64,
     pub cpu_us: f64,
     pub end: Usage,
+    /// Messages that the client's node says it has dropped, if it says so.
+    pub dropped: Option<f64>,
     expected: u64,
 }
 
@@ -145,7 +147,10 @@ impl Work {
         let last = last.into_iter().max().unwrap_or_default();
         let cpu_us = used.iter().find(|used| used.at_ns >= last).map_or(0.0, |used| used.cpu_us - before);
         let seconds = Duration::from_nanos(last.saturating_sub(began)).as_secs_f64();
-        Ok(Run { client: report, servers, seconds, cpu_us, end: nodes.client.usage()?, expected: self.expected })
+        let end = nodes.client.usage()?;
+        nodes.client.say("dropped")?;
+        let dropped = nodes.client.wait("dropped")?.number("messages").ok();
+        Ok(Run { client: report, servers, seconds, cpu_us, end, dropped, expected: self.expected })
     }
 }
 

@@ -47,6 +47,11 @@ pub trait Side: Sized + Send + Sync + 'static {
 
     /// Returns when the message is on its way.
     fn publish(&self, data: Vec<u8>) -> impl Future<Output = Outcome> + Send;
+
+    /// Messages that the node says it has dropped on their way out, one for each subscriber. `None`: it does not say.
+    fn dropped(&mut self) -> impl Future<Output = Outcome<Option<u64>>> + Send {
+        async { Ok(None) }
+    }
 }
 
 /// The sending half of a call.

@@ -16,12 +16,14 @@ pub enum Goal {
     AtLeast(f64),
     /// Of ours alone.
     Zero,
+    /// Nothing. It explains a figure that may not be.
+    Most,
 }
 
 impl Goal {
     fn text(self) -> String {
         match self {
-            Self::None => String::new(),
+            Self::None | Self::Most => String::new(),
             Self::AtMost(most) => format!("≤ {most:.2}"),
             Self::AtLeast(least) => format!("≥ {least:.2}"),
             Self::Zero => "0".to_owned(),
@@ -30,7 +32,7 @@ impl Goal {
 
     fn is_met(self, ours: f64, ratio: f64) -> bool {
         match self {
-            Self::None => true,
+            Self::None | Self::Most => true,
             Self::AtMost(most) => ratio <= most,
             Self::AtLeast(least) => ratio >= least,
             Self::Zero => ours == 0.0,
@@ -40,7 +42,7 @@ impl Goal {
     /// What is wanted of ours, whoever the others are.
     fn of_ours(self) -> Self {
         match self {
-            Self::Zero => Self::Zero,
+            Self::Zero | Self::Most => self,
             _ => Self::None,
         }
     }
@@ -106,7 +108,7 @@ impl Other {
         ratios.sort_by(f64::total_cmp);
         let bound = |ratio: Option<&f64>| ratio.copied().unwrap_or(f64::NAN);
         let (least, greatest) = (bound(ratios.first()), bound(ratios.last()));
-        let ratio = if matches!(goal, Goal::Zero) { f64::NAN } else { median(&ratios) };
+        let ratio = if matches!(goal, Goal::Zero | Goal::Most) { f64::NAN } else { median(&ratios) };
         Self { value: middle(others, goal), ratio, least, greatest }
     }
 
@@ -124,7 +126,7 @@ impl Other {
 /// Of what may never happen, the worst run counts.
 fn middle(values: &[f64], goal: Goal) -> f64 {
     match goal {
-        Goal::Zero => values.iter().copied().fold(0.0, f64::max),
+        Goal::Zero | Goal::Most => values.iter().copied().fold(f64::NAN, f64::max),
         _ => median(values),
     }
 }
@@ -142,6 +144,7 @@ fn median(values: &[f64]) -> f64 {
 
 fn number(value: f64) -> String {
     match value.abs() {
+        unknown if unknown.is_nan() => "–".to_owned(),
         0.0 => "0".to_owned(),
         tiny if tiny < 0.1 => format!("{value:.3}"),
         small if small < 10.0 => format!("{value:.2}"),

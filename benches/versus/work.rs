@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::MissedTickBehavior;
 
 use crate::ear::{Ear, Tally, UNSTAMPED, percentile_us, stamped};
@@ -30,10 +31,11 @@ async fn serve<S: Side>(facts: Facts) -> Outcome {
         () = ear.complete() => {}
         _ = words.recv() => {}
     }
-    let Tally { heard, out_of_order, last_ns, stamped } = ear.tally();
+    let Tally { heard, unread, out_of_order, last_ns, stamped } = ear.tally();
     let latencies_ns: Vec<u64> = stamped.iter().map(|heard| heard.latency_ns).collect();
     let report = Facts::default()
         .with("heard", heard)
+        .with("unread", unread)
         .with("out_of_order", out_of_order)
         .with("last_ns", last_ns)
         .with("p50_us", percentile_us(latencies_ns.clone(), 50))
@@ -52,7 +54,7 @@ async fn work<S: Side>(facts: Facts) -> Outcome {
         let address = addresses.into_iter().next().ok_or("no address")?;
         let greeted = S::greet(address, stamped(0, now(), FRAME_BYTES)).await?;
         println!("end");
-        return forever(greeted).await;
+        return keep(greeted, words).await;
     }
     let mut node = S::connect(addresses).await?;
     let mut calls = Vec::new();
@@ -74,11 +76,16 @@ async fn work<S: Side>(facts: Facts) -> Outcome {
     });
     let (node, report) = done.await??;
     println!("end{report}");
-    forever(node).await
+    keep(node, words).await
 }
 
-async fn forever<T>(_kept: T) -> Outcome {
-    std::future::pending().await
+/// Says, whenever it is asked, what the node has dropped.
+async fn keep(mut node: impl Side, mut words: UnboundedReceiver<String>) -> Outcome {
+    while words.recv().await.is_some() {
+        let dropped = node.dropped().await?.map(|dropped| Facts::default().with("messages", dropped));
+        println!("dropped{}", dropped.unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// One frame after the other, each when the last has come back.

@@ -37,11 +37,19 @@ pub fn node(plan: &Plan) -> Vec<Work> {
 }
 
 fn messages_a_second(run: &Run) -> Outcome<Vec<Figure>> {
-    let heard = run.sum("heard")?;
+    let (heard, lost) = (run.sum("heard")?, run.lost()?);
+    // Who does not say what it has dropped does not say what it has lost.
+    let unread = if run.dropped.is_some() { run.sum("unread")? } else { f64::NAN };
+    let dropped = run.dropped.unwrap_or(f64::NAN);
+    if lost != dropped + unread && run.dropped.is_some() {
+        return Err(format!("{lost} messages lost, but {dropped} dropped and {unread} unread").into());
+    }
     Ok(vec![
         ("messages/s", heard / run.seconds, Goal::AtLeast(1.0)),
         ("CPU µs a message", run.cpu_us / heard, Goal::AtMost(1.0)),
-        ("lost", run.lost()?, Goal::Zero),
+        ("lost", lost, Goal::Zero),
+        ("lost: the author's node counts", dropped, Goal::Most),
+        ("lost: the readers are told", unread, Goal::Most),
         ("out of order", run.sum("out_of_order")?, Goal::Zero),
     ])
 }

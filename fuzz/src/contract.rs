@@ -248,7 +248,7 @@ impl Contract {
     fn on_application_event(&mut self, event: &AviEvent) {
         match event {
             AviEvent::PeerConnected { peer_id, .. } => {
-                assert!(self.connected.insert(peer_id.clone()), "{event:?} twice")
+                assert!(self.connected.insert(peer_id.clone()), "{event:?} twice");
             }
             AviEvent::PeerDisconnected { peer_id } => assert!(self.connected.remove(peer_id), "{event:?} from nowhere"),
             AviEvent::AudioStreamRequested { stream_id, .. } => {

@@ -19,7 +19,6 @@
 //! # Ok::<_, avi_links::ProfileError>(())
 //! ```
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
 
 mod lane;
 mod profile;

@@ -139,7 +139,7 @@ pub enum AviP2pError {
         limit: &'static str,
     },
 
-    /// A payload is empty that may not be.
+    /// A payload is empty that may not be; the text says what it is of.
     #[error("{0} may not be empty")]
     EmptyPayload(&'static str),
 
@@ -167,7 +167,7 @@ pub enum AviP2pError {
         max: usize,
     },
 
-    /// The path to the peers is congested; try again later, or send less.
+    /// The path to the peers is congested; try again later, or send less. The text says which queue is full.
     #[error("congested: {0}")]
     Congested(&'static str),
 
@@ -204,7 +204,7 @@ pub enum StreamCloseReason {
     RemoteClose,
     /// The substream failed although the peer is still connected; the text says how.
     Error(String),
-    /// The other end rejected the request, with its reason (may be empty).
+    /// The other end rejected the request, with its reason: at most 256 bytes, and it may be empty.
     Rejected(String),
     /// The request was not answered within `accept_timeout`.
     Timeout,

@@ -58,6 +58,8 @@ impl fmt::Display for PeerId {
 impl FromStr for PeerId {
     type Err = AviP2pError;
 
+    /// # Errors
+    /// [`AviP2pError::InvalidPeerId`] with the text, cut to 128 characters.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let id = Self::new(text);
         id.check().map(|()| id)

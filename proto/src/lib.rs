@@ -4,7 +4,7 @@
 //! network as data. [`engine`] says how to drive it. Applications use the crate `avi-p2p`, which does that with libp2p.
 //! This crate is exempt from semver, except for the types that `avi-p2p` re-exports.
 #![forbid(unsafe_code)]
-#![deny(missing_docs)]
+#![cfg_attr(not(test), deny(clippy::expect_used, clippy::unwrap_used))]
 // `clippy.toml` lists the parts of std that are not pure. Only tests may use them.
 #![cfg_attr(not(test), forbid(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types))]
 #![cfg_attr(test, allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types))]
@@ -26,5 +26,5 @@ pub mod wire;
 #[cfg(test)]
 extern crate self as avi_p2p_proto;
 #[cfg(test)]
-#[path = "../../fuzz/src/lib.rs"]
+#[path = "../fuzzing/lib.rs"]
 mod fuzzing;

@@ -180,11 +180,11 @@ pub struct PeerInfo {
     pub source: DiscoverySource,
     /// Whether it is connected.
     pub connected: bool,
-    /// Who dialled the connection that is used.
+    /// Who dialled the connection that is used; `None` without one.
     pub direction: Option<PeerDirection>,
-    /// How long it has been connected.
+    /// How long it has been connected; `None` if it is not.
     pub connected_for: Option<Duration>,
-    /// The last round-trip time of a ping.
+    /// The last round-trip time of a ping; `None` before the first.
     pub rtt: Option<Duration>,
     /// The topics it subscribes to, in order.
     pub topics: Vec<String>,

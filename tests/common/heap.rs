@@ -1,4 +1,5 @@
 //! How much memory does a process hold? An allocator that counts: what the system's keeps in reserve says nothing.
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "an allocator, which is unsafe to implement")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -105,6 +105,9 @@ impl AudioReceiver {
     }
 
     /// Records the arrival of a frame. Returns how many frames before it are missing.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`] for a number that has been passed, and for the greatest there is. Nothing is recorded.
     pub fn on_data(&mut self, now: Time, sequence: u64, timestamp_us: u64) -> Result<u64, OutOfOrder> {
         // The last number has no successor, so it could come twice. It is refused.
         let after = sequence.checked_add(1).ok_or(OutOfOrder { sequence, expected: self.expected })?;
@@ -127,6 +130,9 @@ impl AudioReceiver {
     }
 
     /// Records the end of the stream after `next_sequence` frames. Returns how many are missing at the end.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`] if more frames have come than that.
     pub fn on_end(&mut self, next_sequence: u64) -> Result<u64, OutOfOrder> {
         let missing = self.skip_to(next_sequence)?;
         self.expected = next_sequence;

@@ -72,6 +72,10 @@ impl SendQueue {
     }
 
     /// Adds a frame. A payload that alone exceeds `max_bytes` is still taken if the queue is empty.
+    ///
+    /// # Errors
+    /// [`Congested`] with [`OnCongestion::Refuse`], if there is no room, or the oldest frame has waited for too long. The
+    /// frame is not taken.
     pub fn push(&mut self, now: Time, payload: Bytes) -> Result<(), Congested> {
         match self.on_congestion {
             OnCongestion::DropOldest => {

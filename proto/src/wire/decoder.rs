@@ -41,6 +41,9 @@ impl Decoder {
     }
 
     /// The next frame, or `None` if `input` is used up and the frame is incomplete.
+    ///
+    /// # Errors
+    /// [`WireError`] for the first frame that breaks the rules, and again at every call after it.
     #[inline]
     pub fn decode(&mut self, input: &mut Bytes) -> Result<Option<Frame>, WireError> {
         if let Some(error) = &self.failed {
