@@ -310,7 +310,7 @@ impl Contract {
                 let at = self.connections.get_mut(connection);
                 at.unwrap_or_else(|| panic!("{action:?} of a connection that is gone")).1 = true;
             }
-            NetAction::Retire { connection } => {
+            NetAction::Retire { connection } | NetAction::Probe { connection } => {
                 let is_there = self.connections.contains_key(connection);
                 assert!(is_there, "{action:?} of a connection that is gone");
             }

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Poll;
 
+use libp2p_identify as identify;
 use libp2p_swarm::SwarmEvent;
 
 use self::audio::Audio;
@@ -210,8 +211,15 @@ impl Net {
                 self.discovery.on_kad(event, behaviour.routing.as_mut(), connections, events);
             }
             BehaviourEvent::Mdns(event) => self.discovery.on_mdns(event, connections, events),
-            BehaviourEvent::Identify(event) => connections.on_identify(event, events),
-            BehaviourEvent::Ping(event) => connections.on_ping(event, events),
+            BehaviourEvent::Identify(event) => {
+                if let (identify::Event::Received { peer_id, info, .. }, Some(routing)) =
+                    (&event, behaviour.routing.as_mut())
+                {
+                    routing.on_protocols(*peer_id, &info.protocols);
+                }
+                connections.on_identify(event, events);
+            }
+            BehaviourEvent::Ping(event) => connections.on_answer(event, events),
         }
     }
 
@@ -235,6 +243,7 @@ impl Net {
                 }
             }
             NetAction::CheckAlive { connection } => return self.connections.check_alive(connection, events),
+            NetAction::Probe { connection } => self.connections.probe(connection, &mut behaviour.ping),
             NetAction::Abort { connection } => self.connections.abort(connection),
             NetAction::RetryListeners => self.retry_listeners(),
             NetAction::RetryDiscovery { .. } => behaviour.mdns.as_mut().into_iter().for_each(Mdns::check),

@@ -424,20 +424,44 @@ fn peers_tell_their_names_and_answer_pings() {
 }
 
 #[test]
-fn a_libp2p_node_of_another_kind_is_reported() {
+fn a_peer_is_foreign_without_pub_sub_and_not_because_of_its_name() {
     over_both(|network| async move {
-        let key = [9; 32];
-        let mut world = World::with(&[network.clone(), network], |at, config| {
-            config.identity = if at == 1 { Identity::Bytes(key) } else { Identity::Generated };
-        })
-        .await;
-        let public = libp2p_identity::Keypair::ed25519_from_bytes(key).unwrap().public();
-        let other = libp2p_identify::Config::new("/other/1.0.0".to_owned(), public);
-        world.nets[1].swarm.behaviour_mut().identify = libp2p_identify::Behaviour::new(other);
-        world.connect().await;
-        let peer = world.nets[1].local.clone();
-        world.says(0, NetEvent::Foreign { peer }).await;
-        assert!(!world.said[0].iter().any(|event| matches!(event, NetEvent::Identified { .. })));
+        for has_pub_sub in [true, false] {
+            let key = [9; 32];
+            let mut world = World::with(&[network.clone(), network.clone()], |at, config| {
+                config.identity = if at == 1 { Identity::Bytes(key) } else { Identity::Generated };
+            })
+            .await;
+            let key = libp2p_identity::Keypair::ed25519_from_bytes(key).unwrap();
+            let other = libp2p_identify::Config::new("/other/1.0.0".to_owned(), key.public());
+            let behaviour = world.nets[1].swarm.behaviour_mut();
+            behaviour.identify = libp2p_identify::Behaviour::new(other);
+            if !has_pub_sub {
+                behaviour.gossipsub = super::pubsub::foreign_behaviour(&key);
+            }
+            world.connect().await;
+            let peer = world.nets[1].local.clone();
+            let is_identified = |event: &NetEvent| matches!(event, NetEvent::Identified { .. }).then_some(());
+            world.wait(0, is_identified).await;
+            if !has_pub_sub {
+                world.says(0, NetEvent::Foreign { peer }).await;
+            }
+            world.wait(0, |event| matches!(event, NetEvent::Pong { .. }).then_some(())).await;
+            assert!(!world.said[0].iter().any(|event| matches!(event, NetEvent::Foreign { .. })), "told once");
+        }
+    });
+}
+
+#[test]
+fn a_peer_answers_each_probe() {
+    over_both(|network| async move {
+        let mut world = World::with(&[network.clone(), network], |_, _| {}).await;
+        let (here, _) = world.connect().await;
+        for _ in 0..3 {
+            world.said[0].clear();
+            world.nets[0].act(NetAction::Probe { connection: here });
+            world.wait(0, |event| matches!(event, NetEvent::Answered { .. }).then_some(())).await;
+        }
     });
 }
 

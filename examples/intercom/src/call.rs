@@ -59,7 +59,7 @@ impl Call {
         if self.spoken.is_multiple_of(FRAMES_A_LOOK)
             && let Some(report) = handle.audio_stats(self.stream).await?.remote
         {
-            self.voice.follow_loss(report.highest_sequence + 1, report.lost);
+            self.voice.follow_loss(report.highest_sequence.saturating_add(1), report.lost);
         }
         Ok(())
     }

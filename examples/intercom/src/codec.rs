@@ -71,7 +71,7 @@ impl Voice {
     pub fn follow_loss(&mut self, frames: u64, lost: u64) {
         let (frames_before, lost_before) = std::mem::replace(&mut self.reported, (frames, lost));
         if let Some(since @ 1..) = frames.checked_sub(frames_before) {
-            let percent = (100 * lost.saturating_sub(lost_before)).div_ceil(since);
+            let percent = lost.saturating_sub(lost_before).saturating_mul(100).div_ceil(since);
             self.encoder.packet_loss_perc = percent.clamp(LEAST_LOSS_PERCENT, MOST_LOSS_PERCENT) as i32;
         }
     }

@@ -97,6 +97,12 @@ impl Network {
                 let retired = self.connections.iter().find(|(other, _)| other == connection);
                 return retired.map(|(_, peer)| NetEvent::PeerRenewed { peer: peer.clone() }).into_iter().collect();
             }
+            NetAction::Probe { connection } => {
+                let probed = self.connections.iter().find(|(other, _)| other == connection);
+                let answered =
+                    probed.map(|(_, peer)| NetEvent::Answered { connection: *connection, peer: peer.clone() });
+                return answered.into_iter().collect();
+            }
             NetAction::CheckAlive { connection } => {
                 NetEvent::Progress { connection: *connection, silent_for: Duration::ZERO }
             }

@@ -1,6 +1,6 @@
 //! Which peers may connect? The connection policy, which the network layer asks before a handshake and after it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::config::{AviP2pConfig, MAX_LISTED_PEERS};
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 
-/// How long a peer that broke the rules is banned.
-const BAN: Duration = Duration::from_secs(300);
-/// The most banned peers. Beyond it, the ban that would end first is lifted.
+/// How long a peer that was judged is kept out.
+pub(super) const BAN: Duration = Duration::from_secs(300);
+/// The most peers that are kept out so. Beyond it, the one whose time would end first may come in.
 const MAX_BANNED: usize = 1024;
 /// One in use, [`MAX_RETIRED`] that deliver what they have taken, and a new one.
 const MAX_CONNECTIONS_PER_PEER: usize = 4;
@@ -38,8 +38,8 @@ pub enum Refusal {
     /// There are enough connections to this peer.
     #[error("the peer has enough connections")]
     ConnectionsPerPeer,
-    /// The peer is blocked, banned, or not in `allowed_peers`.
-    #[error("the peer is not allowed, is blocked, or has broken the rules")]
+    /// The peer is blocked, judged, or not in `allowed_peers`.
+    #[error("the peer is not allowed, is blocked, has broken the rules, or shares no pub/sub protocol")]
     KeptOut,
 }
 
@@ -119,7 +119,25 @@ pub(super) struct Lists {
     allowed: Option<BTreeSet<PeerId>>,
     paired: BTreeSet<PeerId>,
     blocked: BTreeSet<PeerId>,
-    banned: BTreeSet<PeerId>,
+    banned: BTreeMap<PeerId, Verdict>,
+}
+
+/// Why a peer is kept out for [`BAN`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It breaks the rules of pub/sub.
+    Misbehaved,
+    /// It speaks none of this node's pub/sub protocols.
+    Foreign,
+}
+
+impl Verdict {
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Misbehaved => "it has broken the rules of pub/sub, and is kept out for five minutes",
+            Self::Foreign => "it speaks none of this node's pub/sub protocols, and is kept out for five minutes",
+        }
+    }
 }
 
 impl Lists {
@@ -132,8 +150,8 @@ impl Lists {
         if self.blocked.contains(peer) {
             return Some("it is in blocked_peers");
         }
-        if self.banned.contains(peer) {
-            return Some("it has broken the rules of pub/sub, and is kept out for five minutes");
+        if let Some(verdict) = self.banned.get(peer) {
+            return Some(verdict.reason());
         }
         let is_allowed = self.allowed.as_ref().is_none_or(|allowed| allowed.contains(peer));
         (!is_allowed && !self.paired.contains(peer)).then_some("it is not in allowed_peers")
@@ -153,7 +171,7 @@ impl Access {
             allowed: config.allowed_peers.as_ref().map(|peers| peers.iter().cloned().collect()),
             paired: config.paired_peers.iter().cloned().collect(),
             blocked: config.blocked_peers.iter().cloned().collect(),
-            banned: BTreeSet::new(),
+            banned: BTreeMap::new(),
         };
         Self { lists: Arc::new(lists), banned_until: TimerTable::new() }
     }
@@ -183,6 +201,11 @@ impl Access {
         self.lists.paired.contains(peer)
     }
 
+    /// Whether a peer is kept out because of this.
+    pub(super) fn is_judged(&self, peer: &PeerId, verdict: Verdict) -> bool {
+        self.lists.banned.get(peer) == Some(&verdict)
+    }
+
     /// Adds a peer to `allowed_peers`, or removes it.
     pub(super) fn set_allowed(&mut self, peer: &PeerId, is_allowed: bool) -> Result<(), AviP2pError> {
         let Some(allowed) = Arc::make_mut(&mut self.lists).allowed.as_mut() else {
@@ -196,10 +219,10 @@ impl Access {
         set(&mut Arc::make_mut(&mut self.lists).blocked, peer, is_blocked, "blocked_peers")
     }
 
-    /// Bans a peer for [`BAN`].
-    pub(super) fn ban(&mut self, now: Time, peer: &PeerId) {
+    /// Keeps a peer out for [`BAN`].
+    pub(super) fn ban(&mut self, now: Time, peer: &PeerId, verdict: Verdict) {
         let banned = &mut Arc::make_mut(&mut self.lists).banned;
-        if banned.insert(peer.clone())
+        if banned.insert(peer.clone(), verdict).is_none()
             && banned.len() > MAX_BANNED
             && let Some(first) = self.banned_until.pop_due(now + BAN)
         {

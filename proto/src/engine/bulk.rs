@@ -131,12 +131,6 @@ impl Bulk {
         over.iter().for_each(|peer| self.end(peer, out));
     }
 
-    /// Forgets a peer whose connections have ended, and its limit with them.
-    pub(crate) fn forget(&mut self, peer: &PeerId) {
-        self.windows.remove(peer);
-        self.timers.stop(peer);
-    }
-
     /// Grants more, at once or when it is due.
     fn go_on(&mut self, now: Time, peer: &PeerId, out: &mut Outbox) {
         let Some(window) = self.windows.get_mut(peer) else { return };
@@ -149,7 +143,8 @@ impl Bulk {
         out.net(NetAction::Grant { peer: peer.clone(), bytes: Some(window.grant) });
     }
 
-    fn end(&mut self, peer: &PeerId, out: &mut Outbox) {
+    /// Ends the limit of a peer. One that stayed on another connection would hold up all but audio for ever.
+    pub(crate) fn end(&mut self, peer: &PeerId, out: &mut Outbox) {
         self.timers.stop(peer);
         if self.windows.remove(peer).is_some() {
             out.net(NetAction::Grant { peer: peer.clone(), bytes: None });
@@ -538,9 +533,9 @@ mod tests {
         assert_eq!((grants(&mut out), bulk.next_deadline()), (vec![true, false], None), "when the call is over");
         begin(&mut bulk, &mut out);
         bulk.on_used(Time::ZERO, &peer, true, &mut out);
-        bulk.forget(&peer);
+        bulk.end(&peer, &mut out);
         bulk.on_used(Time::ZERO, &peer, true, &mut out);
-        assert_eq!((grants(&mut out), bulk.next_deadline()), (vec![true], None), "the connections have ended");
+        assert_eq!((grants(&mut out), bulk.next_deadline()), (vec![true, false], None), "the connections have ended");
     }
 
     #[test]

@@ -234,7 +234,7 @@ impl Stream {
         while let Some(batch) = self.next_datagram(now, to, out) {
             self.on_sent(now, &batch, out);
         }
-        if self.take_ack_due() {
+        if self.take_ack_for_datagram() {
             let mut bytes = BytesMut::new();
             Frame::Ack(self.receiver.ack()).encode(&mut bytes);
             if let Some(outbound) = &mut self.datagrams.outbound {
@@ -244,13 +244,19 @@ impl Stream {
         }
     }
 
+    /// Whether ACK is to be sent now, by a datagram. What came on the substream is acknowledged there: the other end waits
+    /// for that, and a datagram may be lost.
+    fn take_ack_for_datagram(&mut self) -> bool {
+        self.heard_via == Via::Datagram && self.take_ack_due()
+    }
+
     fn next_datagram(&mut self, now: Time, to: SocketAddr, out: &mut Outbox) -> Option<crate::audio::Batch> {
         if self.send.is_empty() || self.flight.room(now) == 0 {
             return None;
         }
         let max_bytes = self.datagrams.outbound.as_ref()?.route.max_datagram_bytes() - OVERHEAD_BYTES;
         let (batch, frame) = self.take_frame(now, max_bytes, out)?;
-        let ack = self.take_ack_due().then(|| Frame::Ack(self.receiver.ack()));
+        let ack = self.take_ack_for_datagram().then(|| Frame::Ack(self.receiver.ack()));
         let Outbound { sealer, route, redundancy, .. } = self.datagrams.outbound.as_mut()?;
         let sequence = frame.sequence;
         // On a limited path a copy would take the place of another frame.

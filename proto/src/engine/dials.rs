@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::admission::Refusal;
+use super::admission::{BAN, Refusal};
 use super::io::{DialFailure, DialId, NetAction};
 use super::outbox::Outbox;
 use super::peer::{Bootstrap, FIRST_BACKOFF, MAX_BACKOFF, MAX_BOOTSTRAP_BACKOFF, Peer, State, backoff};
@@ -206,7 +206,7 @@ impl Peers {
                 let reason = "it hung up after the handshake: it may be full, or not let this node in".to_owned();
                 self.on_bootstrap_failed(now, index, DialFailure::HungUp(reason), out);
             } else {
-                let wait = self.rng.jitter(if is_foreign { MAX_BACKOFF } else { pause });
+                let wait = if is_foreign { BAN } else { self.rng.jitter(pause) };
                 self.timers.set(Target::Bootstrap(index), now + wait);
             }
         }

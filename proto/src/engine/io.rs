@@ -223,7 +223,7 @@ pub enum NetEvent {
         /// The addresses it says it listens on.
         addresses: Vec<String>,
     },
-    /// A connected peer speaks libp2p, but is no node of AVI.
+    /// A connected peer speaks libp2p, but none of this node's pub/sub protocols.
     Foreign {
         /// The peer.
         peer: PeerId,
@@ -236,6 +236,14 @@ pub enum NetEvent {
         peer: PeerId,
         /// The round-trip time.
         rtt: Duration,
+    },
+    /// The answer to all [`NetAction::Probe`]s of a connection so far. A peer that supports no pings gives it to each ping
+    /// too.
+    Answered {
+        /// The connection.
+        connection: ConnectionId,
+        /// The peer.
+        peer: PeerId,
     },
     /// The answer to [`NetAction::CheckAlive`].
     Progress {
@@ -375,6 +383,11 @@ pub enum NetAction {
     },
     /// Say when bytes last moved on a connection; answered by [`NetEvent::Progress`], unless the connection ends first.
     CheckAlive {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// Ask the peer of a connection for a sign of life, now; answered by [`NetEvent::Answered`] when it gives one.
+    Probe {
         /// The connection.
         connection: ConnectionId,
     },

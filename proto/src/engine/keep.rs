@@ -14,6 +14,8 @@ use crate::stats::PeerDirection;
 /// Two connections are a simultaneous dial if the newer one was made so soon after the older one. Otherwise the other end
 /// has lost the older one without closing it, or replaces it.
 const SIMULTANEOUS: Duration = Duration::from_secs(5);
+/// How long the older one has to answer a probe. The other end may have lost it, and the newer one is all there is.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 /// One in this many places is kept free for new peers, and at least one.
 const RESERVE: usize = 8;
 /// A node with fewer places keeps none free. It would have so few peers that a mesh of such nodes falls apart whenever
@@ -34,7 +36,9 @@ const DELIVERED_AFTER: Duration = Duration::from_secs(30);
 /// What to do about several connections to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Duplicate {
-    /// Close the newer one: both ends know both.
+    /// Ask on both whether they work.
+    Probe([ConnectionId; 2]),
+    /// Close the newer one: both ends know both, and the older one works.
     Close(ConnectionId),
     /// Use the newest alone: the other end has lost the older ones, or nothing moves on them.
     Retire { older: Vec<ConnectionId>, newest: ConnectionId },
@@ -49,24 +53,37 @@ impl Peers {
         id: &PeerId,
         is_needed: impl Fn(ConnectionId) -> bool,
     ) -> Option<Duplicate> {
-        let State::Connected { connections, .. } = &self.peers.get(id)?.state else { return None };
-        let in_use: Vec<_> = connections.iter().filter(|connection| !connection.is_retired()).collect();
-        let [older, .., newest] = in_use[..] else { return None };
+        let State::Connected { connections, .. } = &mut self.peers.get_mut(id)?.state else { return None };
+        let mut in_use: Vec<_> = connections.iter_mut().filter(|connection| !connection.is_retired()).collect();
+        let (newest, in_use) = in_use.split_last_mut()?;
+        let older = in_use.first_mut()?;
         let decided_at = newest.since + SIMULTANEOUS;
         if newest.since - older.since < SIMULTANEOUS && now < decided_at {
+            if std::mem::replace(&mut older.probed_beside, Some(newest.id)) != Some(newest.id) {
+                older.is_answered = false;
+                self.doubled.set(id.clone(), newest.since + ANSWERED_WITHIN);
+                return Some(Duplicate::Probe([older.id, newest.id]));
+            }
+            let answered_by = newest.since + ANSWERED_WITHIN;
+            let is_lost = newest.is_answered && !older.is_answered && now >= answered_by;
             // Both ends see both connections. The end with the lower peer id decides; if one end has dialled twice, the
             // other.
             let decides = match newest.direction {
                 direction if direction != older.direction => self.local < *id,
                 direction => direction == PeerDirection::Inbound,
             };
-            if decides {
+            if decides && older.is_answered {
                 return Some(Duplicate::Close(newest.id));
             }
-            // If the other end decides nothing, it has lost the older one, or is of another make.
-            self.doubled.set(id.clone(), decided_at);
-            return None;
+            if !is_lost {
+                // If the other end decides nothing, it is of another make.
+                self.doubled.set(id.clone(), if now < answered_by { answered_by } else { decided_at });
+                return None;
+            }
         }
+        let State::Connected { connections, .. } = &self.peers.get(id)?.state else { return None };
+        let in_use: Vec<_> = connections.iter().filter(|connection| !connection.is_retired()).collect();
+        let newest = in_use.last()?;
         let older: Vec<_> = in_use.iter().map(|connection| connection.id).filter(|id| *id != newest.id).collect();
         if older.iter().copied().any(is_needed) {
             // A call cannot leave it. If it is dead, its silence will show that.
@@ -74,6 +91,16 @@ impl Peers {
             return None;
         }
         Some(Duplicate::Retire { older, newest: newest.id })
+    }
+
+    /// Handles the answer to a probe. Returns whether the connections of the peer must be looked at again.
+    pub(crate) fn on_answered(&mut self, id: &PeerId, connection: ConnectionId) -> bool {
+        let Some(State::Connected { connections, .. }) = self.peers.get_mut(id).map(|peer| &mut peer.state) else {
+            return false;
+        };
+        let is_double = connections.iter().filter(|connection| !connection.is_retired()).count() > 1;
+        let answered = connections.iter_mut().find(|other| other.id == connection);
+        answered.is_some_and(|connection| !std::mem::replace(&mut connection.is_answered, true)) && is_double
     }
 
     /// Takes a peer whose several connections must be looked at again.

@@ -406,11 +406,14 @@ impl Engine {
             NetEvent::InboundFailed => out.stats.inbound_failed += 1,
             NetEvent::Identified { peer, name, addresses } => self.on_identified(now, peer, name, addresses),
             NetEvent::Foreign { peer } => {
-                out.stats.foreign_peers += 1;
-                let connections = self.peers.on_foreign(&peer, out);
-                self.disconnect(now, connections);
+                if let Some(connections) = self.peers.on_foreign(now, &peer, out) {
+                    tracing::debug!(%peer, "speaks no pub/sub of this node");
+                    self.out.stats.foreign_peers += 1;
+                    self.disconnect(now, connections);
+                }
             }
             NetEvent::Pong { connection, peer, rtt } => self.on_pong(now, connection, &peer, rtt),
+            NetEvent::Answered { connection, peer } => self.on_answered(now, connection, &peer),
             NetEvent::Progress { connection, silent_for } => {
                 match self.liveness.on_progress(now, connection, silent_for) {
                     Life::Alive => {}
@@ -487,7 +490,7 @@ impl Engine {
         if self.peers.on_connected(now, connection, &peer, &address, by, published) {
             self.out.event(AviEvent::PeerConnected { peer_id: peer.clone(), address });
             // A call that has outlived its connection: the new one has no limit yet.
-            self.bulk.forget(&peer);
+            self.bulk.end(&peer, &mut self.out);
             if self.streams.speaks_to(now, &peer) {
                 self.bulk.begin(now, &peer, &mut self.out);
             }
@@ -580,7 +583,7 @@ impl Engine {
         self.make_room(now);
         if was_last {
             self.walks.hasten(now);
-            self.bulk.forget(&peer);
+            self.bulk.end(&peer, &mut self.out);
             self.topics.on_peer_gone(&peer);
             self.out.event(AviEvent::PeerDisconnected { peer_id: peer });
         }

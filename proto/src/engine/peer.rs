@@ -41,6 +41,10 @@ pub(super) struct Connection {
     /// How many messages this node had published when the last pong came, and when the one before came: the last pong
     /// shows that the latter have arrived, since its ping was sent after them.
     pub(super) published: [u64; 2],
+    /// The newer one beside which it was probed.
+    pub(super) probed_beside: Option<ConnectionId>,
+    /// Whether the peer has answered the last probe.
+    pub(super) is_answered: bool,
     /// Since a newer one is used in its place.
     pub(super) retired: Option<Retired>,
 }
@@ -86,7 +90,7 @@ pub(super) struct Bootstrap {
     pub(super) pinned: Option<PeerId>,
     /// The peer that answered last.
     pub(super) peer: Option<PeerId>,
-    /// Whether that peer is no node of AVI.
+    /// Whether that peer speaks no pub/sub of this node.
     pub(super) is_foreign: bool,
     pub(super) failures: u32,
     /// Whether the last dial found this node itself.

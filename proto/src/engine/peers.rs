@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::admission::{Access, Admission};
+use super::admission::{Access, Admission, BAN, Verdict};
 use super::io::{ConnectionId, DialId, Direction};
 use super::outbox::Outbox;
-use super::peer::{Bootstrap, Connection, MAX_BACKOFF, Peer, State, is_loopback};
+use super::peer::{Bootstrap, Connection, Peer, State, is_loopback};
 use super::rng::Rng;
 use super::time::{Time, TimerTable};
 use crate::config::{AviP2pConfig, Limits};
@@ -302,6 +302,8 @@ impl Peers {
             direction,
             is_loopback: is_loopback(address),
             published: [published; 2],
+            probed_beside: None,
+            is_answered: false,
             retired: None,
         };
         let was_chosen = peer.is_chosen();
@@ -373,7 +375,8 @@ impl Peers {
         mut addresses: Vec<String>,
     ) -> (Vec<String>, bool) {
         let max = self.limits.addresses_per_peer;
-        let Some(peer) = self.peers.get_mut(id) else { return (Vec::new(), false) };
+        let is_in = self.access.admits(id);
+        let Some(peer) = self.peers.get_mut(id).filter(|_| is_in) else { return (Vec::new(), false) };
         let State::Connected { connections, .. } = &peer.state else { return (Vec::new(), false) };
         let stays_here = connections.iter().any(|connection| connection.is_loopback);
         addresses.retain(|address| stays_here || !is_loopback(address));
@@ -390,25 +393,30 @@ impl Peers {
         (addresses, peer.name.replace(name).is_none())
     }
 
-    /// Handles a connected peer that is no node of AVI. It is not dialled again unless it is discovered again. An entry
-    /// of `bootstrap_peers` is redialled, but seldom.
-    pub(crate) fn on_foreign(&mut self, id: &PeerId, out: &mut Outbox) -> Vec<ConnectionId> {
+    /// Keeps out a connected peer that speaks no pub/sub of this node. What it says of itself after that is no news.
+    /// Returns the connections to close; `None` if that was known.
+    pub(crate) fn on_foreign(&mut self, now: Time, id: &PeerId, out: &mut Outbox) -> Option<Vec<ConnectionId>> {
+        let peer = self.peers.get_mut(id).filter(|peer| peer.is_connected())?;
+        if self.access.is_judged(id, Verdict::Foreign) {
+            return None;
+        }
+        // It is not dialled again unless it is discovered again.
+        (peer.proven, peer.hints) = (None, Vec::new());
         for entry in self.bootstrap.iter_mut().filter(|entry| entry.is(id)) {
             entry.is_foreign = true;
-            let (address, reason) = (entry.address.clone(), "it is no node of AVI".to_owned());
-            out.event(AviEvent::BootstrapFailed { address, reason, retry_in: MAX_BACKOFF });
+            let (address, reason) = (entry.address.clone(), Verdict::Foreign.reason().to_owned());
+            out.event(AviEvent::BootstrapFailed { address, reason, retry_in: BAN });
         }
-        let Some(peer) = self.peers.get_mut(id) else { return Vec::new() };
-        (peer.proven, peer.hints) = (None, Vec::new());
-        match &peer.state {
-            State::Connected { connections, .. } => connections.iter().map(|connection| connection.id).collect(),
-            _ => Vec::new(),
-        }
+        Some(self.judge(now, id, Verdict::Foreign))
     }
 
     /// Bans a peer that breaks the rules of pub/sub. Returns the connections to close.
     pub(crate) fn on_misbehaved(&mut self, now: Time, id: &PeerId) -> Vec<ConnectionId> {
-        self.access.ban(now, id);
+        self.judge(now, id, Verdict::Misbehaved)
+    }
+
+    fn judge(&mut self, now: Time, id: &PeerId, verdict: Verdict) -> Vec<ConnectionId> {
+        self.access.ban(now, id, verdict);
         self.is_admission_stale = true;
         self.keep_out(id)
     }

@@ -153,6 +153,8 @@ pub(crate) struct Stream {
     ack_armed: bool,
     /// Whether to acknowledge with the next write.
     ack_due: bool,
+    /// The path that the last audio came on.
+    pub(super) heard_via: Via,
     /// When ACK was due last, and the frames received until then.
     pub(crate) acked_at: Option<Time>,
     acked: u64,
@@ -199,6 +201,7 @@ impl Stream {
             report_armed: false,
             ack_armed: false,
             ack_due: false,
+            heard_via: Via::Substream,
             acked_at: None,
             acked: 0,
             max_payload_bytes: limits.max_audio_frame_bytes,
@@ -516,6 +519,7 @@ impl Stream {
         frame: path::AudioFrame,
         out: &mut Outbox,
     ) -> Result<Step, String> {
+        self.heard_via = via;
         let sequence = frame.sequence;
         let arrived = self.receiver.arrived();
         // Where datagrams work, what was stuck on the substream is not worth waiting for.

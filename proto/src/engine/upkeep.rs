@@ -57,6 +57,10 @@ impl Engine {
         let streams = &self.streams;
         match self.peers.superfluous(now, peer, |connection| streams.depends_on(connection)) {
             None => {}
+            Some(Duplicate::Probe(connections)) => {
+                connections.into_iter().for_each(|connection| self.out.net(NetAction::Probe { connection }));
+            }
+            Some(Duplicate::Close(newer)) if !self.liveness.expects(newer) => {}
             Some(Duplicate::Close(newer)) => {
                 self.out.stats.duplicate_connections += 1;
                 self.disconnect(now, [newer]);
@@ -72,7 +76,7 @@ impl Engine {
                 }
                 self.abort(now, excess);
                 // The new one has no limit yet.
-                self.bulk.forget(peer);
+                self.bulk.end(peer, &mut self.out);
                 if self.streams.speaks_to(now, peer) {
                     self.bulk.begin(now, peer, &mut self.out);
                 }
@@ -85,6 +89,13 @@ impl Engine {
         self.peers.on_pong(peer, connection, rtt, self.out.stats.messages_published);
         if self.peers.has_delivered(now, peer, connection) && self.liveness.expects(connection) {
             self.disconnect(now, [connection]);
+        }
+    }
+
+    pub(super) fn on_answered(&mut self, now: Time, connection: ConnectionId, peer: &PeerId) {
+        self.liveness.on_heard(now, connection);
+        if self.peers.on_answered(peer, connection) {
+            self.keep_one(now, peer);
         }
     }
 

@@ -12,8 +12,9 @@ use crate::engine::Time;
 /// How long a frame waits for those before it. With 30 ± 20 ms of delay, a frame may be overtaken by those that were
 /// sent up to 40 ms after it: one or two of 20 ms.
 pub const REORDER_WITHIN: Duration = Duration::from_millis(40);
-/// For how long after a datagram a hole on the substream may still be filled by another.
-const MIXED_FOR: Duration = Duration::from_secs(1);
+/// For how long after a datagram a hole on the substream may still be filled by another. A path that nothing else uses is
+/// probed every five seconds.
+const MIXED_FOR: Duration = Duration::from_secs(6);
 /// The most frames that wait: what two reads of a substream bring at most of frames of 64 bytes, which may overtake the
 /// datagrams before them.
 const MAX_WAITING: usize = 512;
@@ -143,7 +144,7 @@ impl Order {
         self.waiting.values().map(|frame| frame.since + REORDER_WITHIN).min()
     }
 
-    /// Whether frames may come by datagrams: one has come, in the last second. Without, a hole on the substream is final.
+    /// Whether frames may come by datagrams: one has come, in the last seconds. Without, a hole on the substream is final.
     pub fn is_mixed(&self, now: Time) -> bool {
         self.last_datagram.is_some_and(|at| now - at < MIXED_FOR)
     }

@@ -8,7 +8,7 @@ use crate::net::connections::table::Table;
 use crate::net::translate;
 use avi_p2p_proto::engine::NetEvent;
 
-/// The protocol version that marks a libp2p node as a node of AVI.
+/// What a node of AVI says that it speaks. Peers of other makes say something else.
 const PROTOCOL_VERSION: &str = "/avi/1.0.0";
 
 pub(in crate::net) fn behaviour(config: &AviP2pConfig, key: &Keypair) -> identify::Behaviour {
@@ -23,10 +23,6 @@ pub(in crate::net) fn behaviour(config: &AviP2pConfig, key: &Keypair) -> identif
 /// Translates an event of identify for the engine.
 pub(super) fn event(event: identify::Event, table: &Table) -> Option<NetEvent> {
     match event {
-        identify::Event::Received { peer_id, info, .. } if info.protocol_version != PROTOCOL_VERSION => {
-            tracing::debug!(peer = %peer_id, version = info.protocol_version, "not a node of AVI");
-            Some(NetEvent::Foreign { peer: table.name(&peer_id) })
-        }
         identify::Event::Received { peer_id, info, .. } => Some(NetEvent::Identified {
             peer: table.name(&peer_id),
             name: translate::name(&info.agent_version),

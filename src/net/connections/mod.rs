@@ -17,7 +17,6 @@ use std::sync::Arc;
 use libp2p_core::{ConnectedPoint, Multiaddr};
 use libp2p_identify::Event as IdentifyEvent;
 use libp2p_identity::PeerId as LibPeerId;
-use libp2p_ping::{Event as PingEvent, Failure as PingFailure};
 use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{ConnectionId as LibConnectionId, DialError, ListenError, NetworkBehaviour, Swarm};
 
@@ -27,7 +26,8 @@ pub(super) use self::gate::Gate;
 pub(super) use self::identify::behaviour as identify_behaviour;
 pub(super) use self::meters::{Meter, Meters};
 pub(super) use self::muxer::Bounded;
-pub(super) use self::ping::behaviour as ping_behaviour;
+use self::ping::Answer;
+pub(super) use self::ping::{Behaviour as Ping, Event as Answered};
 pub(super) use self::table::Connection;
 use self::table::Table;
 use crate::id::PeerId;
@@ -231,20 +231,20 @@ impl Connections {
         events.extend(identify::event(event, &self.table));
     }
 
-    pub(super) fn on_ping(&self, event: PingEvent, events: &mut VecDeque<NetEvent>) {
-        let Some(connection) = self.table.in_swarm(event.connection) else { return };
-        match event.result {
-            Ok(rtt) => {
-                events.push_back(NetEvent::Pong { connection, peer: self.table.name(&event.peer), rtt });
-            }
-            // Without pings nobody would notice a lost connection. Every node of AVI answers pings.
-            Err(PingFailure::Unsupported) => {
-                tracing::debug!(peer = %event.peer, "without pings, not a node of AVI");
-                events.push_back(NetEvent::Foreign { peer: self.table.name(&event.peer) });
-            }
-            // Not an error by itself: the engine ends a connection that is silent for too long.
-            Err(error) => tracing::debug!(peer = %event.peer, %error, "ping failed"),
+    /// Probes the peer of a connection.
+    pub(super) fn probe(&self, connection: ConnectionId, ping: &mut Ping) {
+        if let Some(Connection { peer, in_swarm, .. }) = self.table.by_id(connection) {
+            ping.probe(*peer, *in_swarm);
         }
+    }
+
+    pub(super) fn on_answer(&self, Answered { connection, peer, answer }: Answered, events: &mut VecDeque<NetEvent>) {
+        let Some(connection) = self.table.in_swarm(connection) else { return };
+        let peer = self.table.name(&peer);
+        events.push_back(match answer {
+            Answer::Pong(rtt) => NetEvent::Pong { connection, peer, rtt },
+            Answer::Probed => NetEvent::Answered { connection, peer },
+        });
     }
 }
 

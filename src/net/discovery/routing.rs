@@ -1,7 +1,7 @@
 //! How are more nodes found through known ones? Kademlia that queries connected peers, and leaves every dial to the
 //! engine.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use libp2p_swarm::{
 
 use thiserror::Error;
 
+const PROTOCOL: StreamProtocol = StreamProtocol::new("/avi/kad/1.0.0");
 /// The time limit of a walk.
 pub(super) const WALK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Peers per bucket. There are 256 buckets, and upstream allocates all of them at once. The table holds only connected
@@ -41,11 +42,13 @@ pub(in crate::net) struct Routing {
     /// The dial that the engine has just ordered.
     engine_dial: Option<ConnectionId>,
     heard: VecDeque<(PeerId, Vec<Multiaddr>)>,
+    /// The connected peers that answer queries.
+    speakers: BTreeSet<PeerId>,
 }
 
 impl Routing {
     pub(in crate::net) fn new(local: PeerId) -> Self {
-        let mut config = kad::Config::new(StreamProtocol::new("/avi/kad/1.0.0"));
+        let mut config = kad::Config::new(PROTOCOL);
         config
             .set_query_timeout(WALK_TIMEOUT)
             .set_kbucket_size(BUCKET_PEERS)
@@ -61,7 +64,7 @@ impl Routing {
         let mut kad = kad::Behaviour::with_config(local, MemoryStore::with_config(local, store), config);
         // Upstream answers others only after an external address has been confirmed.
         kad.set_mode(Some(Mode::Server));
-        Self { kad, walk: None, engine_dial: None, heard: VecDeque::new() }
+        Self { kad, walk: None, engine_dial: None, heard: VecDeque::new(), speakers: BTreeSet::new() }
     }
 
     /// The dial with this id is the engine's, and allowed.
@@ -69,8 +72,26 @@ impl Routing {
         self.engine_dial = Some(connection);
     }
 
-    /// Sets the addresses of this peer that other peers are told. They replace the earlier ones.
+    /// A connected peer speaks these protocols.
+    pub(in crate::net) fn on_protocols(&mut self, peer: PeerId, protocols: &[StreamProtocol]) {
+        if protocols.contains(&PROTOCOL) {
+            self.speakers.insert(peer);
+        } else {
+            self.remove(&peer);
+        }
+    }
+
+    fn remove(&mut self, peer: &PeerId) {
+        self.speakers.remove(peer);
+        self.kad.remove_peer(peer);
+    }
+
+    /// Sets the addresses of this peer that other peers are told. They replace the earlier ones. Nobody could ask a peer
+    /// that does not answer queries.
     pub(super) fn set_route(&mut self, peer: PeerId, addresses: impl Iterator<Item = Multiaddr>) {
+        if !self.speakers.contains(&peer) {
+            return;
+        }
         let mut addresses = addresses.peekable();
         if addresses.peek().is_some() {
             self.kad.remove_peer(&peer);
@@ -161,10 +182,16 @@ impl NetworkBehaviour for Routing {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
+        let gone = match &event {
+            FromSwarm::ConnectionClosed(closed) if closed.remaining_established == 0 => Some(closed.peer_id),
+            _ => None,
+        };
         // Upstream uses a new address of this node only to start a bootstrap of its own.
         if !matches!(event, FromSwarm::NewListenAddr(_)) {
             self.kad.on_swarm_event(event);
         }
+        // Newcomers hear of those who are there.
+        gone.inspect(|peer| self.remove(peer));
     }
 
     fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {

@@ -85,6 +85,22 @@ pub(in crate::net) fn behaviour(
     Ok(Watched::new(upstream))
 }
 
+/// Pub/sub under a name that no node of AVI knows.
+#[cfg(test)]
+pub(in crate::net) fn foreign(key: &Keypair) -> Watched<Upstream> {
+    let config = gossipsub::ConfigBuilder::default()
+        .protocol_id("/other/1.0.0", gossipsub::Version::V1_1)
+        .build()
+        .expect("a name is all that differs");
+    let filter = MaxCountSubscriptionFilter {
+        filter: ShortTopics { max_topic_bytes: 1 },
+        max_subscribed_topics: 1,
+        max_subscriptions_per_request: 1,
+    };
+    let authenticity = MessageAuthenticity::Signed(key.clone());
+    Watched::new(Upstream::new_with_subscription_filter(authenticity, config, filter).expect("as above"))
+}
+
 /// Lets pub/sub record metrics, with a bounded number of labels.
 #[cfg(feature = "metrics")]
 fn observe(upstream: Upstream, metrics: &Metrics, limits: &Limits) -> Upstream {

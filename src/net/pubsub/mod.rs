@@ -14,6 +14,8 @@ use libp2p_identity::PeerId as LibPeerId;
 
 use self::gossip::Upstream;
 pub(super) use self::gossip::behaviour;
+#[cfg(test)]
+pub(super) use self::gossip::foreign as foreign_behaviour;
 use self::mesh::Mesh;
 pub(super) use self::watched::Heard;
 use self::watched::Watched;
@@ -195,10 +197,7 @@ fn neighbour_event(event: gossipsub::Event, connections: &Connections) -> Option
             let dropped = failed_messages.priority + failed_messages.non_priority;
             NetEvent::SlowPeer { peer: connections.name(&peer_id), dropped: dropped as u64 }
         }
-        gossipsub::Event::GossipsubNotSupported { peer_id } => {
-            tracing::debug!(peer = %peer_id, "a peer without pub/sub");
-            return None;
-        }
+        gossipsub::Event::GossipsubNotSupported { peer_id } => NetEvent::Foreign { peer: connections.name(&peer_id) },
         gossipsub::Event::Message { .. } => return None,
     })
 }

@@ -2,14 +2,13 @@
 
 use libp2p_identify as identify;
 use libp2p_identity::Keypair;
-use libp2p_ping as ping;
 use libp2p_swarm::NetworkBehaviour;
 use libp2p_swarm::behaviour::toggle::Toggle;
 
 use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
 use crate::metrics::Metrics;
-use crate::net::connections::{Gate, identify_behaviour, ping_behaviour};
+use crate::net::connections::{Gate, Ping, identify_behaviour};
 use crate::net::discovery::{Mdns, Routing};
 use crate::net::{audio, pubsub};
 
@@ -24,7 +23,7 @@ pub(in crate::net) struct Behaviour {
     pub(in crate::net) gossipsub: pubsub::Behaviour,
     pub(in crate::net) mdns: Toggle<Mdns>,
     pub(in crate::net) identify: identify::Behaviour,
-    pub(in crate::net) ping: ping::Behaviour,
+    pub(in crate::net) ping: Ping,
 }
 
 impl Behaviour {
@@ -42,7 +41,7 @@ impl Behaviour {
             routing: config.enable_kad.then(|| Routing::new(local)).into(),
             mdns: mdns.into(),
             identify: identify_behaviour(config, key),
-            ping: ping_behaviour(),
+            ping: Ping::default(),
         })
     }
 }

@@ -13,6 +13,10 @@ async fn line(network: &Network) -> (World, Vec<PeerId>, Vec<String>) {
         world.connected(at).await;
         world.connected(1).await;
     }
+    // Routes are of peers that answer queries, which identify says.
+    for at in [0, 1, 1, 2] {
+        world.wait(at, |event| matches!(event, NetEvent::Identified { .. }).then_some(())).await;
+    }
     for (at, route) in [(0, 1), (1, 2), (1, 0), (2, 1)] {
         let (peer, addresses) = (peers[route].clone(), vec![addresses[route].clone()]);
         world.nets[at].act(NetAction::AddRoute { peer, addresses });

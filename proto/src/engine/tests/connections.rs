@@ -83,6 +83,14 @@ fn a_retired_connection_ends_with_the_newest_one() {
     assert_eq!(node.take_events(), [AviEvent::PeerDisconnected { peer_id: peer(2) }]);
 }
 
+fn probe(connection: u64) -> NetAction {
+    NetAction::Probe { connection: ConnectionId(connection) }
+}
+
+fn answers(node: &mut Node, connection: u64, from: u16) {
+    node.net(NetEvent::Answered { connection: ConnectionId(connection), peer: peer(from) });
+}
+
 #[test]
 fn of_two_young_connections_one_end_closes_the_newer_and_if_it_does_not_the_other_retires_the_older() {
     // The lower id decides about dials of both ends, and whoever was dialled about two dials of one end.
@@ -95,14 +103,34 @@ fn of_two_young_connections_one_end_closes_the_newer_and_if_it_does_not_the_othe
         let mut node = Node::with_peer(local, other, config());
         node.has_pongs = false;
         node.connected(2, other, second);
-        let now = if decides { vec![disconnect(2)] } else { vec![] };
-        assert_eq!(node.take_actions(), now, "{local}, {second:?}");
+        assert_eq!(node.take_actions(), [probe(1), probe(2)], "{local}, {second:?}");
+        answers(&mut node, 2, other);
+        assert_eq!(node.take_actions(), [], "the older one may be slow");
+        answers(&mut node, 1, other);
+        assert_eq!(node.take_actions(), if decides { vec![disconnect(2)] } else { vec![] }, "{local}, {second:?}");
+        answers(&mut node, 1, other);
+        assert_eq!(node.take_actions(), []);
         if !decides {
             node.wait(secs(5) - millis(1));
             assert_eq!(node.take_actions(), []);
             node.wait(millis(1));
             assert_eq!(node.take_actions(), [retire(1)]);
         }
+    }
+}
+
+#[test]
+fn of_two_young_connections_the_older_is_retired_if_it_alone_is_silent() {
+    for (local, other) in [(1, 2), (2, 1)] {
+        let mut node = Node::with_peer(local, other, config());
+        node.has_pongs = false;
+        node.connected(2, other, Direction::Inbound);
+        answers(&mut node, 2, other);
+        assert_eq!(node.take_actions(), [probe(1), probe(2)]);
+        node.wait(secs(2) - millis(1));
+        assert_eq!(node.take_actions(), []);
+        node.wait(millis(1));
+        assert_eq!(node.take_actions(), [retire(1)]);
     }
 }
 
@@ -167,22 +195,51 @@ fn a_peer_is_gone_with_its_last_connection() {
 }
 
 #[test]
-fn a_peer_of_another_kind_is_disconnected_and_not_dialled_until_it_is_heard_of_anew() {
+fn a_peer_without_pub_sub_is_kept_out_for_five_minutes_whatever_it_says_of_itself() {
     let mut node = Node::new(1, config());
     node.discovered(2);
     let [(dial, _)] = node.take_dials()[..] else { panic!() };
     node.connected(1, 2, Direction::Outbound(dial));
-    node.net(NetEvent::Foreign { peer: peer(2) });
+    for _ in 0..2 {
+        node.net(NetEvent::Foreign { peer: peer(2) });
+        node.identified(2, &["/ip4/192.0.2.9/tcp/9"]);
+    }
     assert_eq!(node.take_actions(), [NetAction::Disconnect { connection: ConnectionId(1) }]);
     assert_eq!(node.stats().foreign_peers, 1);
     node.disconnected(1, 2);
-    node.wait(secs(3600));
-    assert_eq!((node.take_dials(), node.peer_info(2)), (vec![], None));
+    assert_eq!(node.peer_info(2), None);
     node.discovered(2);
+    node.wait(secs(299));
+    assert_eq!(node.take_dials(), []);
+    let reason = "it speaks none of this node's pub/sub protocols, and is kept out for five minutes";
+    let refused = AviP2pError::PeerRefused { peer_id: peer(2), reason };
+    assert_eq!(node.request(&peer(2), StreamOptions::default()), Err(refused));
+    node.wait(secs(1));
     assert_eq!(node.take_dials().len(), 1);
     // An event about a peer that is not connected has no effect.
     node.net(NetEvent::Foreign { peer: peer(3) });
     assert_eq!(node.take_actions(), []);
+}
+
+#[test]
+fn a_bootstrap_peer_without_pub_sub_is_told_once_and_tried_again_after_five_minutes() {
+    let mut node = Node::new(1, AviP2pConfig { bootstrap_peers: vec![address(2)], ..config() });
+    for _ in 0..2 {
+        let [(dial, _)] = node.take_dials()[..] else { panic!() };
+        node.connected(1, 2, Direction::Outbound(dial));
+        node.net(NetEvent::Foreign { peer: peer(2) });
+        node.identified(2, &[&address(2)]);
+        node.disconnected(1, 2);
+        let told = |event: &AviEvent| match event {
+            AviEvent::BootstrapFailed { reason, retry_in, .. } => Some((reason.contains("pub/sub"), *retry_in)),
+            _ => None,
+        };
+        let told: Vec<_> = node.take_events().iter().filter_map(told).collect();
+        assert_eq!(told, [(true, secs(300))]);
+        node.wait(secs(299));
+        assert_eq!((node.take_dials(), node.take_events()), (vec![], vec![]));
+        node.wait(secs(1));
+    }
 }
 
 #[test]

@@ -102,6 +102,23 @@ fn a_direction_that_is_blocked_does_not_hold_up_the_other() {
 }
 
 #[test]
+fn a_call_goes_on_when_datagrams_are_filtered_in_both_directions_and_the_other_end_is_silent() {
+    // Wherever that falls between two acknowledgements.
+    for phase in 0..25 {
+        let (mut mesh, here, _) = call();
+        talk(&mut mesh, here, 0, 50);
+        mesh.run_for(millis(4 * phase));
+        heard(&mut mesh);
+        mesh.blocked.extend([(0, 1), (1, 0)]);
+        talk(&mut mesh, here, 50, 150);
+        mesh.run_for(secs(1));
+        let (frames, _) = heard(&mut mesh);
+        let expected: Vec<u8> = (90..200).collect();
+        assert!(frames.ends_with(&expected), "{phase}: {frames:?}");
+    }
+}
+
+#[test]
 fn a_lost_datagram_costs_its_frame_at_first_and_nothing_once_losses_are_seen() {
     let (mut mesh, here, there) = call();
     mesh.lost_of = Some((1, 20));

@@ -354,6 +354,13 @@ impl Mesh {
                 let silent_for = silent_since.map_or(Duration::ZERO, |since| self.now - since);
                 self.queue.push_back((n, NetEvent::Progress { connection, silent_for }));
             }
+            NetAction::Probe { connection } => {
+                let Link { nodes, silent_since, .. } = &self.links[(connection.0 / 2) as usize];
+                if silent_since.is_none() {
+                    let peer = self.id(nodes[1 - (connection.0 % 2) as usize]);
+                    self.queue.push_back((n, NetEvent::Answered { connection, peer }));
+                }
+            }
             NetAction::Admit { .. }
             | NetAction::Heartbeat
             | NetAction::Grant { .. }

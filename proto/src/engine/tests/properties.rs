@@ -239,7 +239,7 @@ fn run(ops: &[Op]) -> Vec<Vec<(Time, Output)>> {
 
 /// An event of a lying or defective network. It may refer to anything; new ids are unused ones.
 fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
-    let events: [fn(&mut Liar, u64) -> NetEvent; 33] = [
+    let events: [fn(&mut Liar, u64) -> NetEvent; 34] = [
         |liar, x| NetEvent::Connected {
             connection: ConnectionId(liar.fresh()),
             peer: near(x),
@@ -262,6 +262,7 @@ fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
         },
         |_, x| NetEvent::Announced { peer: near(x), addresses: vec![address((x % 8) as u16)] },
         |_, x| NetEvent::Pong { connection: ConnectionId(x % 20), peer: near(x / 20), rtt: millis(x) },
+        |_, x| NetEvent::Answered { connection: ConnectionId(x % 20), peer: near(x / 20) },
         |_, x| NetEvent::Progress { connection: ConnectionId(x % 20), silent_for: millis(x) },
         |_, _| NetEvent::GossipActive,
         |_, x| NetEvent::CreditUsed { peer: near(x) },

@@ -177,7 +177,7 @@ fn a_connection_that_does_not_end_when_it_is_told_to_is_aborted_two_seconds_late
     node.wait(secs(2) - millis(1));
     assert_eq!(node.take_actions(), []);
     // It is told to close again, which does not give it more time.
-    node.net(NetEvent::Foreign { peer: peer(2) });
+    node.net(NetEvent::Misbehaved { peer: peer(2) });
     assert_eq!(node.take_actions(), [disconnect(1)]);
     node.wait(millis(1));
     assert_eq!(node.take_actions(), [abort(1)]);

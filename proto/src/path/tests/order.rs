@@ -67,12 +67,12 @@ fn on_the_substream_alone_a_hole_is_final() {
     assert_eq!(push(&mut order, ms(0), Via::Substream, frame(0)), [0]);
     assert_eq!(push(&mut order, ms(1), Via::Substream, frame(5)), [5]);
     assert!(!order.has_seen_datagrams());
-    // And again a second after the last datagram.
+    // And again six seconds after the last datagram.
     push(&mut order, ms(2), Via::Datagram, frame(6));
-    assert_eq!(push(&mut order, ms(1_001), Via::Substream, frame(8)), []);
-    assert_eq!(pop(&mut order, ms(1_041)), [8]);
-    assert!(order.has_seen_datagrams() && !order.is_mixed(ms(1_041)));
-    assert_eq!(push(&mut order, ms(1_042), Via::Substream, frame(20)), [20]);
+    assert_eq!(push(&mut order, ms(6_001), Via::Substream, frame(8)), []);
+    assert_eq!(pop(&mut order, ms(6_041)), [8]);
+    assert!(order.has_seen_datagrams() && !order.is_mixed(ms(6_041)));
+    assert_eq!(push(&mut order, ms(6_042), Via::Substream, frame(20)), [20]);
 }
 
 #[test]
