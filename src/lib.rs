@@ -43,9 +43,9 @@ mod runtime;
 mod udp;
 mod wake;
 
+use avi_p2p_proto::{address, error, event, id, media, stats};
 #[cfg(feature = "unstable")]
 pub use avi_p2p_proto::{audio, engine, path, wire};
-use avi_p2p_proto::{error, event, id, media, stats};
 
 /// How a node is set up.
 pub mod config {
@@ -58,6 +58,7 @@ pub mod transport {
     pub use crate::network::{BoxByteStream, ByteStream, DatagramSocket, Listener, Network, Transport};
 }
 
+pub use address::{Address, Host};
 pub use config::{AviP2pConfig, Identity, Interfaces, Limits, NetworkKey};
 pub use error::{AviP2pError, StreamCloseReason};
 pub use event::{AviEvent, DiscoverySource};

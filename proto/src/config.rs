@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 
@@ -30,10 +31,11 @@ pub struct AviP2pConfig {
     pub node_name: String,
     /// The TCP port to listen on; 0, the default, lets the system choose.
     pub listen_port: u16,
-    /// Nodes to stay connected to, as `/ip4/198.51.100.1/tcp/9000` or `/ip6/2001:db8::1/tcp/9000`. IP addresses only,
-    /// no host names. If an entry ends with `/p2p/<peer id>`, the node at that address must have this id. At most 64
-    /// entries. A node redials them without end. The `listen_addresses` in a node's
-    /// [`AviEvent::Started`](crate::event::AviEvent::Started) are valid entries for other nodes. Default: none.
+    /// Nodes to stay connected to, as `/ip4/198.51.100.1/tcp/9000`, `/ip6/2001:db8::1/tcp/9000` or
+    /// `/dns4/hub.local/tcp/9000`: the forms of an [`Address`]. A name is resolved again for every dial. If an entry ends
+    /// with `/p2p/<peer id>`, the node at that address must have this id. At most 64 entries. A node redials them without
+    /// end. The `listen_addresses` in a node's [`AviEvent::Started`](crate::event::AviEvent::Started) are valid entries
+    /// for other nodes. Default: none.
     pub bootstrap_peers: Vec<String>,
     /// Whether to find nodes on the local network by mDNS. Default true.
     pub enable_mdns: bool,
@@ -365,10 +367,9 @@ impl Default for AviP2pConfig {
 }
 
 impl AviP2pConfig {
-    /// Checks every field without looking at this machine. The start checks the rest: the text of
-    /// [`bootstrap_peers`](Self::bootstrap_peers), whether [`listen_ips`](Self::listen_ips) are addresses of this
-    /// machine and of interfaces that [`interfaces`](Self::interfaces) allows, and whether the file of
-    /// [`identity`](Self::identity) can be used.
+    /// Checks every field without looking at this machine. The start checks the rest: whether
+    /// [`listen_ips`](Self::listen_ips) are addresses of this machine and of interfaces that
+    /// [`interfaces`](Self::interfaces) allows, and whether the file of [`identity`](Self::identity) can be used.
     ///
     /// # Errors
     /// [`AviP2pError::InvalidConfig`] with the first field that is out of range, its value, and what was expected.
@@ -380,6 +381,12 @@ impl AviP2pConfig {
             return Err(invalid("node_name", format!("{shown:?}"), expected.to_owned()));
         }
         in_range("bootstrap_peers.len()", self.bootstrap_peers.len(), 0..=64)?;
+        for (index, text) in self.bootstrap_peers.iter().enumerate() {
+            if let Err(expected) = Address::parse(text) {
+                let shown: String = text.chars().take(128).collect();
+                return Err(invalid(format!("bootstrap_peers[{index}]"), format!("{shown:?}"), expected));
+            }
+        }
         in_range("max_peers", self.max_peers, 1..=10_000)?;
         in_range("max_audio_streams", self.max_audio_streams, 0..=10_000)?;
         in_range("listen_ips.len()", self.listen_ips.len(), 1..=16)?;
@@ -460,11 +467,14 @@ mod tests {
 
     #[test]
     fn a_field_out_of_range_is_named_with_its_value() {
-        let cases: [(&str, &str, Break); 21] = [
+        let cases: [(&str, &str, Break); 22] = [
             ("node_name", "\"\"", |c| c.node_name.clear()),
             ("node_name", "xxx", |c| c.node_name = "x".repeat(65)),
             ("node_name", "\\n", |c| c.node_name = "a\nb".into()),
             ("bootstrap_peers", "65", |c| c.bootstrap_peers = vec![String::new(); 65]),
+            ("bootstrap_peers[1]", "expected a port of 1 to 65535, not \"99999\"", |c| {
+                c.bootstrap_peers = ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/tcp/99999"].map(str::to_owned).to_vec();
+            }),
             ("max_peers", "0", |c| c.max_peers = 0),
             ("max_peers", "10001", |c| c.max_peers = 10_001),
             ("max_audio_streams", "10001", |c| c.max_audio_streams = 10_001),

@@ -101,6 +101,15 @@ pub enum AviP2pError {
     #[error("not a peer id, as 12D3KooW…: {0:?}")]
     InvalidPeerId(String),
 
+    /// The text is not an [address](crate::address::Address).
+    #[error("not an address: {address:?}: expected {expected}")]
+    InvalidAddress {
+        /// The text, cut if it is long.
+        address: String,
+        /// What was expected, and where.
+        expected: String,
+    },
+
     /// A payload exceeds its limit.
     #[error("payload of {len} bytes exceeds {limit} = {max}")]
     PayloadTooLarge {

@@ -46,13 +46,14 @@ pub enum AviEvent {
         /// The peer that disconnected.
         peer_id: PeerId,
     },
-    /// A bootstrap peer could not be reached. The node will dial it again.
+    /// A bootstrap peer could not be reached, or may not connect here. The node tries again, and at once when
+    /// `allow_peer` or `unblock_peer` admits it.
     BootstrapFailed {
         /// The entry of `bootstrap_peers`.
         address: String,
-        /// Why the dial failed.
+        /// Why it failed.
         reason: String,
-        /// The time until the next dial.
+        /// The time until the next try.
         retry_in: Duration,
     },
     /// A way of discovery does not work on this machine. The node continues without it.

@@ -42,7 +42,7 @@ impl Net {
     /// [`Network::Tcp`] it must run on a thread with a tokio reactor.
     ///
     /// # Errors
-    /// [`AviP2pError::InvalidConfig`] for `bootstrap_peers` and `identity`, [`AviP2pError::Identity`],
+    /// [`AviP2pError::InvalidConfig`] for `identity`, [`AviP2pError::Identity`],
     /// [`AviP2pError::ListenFailed`], [`AviP2pError::Io`] if the system refuses a thread.
     pub(crate) async fn start(
         config: &AviP2pConfig,
@@ -51,7 +51,6 @@ impl Net {
         wake: Arc<Wake>,
         spawn: impl Fn(BoxFuture<'static, ()>) + Send + 'static,
     ) -> Result<Self, AviP2pError> {
-        translate::check_bootstrap_peers(config)?;
         let key = keypair(&config.identity)?;
         let local = key.public().to_peer_id();
         let reactor = needs_watch(config, network).then(Reactor::start).transpose()?;

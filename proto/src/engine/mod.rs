@@ -358,7 +358,7 @@ impl Engine {
         self.want_heartbeats(now, &event);
         let out = &mut self.out;
         match event {
-            NetEvent::Listening { addresses } => self.on_listening(addresses),
+            NetEvent::Listening { addresses } => self.on_listening(now, addresses),
             NetEvent::Discovered { peer, addresses, source } => self.peers.on_discovered(peer, addresses, source, out),
             NetEvent::Announced { peer, addresses } => self.on_announced(now, peer, addresses),
             NetEvent::MdnsIgnored { addresses } => out.stats.mdns_ignored += addresses,
@@ -465,13 +465,14 @@ impl Engine {
         }
     }
 
-    fn on_listening(&mut self, mut addresses: Vec<String>) {
+    fn on_listening(&mut self, now: Time, mut addresses: Vec<String>) {
         addresses.sort();
         match self.listening.replace(addresses.clone()) {
             None => {
                 let local_peer_id = self.local.clone();
                 tracing::info!(peer = %local_peer_id, ?addresses, "listening");
                 self.out.event(AviEvent::Started { local_peer_id, listen_addresses: addresses });
+                self.peers.tell_kept_out(now, &mut self.out);
             }
             Some(before) if before == addresses => {}
             Some(_) => self.out.event(AviEvent::ListenAddressesChanged { listen_addresses: addresses }),
@@ -543,6 +544,10 @@ impl Engine {
         self.peers.release_wanted(|peer| streams.waits_for(peer));
         if let Some(admission) = self.peers.take_admission() {
             self.out.net(NetAction::Admit { admission });
+        }
+        // `Started` is the first event.
+        if self.listening.is_some() {
+            self.peers.tell_kept_out(now, &mut self.out);
         }
         self.peers.dial(&mut self.out);
         self.displace(now);

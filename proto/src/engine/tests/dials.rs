@@ -76,6 +76,18 @@ fn a_bootstrap_peer_is_dialled_for_ever_and_every_failure_is_told() {
 }
 
 #[test]
+fn an_entry_with_an_older_form_of_peer_id_or_a_name_is_dialled_as_any_other() {
+    let entries = [format!("{}/ipfs/{}", address(2), peer(2)), "/dns4/hub.local/tcp/9000".to_owned()];
+    let mut node = Node::new(1, knows(&entries));
+    let dials = node.take_actions().into_iter().map(|action| match action {
+        NetAction::Dial { peer, addresses, .. } => (peer, addresses),
+        other => panic!("{other:?}"),
+    });
+    let expected = [(Some(peer(2)), vec![address(2)]), (None, vec![entries[1].clone()])];
+    assert_eq!(dials.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn success_makes_the_next_wait_short_again() {
     let mut node = Node::new(1, knows(&[address(2)]));
     for _ in 0..10 {
