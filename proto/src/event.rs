@@ -13,6 +13,7 @@ use crate::media::AudioFrame;
 /// read. `Message`, `PublishExpired`, `AudioData` and `AudioGap` are bounded by [`Limits`](crate::config::Limits): the
 /// oldest are dropped first, and `Lagged` says how many.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum AviEvent {
     /// The node listens. This is its first event.
@@ -54,7 +55,15 @@ pub enum AviEvent {
         /// Why it failed.
         reason: String,
         /// The time until the next try.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
         retry_in: Duration,
+    },
+    /// Another node has this node's identity: it answered at an address that this node does not listen on. Peers cannot
+    /// tell the two apart, and connect now to one, now to the other. Give each a key of its own. Sent once for each
+    /// address.
+    DuplicateIdentity {
+        /// The other node's address.
+        address: String,
     },
     /// A way of discovery does not work on this machine. The node continues without it.
     DiscoveryUnavailable {
@@ -173,6 +182,7 @@ impl AviEvent {
 
 /// How a peer became known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum DiscoverySource {
     /// It is in `bootstrap_peers`.

@@ -23,6 +23,7 @@ use crate::net::connections::Connections;
 use crate::net::discovery::{Discovery, Mdns};
 use crate::net::listening::{Here, Listening, Watch, bind, probe};
 use crate::net::media::Media;
+use crate::net::names::Names;
 use crate::net::pubsub::PubSub;
 use crate::net::reactor::Reactor;
 use crate::net::swarm::{Behaviour, Recorder, Swarm, build_transport, keypair};
@@ -51,7 +52,7 @@ impl Net {
         wake: Arc<Wake>,
         spawn: impl Fn(BoxFuture<'static, ()>) + Send + 'static,
     ) -> Result<Self, AviP2pError> {
-        let key = keypair(&config.identity)?;
+        let (key, identity_lock) = keypair(&config.identity)?;
         let local = key.public().to_peer_id();
         let reactor = needs_watch(config, network).then(Reactor::start).transpose()?;
         let (watch, early) = match &reactor {
@@ -61,7 +62,7 @@ impl Net {
         let mdns = reactor.as_ref().zip(watch.as_ref()).filter(|_| config.enable_mdns);
         let mdns = mdns.map(|(reactor, watch)| Mdns::new(local, watch.addresses.clone(), reactor.handle().clone()));
         let here = watch.as_ref().map(|watch| Here::new(watch.addresses.clone()));
-        let connections = Connections::new(wake.clone());
+        let connections = Connections::new(translate::peer_id(&local), wake.clone());
         let transport =
             build_transport(config, network, &key, here.clone(), connections.closing(), connections.meters())?;
         let behaviour = Behaviour::new(config, &key, mdns, metrics)?;
@@ -71,6 +72,7 @@ impl Net {
             swarm: Swarm::new(swarm, wake.clone()),
             turns: 0,
             connections,
+            names: Names::new(network, wake.clone()),
             listening: Listening::new(config, watch, here, follows),
             discovery: Discovery::new(config, local, network, wake.clone()),
             pubsub: PubSub::new(config, local),
@@ -80,6 +82,7 @@ impl Net {
             events: VecDeque::new(),
             local: translate::peer_id(&local),
             wake,
+            _identity_lock: identity_lock,
             _reactor: reactor,
         };
         let listeners = net.listen(config, network)?;

@@ -351,10 +351,23 @@ fn a_failed_dial_says_why() {
         world.dial(0, 3, Some(third.clone()), other.clone());
         let answered = DialFailure::WrongPeer { address: other.clone(), obtained: world.nets[1].local.clone() };
         assert_eq!(world.failure(0, 3).await, answered);
-        world.dial(0, 4, None, "/dns4/example.org/tcp/1".to_owned());
+        world.dial(0, 4, None, "/dnsaddr/example.org".to_owned());
         assert_eq!(world.failure(0, 4).await, DialFailure::Unreachable("no usable address".to_owned()));
         world.dial(0, 5, Some(PeerId::new("nobody")), other);
         assert_eq!(world.failure(0, 5).await, DialFailure::Unreachable("not a peer id".to_owned()));
+    });
+}
+
+#[test]
+fn another_node_with_the_same_identity_is_not_this_node_itself() {
+    run(async {
+        let same = |_: usize, config: &mut AviP2pConfig| config.identity = Identity::Bytes([7; 32]);
+        let mut world = World::with(&[Network::Tcp, Network::Tcp], same).await;
+        let other = world.address(1).await;
+        world.dial(0, 1, None, other.clone());
+        let failure = world.failure(0, 1).await;
+        let obtained = world.nets[0].local.clone();
+        assert_eq!(failure, DialFailure::WrongPeer { address: other, obtained });
     });
 }
 

@@ -52,6 +52,7 @@ enum Subject {
     Connection(PeerId),
     Slow(PeerId),
     Bootstrap(String),
+    Duplicate(String),
     Discovery(DiscoverySource),
     Stream(StreamId),
     Rate(StreamId),
@@ -77,6 +78,7 @@ fn class(event: &AviEvent) -> Class {
         }
         AviEvent::PeerSlow { peer_id, .. } => Class::Lifecycle(Subject::Slow(peer_id.clone())),
         AviEvent::BootstrapFailed { address, .. } => Class::Lifecycle(Subject::Bootstrap(address.clone())),
+        AviEvent::DuplicateIdentity { address } => Class::Lifecycle(Subject::Duplicate(address.clone())),
         AviEvent::DiscoveryUnavailable { source, .. } => Class::Lifecycle(Subject::Discovery(*source)),
         AviEvent::AudioStreamRequested { stream_id, .. }
         | AviEvent::AudioStreamAccepted { stream_id, .. }

@@ -19,6 +19,7 @@ mod closing;
 mod command;
 mod datagrams;
 mod dials;
+mod doubles;
 mod heartbeat;
 mod io;
 mod keep;
@@ -65,6 +66,7 @@ use crate::stats::{AudioStats, PeerInfo, Stats};
 use admission::Access;
 use bulk::Bulk;
 use closing::Closing;
+use doubles::Doubles;
 use heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_LEAVING, Heartbeat};
 use liveness::{Life, Liveness};
 use outbox::Outbox;
@@ -118,6 +120,7 @@ pub struct Engine {
     records: Records,
     retries: Retries,
     heartbeat: Heartbeat,
+    doubles: Doubles,
     out: Outbox,
 }
 
@@ -147,6 +150,7 @@ impl Engine {
             records: Records::new(&config.limits),
             retries: Retries::new(),
             heartbeat: Heartbeat::default(),
+            doubles: Doubles::default(),
             out: Outbox::default(),
         };
         engine.advance(Time::ZERO, true);
@@ -395,6 +399,11 @@ impl Engine {
             }
             NetEvent::Disconnected { connection, peer } => self.on_disconnected(now, connection, peer),
             NetEvent::DialFailed { dial, failure } => {
+                if let DialFailure::WrongPeer { address, obtained } = &failure
+                    && *obtained == self.local
+                {
+                    self.doubles.on_answered(address, self.listening.as_deref().unwrap_or_default(), out);
+                }
                 if let Some((peer, reason)) = self.peers.on_dial_failed(now, dial, failure, out) {
                     self.streams.on_unreachable(&peer, &reason, out);
                     if self.streams.waits_for(&peer) {

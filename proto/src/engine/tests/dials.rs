@@ -206,6 +206,29 @@ fn a_bootstrap_entry_that_is_this_node_itself_is_told_once_and_tried_every_minut
 }
 
 #[test]
+fn another_node_with_this_ones_identity_is_told_once_for_each_address() {
+    let mut node = Node::new(1, knows(&[address(2), address(1)]));
+    node.net(NetEvent::Listening { addresses: vec![address(1), "/ip4/0.0.0.0/tcp/9003".to_owned()] });
+    node.take_events();
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        for (dial, addresses) in node.take_dials() {
+            let failure = DialFailure::WrongPeer { address: addresses[0].clone(), obtained: peer(1) };
+            node.net(NetEvent::DialFailed { dial, failure });
+        }
+        told.extend(node.take_events().into_iter().filter_map(|event| match event {
+            AviEvent::DuplicateIdentity { address } => Some(address),
+            _ => None,
+        }));
+        node.wait(secs(60));
+    }
+    assert_eq!(told, [address(2)], "not those that the node itself listens on");
+    let failure = DialFailure::WrongPeer { address: address(3), obtained: peer(1) };
+    node.net(NetEvent::DialFailed { dial: DialId(99), failure });
+    assert!(!node.take_events().contains(&AviEvent::DuplicateIdentity { address: address(3) }));
+}
+
+#[test]
 fn a_node_does_not_dial_a_peer_that_turns_out_to_be_itself_again() {
     let mut node = Node::new(1, config());
     node.discovered(2);
