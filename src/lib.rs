@@ -29,6 +29,8 @@
 //! # Features
 //!
 //! - `metrics`: `AviP2pHandle::metrics`, the figures of the node and of libp2p as Prometheus text.
+//! - `serde`: [`AviP2pConfig`] from a file; ids, [`AviEvent`], [`Stats`] and its like in an application's own messages.
+//!   Secrets are read, and never written.
 //! - `unstable`: opens the pure core and the platform seam to simulators and benchmarks. Exempt from semver.
 #![deny(unsafe_code)]
 #![deny(missing_docs)]

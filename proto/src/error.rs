@@ -88,7 +88,7 @@ pub enum AviP2pError {
         reason: String,
     },
 
-    /// The identity file cannot be used or created. A node never starts with another peer id instead.
+    /// The identity file cannot be used or created, or another node uses it. A node never starts with another peer id instead.
     #[error("identity file {path:?}: {reason}")]
     Identity {
         /// The path in the configuration.
@@ -169,6 +169,7 @@ pub enum AviP2pError {
 
 /// Why an audio stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum StreamCloseReason {
     /// This node closed or rejected it.

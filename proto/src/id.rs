@@ -72,6 +72,7 @@ const MAX_SHOWN_CHARS: usize = 32;
 /// The id of an audio stream within one node. The other end has its own id for the same stream. Neither id is sent on
 /// the wire.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StreamId(pub u64);
 
 impl fmt::Display for StreamId {

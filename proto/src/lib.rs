@@ -18,6 +18,8 @@ pub mod event;
 pub mod id;
 pub mod media;
 pub mod path;
+#[cfg(feature = "serde")]
+mod serial;
 pub mod stats;
 pub mod wire;
 
