@@ -90,8 +90,11 @@ impl Names {
     }
 }
 
+/// Which addresses of a name are wanted.
+type Wanted = fn(&IpAddr) -> bool;
+
 /// The name of a host, and which of its addresses are wanted.
-fn name(host: &Host) -> Option<(&str, fn(&IpAddr) -> bool)> {
+fn name(host: &Host) -> Option<(&str, Wanted)> {
     Some(match host {
         Host::Dns(name) => (name, |_| true),
         Host::Dns4(name) => (name, IpAddr::is_ipv4),
