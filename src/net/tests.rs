@@ -372,6 +372,18 @@ fn another_node_with_the_same_identity_is_not_this_node_itself() {
 }
 
 #[test]
+fn a_node_that_reaches_itself_at_an_address_that_it_does_not_know_takes_nobody_else_for_it() {
+    run(async {
+        let everywhere = |_: usize, config: &mut AviP2pConfig| config.listen_ips = vec![Ipv4Addr::UNSPECIFIED.into()];
+        let mut world = World::with(&[Network::Tcp], everywhere).await;
+        let port: u16 = world.address(0).await.rsplit('/').next().unwrap().parse().unwrap();
+        // All of 127.0.0.0/8 leads back to this machine, and no interface has this address.
+        world.dial(0, 1, None, format!("/ip4/127.0.0.2/tcp/{port}"));
+        assert_eq!(world.failure(0, 1).await, DialFailure::Myself);
+    });
+}
+
+#[test]
 fn a_busy_port_makes_the_start_fail() {
     let check = |result: Result<(), AviP2pError>, port: u16, text: &str| match result {
         Err(AviP2pError::ListenFailed { address, reason }) => {
