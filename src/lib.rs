@@ -36,6 +36,8 @@
 //! # Features
 //!
 //! - `metrics`: `AviP2pHandle::metrics`, the figures of the node and of libp2p as Prometheus text.
+//! - `serde`: [`AviP2pConfig`] from a file; ids, [`AviEvent`], [`Stats`] and its like in an application's own messages.
+//!   Secrets are read, and never written.
 //! - `unstable`: opens the pure core and the platform seam to simulators and benchmarks. Exempt from semver.
 #![cfg_attr(not(test), deny(clippy::expect_used, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
@@ -49,9 +51,9 @@ mod runtime;
 mod udp;
 mod wake;
 
+use avi_p2p_proto::{address, error, event, id, media, publish, stats};
 #[cfg(feature = "unstable")]
 pub use avi_p2p_proto::{audio, engine, path, wire};
-use avi_p2p_proto::{error, event, id, media, publish, stats};
 
 /// How a node is set up.
 pub mod config {
@@ -64,6 +66,7 @@ pub mod transport {
     pub use crate::network::{BoxByteStream, ByteStream, DatagramSocket, Listener, Network, Transport};
 }
 
+pub use address::{Address, Host};
 pub use config::{AviP2pConfig, Identity, Interfaces, Limits, NetworkKey};
 pub use error::{AviP2pError, StreamCloseReason};
 pub use event::{AviEvent, DiscoverySource};

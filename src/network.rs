@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -43,6 +43,16 @@ pub trait Transport: Send + Sync + 'static {
     fn bind_datagrams(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn DatagramSocket>>> {
         let _ = address;
         future::ready(Err(io::ErrorKind::Unsupported.into())).boxed()
+    }
+
+    /// The addresses of a host's name in `bootstrap_peers`, the best first. Asked for every dial. The default knows no
+    /// names.
+    ///
+    /// # Errors
+    /// Their text is the reason in [`AviEvent::BootstrapFailed`](crate::AviEvent::BootstrapFailed).
+    fn resolve(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let _ = name;
+        future::ready(Err(io::Error::new(io::ErrorKind::Unsupported, "this network has no names"))).boxed()
     }
 
     /// The other nodes on this network and their addresses, as mDNS reports them on a real network. Called if
@@ -93,6 +103,19 @@ pub enum Network {
     System(Arc<dyn Transport>),
     /// Another network. Its [`Transport::neighbours`] replaces mDNS.
     Custom(Arc<dyn Transport>),
+}
+
+impl Network {
+    /// The addresses of a host's name. On [`Network::Tcp`] it needs tokio's runtime when it is polled.
+    pub(crate) fn resolve(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        match self {
+            Self::Tcp => {
+                let name = name.to_owned();
+                async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|socket| socket.ip()).collect()) }.boxed()
+            }
+            Self::System(transport) | Self::Custom(transport) => transport.resolve(name),
+        }
+    }
 }
 
 impl fmt::Debug for Network {

@@ -3,8 +3,8 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ use avi_p2p::{AviP2p, AviP2pConfig, AviP2pError, Identity, PeerId};
 const SOMEBODY: u32 = 65_534;
 /// Makes this program a child that starts one node.
 const CHILD: &str = "AVI_TEST_IDENTITY_FILE";
+/// Has the child keep its node until it is killed.
+const STAYS: &str = "AVI_TEST_STAYS";
 
 /// A folder that goes when this does.
 struct Folder(PathBuf);
@@ -88,18 +90,30 @@ fn is_root() -> bool {
 #[test]
 fn a_child_says_who_it_is() {
     if let Some(path) = std::env::var_os(CHILD) {
+        if std::env::var_os(STAYS).is_some() {
+            smol::block_on(async {
+                let (node, mut events) = AviP2p::start(config(Path::new(&path))).await.unwrap();
+                println!("\nanswer: {}", node.local_peer_id());
+                while events.recv().await.is_some() {}
+            });
+        }
         println!("\nanswer: {}", start(Path::new(&path)).map_or_else(|error| error.to_string(), |id| id.to_string()));
     }
 }
 
 /// A process that starts a node with this file, as that user.
 fn run_child(path: &Path, user: Option<u32>) -> std::io::Result<Child> {
+    child(path, user).spawn()
+}
+
+fn child(path: &Path, user: Option<u32>) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["a_child_says_who_it_is", "--exact", "--nocapture"]).env(CHILD, path);
     if let Some(user) = user {
         command.uid(user).gid(user);
     }
-    command.current_dir("/").stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
+    command.current_dir("/").stdout(Stdio::piped()).stderr(Stdio::null());
+    command
 }
 
 fn answer(child: Child) -> String {
@@ -228,22 +242,34 @@ fn a_folder_that_is_missing_or_not_writable_is_named() {
     assert_eq!(folder.names(), [""; 0]);
 }
 
+/// Checks what starts at once have given: all that succeeded have one key, and the others were told why.
+fn assert_one_key(folder: &Folder, starts: Vec<Result<String, String>>) {
+    let id = start(&folder.file()).unwrap().to_string();
+    assert!(starts.iter().any(Result::is_ok), "{starts:?}");
+    for start in starts {
+        match start {
+            Ok(other) => assert_eq!(other, id),
+            Err(text) => assert!(text.contains("another node uses it"), "{text}"),
+        }
+    }
+    assert_eq!(folder.names(), ["node.key"]);
+}
+
 #[test]
 fn nodes_that_make_the_file_at_once_get_one_key() {
     const THREADS: usize = 8;
     for round in 0..10 {
         let folder = Folder::new(&format!("threads-{round}"));
         let barrier = Barrier::new(THREADS);
-        let ids: BTreeSet<_> = std::thread::scope(|scope| {
+        let starts = std::thread::scope(|scope| {
             let begin = || {
                 barrier.wait();
-                start(&folder.file()).unwrap()
+                start(&folder.file()).map(|id| id.to_string()).map_err(|error| error.to_string())
             };
             let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(begin)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        assert_eq!(ids.len(), 1, "{ids:?}");
-        assert_eq!(folder.names(), ["node.key"]);
+        assert_one_key(&folder, starts);
     }
 }
 
@@ -252,8 +278,42 @@ fn processes_that_make_the_file_at_once_get_one_key() {
     for round in 0..5 {
         let folder = Folder::new(&format!("processes-{round}"));
         let children: Vec<_> = (0..6).map(|_| run_child(&folder.file(), None).unwrap()).collect();
-        let ids: BTreeSet<_> = children.into_iter().map(answer).collect();
-        assert_eq!(ids, BTreeSet::from([start(&folder.file()).unwrap().to_string()]));
-        assert_eq!(folder.names(), ["node.key"]);
+        let answers = children.into_iter().map(answer);
+        let starts = answers.map(|text| if text.starts_with("12D3KooW") { Ok(text) } else { Err(text) }).collect();
+        assert_one_key(&folder, starts);
     }
+}
+
+#[test]
+fn a_second_node_with_the_file_is_refused_until_the_first_has_ended() {
+    let folder = Folder::new("lock");
+    let link = folder.0.join("link");
+    smol::block_on(async {
+        let (node, _events) = AviP2p::start(config(&folder.file())).await.unwrap();
+        symlink(folder.file(), &link).unwrap();
+        for path in [folder.file(), link] {
+            refused(&path, &["another node uses it", "stop that node", "name another file"]);
+        }
+        let text = answer(run_child(&folder.file(), None).unwrap());
+        assert!(text.contains("another node uses it") && text.contains("node.key"), "{text}");
+        let id = node.local_peer_id().clone();
+        // A handle that outlives the node holds no lock.
+        let _handle = node.handle();
+        node.shutdown().await.unwrap();
+        assert_eq!(start(&folder.file()), Ok(id));
+    });
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_no_lock() {
+    let folder = Folder::new("killed");
+    let id = start(&folder.file()).unwrap();
+    let mut command = child(&folder.file(), None);
+    let mut child = command.env(STAYS, "1").spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == format!("answer: {id}")));
+    refused(&folder.file(), &["another node uses it"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(start(&folder.file()), Ok(id));
 }

@@ -121,6 +121,50 @@ fn two_nodes_talk_over_a_transport_of_ours() {
     });
 }
 
+fn bootstrap_failure(event: AviEvent) -> Option<String> {
+    match event {
+        AviEvent::BootstrapFailed { reason, .. } => Some(reason),
+        AviEvent::PeerConnected { .. } => panic!("{event:?}"),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_name_is_resolved_again_at_every_try_and_all_its_addresses_are_tried() {
+    smol::block_on(async {
+        let network = Memory::default();
+        let config = AviP2pConfig { listen_port: 7000, ..common::config() };
+        let (hub, _hub_events, _) = start(&network, config).await.unwrap();
+        let by_name = vec!["/dns/hub.local/tcp/7000".to_owned()];
+        let config = AviP2pConfig { bootstrap_peers: by_name.clone(), ..common::config() };
+        let (node, mut events, _) = start(&network, config).await.unwrap();
+        assert_eq!(next(&mut events, bootstrap_failure).await, "hub.local: no such name");
+        let ips = ["192.0.2.1", "2001:db8::1", "127.0.0.1"].map(|ip| ip.parse().unwrap());
+        network.set_name("hub.local", &ips[..2]);
+        let reason = next(&mut events, bootstrap_failure).await;
+        for ip in ["/ip4/192.0.2.1/tcp/7000: ", "; /ip6/2001:db8::1/tcp/7000: "] {
+            assert!(reason.contains(ip), "{reason}");
+        }
+        network.set_name("hub.local", &ips);
+        let address = next(&mut events, |event| match event {
+            AviEvent::PeerConnected { peer_id, address } => Some((peer_id, address)),
+            _ => None,
+        })
+        .await;
+        assert_eq!(address, (hub.local_peer_id().clone(), "/ip4/127.0.0.1/tcp/7000".to_owned()));
+        // With a peer id, the addresses are tried at once.
+        let pinned = vec![format!("/dns4/hub.local/tcp/7000/p2p/{}", hub.local_peer_id())];
+        let config = AviP2pConfig { bootstrap_peers: pinned, ..common::config() };
+        let (other, mut events, _) = start(&network, config).await.unwrap();
+        next(&mut events, |event| match event {
+            AviEvent::BootstrapFailed { .. } => panic!("{event:?}"),
+            event => matches!(event, AviEvent::PeerConnected { .. }).then_some(()),
+        })
+        .await;
+        drop((hub, node, other));
+    });
+}
+
 #[test]
 fn audio_is_paced_by_the_clock_of_the_platform() {
     smol::block_on(async {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 
@@ -24,16 +25,24 @@ use crate::id::PeerId;
 /// };
 /// # assert_eq!(config.max_peers, 50);
 /// ```
+///
+/// With the feature `serde` it can be read from a file, as `examples/config.toml`: every field may be missing, an unknown
+/// one is an error, a time is a number of seconds or a text as `"200 ms"`, and secrets are hexadecimal digits. A
+/// configuration with a secret, in [`network_key`](Self::network_key) or [`Identity::Bytes`], is not written: that is an
+/// error, so that no log shows it by mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct AviP2pConfig {
     /// The name that other nodes see; 1 to 64 bytes, no control characters. Default `avi-node`.
     pub node_name: String,
     /// The TCP port to listen on; 0, the default, lets the system choose.
     pub listen_port: u16,
-    /// Nodes to stay connected to, as `/ip4/198.51.100.1/tcp/9000` or `/ip6/2001:db8::1/tcp/9000`. IP addresses only,
-    /// no host names. If an entry ends with `/p2p/<peer id>`, the node at that address must have this id. At most 64
-    /// entries. A node redials them without end. The `listen_addresses` in a node's
-    /// [`AviEvent::Started`](crate::event::AviEvent::Started) are valid entries for other nodes. Default: none.
+    /// Nodes to stay connected to, as `/ip4/198.51.100.1/tcp/9000`, `/ip6/2001:db8::1/tcp/9000` or
+    /// `/dns4/hub.local/tcp/9000`: the forms of an [`Address`]. A name is resolved again for every dial. If an entry ends
+    /// with `/p2p/<peer id>`, the node at that address must have this id. At most 64 entries. A node redials them without
+    /// end. The `listen_addresses` in a node's [`AviEvent::Started`](crate::event::AviEvent::Started) are valid entries
+    /// for other nodes. Default: none.
     pub bootstrap_peers: Vec<String>,
     /// Whether to find nodes on the local network by mDNS. Default true.
     pub enable_mdns: bool,
@@ -82,19 +91,23 @@ pub struct AviP2pConfig {
     /// the topic. Default false.
     pub deliver_own: bool,
     /// How long a message on a topic without subscribers is held, up to 1 hour. Default 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub publish_hold: Duration,
     /// How long a requested audio stream may stay unanswered; 100 ms to 1 hour, default 30 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub accept_timeout: Duration,
     /// How long audio may wait before a congested path; 10 ms to 1 minute, default 200 ms. While frames also wait in
     /// queues on the path, it is less, at least 20 ms. A received frame counts as late if it is slower than the fastest
     /// by more than this.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub audio_queue: Duration,
-    /// Bounds on the memory that peers or the application can use.
+    /// Bounds on the memory that peers or the application can use: [`Limits::default`], or another profile.
     pub limits: Limits,
 }
 
 /// Where a node's key comes from.
 #[derive(Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Identity {
     /// A new key, and so a new peer id, at every start.
@@ -102,9 +115,10 @@ pub enum Identity {
     Generated,
     /// The 32 secret bytes of an Ed25519 key: the same peer id at every start. Any 32 random bytes will do: generate
     /// them once and keep them secret. No two nodes may have the same.
-    Bytes([u8; 32]),
+    Bytes(#[cfg_attr(feature = "serde", serde(with = "crate::serial::secret"))] [u8; 32]),
     /// A file with the key: the same peer id at every start. The first start creates it, with mode 0600. If it is
-    /// damaged, belongs to another user or is readable for others, the start fails.
+    /// damaged, belongs to another user, is readable for others or is used by another running node, the start fails.
+    /// The node locks it until it ends.
     File(PathBuf),
 }
 
@@ -140,6 +154,7 @@ impl fmt::Debug for Identity {
 /// address. The system's routing chooses the interface of an outgoing connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum Interfaces {
     /// All interfaces.
     #[default]
@@ -247,19 +262,23 @@ impl FromStr for NetworkKey {
             Some(rest) => rest.trim_start().strip_prefix("/base16/").unwrap_or_default().trim_start(),
             None => text.trim(),
         };
-        let mut key = [0; 32];
-        let is_hex = digits.len() == 2 * key.len() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let parsed = is_hex.then(|| {
-            for (at, byte) in key.iter_mut().enumerate() {
-                *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok()?;
-            }
-            Some(Self(key))
-        });
-        parsed.flatten().ok_or_else(|| {
+        from_hex(digits).map(Self).ok_or_else(|| {
             let expected = "64 hexadecimal digits, or a file of /key/swarm/psk/1.0.0/, /base16/ and those";
             invalid("network_key", format!("(a text of {} bytes)", text.len()), expected.to_owned())
         })
     }
+}
+
+/// 32 bytes from 64 hexadecimal digits.
+pub(crate) fn from_hex(digits: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if digits.len() != 2 * bytes.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(bytes)
 }
 
 impl fmt::Debug for NetworkKey {
@@ -278,6 +297,7 @@ macro_rules! limits {
         /// Bounds on memory and work that a peer or the application can cause. What exceeds one is a typed outcome:
         /// an error, an event, or a counter in [`Stats`](crate::stats::Stats).
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
         pub struct Limits {
             $($(#[$doc])* pub $name: usize,)*
         }
@@ -342,6 +362,65 @@ limits! {
     pending_inbound_per_ip: 16, 1..=10_000;
 }
 
+/// Profiles. They differ in what a node keeps, not in what it says: `max_message_bytes`, `max_topic_bytes` and
+/// `max_audio_frame_bytes` are the same in all, so nodes of different profiles make one mesh.
+///
+/// The most memory in MiB that is bounded, in the worst case. Of the last two lines, it is used only for a peer that
+/// receives too slowly, and for a call whose path is congested or whose reader is not read.
+///
+/// | | `small` | `default` | `large` |
+/// |---|---|---|---|
+/// | a node: held messages and unread events | 4 | 25 | 272 |
+/// | and for each peer (`peer_queue_messages`) | 4 | 32 | 128 |
+/// | and for each audio stream (`audio_queue_bytes`, a reader) | 2.25 | 17 | 132 |
+impl Limits {
+    /// For a device of little memory, as a microphone with 64 MiB.
+    pub fn small() -> Self {
+        Self {
+            max_topics: 64,
+            audio_queue_bytes: 256 * 1024,
+            held_messages: 64,
+            held_bytes: 256 * 1024,
+            event_messages: 256,
+            event_message_bytes: 7 * 256 * 1024,
+            event_audio_frames: 1024,
+            event_audio_bytes: 2 * 1024 * 1024,
+            event_lifecycle: 512,
+            pending_commands: 64,
+            known_peers: 128,
+            addresses_per_peer: 4,
+            concurrent_dials: 4,
+            peer_queue_messages: 64,
+            pending_inbound: 8,
+            pending_inbound_per_ip: 4,
+            ..Self::default()
+        }
+    }
+
+    /// For a hub or a server, with hundreds of peers and bursts of messages.
+    pub fn large() -> Self {
+        Self {
+            max_topics: 4096,
+            audio_queue_bytes: 4 * 1024 * 1024,
+            held_messages: 4096,
+            held_bytes: 16 * 1024 * 1024,
+            event_messages: 16_384,
+            event_message_bytes: 128 * 1024 * 1024,
+            event_audio_frames: 65_536,
+            event_audio_bytes: 128 * 1024 * 1024,
+            event_lifecycle: 65_536,
+            pending_commands: 1024,
+            known_peers: 16_384,
+            addresses_per_peer: 16,
+            concurrent_dials: 32,
+            peer_queue_messages: 2048,
+            pending_inbound: 256,
+            pending_inbound_per_ip: 64,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for AviP2pConfig {
     fn default() -> Self {
         Self {
@@ -383,10 +462,9 @@ impl AviP2pConfig {
         Self { node_name: node_name.into(), ..Self::default() }
     }
 
-    /// Checks every field without looking at this machine. The start checks the rest: the text of
-    /// [`bootstrap_peers`](Self::bootstrap_peers), whether [`listen_ips`](Self::listen_ips) are addresses of this
-    /// machine and of interfaces that [`interfaces`](Self::interfaces) allows, and whether the file of
-    /// [`identity`](Self::identity) can be used.
+    /// Checks every field without looking at this machine. The start checks the rest: whether
+    /// [`listen_ips`](Self::listen_ips) are addresses of this machine and of interfaces that
+    /// [`interfaces`](Self::interfaces) allows, and whether the file of [`identity`](Self::identity) can be used.
     ///
     /// # Errors
     /// [`AviP2pError::InvalidConfig`] with the first field that is out of range, its value, and what was expected.
@@ -398,6 +476,12 @@ impl AviP2pConfig {
             return Err(invalid("node_name", format!("{shown:?}"), expected.to_owned()));
         }
         in_range("bootstrap_peers.len()", self.bootstrap_peers.len(), 0..=64)?;
+        for (index, text) in self.bootstrap_peers.iter().enumerate() {
+            if let Err(expected) = Address::parse(text) {
+                let shown: String = text.chars().take(128).collect();
+                return Err(invalid(format!("bootstrap_peers[{index}]"), format!("{shown:?}"), expected));
+            }
+        }
         in_range("max_peers", self.max_peers, 1..=10_000)?;
         in_range("max_audio_streams", self.max_audio_streams, 0..=10_000)?;
         in_range("listen_ips.len()", self.listen_ips.len(), 1..=16)?;
@@ -478,11 +562,14 @@ mod tests {
 
     #[test]
     fn a_field_out_of_range_is_named_with_its_value() {
-        let cases: [(&str, &str, Break); 21] = [
+        let cases: [(&str, &str, Break); 22] = [
             ("node_name", "\"\"", |c| c.node_name.clear()),
             ("node_name", "xxx", |c| c.node_name = "x".repeat(65)),
             ("node_name", "\\n", |c| c.node_name = "a\nb".into()),
             ("bootstrap_peers", "65", |c| c.bootstrap_peers = vec![String::new(); 65]),
+            ("bootstrap_peers[1]", "expected a port of 1 to 65535, not \"99999\"", |c| {
+                c.bootstrap_peers = ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/tcp/99999"].map(str::to_owned).to_vec();
+            }),
             ("max_peers", "0", |c| c.max_peers = 0),
             ("max_peers", "10001", |c| c.max_peers = 10_001),
             ("max_audio_streams", "10001", |c| c.max_audio_streams = 10_001),
@@ -510,6 +597,26 @@ mod tests {
             break_it(&mut config);
             let text = config.validate().unwrap_err().to_string();
             assert!(text.contains(field) && text.contains(value), "{field}: {text}");
+        }
+    }
+
+    #[test]
+    fn profiles_are_valid_grow_in_everything_and_bound_the_memory_that_they_say() {
+        let profiles = [Limits::small(), Limits::default(), Limits::large()];
+        let mib = |bytes: usize| bytes as f64 / (1024.0 * 1024.0);
+        let bounds = profiles.clone().map(|limits| {
+            limits.validate().unwrap();
+            (
+                mib(limits.held_bytes + limits.event_message_bytes + limits.event_audio_bytes),
+                mib(limits.peer_queue_messages * limits.max_message_bytes),
+                mib(limits.audio_queue_bytes + limits.event_audio_bytes),
+            )
+        });
+        assert_eq!(bounds, [(4.0, 4.0, 2.25), (25.0, 32.0, 17.0), (272.0, 128.0, 132.0)]);
+        for pair in profiles.windows(2) {
+            let shared =
+                |limits: &Limits| (limits.max_message_bytes, limits.max_topic_bytes, limits.max_audio_frame_bytes);
+            assert_eq!(shared(&pair[0]), shared(&pair[1]), "they are one mesh");
         }
     }
 

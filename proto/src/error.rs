@@ -115,7 +115,7 @@ pub enum AviP2pError {
         reason: String,
     },
 
-    /// The identity file cannot be used or created. A node never starts with another peer id instead.
+    /// The identity file cannot be used or created, or another node uses it. A node never starts with another peer id instead.
     #[error("identity file {path:?}: {reason}")]
     Identity {
         /// The path in the configuration.
@@ -127,6 +127,15 @@ pub enum AviP2pError {
     /// The text is not a peer id.
     #[error("not a peer id, as 12D3KooW…: {0:?}")]
     InvalidPeerId(String),
+
+    /// The text is not an [address](crate::address::Address).
+    #[error("not an address: {address:?}: expected {expected}")]
+    InvalidAddress {
+        /// The text, cut if it is long.
+        address: String,
+        /// What was expected, and where.
+        expected: String,
+    },
 
     /// A payload exceeds its limit.
     #[error("payload of {len} bytes exceeds {limit} = {max}")]
@@ -196,6 +205,7 @@ fn how_to_enable(field: &str) -> &'static str {
 
 /// Why an audio stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum StreamCloseReason {
     /// This node closed or rejected it.

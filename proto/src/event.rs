@@ -13,6 +13,7 @@ use crate::media::AudioFrame;
 /// read. `Message`, `PublishExpired`, `AudioData` and `AudioGap` are bounded by [`Limits`](crate::config::Limits): the
 /// oldest are dropped first, and `Lagged` says how many. `Debug` prints the lengths of payloads, and not their bytes.
 #[derive(derive_more::Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum AviEvent {
     /// The node listens. This is its first event.
@@ -53,14 +54,23 @@ pub enum AviEvent {
         /// The peer that disconnected.
         peer_id: PeerId,
     },
-    /// A bootstrap peer could not be reached. The node will dial it again.
+    /// A bootstrap peer could not be reached, or may not connect here. The node tries again, and at once when
+    /// `allow_peer` or `unblock_peer` admits it.
     BootstrapFailed {
         /// The entry of `bootstrap_peers`.
         address: String,
-        /// Why the dial failed.
+        /// Why it failed.
         reason: String,
-        /// The time until the next dial.
+        /// The time until the next try.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
         retry_in: Duration,
+    },
+    /// Another node has this node's identity: it answered at an address that this node does not listen on. Peers cannot
+    /// tell the two apart, and connect now to one, now to the other. Give each a key of its own. Sent once for each
+    /// address.
+    DuplicateIdentity {
+        /// The other node's address.
+        address: String,
     },
     /// A way of discovery does not work on this machine. The node continues without it.
     DiscoveryUnavailable {
@@ -182,6 +192,7 @@ impl AviEvent {
 
 /// How a peer became known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum DiscoverySource {
     /// It is in `bootstrap_peers`.

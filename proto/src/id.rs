@@ -34,16 +34,18 @@ impl PeerId {
         &self.0
     }
 
-    /// Checks that the text is base58 of a peer id's multihash: an identity hash of at most 42 bytes or a SHA-256
-    /// (libp2p's peer-ids specification).
+    /// Checks that the text is base58 of a peer id's multihash (libp2p's peer-ids specification): the encoding of an
+    /// Ed25519 or secp256k1 key itself, or the SHA-256 of a longer one.
     pub(crate) fn check(&self) -> Result<(), AviP2pError> {
-        // 44 bytes is the longest multihash allowed; the buffer bounds what base58 may decode to.
+        // The buffer bounds what base58 may decode to.
         let mut hash = [0u8; 64];
         let invalid = || AviP2pError::InvalidPeerId(self.as_str().chars().take(128).collect());
         let len = bs58::decode(self.as_str()).onto(&mut hash[..]).map_err(|_| invalid())?;
         match &hash[..len] {
-            [0x00, size, digest @ ..] if usize::from(*size) == digest.len() && digest.len() <= 42 => Ok(()),
-            [0x12, 32, digest @ ..] if digest.len() == 32 => Ok(()),
+            // An identity hash of protobuf's encoding: the type of the key, the length, and that many bytes.
+            [0x00, 0x24, 0x08, 0x01, 0x12, 0x20, key @ ..] if key.len() == 32 => Ok(()),
+            [0x00, 0x25, 0x08, 0x02, 0x12, 0x21, key @ ..] if key.len() == 33 => Ok(()),
+            [0x12, 0x20, digest @ ..] if digest.len() == 32 => Ok(()),
             _ => Err(invalid()),
         }
     }
@@ -72,6 +74,7 @@ const MAX_SHOWN_CHARS: usize = 32;
 /// The id of an audio stream within one node. The other end has its own id for the same stream. Neither id is sent on
 /// the wire.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StreamId(pub u64);
 
 impl fmt::Display for StreamId {
@@ -140,12 +143,24 @@ mod tests {
     #[test]
     fn a_peer_id_is_checked_when_parsed() {
         let long = "1".repeat(10_000);
+        let identity = |head: &[u8], len: usize| {
+            let hash = [head, &vec![7; len]].concat();
+            bs58::encode(hash).into_string()
+        };
         for bad in ["", "alice", "0OIl", "12D3KooW", "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5", &long] {
             assert!(matches!(bad.parse::<PeerId>(), Err(AviP2pError::InvalidPeerId(_))), "{bad:.20}");
         }
-        for good in
-            ["12D3KooWQBoWyBSuWzdNvy2eGLGaMcFKTZMMuELqR5DAnmPDr7oV", "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"]
-        {
+        // Identity hashes of a correct length, without a key.
+        for bad in [identity(&[0, 7], 7), identity(&[0, 36], 36), identity(&[0, 36, 8, 2, 18, 32], 32)] {
+            assert!(bad.parse::<PeerId>().is_err(), "{bad}");
+        }
+        assert!("12D3KooWtypo".parse::<PeerId>().is_err(), "seven bytes of an identity hash");
+        let secp256k1 = identity(&[0, 37, 8, 2, 18, 33], 33);
+        for good in [
+            "12D3KooWQBoWyBSuWzdNvy2eGLGaMcFKTZMMuELqR5DAnmPDr7oV",
+            "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N",
+            &secp256k1,
+        ] {
             assert!(good.parse::<PeerId>().is_ok(), "{good}");
         }
     }

@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), forbid(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types))]
 #![cfg_attr(test, allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types))]
 
+pub mod address;
 pub mod audio;
 pub mod config;
 pub mod engine;
@@ -18,6 +19,8 @@ pub mod id;
 pub mod media;
 pub mod path;
 pub mod publish;
+#[cfg(feature = "serde")]
+mod serial;
 pub mod stats;
 pub mod wire;
 

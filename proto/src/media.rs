@@ -13,6 +13,7 @@ pub const MAX_LABEL_BYTES: usize = 256;
 
 /// Describes the audio of a stream. The library carries it to the other end and does not interpret it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Media {
     /// Name of the codec, as `opus` or `pcm_s16le`; 1 to [`MAX_CODEC_BYTES`] bytes.
     pub codec: String,

@@ -11,6 +11,7 @@ macro_rules! stats {
     ($($(#[doc = $help:literal])+ $kind:ident $name:ident;)*) => {
         /// Counters of a node since its start. Everything that is dropped, refused or limited is counted here.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
         #[non_exhaustive]
         pub struct Stats {
             $($(#[doc = $help])+ pub $name: u64,)*
@@ -168,6 +169,7 @@ stats! {
 
 /// What is known about a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct PeerInfo {
     /// The peer's id.
@@ -183,8 +185,10 @@ pub struct PeerInfo {
     /// Who dialled the connection that is used; `None` without one.
     pub direction: Option<PeerDirection>,
     /// How long it has been connected; `None` if it is not.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::serial::seconds::option"))]
     pub connected_for: Option<Duration>,
     /// The last round-trip time of a ping; `None` before the first.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::serial::seconds::option"))]
     pub rtt: Option<Duration>,
     /// The topics it subscribes to, in order.
     pub topics: Vec<String>,
@@ -192,6 +196,7 @@ pub struct PeerInfo {
 
 /// Who dialled a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum PeerDirection {
     /// The peer did.
     Inbound,
@@ -201,6 +206,7 @@ pub enum PeerDirection {
 
 /// Statistics of one audio stream. They can be read until 64 other streams have ended after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct AudioStats {
     /// The other end.
@@ -222,6 +228,7 @@ pub struct AudioStats {
     /// Bytes that were sent, with the headers of their frames, and that the other end has not acknowledged.
     pub in_flight_bytes: u64,
     /// How long frames wait in queues on the path, beyond its own delay, as of the other end's last acknowledgement.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::serial::seconds::option"))]
     pub queue_delay: Option<Duration>,
     /// Bits a second that the path takes from this end, with the headers of frames, while it takes less than it is
     /// given. `None` if no limit is known. See [`AviEvent::AudioRate`](crate::event::AviEvent::AudioRate).
@@ -231,6 +238,7 @@ pub struct AudioStats {
     /// How often `path` has changed. A call begins on the substream.
     pub path_changes: u64,
     /// The round trip time of the datagrams' path, once it was measured.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::serial::seconds::option"))]
     pub path_rtt: Option<Duration>,
     /// Frames that this end sent a second time, because the path loses some.
     pub frames_repeated: u64,
@@ -241,6 +249,7 @@ pub struct AudioStats {
     /// Frames received too late to be played in time (see `audio_queue`).
     pub frames_late: u64,
     /// Interarrival jitter of received frames, after RFC 3550 §6.4.1.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub jitter: Duration,
     /// The other end's last report on what this end sent, about once a second.
     pub remote: Option<RemoteAudioReport>,
@@ -252,6 +261,7 @@ pub struct AudioStats {
 
 /// What carries audio.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum AudioPath {
     /// The connection that the stream was opened on: reliable, and in order.
@@ -263,13 +273,17 @@ pub enum AudioPath {
 
 /// Statistics of a jitter buffer. Each frame that came is played, removed, late, or still buffered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct PlayoutStats {
     /// The delay that recent frames ask for, above that of the fastest of them.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub target_delay: Duration,
     /// The delay at which the last frame was played, above that of the fastest recent one.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub delay: Duration,
     /// The duration of the frames that wait.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub buffered: Duration,
     /// Frames played.
     pub played: u64,
@@ -286,6 +300,7 @@ pub struct PlayoutStats {
 
 /// What the other end of an audio stream reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct RemoteAudioReport {
     /// Highest sequence received; sequences count from 0.
@@ -295,5 +310,6 @@ pub struct RemoteAudioReport {
     /// Frames that arrived too late to be played in time.
     pub late: u64,
     /// Interarrival jitter.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub jitter: Duration,
 }

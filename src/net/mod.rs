@@ -5,6 +5,7 @@ mod connections;
 mod discovery;
 mod listening;
 mod media;
+mod names;
 mod pubsub;
 mod reactor;
 mod start;
@@ -21,16 +22,17 @@ use libp2p_identify as identify;
 use libp2p_swarm::SwarmEvent;
 
 use self::audio::Audio;
-use self::connections::Connections;
+use self::connections::{Connections, Dial};
 use self::discovery::{Discovery, Mdns};
 use self::listening::{Addresses, Listening};
 use self::media::Media;
+use self::names::{Found, Names};
 use self::pubsub::{Heard, PubSub};
 use self::reactor::Reactor;
-use self::swarm::{BehaviourEvent, Recorder, Swarm};
+use self::swarm::{BehaviourEvent, Lock, Recorder, Swarm};
 use crate::id::PeerId;
 use crate::wake::Wake;
-use avi_p2p_proto::engine::{DialId, NetAction, NetEvent};
+use avi_p2p_proto::engine::{DialFailure, DialId, NetAction, NetEvent};
 
 /// How many sources in a row are polled without an event. A task that wakes itself must not block the reactor.
 const ROUNDS: usize = 16;
@@ -44,6 +46,7 @@ pub(crate) struct Net {
     turns: usize,
     wake: Arc<Wake>,
     connections: Connections,
+    names: Names,
     listening: Listening,
     discovery: Discovery,
     pubsub: PubSub,
@@ -52,6 +55,8 @@ pub(crate) struct Net {
     recorder: Recorder,
     events: VecDeque<NetEvent>,
     local: PeerId,
+    /// Keeps other nodes from the identity file.
+    _identity_lock: Option<Lock>,
     /// Runs mDNS and the watch of the interfaces. Dropped last.
     _reactor: Option<Reactor>,
 }
@@ -72,6 +77,7 @@ impl Net {
             if self.connections.report_used(&mut self.events)
                 || self.discovery.poll(&self.connections, &mut self.events)
                 || self.turn_listening()
+                || self.turn_names()
             {
                 continue;
             }
@@ -100,6 +106,7 @@ impl Net {
             || self.audio.is_due()
             || self.media.is_due()
             || self.connections.is_due()
+            || self.names.is_due()
             || self.discovery.is_due()
             || self.listening.is_due()
     }
@@ -174,11 +181,13 @@ impl Net {
                 }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
-                self.connections.on_dial_error(connection_id, peer_id, &error, events);
+                let failed = self.connections.on_dial_error(connection_id, peer_id, &error, events);
+                failed.into_iter().for_each(|dial| self.attempt(dial));
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, peer_id, error, .. } => {
                 self.connections.on_inbound_error(&send_back_addr, peer_id, &error, events);
             }
+            SwarmEvent::IncomingConnection { .. } => self.connections.on_inbound(),
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 self.listening.on_bound(listener_id, &address, swarm, events);
                 self.listening.report_change(swarm, events);
@@ -280,13 +289,36 @@ impl Net {
     }
 
     fn dial(&mut self, dial: DialId, peer: Option<&PeerId>, addresses: &[String]) {
-        let opts = match connections::dial_opts(peer, addresses) {
-            Ok(opts) => opts,
-            Err(failure) => return self.events.push_back(NetEvent::DialFailed { dial, failure }),
-        };
-        if let Some(routing) = self.swarm.behaviour_mut().routing.as_mut() {
-            routing.expect_dial(opts.connection_id());
+        if self.names.look_up(dial, peer, addresses) {
+            return;
         }
-        self.connections.dial(dial, opts, &mut self.swarm.inner, &mut self.events);
+        match Dial::new(dial, peer, addresses) {
+            Ok(dial) => self.attempt(dial),
+            Err(failure) => self.events.push_back(NetEvent::DialFailed { dial, failure }),
+        }
+    }
+
+    /// Dials the host of a name that was looked up. Returns false if there is none.
+    fn turn_names(&mut self) -> bool {
+        let Some(Found { dial, peer, addresses }) = self.names.poll() else { return false };
+        let found = addresses.map_err(DialFailure::Unreachable);
+        match found.and_then(|addresses| Dial::new(dial, peer.as_ref(), &addresses)) {
+            Ok(dial) => self.attempt(dial),
+            Err(failure) => self.events.push_back(NetEvent::DialFailed { dial, failure }),
+        }
+        true
+    }
+
+    /// Makes the next attempt of a dial.
+    fn attempt(&mut self, dial: Dial) {
+        let mut next = Some(dial);
+        while let Some(mut dial) = next {
+            let Some(opts) = dial.next() else { return };
+            if let Some(routing) = self.swarm.behaviour_mut().routing.as_mut() {
+                routing.expect_dial(opts.connection_id());
+            }
+            next = self.connections.dial(dial, opts, &mut self.swarm.inner, &mut self.events);
+        }
+        self.swarm.set_due();
     }
 }

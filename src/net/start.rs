@@ -23,6 +23,7 @@ use crate::net::connections::Connections;
 use crate::net::discovery::{Discovery, Mdns};
 use crate::net::listening::{Here, Listening, Watch, bind, probe};
 use crate::net::media::Media;
+use crate::net::names::Names;
 use crate::net::pubsub::PubSub;
 use crate::net::reactor::Reactor;
 use crate::net::swarm::{Behaviour, Recorder, Swarm, build_transport, keypair};
@@ -42,7 +43,7 @@ impl Net {
     /// [`Network::Tcp`] it must run on a thread with a tokio reactor.
     ///
     /// # Errors
-    /// [`AviP2pError::InvalidConfig`] for `bootstrap_peers` and `identity`, [`AviP2pError::Identity`],
+    /// [`AviP2pError::InvalidConfig`] for `identity`, [`AviP2pError::Identity`],
     /// [`AviP2pError::ListenFailed`], [`AviP2pError::Io`] if the system refuses a thread.
     pub(crate) async fn start(
         config: &AviP2pConfig,
@@ -51,8 +52,7 @@ impl Net {
         wake: Arc<Wake>,
         spawn: impl Fn(BoxFuture<'static, ()>) + Send + 'static,
     ) -> Result<Self, AviP2pError> {
-        translate::check_bootstrap_peers(config)?;
-        let key = keypair(&config.identity)?;
+        let (key, identity_lock) = keypair(&config.identity)?;
         let local = key.public().to_peer_id();
         let reactor = needs_watch(config, network).then(Reactor::start).transpose()?;
         let (watch, early) = match &reactor {
@@ -62,7 +62,7 @@ impl Net {
         let mdns = reactor.as_ref().zip(watch.as_ref()).filter(|_| config.enable_mdns);
         let mdns = mdns.map(|(reactor, watch)| Mdns::new(local, watch.addresses.clone(), reactor.handle().clone()));
         let here = watch.as_ref().map(|watch| Here::new(watch.addresses.clone()));
-        let connections = Connections::new(wake.clone());
+        let connections = Connections::new(translate::peer_id(&local), wake.clone());
         let transport =
             build_transport(config, network, &key, here.clone(), connections.closing(), connections.meters())?;
         let behaviour = Behaviour::new(config, &key, mdns, metrics, connections.closing())?;
@@ -72,6 +72,7 @@ impl Net {
             swarm: Swarm::new(swarm, wake.clone()),
             turns: 0,
             connections,
+            names: Names::new(network, wake.clone()),
             listening: Listening::new(config, watch, here, follows),
             discovery: Discovery::new(config, local, network, wake.clone()),
             pubsub: PubSub::new(config, local),
@@ -81,6 +82,7 @@ impl Net {
             events: VecDeque::new(),
             local: translate::peer_id(&local),
             wake,
+            _identity_lock: identity_lock,
             _reactor: reactor,
         };
         let listeners = net.listen(config, network)?;

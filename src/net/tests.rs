@@ -351,10 +351,35 @@ fn a_failed_dial_says_why() {
         world.dial(0, 3, Some(third.clone()), other.clone());
         let answered = DialFailure::WrongPeer { address: other.clone(), obtained: world.nets[1].local.clone() };
         assert_eq!(world.failure(0, 3).await, answered);
-        world.dial(0, 4, None, "/dns4/example.org/tcp/1".to_owned());
+        world.dial(0, 4, None, "/dnsaddr/example.org".to_owned());
         assert_eq!(world.failure(0, 4).await, DialFailure::Unreachable("no usable address".to_owned()));
         world.dial(0, 5, Some(PeerId::new("nobody")), other);
         assert_eq!(world.failure(0, 5).await, DialFailure::Unreachable("not a peer id".to_owned()));
+    });
+}
+
+#[test]
+fn another_node_with_the_same_identity_is_not_this_node_itself() {
+    run(async {
+        let same = |_: usize, config: &mut AviP2pConfig| config.identity = Identity::Bytes([7; 32]);
+        let mut world = World::with(&[Network::Tcp, Network::Tcp], same).await;
+        let other = world.address(1).await;
+        world.dial(0, 1, None, other.clone());
+        let failure = world.failure(0, 1).await;
+        let obtained = world.nets[0].local.clone();
+        assert_eq!(failure, DialFailure::WrongPeer { address: other, obtained });
+    });
+}
+
+#[test]
+fn a_node_that_reaches_itself_at_an_address_that_it_does_not_know_takes_nobody_else_for_it() {
+    run(async {
+        let everywhere = |_: usize, config: &mut AviP2pConfig| config.listen_ips = vec![Ipv4Addr::UNSPECIFIED.into()];
+        let mut world = World::with(&[Network::Tcp], everywhere).await;
+        let port: u16 = world.address(0).await.rsplit('/').next().unwrap().parse().unwrap();
+        // All of 127.0.0.0/8 leads back to this machine, and no interface has this address.
+        world.dial(0, 1, None, format!("/ip4/127.0.0.2/tcp/{port}"));
+        assert_eq!(world.failure(0, 1).await, DialFailure::Myself);
     });
 }
 

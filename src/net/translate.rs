@@ -7,10 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use libp2p_core::Multiaddr;
 use libp2p_core::multiaddr::Protocol;
 
-use avi_p2p_proto::config::invalid;
-
-use crate::config::AviP2pConfig;
-use crate::error::AviP2pError;
 use crate::id::PeerId;
 
 /// The longest address that is passed on. A plain IP address and port is shorter.
@@ -81,23 +77,6 @@ pub(super) fn hints<'a>(addresses: impl IntoIterator<Item = &'a Multiaddr>) -> V
     hints
 }
 
-/// Checks that every entry of `bootstrap_peers` can be dialled.
-///
-/// # Errors
-/// [`AviP2pError::InvalidConfig`] with the first entry that cannot.
-pub(super) fn check_bootstrap_peers(config: &AviP2pConfig) -> Result<(), AviP2pError> {
-    for (index, text) in config.bootstrap_peers.iter().enumerate() {
-        if parse_dialable(text).is_none() {
-            let shown: String = text.chars().take(128).collect();
-            let is_name = text.starts_with("/dns");
-            let what = if is_name { "an IP address, not a name" } else { "an IP address and a TCP port" };
-            let expected = format!("{what}, as /ip4/198.51.100.1/tcp/9000, with or without /p2p/<peer id>");
-            return Err(invalid(format!("bootstrap_peers[{index}]"), format!("{shown:?}"), expected));
-        }
-    }
-    Ok(())
-}
-
 /// The name that a peer gives itself, made safe to display.
 pub(super) fn name(agent: &str) -> String {
     cut(agent.chars().filter(|c| !c.is_control()).collect(), MAX_NAME_BYTES)
@@ -124,9 +103,6 @@ pub(super) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item
 
 #[cfg(test)]
 mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
     use super::*;
 
     const PEER: &str = "12D3KooWQBoWyBSuWzdNvy2eGLGaMcFKTZMMuELqR5DAnmPDr7oV";
@@ -150,59 +126,9 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_bootstrap_peer_is_named() {
-        let config = |peers: &[&str]| AviP2pConfig {
-            bootstrap_peers: peers.iter().map(|&peer| peer.to_owned()).collect(),
-            ..Default::default()
-        };
-        let with_peer = format!("/ip4/192.0.2.1/tcp/9000/p2p/{PEER}");
-        check_bootstrap_peers(&config(&["/ip6/::1/tcp/1", &with_peer])).unwrap();
-        let long = "x".repeat(100_000);
-        for bad in ["", "nonsense", "/ip4/192.0.2.1/tcp/0", "/ip4/0.0.0.0/tcp/1", "/dns4/example.org/tcp/1", &long] {
-            let text = check_bootstrap_peers(&config(&["/ip6/::1/tcp/1", bad])).unwrap_err().to_string();
-            assert!(text.contains("bootstrap_peers[1]") && text.contains("198.51.100.1"), "{text}");
-            assert!(text.len() < 400, "{}", text.len());
-            assert_eq!(text.contains("not a name"), bad.starts_with("/dns"), "{text}");
-        }
-    }
-
-    #[test]
     fn a_name_is_cut_and_cleaned() {
         assert_eq!(name("kit\nchen\u{7f}"), "kitchen");
         assert_eq!(name(&"ü".repeat(100)), "ü".repeat(32));
         assert_eq!(name(&format!("x{}", "ü".repeat(100))).len(), 63);
-    }
-
-    /// Any text, and parts of addresses in any order.
-    fn any_address() -> impl Strategy<Value = String> {
-        let part = prop_oneof![
-            Just("ip4/192.0.2.1".to_owned()),
-            Just("ip6/::1".to_owned()),
-            Just(format!("p2p/{PEER}")),
-            any::<u32>().prop_map(|port| format!("tcp/{port}")),
-            "[a-z0-9]{1,8}",
-            "\\PC{0,8}",
-            Just("p2p-circuit".to_owned()),
-        ];
-        let joined = vec(part, 0..6).prop_map(|parts| parts.iter().map(|part| format!("/{part}")).collect());
-        prop_oneof![".*", joined, (0..3000usize).prop_map(|len| "/ip4".repeat(len))]
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_in_bootstrap_peers_can_be_dialled_or_is_named(text in any_address()) {
-            let config = AviP2pConfig { bootstrap_peers: vec![text.clone()], ..Default::default() };
-            match check_bootstrap_peers(&config) {
-                Ok(()) => {
-                    let dialled = parse_dialable(&text).map(|address| address.to_string()).unwrap_or_default();
-                    prop_assert!(!dialled.contains("p2p") && dialled.contains("/tcp/"), "{dialled}");
-                    prop_assert_eq!(parse_dialable(&dialled).map(|again| again.to_string()), Some(dialled));
-                }
-                Err(error) => {
-                    let shown = error.to_string();
-                    prop_assert!(shown.contains("bootstrap_peers[0]") && shown.len() < 2000, "{shown}");
-                }
-            }
-        }
     }
 }

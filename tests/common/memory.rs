@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +36,7 @@ struct Ports {
     cut: Arc<AtomicBool>,
     /// The dialling ends' view of what is connected.
     dialled: Vec<(Arc<AtomicBool>, Arc<Mutex<Pipe>>)>,
+    names: BTreeMap<String, Vec<IpAddr>>,
 }
 
 impl Ports {
@@ -58,6 +59,12 @@ impl Memory {
             lost.store(true, Ordering::SeqCst);
             lock(&incoming).wake();
         }
+    }
+
+    /// Gives a host's name these addresses, in place of those that it had.
+    #[allow(dead_code)] // Not every test that includes this needs it.
+    pub fn set_name(&self, name: &str, ips: &[IpAddr]) {
+        self.ports().names.insert(name.to_owned(), ips.to_vec());
     }
 
     fn try_bind(&self, mut address: SocketAddr) -> io::Result<Box<dyn DatagramSocket>> {
@@ -112,6 +119,11 @@ impl Transport for Memory {
 
     fn bind_datagrams(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn DatagramSocket>>> {
         ready(self.try_bind(address)).boxed()
+    }
+
+    fn resolve(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let found = self.ports().names.get(name).cloned();
+        ready(found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such name"))).boxed()
     }
 }
 

@@ -153,9 +153,7 @@ impl Party {
             _ => {
                 let (me, it, of) = (self.name, author.name, messages.len());
                 let trouble = self.trouble();
-                Err(format!(
-                    "{me} heard from {it}: {lost} of {of} lost, {twice} twice, {strange} by others; {trouble}"
-                ))
+                Err(format!("{me} heard from {it}: {lost} of {of} lost, {twice} twice, {strange} by others; {trouble}"))
             }
         }
     }

@@ -198,9 +198,13 @@ impl Peers {
         // that does know others dials those.
         let is_lost = self.connected == 0 || self.candidates.is_empty() && self.wants_more();
         let pause = if is_lost { FIRST_BACKOFF } else { MAX_BOOTSTRAP_BACKOFF };
+        let is_kept_out = !self.admits(id);
         for &index in &entries {
             let entry = &mut self.bootstrap[index];
-            entry.waits = false;
+            entry.waits = is_kept_out;
+            if is_kept_out {
+                continue;
+            }
             let is_foreign = std::mem::take(&mut entry.is_foreign);
             if hung_up && !is_foreign {
                 let reason = "it hung up after the handshake: it may be full, or not let this node in".to_owned();
@@ -249,8 +253,7 @@ impl Peers {
     }
 
     fn is_due(&self, entry: &Bootstrap) -> bool {
-        let id = entry.peer.as_ref().or(entry.pinned.as_ref());
-        entry.waits && id.is_none_or(|id| !self.is_connected(id) && self.admits(id))
+        entry.waits && entry.id().is_none_or(|id| !self.is_connected(id) && self.admits(id))
     }
 
     fn next_candidate(&mut self) -> Option<Target> {
@@ -294,8 +297,38 @@ impl Peers {
         };
         let retry_in = if is_myself { MAX_BACKOFF } else { self.rng.jitter(pause) };
         entry.failures = failures.saturating_add(1);
+        self.tell_failed(now, index, reason, retry_in, out);
+    }
+
+    /// Tells which entries of `bootstrap_peers` cannot be dialled, because their peers are kept out. They are told again
+    /// every minute, and tried at once when that changes.
+    pub(crate) fn tell_kept_out(&mut self, now: Time, out: &mut Outbox) {
+        for index in 0..self.bootstrap.len() {
+            let entry = &self.bootstrap[index];
+            if let Some(id) = entry.id().filter(|id| entry.waits && !self.is_connected(id))
+                && let Some(objection) = self.access.objection(id)
+            {
+                self.bootstrap[index].waits = false;
+                self.tell_failed(now, index, format!("refused here: {objection}"), MAX_BACKOFF, out);
+            }
+        }
+    }
+
+    /// Has the entries of a peer looked at anew at once, since it may connect now, or no more.
+    pub(super) fn revise_bootstrap(&mut self, id: &PeerId) {
+        for index in 0..self.bootstrap.len() {
+            let target = Target::Bootstrap(index);
+            if self.bootstrap[index].is(id) && self.timers.is_set(&target) {
+                self.timers.stop(&target);
+                self.bootstrap[index].waits = true;
+            }
+        }
+    }
+
+    /// Tells that an entry has failed, and sets when it is tried again.
+    fn tell_failed(&mut self, now: Time, index: usize, reason: String, retry_in: Duration, out: &mut Outbox) {
         self.timers.set(Target::Bootstrap(index), now + retry_in);
-        let address = entry.address.clone();
+        let address = self.bootstrap[index].address.clone();
         tracing::debug!(address, reason, ?retry_in, "bootstrap peer cannot be reached");
         out.event(AviEvent::BootstrapFailed { address, reason, retry_in });
     }

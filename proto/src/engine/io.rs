@@ -79,7 +79,7 @@ pub enum DialFailure {
     Refused(Refusal),
     /// The address belongs to this node.
     Myself,
-    /// Another peer answered at one of the addresses.
+    /// Another peer answered at one of the addresses, or another node with this node's id.
     WrongPeer {
         /// The address at which it answered.
         address: String,

@@ -59,7 +59,7 @@ impl Peers {
         let older = in_use.first_mut()?;
         let decided_at = newest.since + SIMULTANEOUS;
         if newest.since - older.since < SIMULTANEOUS && now < decided_at {
-            if std::mem::replace(&mut older.probed_beside, Some(newest.id)) != Some(newest.id) {
+            if older.probed_beside.replace(newest.id) != Some(newest.id) {
                 older.is_answered = false;
                 self.doubled.set(id.clone(), newest.since + ANSWERED_WITHIN);
                 return Some(Duplicate::Probe([older.id, newest.id]));

@@ -53,6 +53,7 @@ enum Subject {
     Name(PeerId),
     Slow(PeerId),
     Bootstrap(String),
+    Duplicate(String),
     Discovery(DiscoverySource),
     Stream(StreamId),
     Rate(StreamId),
@@ -79,6 +80,7 @@ fn class(event: &AviEvent) -> Class {
         AviEvent::PeerIdentified { peer_id, .. } => Class::Lifecycle(Subject::Name(peer_id.clone())),
         AviEvent::PeerSlow { peer_id, .. } => Class::Lifecycle(Subject::Slow(peer_id.clone())),
         AviEvent::BootstrapFailed { address, .. } => Class::Lifecycle(Subject::Bootstrap(address.clone())),
+        AviEvent::DuplicateIdentity { address } => Class::Lifecycle(Subject::Duplicate(address.clone())),
         AviEvent::DiscoveryUnavailable { source, .. } => Class::Lifecycle(Subject::Discovery(*source)),
         AviEvent::AudioStreamRequested { stream_id, .. }
         | AviEvent::AudioStreamAccepted { stream_id, .. }
@@ -206,8 +208,14 @@ impl Mailbox {
                 }
                 (AudioStreamRequested { .. }, AudioStreamClosed { .. }) => return self.take_back(&subject, at),
                 (PeerDiscovered { .. }, PeerDiscovered { .. }) => return,
-                (BootstrapFailed { .. } | ListenAddressesChanged { .. } | DiscoveryUnavailable { .. }, _)
-                | (AudioRate { .. } | PeerIdentified { .. }, _) => self.take_back(&subject, at),
+                (
+                    BootstrapFailed { .. }
+                    | ListenAddressesChanged { .. }
+                    | DiscoveryUnavailable { .. }
+                    | AudioRate { .. }
+                    | PeerIdentified { .. },
+                    _,
+                ) => self.take_back(&subject, at),
                 _ => {}
             }
         }

@@ -19,6 +19,7 @@ mod closing;
 mod command;
 mod datagrams;
 mod dials;
+mod doubles;
 mod heartbeat;
 mod io;
 mod keep;
@@ -66,6 +67,7 @@ use crate::stats::{AudioStats, PeerInfo, Stats};
 use admission::Access;
 use bulk::Bulk;
 use closing::Closing;
+use doubles::Doubles;
 pub use heartbeat::BEATS_AFTER_LEAVING;
 use heartbeat::{BEATS_AFTER_ALL, Heartbeat};
 use liveness::{Life, Liveness};
@@ -122,6 +124,7 @@ pub struct Engine {
     records: Records,
     retries: Retries,
     heartbeat: Heartbeat,
+    doubles: Doubles,
     out: Outbox,
 }
 
@@ -152,6 +155,7 @@ impl Engine {
             records: Records::new(&config.limits),
             retries: Retries::new(),
             heartbeat: Heartbeat::default(),
+            doubles: Doubles::default(),
             out: Outbox::default(),
         };
         engine.advance(Time::ZERO, true);
@@ -382,7 +386,7 @@ impl Engine {
         self.want_heartbeats(now, &event);
         let out = &mut self.out;
         match event {
-            NetEvent::Listening { addresses } => self.on_listening(addresses),
+            NetEvent::Listening { addresses } => self.on_listening(now, addresses),
             NetEvent::Discovered { peer, addresses, source } => self.peers.on_discovered(peer, addresses, source, out),
             NetEvent::Announced { peer, addresses } => self.on_announced(now, peer, addresses),
             NetEvent::MdnsIgnored { addresses } => out.stats.mdns_ignored += addresses,
@@ -419,6 +423,11 @@ impl Engine {
             }
             NetEvent::Disconnected { connection, peer } => self.on_disconnected(now, connection, peer),
             NetEvent::DialFailed { dial, failure } => {
+                if let DialFailure::WrongPeer { address, obtained } = &failure
+                    && *obtained == self.local
+                {
+                    self.doubles.on_answered(address, self.listening.as_deref().unwrap_or_default(), out);
+                }
                 if let Some((peer, reason)) = self.peers.on_dial_failed(now, dial, failure, out) {
                     self.streams.on_unreachable(&peer, &reason, out);
                     if self.streams.waits_for(&peer) {
@@ -500,13 +509,14 @@ impl Engine {
         }
     }
 
-    fn on_listening(&mut self, mut addresses: Vec<String>) {
+    fn on_listening(&mut self, now: Time, mut addresses: Vec<String>) {
         addresses.sort();
         match self.listening.replace(addresses.clone()) {
             None => {
                 let local_peer_id = self.local.clone();
                 tracing::info!(peer = %local_peer_id, ?addresses, "listening");
                 self.out.event(AviEvent::Started { local_peer_id, listen_addresses: addresses });
+                self.peers.tell_kept_out(now, &mut self.out);
             }
             Some(before) if before == addresses => {}
             Some(_) => self.out.event(AviEvent::ListenAddressesChanged { listen_addresses: addresses }),
@@ -578,6 +588,10 @@ impl Engine {
         self.peers.release_wanted(|peer| streams.waits_for(peer));
         if let Some(admission) = self.peers.take_admission() {
             self.out.net(NetAction::Admit { admission });
+        }
+        // `Started` is the first event.
+        if self.listening.is_some() {
+            self.peers.tell_kept_out(now, &mut self.out);
         }
         self.peers.dial(&mut self.out);
         self.displace(now);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::io::ConnectionId;
 use super::time::Time;
+use crate::address::Address;
 use crate::event::DiscoverySource;
 use crate::id::PeerId;
 use crate::stats::PeerDirection;
@@ -89,7 +90,7 @@ pub(super) struct Bootstrap {
     pub(super) address: String,
     /// The address without the peer id.
     pub(super) dial_address: String,
-    /// The peer id that must answer, if the configuration names one.
+    /// The peer id that must answer, if the configuration gives one.
     pub(super) pinned: Option<PeerId>,
     /// The peer that answered last.
     pub(super) peer: Option<PeerId>,
@@ -184,26 +185,29 @@ impl Peer {
 }
 
 impl Bootstrap {
-    /// Whether this entry stands for that peer.
-    pub(super) fn is(&self, id: &PeerId) -> bool {
-        self.peer.as_ref().or(self.pinned.as_ref()) == Some(id)
+    /// The peer that this entry stands for, as far as it is known.
+    pub(super) fn id(&self) -> Option<&PeerId> {
+        self.peer.as_ref().or(self.pinned.as_ref())
     }
 
-    pub(super) fn new(address: &str) -> Self {
-        let (dial_address, pinned) = match address.split_once("/p2p/") {
-            Some((dial_address, peer)) => (dial_address.to_owned(), Some(PeerId::new(peer))),
-            None => (address.to_owned(), None),
-        };
-        Self {
-            address: address.to_owned(),
-            dial_address,
-            pinned,
+    /// Whether this entry stands for that peer.
+    pub(super) fn is(&self, id: &PeerId) -> bool {
+        self.id() == Some(id)
+    }
+
+    /// `None` for text that is no address, which no valid configuration has.
+    pub(super) fn new(text: &str) -> Option<Self> {
+        let address = Address::parse(text).ok()?;
+        Some(Self {
+            address: text.to_owned(),
+            dial_address: address.without_peer_id().to_string(),
+            pinned: address.peer_id().cloned(),
             peer: None,
             is_foreign: false,
             failures: 0,
             is_myself: false,
             waits: true,
-        }
+        })
     }
 }
 

@@ -75,7 +75,7 @@ impl Peers {
             chosen: 0,
             is_adrift: false,
             mesh: BTreeSet::new(),
-            bootstrap: config.bootstrap_peers.iter().map(|address| Bootstrap::new(address)).collect(),
+            bootstrap: config.bootstrap_peers.iter().filter_map(|text| Bootstrap::new(text)).collect(),
             dials: BTreeMap::new(),
             stuck_dials: BTreeMap::new(),
             next_dial: 1,
@@ -127,6 +127,7 @@ impl Peers {
     ) -> Result<Vec<ConnectionId>, AviP2pError> {
         set(&mut self.access, id)?;
         self.is_admission_stale = true;
+        self.revise_bootstrap(id);
         if !self.admits(id) {
             return Ok(self.keep_out(id));
         }
@@ -203,6 +204,7 @@ impl Peers {
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         for peer in self.access.handle_timeout(now) {
             self.is_admission_stale = true;
+            self.revise_bootstrap(&peer);
             self.let_in(&peer);
         }
         while let Some(target) = self.timers.pop_due(now) {
@@ -478,8 +480,12 @@ impl Peers {
         peer.connections().collect()
     }
 
-    /// Makes a peer that may connect again a candidate for dials. Returns whether it was none before.
+    /// Makes a peer that may connect again a candidate for dials, unless an entry of `bootstrap_peers` dials it. Returns
+    /// whether it was none before.
     fn let_in(&mut self, id: &PeerId) -> bool {
+        if self.is_bootstrap(id) {
+            return false;
+        }
         let waits = self.peers.get(id).is_some_and(|peer| matches!(peer.state, State::Known) && peer.can_be_dialled());
         waits && self.candidates.insert(id.clone())
     }

@@ -2,6 +2,7 @@
 
 mod closing;
 mod credit;
+mod dial;
 mod failure;
 mod gate;
 mod identify;
@@ -17,11 +18,12 @@ use std::sync::Arc;
 use libp2p_core::{ConnectedPoint, Multiaddr};
 use libp2p_identify::Event as IdentifyEvent;
 use libp2p_identity::PeerId as LibPeerId;
-use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p_swarm::dial_opts::DialOpts;
 use libp2p_swarm::{ConnectionId as LibConnectionId, DialError, ListenError, NetworkBehaviour, Swarm};
 
 pub(super) use self::closing::Closing;
 pub(super) use self::credit::Credit;
+pub(super) use self::dial::Dial;
 pub(super) use self::failure::{HANDSHAKE_TIMEOUT, HandshakeTimeout};
 pub(super) use self::gate::Gate;
 pub(super) use self::identify::behaviour as identify_behaviour;
@@ -34,12 +36,15 @@ use self::table::Table;
 use crate::id::PeerId;
 use crate::net::translate;
 use crate::wake::Wake;
-use avi_p2p_proto::engine::{ConnectionId, DialFailure, DialId, Direction, NetEvent};
+use avi_p2p_proto::engine::{ConnectionId, DialFailure, Direction, NetEvent};
 
 /// The connections of a node, and its dials.
 pub(super) struct Connections {
     table: Table,
-    dials: BTreeMap<LibConnectionId, (DialId, Option<LibPeerId>)>,
+    dials: BTreeMap<LibConnectionId, Dial>,
+    local: PeerId,
+    /// The inbound connections so far.
+    inbound: u64,
     closing: Arc<Closing>,
     meters: Arc<Meters>,
     /// The connections that are probed since pub/sub has written all that it had.
@@ -48,9 +53,10 @@ pub(super) struct Connections {
 
 impl Connections {
     /// `wake` is notified when a peer's credit is used up.
-    pub(super) fn new(wake: Arc<Wake>) -> Self {
+    pub(super) fn new(local: PeerId, wake: Arc<Wake>) -> Self {
         let (table, meters) = (Table::default(), Arc::default());
-        Self { table, dials: BTreeMap::new(), closing: Closing::new(wake), meters, flushing: BTreeSet::new() }
+        let closing = Closing::new(wake);
+        Self { table, dials: BTreeMap::new(), local, inbound: 0, closing, meters, flushing: BTreeSet::new() }
     }
 
     /// Whether a credit is used up, and the engine does not know.
@@ -95,20 +101,22 @@ impl Connections {
 
     // Actions of the engine.
 
+    /// Makes the attempt of a dial. Returns the dial if it has failed at once and there is another address to try.
     pub(super) fn dial<B: NetworkBehaviour>(
         &mut self,
-        dial: DialId,
+        mut dial: Dial,
         opts: DialOpts,
         swarm: &mut Swarm<B>,
         events: &mut VecDeque<NetEvent>,
-    ) {
-        let (connection, peer) = (opts.connection_id(), opts.get_peer_id());
+    ) -> Option<Dial> {
+        let connection = opts.connection_id();
+        dial.inbound = self.inbound;
         match swarm.dial(opts) {
-            Ok(()) => drop(self.dials.insert(connection, (dial, peer))),
-            Err(error) => {
-                let failure = failure::dial_failure(&error);
-                events.push_back(NetEvent::DialFailed { dial, failure });
+            Ok(()) => {
+                self.dials.insert(connection, dial);
+                None
             }
+            Err(error) => self.failed(dial, &error, events),
         }
     }
 
@@ -141,7 +149,7 @@ impl Connections {
     }
 
     pub(super) fn disconnect_all<B: NetworkBehaviour>(&self, swarm: &mut Swarm<B>) {
-        let dialled = self.dials.values().filter_map(|&(_, peer)| peer);
+        let dialled = self.dials.values().filter_map(|dial| dial.peer);
         for peer in self.table.peers().chain(dialled) {
             // An error means that there is no connection, only a dial. The dial is cancelled too.
             let _ = swarm.disconnect_peer_id(peer);
@@ -160,7 +168,7 @@ impl Connections {
     ) -> bool {
         let direction = match endpoint {
             ConnectedPoint::Dialer { .. } => match self.dials.remove(&in_swarm) {
-                Some((dial, _)) => Direction::Outbound(dial),
+                Some(dial) => Direction::Outbound(dial.id),
                 None => return false,
             },
             ConnectedPoint::Listener { .. } => Direction::Inbound,
@@ -189,22 +197,45 @@ impl Connections {
         Some(connection)
     }
 
+    /// Returns the dial if there is another address to try.
     pub(super) fn on_dial_error(
         &mut self,
         in_swarm: LibConnectionId,
         peer: Option<LibPeerId>,
         error: &DialError,
         events: &mut VecDeque<NetEvent>,
-    ) {
+    ) -> Option<Dial> {
         if let DialError::Denied { .. } = error {
             self.abort_refused(peer);
         }
-        let failure = failure::dial_failure(error);
-        tracing::debug!(?failure, "dial failed");
         // Only the engine's dials reach this point.
-        if let Some((dial, _)) = self.dials.remove(&in_swarm) {
-            events.push_back(NetEvent::DialFailed { dial, failure });
+        let dial = self.dials.remove(&in_swarm)?;
+        self.failed(dial, error, events)
+    }
+
+    /// Tells that a dial has failed, or returns it if there is another address to try.
+    fn failed(&self, mut dial: Dial, error: &DialError, events: &mut VecDeque<NetEvent>) -> Option<Dial> {
+        let failure = match error {
+            // A node that has dialled itself, through a router perhaps, accepts a connection before it learns whose id
+            // answers.
+            DialError::LocalPeerId { address } if dial.inbound == self.inbound => {
+                DialFailure::WrongPeer { address: translate::text(address), obtained: self.local.clone() }
+            }
+            error => failure::dial_failure(error),
+        };
+        tracing::debug!(?failure, "dial failed");
+        match dial.on_failed(failure) {
+            Some(failure) => {
+                events.push_back(NetEvent::DialFailed { dial: dial.id, failure });
+                None
+            }
+            None => Some(dial),
         }
+    }
+
+    /// Counts a connection that has come in.
+    pub(super) fn on_inbound(&mut self) {
+        self.inbound += 1;
     }
 
     pub(super) fn on_inbound_error(
@@ -265,23 +296,4 @@ impl Connections {
             events.push_back(NetEvent::Flushed { connection });
         }
     }
-}
-
-/// Translates a dial for libp2p, or says why it is impossible.
-pub(super) fn dial_opts(peer: Option<&PeerId>, addresses: &[String]) -> Result<DialOpts, DialFailure> {
-    let failed = |reason: &str| DialFailure::Unreachable(reason.to_owned());
-    let mut usable: Vec<Multiaddr> = addresses.iter().filter_map(|text| translate::parse_dialable(text)).collect();
-    if usable.is_empty() {
-        return Err(failed("no usable address"));
-    }
-    // Always dials from a new port. Two nodes that dial each other from their listening ports make one TCP connection
-    // with two diallers, whose handshake fails.
-    Ok(match peer {
-        Some(peer) => DialOpts::peer_id(translate::libp2p_peer_id(peer).ok_or_else(|| failed("not a peer id"))?)
-            .condition(PeerCondition::Always)
-            .allocate_new_port()
-            .addresses(usable)
-            .build(),
-        None => DialOpts::unknown_peer_id().address(usable.swap_remove(0)).allocate_new_port().build(),
-    })
 }

@@ -1,10 +1,11 @@
 //! Where does a node's key come from? From the configuration, from the random generator, or from a file.
 //!
 //! The file has libp2p's own encoding of an Ed25519 key, as other programs write it. It holds the secret and the public
-//! half, which must match: damage is detected, and never leads to another peer id.
+//! half, which must match: damage is detected, and never leads to another peer id. A node locks it for as long as it
+//! lives, so that no two nodes of a machine have one identity.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -19,31 +20,48 @@ use crate::error::AviP2pError;
 const MAX_FILE_BYTES: u64 = 512;
 const DAMAGED: &str = "damaged, or no Ed25519 key in libp2p's encoding: restore it, or remove it to get a new peer id";
 
-/// The key that the configuration names. Creates a missing file.
+const IN_USE: &str = "another node uses it, in this process or another, and no two nodes may have one peer id: stop \
+                      that node, or name another file";
+
+/// The lock on an identity file. The system releases it when the process ends.
+pub(in crate::net) struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file alone would not do while a child process that is about to begin has it open too.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "an identity file stays locked until it is closed");
+        }
+    }
+}
+
+/// The key that the configuration names, and the lock on its file. Creates a missing file.
 ///
 /// # Errors
-/// [`AviP2pError::Identity`] for a file that cannot be used or created.
-pub(in crate::net) fn keypair(identity: &Identity) -> Result<Keypair, AviP2pError> {
+/// [`AviP2pError::Identity`] for a file that cannot be used or created, or that another node uses.
+pub(in crate::net) fn keypair(identity: &Identity) -> Result<(Keypair, Option<Lock>), AviP2pError> {
     match identity {
-        Identity::Generated => Ok(Keypair::generate_ed25519()),
-        Identity::Bytes(secret) => Keypair::ed25519_from_bytes(*secret)
-            .map_err(|_| invalid("identity", "Bytes(..)".to_owned(), "the secret of an Ed25519 key".to_owned())),
+        Identity::Generated => Ok((Keypair::generate_ed25519(), None)),
+        Identity::Bytes(secret) => match Keypair::ed25519_from_bytes(*secret) {
+            Ok(key) => Ok((key, None)),
+            Err(_) => Err(invalid("identity", "Bytes(..)".to_owned(), "the secret of an Ed25519 key".to_owned())),
+        },
         Identity::File(path) => from_file(path).map_err(|reason| AviP2pError::Identity { path: path.clone(), reason }),
         other => Err(invalid("identity", format!("{other:?}"), "Generated, Bytes or File".to_owned())),
     }
 }
 
-fn from_file(path: &Path) -> Result<Keypair, String> {
-    if let Some(key) = read(path)? {
-        return Ok(key);
+fn from_file(path: &Path) -> Result<(Keypair, Option<Lock>), String> {
+    if let Some(read) = read(path)? {
+        return Ok(read);
     }
     make(path)?;
-    // If several nodes create the file at once, one of them wins, and all use its key.
+    // If several nodes create the file at once, the file of one of them is there, and one of them locks it.
     read(path)?.ok_or_else(|| "a symbolic link to nothing, or removed while it was made: name another path".to_owned())
 }
 
 /// Returns `None` if there is no file.
-fn read(path: &Path) -> Result<Option<Keypair>, String> {
+fn read(path: &Path) -> Result<Option<(Keypair, Option<Lock>)>, String> {
     // Checked before the file is opened, because opening a named pipe would wait for a writer.
     match fs::metadata(path) {
         Ok(metadata) => check(path, &metadata)?,
@@ -53,9 +71,18 @@ fn read(path: &Path) -> Result<Option<Keypair>, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let file = File::open(path).map_err(unreadable)?;
     check(path, &file.metadata().map_err(unreadable)?)?;
+    let lock = match file.try_lock() {
+        Ok(()) => Some(Lock(file.try_clone().map_err(unreadable)?)),
+        Err(TryLockError::WouldBlock) => return Err(IN_USE.to_owned()),
+        // Some file systems have no locks.
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(?path, %error, "the identity file cannot be locked: start no second node with it");
+            None
+        }
+    };
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    decode(&bytes).map(Some).ok_or_else(|| DAMAGED.to_owned())
+    decode(&bytes).map(|key| Some((key, lock))).ok_or_else(|| DAMAGED.to_owned())
 }
 
 /// Checks that it is a file of a plausible size that only this user can access.

@@ -1,13 +1,15 @@
 //! How is TCP a [`Transport`] on the reactor of the node's thread? `udp` has its datagrams.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncWrite, IoSlice};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -20,15 +22,19 @@ use crate::network::{BoxByteStream, DatagramSocket, Listener, Transport};
 const BACKLOG: i32 = 1024;
 /// How long a listener waits after the system had no descriptor or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The most threads that look up names. The system's resolver may take longer than a node waits for it.
+const MAX_LOOKUPS: usize = 64;
 
 /// The operating system's TCP, and its UDP for datagrams.
 pub(super) struct Tcp {
     reactor: Arc<Reactor>,
+    /// Held by each thread that looks up a name.
+    lookups: Arc<()>,
 }
 
 impl Tcp {
     pub(super) fn new(reactor: Arc<Reactor>) -> Self {
-        Self { reactor }
+        Self { reactor, lookups: Arc::default() }
     }
 }
 
@@ -60,6 +66,26 @@ impl Transport for Tcp {
         let reactor = self.reactor.clone();
         async move { Ok(Box::new(Udp::bind(reactor, address)?) as Box<dyn DatagramSocket>) }.boxed()
     }
+
+    fn resolve(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        resolve(name.to_owned(), self.lookups.clone()).boxed()
+    }
+}
+
+/// Looks up a name with the system's resolver, which blocks its thread.
+async fn resolve(name: String, lookup: Arc<()>) -> io::Result<Vec<IpAddr>> {
+    if Arc::strong_count(&lookup) > MAX_LOOKUPS + 1 {
+        return Err(io::Error::other("too many names are being looked up"));
+    }
+    let (answer, answered) = oneshot::channel();
+    let look_up = move || {
+        let found = (name.as_str(), 0).to_socket_addrs();
+        drop(lookup);
+        // Nobody has to wait for it.
+        let _ = answer.send(found.map(|found| found.map(|socket| socket.ip()).collect()));
+    };
+    thread::Builder::new().name("avi-p2p-names".to_owned()).spawn(look_up)?;
+    answered.await.map_err(|_| io::Error::other("the system's resolver has failed"))?
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {

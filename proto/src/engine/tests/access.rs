@@ -92,6 +92,70 @@ fn where_everyone_may_come_nobody_is_allowed_by_name() {
     assert_eq!(blocked, Err(AviP2pError::InvalidPeerId(bad.to_string())));
 }
 
+fn listening(node: &mut Node) -> Vec<AviEvent> {
+    node.net(NetEvent::Listening { addresses: vec![address(1)] });
+    node.take_events().split_off(1)
+}
+
+fn bootstrap_failed(entry: &str, reason: &str) -> AviEvent {
+    let reason = format!("refused here: {reason}");
+    AviEvent::BootstrapFailed { address: entry.to_owned(), reason, retry_in: secs(60) }
+}
+
+#[test]
+fn a_bootstrap_entry_whose_peer_is_not_allowed_is_told_at_the_start_and_dialled_once_it_is() {
+    let entry = format!("{}/p2p/{}", address(2), peer(2));
+    let config = AviP2pConfig { bootstrap_peers: vec![entry.clone()], allowed_peers: Some(ids([3])), ..config() };
+    let mut node = Node::new(1, config);
+    assert_eq!((node.take_dials(), node.take_events()), (vec![], vec![]), "Started is the first event");
+    let told = bootstrap_failed(&entry, "it is not in allowed_peers");
+    assert_eq!(listening(&mut node), std::slice::from_ref(&told));
+    node.wait(secs(59));
+    assert_eq!(node.take_events(), []);
+    node.wait(secs(1));
+    assert_eq!(node.take_events(), [told], "it is told again while it lasts");
+    node.ask(block(2, true)).unwrap();
+    assert_eq!(node.take_events(), [bootstrap_failed(&entry, "it is in blocked_peers")]);
+    node.ask(block(2, false)).unwrap();
+    node.take_events();
+    node.ask(allow(2, true)).unwrap();
+    assert_eq!((node.take_dials().len(), node.take_events()), (1, vec![]));
+}
+
+#[test]
+fn a_bootstrap_peer_that_is_blocked_while_it_is_connected_is_told_when_it_is_gone() {
+    let mut node = Node::new(1, AviP2pConfig { bootstrap_peers: vec![address(2)], ..config() });
+    listening(&mut node);
+    let dial = node.take_dials()[0].0;
+    node.connected(1, 2, Direction::Outbound(dial));
+    node.ask(block(2, true)).unwrap();
+    node.take_events();
+    node.disconnected(1, 2);
+    let told = bootstrap_failed(&address(2), "it is in blocked_peers");
+    assert!(node.take_events().contains(&told));
+    assert_eq!(node.take_dials(), []);
+    node.ask(block(2, false)).unwrap();
+    let dials = node.take_dials();
+    assert_eq!((dials.len(), &dials[0].1), (1, &vec![address(2)]));
+}
+
+#[test]
+fn a_bootstrap_peer_that_is_banned_is_told_and_dialled_when_the_ban_is_over() {
+    let mut node = Node::new(1, AviP2pConfig { bootstrap_peers: vec![address(2)], ..config() });
+    listening(&mut node);
+    let dial = node.take_dials()[0].0;
+    node.connected(1, 2, Direction::Outbound(dial));
+    node.net(NetEvent::Misbehaved { peer: peer(2) });
+    node.take_events();
+    node.disconnected(1, 2);
+    let reason = "it has broken the rules of pub/sub, and is kept out for five minutes";
+    assert!(node.take_events().contains(&bootstrap_failed(&address(2), reason)));
+    node.wait(secs(299));
+    assert_eq!(node.take_dials(), []);
+    node.wait(secs(1));
+    assert_eq!(node.take_dials().len(), 1);
+}
+
 #[test]
 fn a_peer_that_slipped_in_before_the_policy_changed_is_sent_away() {
     let mut node = Node::new(1, AviP2pConfig { blocked_peers: ids([2]), ..config() });

@@ -76,6 +76,18 @@ fn a_bootstrap_peer_is_dialled_for_ever_and_every_failure_is_told() {
 }
 
 #[test]
+fn an_entry_with_an_older_form_of_peer_id_or_a_name_is_dialled_as_any_other() {
+    let entries = [format!("{}/ipfs/{}", address(2), peer(2)), "/dns4/hub.local/tcp/9000".to_owned()];
+    let mut node = Node::new(1, knows(&entries));
+    let dials = node.take_actions().into_iter().map(|action| match action {
+        NetAction::Dial { peer, addresses, .. } => (peer, addresses),
+        other => panic!("{other:?}"),
+    });
+    let expected = [(Some(peer(2)), vec![address(2)]), (None, vec![entries[1].clone()])];
+    assert_eq!(dials.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn success_makes_the_next_wait_short_again() {
     let mut node = Node::new(1, knows(&[address(2)]));
     for _ in 0..10 {
@@ -208,6 +220,29 @@ fn a_bootstrap_entry_that_is_this_node_itself_is_told_once_and_tried_every_minut
     node.take_events();
     node.step();
     assert_eq!(myself(&mut node), [told]);
+}
+
+#[test]
+fn another_node_with_this_ones_identity_is_told_once_for_each_address() {
+    let mut node = Node::new(1, knows(&[address(2), address(1)]));
+    node.net(NetEvent::Listening { addresses: vec![address(1), "/ip4/0.0.0.0/tcp/9003".to_owned()] });
+    node.take_events();
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        for (dial, addresses) in node.take_dials() {
+            let failure = DialFailure::WrongPeer { address: addresses[0].clone(), obtained: peer(1) };
+            node.net(NetEvent::DialFailed { dial, failure });
+        }
+        told.extend(node.take_events().into_iter().filter_map(|event| match event {
+            AviEvent::DuplicateIdentity { address } => Some(address),
+            _ => None,
+        }));
+        node.wait(secs(60));
+    }
+    assert_eq!(told, [address(2)], "not those that the node itself listens on");
+    let failure = DialFailure::WrongPeer { address: address(3), obtained: peer(1) };
+    node.net(NetEvent::DialFailed { dial: DialId(99), failure });
+    assert!(!node.take_events().contains(&AviEvent::DuplicateIdentity { address: address(3) }));
 }
 
 #[test]

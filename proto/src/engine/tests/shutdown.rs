@@ -46,7 +46,7 @@ fn a_shutdown_waits_until_the_last_messages_have_arrived_and_tells_what_has_not(
         node.net(NetEvent::PeerSubscribed { peer: peer(2), topic: "t".to_owned() });
         let publish = node.publish("t", b"goodbye");
         node.net(NetEvent::Published { publish: PublishId(1), outcome: PublishOutcome::Sent });
-        assert_eq!(node.reply(publish), Some(Ok(())));
+        assert_eq!(node.reply(publish), Some(Ok(Published::Sent)));
         node.take_actions();
         let shutdown = node.command(|id| Command::Shutdown { id });
         let connection = ConnectionId(1);
