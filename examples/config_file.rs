@@ -43,7 +43,10 @@ async fn run(path: &str) -> Result<(), Box<dyn std::error::Error>> {
 
 /// The configuration in the text of a file; or an error as `kitchen.toml:7: …`. The library itself checks the ranges, and
 /// names the field.
-fn read(path: &str, text: &str) -> Result<AviP2pConfig, String> {
+///
+/// # Errors
+/// One line that says where, and what was expected there.
+pub fn read(path: &str, text: &str) -> Result<AviP2pConfig, String> {
     let config: AviP2pConfig = toml::from_str(text).map_err(|error| {
         // Not all of the error's own text: it shows the line, which may have a secret.
         let line = error.span().map_or(1, |span| line_at(text, span.start));

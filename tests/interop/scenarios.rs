@@ -10,7 +10,7 @@ use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pError, EventReceiver, Identi
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{sleep, timeout};
@@ -86,12 +86,14 @@ impl Language {
 /// What a party has noticed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Notice {
+    Started { id: String, address: String },
     Connected(String),
     Disconnected(String),
     Subscribed(String),
     Found(String),
     Message { from: String, data: Vec<u8> },
     CallEnded(String),
+    Said(String),
     Trouble(String),
 }
 
@@ -278,34 +280,19 @@ impl Foreign {
         let options = json!({ "topic": TOPIC, "ping": ping, "kad": kad, "seed": hex(seed), "key": key,
             "network_key": network_key.map(hex), "prologue": prologue });
         let mut child = language.program("peer", &options.to_string())?;
-        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
-            return Err("a child without pipes".to_owned());
-        };
+        let stdin = child.stdin.take().ok_or("no stdin")?;
         let (told, notices) = watch::channel(Vec::new());
-        let noise = told.clone();
-        tokio::spawn(async move {
-            let mut lines = BufReader::new(stderr).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                noise.send_modify(|notices| notices.push(Notice::Trouble(line)));
-            }
-        });
-        let mut lines = BufReader::new(stdout).lines();
-        let started = timeout(WITHIN, lines.next_line()).await.map_err(text)?.map_err(text)?;
-        let Some(started) = started.and_then(|line| serde_json::from_str::<Value>(&line).ok()) else {
-            return Err(format!("{} does not start: {:?}", language.name(), *notices.borrow()));
+        note_lines(child.stdout.take(), &told, notice)?;
+        note_lines(child.stderr.take(), &told, |line| Notice::Trouble(line.to_owned()))?;
+        let mut party = Party { name: language.name(), id: String::new(), address: String::new(), notices };
+        let started = |seen: &[Notice]| {
+            seen.iter().find_map(|notice| match notice {
+                Notice::Started { id, address } => Some((id.clone(), address.clone())),
+                _ => None,
+            })
         };
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                told.send_modify(|notices| notices.push(notice(&line)));
-            }
-        });
-        let party = Party {
-            name: language.name(),
-            id: started["peer"].as_str().ok_or("no peer id")?.to_owned(),
-            address: started["addresses"][0].as_str().ok_or("no address")?.to_owned(),
-            notices,
-        };
+        party.until("its start", |seen| started(seen).is_some()).await?;
+        (party.id, party.address) = started(&party.notices.borrow()).unwrap_or_default();
         Ok(Self { party, stdin: Mutex::new(stdin), child })
     }
 
@@ -342,10 +329,27 @@ impl Foreign {
     }
 }
 
+/// Notes each line that a process writes.
+fn note_lines(
+    from: Option<impl AsyncRead + Send + Unpin + 'static>,
+    told: &watch::Sender<Vec<Notice>>,
+    notice: fn(&str) -> Notice,
+) -> Outcome {
+    let (from, told) = (from.ok_or("no pipe")?, told.clone());
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(from).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            told.send_modify(|notices| notices.push(notice(&line)));
+        }
+    });
+    Ok(())
+}
+
 fn notice(line: &str) -> Notice {
     let Ok(event) = serde_json::from_str::<Value>(line) else { return Notice::Trouble(line.to_owned()) };
     let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
     match event["event"].as_str() {
+        Some("started") => Notice::Started { id: field("peer"), address: field("address") },
         Some("connected") => Notice::Connected(field("peer")),
         Some("disconnected") => Notice::Disconnected(field("peer")),
         Some("subscribed") => Notice::Subscribed(field("peer")),
@@ -609,16 +613,17 @@ async fn other_authors(language: Language) -> Outcome<String> {
 async fn documented(language: Language) -> Outcome<String> {
     let ours = Ours::start().await?;
     let mut child = language.program("join", &ours.party.address)?;
-    let mut lines = BufReader::new(child.stdout.take().ok_or("no stdout")?).lines();
+    let (told, notices) = watch::channel(Vec::new());
+    note_lines(child.stdout.take(), &told, |line| Notice::Said(line.to_owned()))?;
+    note_lines(child.stderr.take(), &told, |line| Notice::Trouble(line.to_owned()))?;
+    let program = Party { name: language.name(), id: String::new(), address: String::new(), notices };
     let greets = |seen: &[Notice]| seen.iter().any(|notice| matches!(notice, Notice::Message { .. }));
-    ours.party.until("the greeting", greets).await?;
+    let greeted = ours.party.until("the greeting", greets).await;
+    greeted.map_err(|error| format!("{error}; the program: {}", program.trouble()))?;
     ours.publish(b"Hello from AVI".to_vec()).await?;
-    while let Some(line) = timeout(WITHIN, lines.next_line()).await.map_err(text)?.map_err(text)? {
-        if line.contains("Hello from AVI") {
-            return Ok(format!("greets, and prints {:?}", line.replace(&ours.party.id, "12D3KooW…")));
-        }
-    }
-    Err("it ended before it heard us".to_owned())
+    let line = format!("Msg from {} on {TOPIC}: Hello from AVI", ours.party.id);
+    program.until("our greeting", |seen| seen.contains(&Notice::Said(line.clone()))).await?;
+    Ok("greets, and prints our greeting".to_owned())
 }
 
 /// Through a node of ours, a peer with Kademlia under our protocol id finds another node of ours.

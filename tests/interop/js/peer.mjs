@@ -55,7 +55,7 @@ pubsub.addEventListener('message', ({ detail }) => {
   tell('message', { from: String(detail.from), data: Buffer.from(detail.data).toString('latin1') })
 })
 pubsub.subscribe(options.topic)
-tell('started', { peer: String(node.peerId), addresses: node.getMultiaddrs().map(String) })
+tell('started', { peer: String(node.peerId), address: String(node.getMultiaddrs()[0]) })
 
 const commands = {
   dial: ({ address }) => node.dial(multiaddr(address)),

@@ -121,7 +121,7 @@ async def main():
     ):
         await pubsub.wait_until_ready()
         nursery.start_soon(hear, await pubsub.subscribe(TOPIC))
-        tell("started", peer=str(host.get_id()), addresses=[str(address) for address in host.get_addrs()])
+        tell("started", peer=str(host.get_id()), address=str(host.get_addrs()[0]))
         await obey(host, pubsub)
         # The thread of stdin has ended, others need not.
         sys.stdout.flush()
