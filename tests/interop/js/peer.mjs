@@ -21,8 +21,9 @@ process.on('unhandledRejection', trouble)
 process.on('uncaughtException', trouble)
 
 const seed = Buffer.from(options.seed, 'hex')
+const isSeeded = options.key === 'Ed25519'
 const config = {
-  privateKey: options.key === 'Ed25519' ? await generateKeyPairFromSeed('Ed25519', seed) : await generateKeyPair(options.key),
+  privateKey: isSeeded ? await generateKeyPairFromSeed('Ed25519', seed) : await generateKeyPair(options.key),
   addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
   transports: [tcp()],
   connectionEncrypters: [noise()],
@@ -38,7 +39,8 @@ if (options.kad) {
 if (options.network_key != null) {
   const key = Buffer.from(options.network_key, 'hex')
   const prologueBytes = options.prologue ? Buffer.concat([Buffer.from('/avi/network-key/1\0'), key]) : undefined
-  config.connectionProtector = preSharedKey({ psk: Buffer.from(`/key/swarm/psk/1.0.0/\n/base16/\n${options.network_key}`) })
+  const psk = Buffer.from(`/key/swarm/psk/1.0.0/\n/base16/\n${options.network_key}`)
+  config.connectionProtector = preSharedKey({ psk })
   config.connectionEncrypters = [noise({ prologueBytes })]
 }
 const node = await createLibp2p(config)
