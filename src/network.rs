@@ -67,7 +67,11 @@ pub trait Listener: Send + Unpin + 'static {
     /// The address, with the port that was chosen.
     fn local_addr(&self) -> SocketAddr;
 
-    /// Polls for the next connection and the address that it comes from. An error ends the listener.
+    /// Polls for the next connection and the address that it comes from.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::OutOfMemory`] if the system has no room for another connection now, such as a file descriptor: it
+    /// is counted and told, and the listener goes on, with a pause of its own. Any other error ends the listener.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxByteStream, SocketAddr)>>;
 }
 

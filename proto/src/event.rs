@@ -65,6 +65,13 @@ pub enum AviEvent {
         #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
         retry_in: Duration,
     },
+    /// No connection can be accepted now: the process has no file descriptor left, or the system no memory. It is tried
+    /// again ten times a second, and counted in [`Stats::accepts_failed`](crate::stats::Stats::accepts_failed). Sent once
+    /// until ten seconds have passed without that.
+    AcceptFailed {
+        /// Why, as the system says it.
+        reason: String,
+    },
     /// Another node has this node's identity: it answered at an address that this node does not listen on. Peers cannot
     /// tell the two apart, and connect now to one, now to the other. Give each a key of its own. Sent once for each
     /// address.

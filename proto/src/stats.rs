@@ -101,6 +101,8 @@ stats! {
     counter inbound_refused;
     /// Inbound connections that failed in their handshake.
     counter inbound_failed;
+    /// Failures to accept a connection, since the process or the system has no room for another one.
+    counter accepts_failed;
 
     /// Messages given to the mesh.
     counter messages_published;

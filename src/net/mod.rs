@@ -202,7 +202,9 @@ impl Net {
                 self.listening.on_unbound(listener_id, events);
                 self.listening.report_change(swarm, events);
             }
-            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has a problem"),
+            SwarmEvent::ListenerError { error, .. } => {
+                events.push_back(NetEvent::AcceptFailed { reason: translate::root_cause(&error) });
+            }
             _ => {}
         }
     }

@@ -211,6 +211,11 @@ pub enum NetEvent {
         /// Why it failed.
         failure: DialFailure,
     },
+    /// A connection that waits at a listener cannot be accepted now.
+    AcceptFailed {
+        /// Why.
+        reason: String,
+    },
     /// The connection policy refused an inbound connection.
     InboundRefused(Refusal),
     /// An inbound connection failed in its handshake.

@@ -18,6 +18,9 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// After this silence, the network is asked: a ping was not answered in time.
 const LOOK_AFTER: Duration = PING_INTERVAL.saturating_add(PING_TIMEOUT);
+/// How long a peer has to answer when this machine's addresses have changed: its connection may be bound to one that is
+/// gone.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 /// How often it is asked from then on.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The longest silence of a peer that is there. TCP doubles the pause between its attempts, from 0.2 s: what was sent at
@@ -72,15 +75,17 @@ struct Watched {
     is_heard_elsewhere: bool,
     /// Whether the network was asked, and has not answered.
     is_asked: bool,
+    /// Since when an answer to a probe is awaited.
+    doubted_at: Option<Time>,
 }
 
 impl Watched {
     fn new(now: Time) -> Self {
-        Self { heard_at: now, is_retired: false, is_heard_elsewhere: false, is_asked: false }
+        Self { heard_at: now, is_retired: false, is_heard_elsewhere: false, is_asked: false, doubted_at: None }
     }
 
     fn on_heard(&mut self, at: Time) {
-        (self.heard_at, self.is_heard_elsewhere) = (at, false);
+        (self.heard_at, self.is_heard_elsewhere, self.doubted_at) = (at, false, None);
     }
 
     /// How long it may be silent.
@@ -111,6 +116,22 @@ impl Liveness {
         }
     }
 
+    /// All peers are probed now: whoever does not answer soon may be out of reach. Returns their connections.
+    pub(crate) fn doubt_all(&mut self, now: Time) -> Vec<ConnectionId> {
+        let doubted = self.watched.iter_mut().filter(|(_, watched)| !watched.is_retired);
+        let doubted = doubted.map(|(connection, watched)| {
+            watched.doubted_at = Some(now);
+            self.timers.set(*connection, now + ANSWERED_WITHIN);
+            *connection
+        });
+        doubted.collect()
+    }
+
+    /// Whether a peer has not answered since this machine's addresses changed.
+    pub(crate) fn is_doubted(&self, connection: ConnectionId) -> bool {
+        self.watched.get(&connection).is_some_and(|watched| watched.doubted_at.is_some())
+    }
+
     /// A newer connection is used in place of this one.
     pub(crate) fn on_retired(&mut self, connection: ConnectionId) {
         if let Some(watched) = self.watched.get_mut(&connection) {
@@ -136,7 +157,8 @@ impl Liveness {
             return Life::Silent;
         }
         watched.is_asked = false;
-        if silent_for < LOOK_AFTER {
+        let is_doubted = watched.doubted_at.is_some_and(|at| silent_for >= now - at);
+        if silent_for < LOOK_AFTER && !is_doubted {
             watched.on_heard(now - silent_for);
             self.timers.set(connection, now + (LOOK_AFTER - silent_for));
             return Life::Alive;
@@ -167,7 +189,8 @@ impl Liveness {
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<Due> {
         while let Some(connection) = self.timers.pop_due(now) {
             let Some(watched) = self.watched.get_mut(&connection) else { continue };
-            let look_at = (watched.heard_at + LOOK_AFTER).max(self.spared_until);
+            let doubtful_at = watched.doubted_at.map_or(watched.heard_at + LOOK_AFTER, |at| at + ANSWERED_WITHIN);
+            let look_at = doubtful_at.max(self.spared_until);
             if look_at > now {
                 self.timers.set(connection, look_at);
             } else if std::mem::replace(&mut watched.is_asked, true) {

@@ -54,6 +54,7 @@ enum Subject {
     Slow(PeerId),
     Bootstrap(String),
     Duplicate(String),
+    Accepts,
     Discovery(DiscoverySource),
     Stream(StreamId),
     Rate(StreamId),
@@ -80,6 +81,7 @@ fn class(event: &AviEvent) -> Class {
         AviEvent::PeerIdentified { peer_id, .. } => Class::Lifecycle(Subject::Name(peer_id.clone())),
         AviEvent::PeerSlow { peer_id, .. } => Class::Lifecycle(Subject::Slow(peer_id.clone())),
         AviEvent::BootstrapFailed { address, .. } => Class::Lifecycle(Subject::Bootstrap(address.clone())),
+        AviEvent::AcceptFailed { .. } => Class::Lifecycle(Subject::Accepts),
         AviEvent::DuplicateIdentity { address } => Class::Lifecycle(Subject::Duplicate(address.clone())),
         AviEvent::DiscoveryUnavailable { source, .. } => Class::Lifecycle(Subject::Discovery(*source)),
         AviEvent::AudioStreamRequested { stream_id, .. }
@@ -213,6 +215,7 @@ impl Mailbox {
                     | ListenAddressesChanged { .. }
                     | DiscoveryUnavailable { .. }
                     | AudioRate { .. }
+                    | AcceptFailed { .. }
                     | PeerIdentified { .. },
                     _,
                 ) => self.take_back(&subject, at),

@@ -397,6 +397,7 @@ impl Engine {
             NetEvent::InterfacesChanged => {
                 self.retries.on_interfaces_changed();
                 self.streams.on_interfaces_changed(now, out);
+                self.doubt_connections(now);
             }
             NetEvent::ListenersMissing => self.retries.on_listeners_missing(now),
             NetEvent::DatagramsOn { port } => self.streams.on_port(now, Some(port), out),
@@ -436,6 +437,7 @@ impl Engine {
                 }
             }
             NetEvent::InboundRefused(refusal) => self.on_inbound_refused(now, refusal),
+            NetEvent::AcceptFailed { reason } => self.retries.on_accept_failed(now, reason, out),
             NetEvent::InboundFailed => out.stats.inbound_failed += 1,
             NetEvent::Identified { peer, name, addresses } => self.on_identified(now, peer, name, addresses),
             NetEvent::Foreign { peer } => {

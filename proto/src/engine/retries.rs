@@ -12,6 +12,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(60);
 /// How often to check whether mDNS works again.
 const MDNS_RETRY: Duration = Duration::from_secs(30);
+/// After this long without a failure to accept a connection, the next one is news.
+const ACCEPTS_AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Retry {
@@ -26,11 +28,23 @@ pub(crate) struct Retries {
     pause: Duration,
     /// Why mDNS does not work, if it does not.
     mdns_failure: Option<String>,
+    /// When a connection could not be accepted last.
+    accept_failed_at: Option<Time>,
 }
 
 impl Retries {
     pub(crate) fn new() -> Self {
-        Self { timers: TimerTable::new(), pause: FIRST_RETRY, mdns_failure: None }
+        Self { timers: TimerTable::new(), pause: FIRST_RETRY, mdns_failure: None, accept_failed_at: None }
+    }
+
+    /// Counts a connection that cannot be accepted, and tells the first of many.
+    pub(crate) fn on_accept_failed(&mut self, now: Time, reason: String, out: &mut Outbox) {
+        out.stats.accepts_failed += 1;
+        let is_known = self.accept_failed_at.replace(now).is_some_and(|at| now - at < ACCEPTS_AGAIN);
+        if !is_known {
+            tracing::warn!(reason, "no connection can be accepted now");
+            out.event(AviEvent::AcceptFailed { reason });
+        }
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {

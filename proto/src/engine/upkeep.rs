@@ -99,6 +99,13 @@ impl Engine {
         }
     }
 
+    /// Asks all peers for a sign of life: the connections to some may be bound to an address that this machine has no more.
+    pub(super) fn doubt_connections(&mut self, now: Time) {
+        for connection in self.liveness.doubt_all(now) {
+            self.out.net(NetAction::Probe { connection });
+        }
+    }
+
     /// Dials a peer again whose connection is stuck. After an outage, TCP waits for as long as the outage has lasted, and
     /// its next attempt may fall into the next outage. If the peer is gone, the dial fails. The end with the lower id dials
     /// first: two dials that cross cost a connection.
@@ -106,7 +113,10 @@ impl Engine {
         let user = self.peers.user_of(connection).filter(|_| self.phase == Phase::Running);
         let is_heard = user.is_some_and(|peer| self.streams.hears(now, peer));
         self.liveness.set_heard_elsewhere(connection, is_heard);
-        if let Some(peer) = user.filter(|peer| self.local < **peer || silent_for >= BOTH_DIAL_AFTER).cloned() {
+        // The end whose address has changed knows that, and the other one does not know where it is now.
+        let dials =
+            |peer: &PeerId| self.local < *peer || silent_for >= BOTH_DIAL_AFTER || self.liveness.is_doubted(connection);
+        if let Some(peer) = user.filter(|peer| dials(peer)).cloned() {
             tracing::debug!(%peer, ?connection, "stuck");
             self.peers.replace(&peer, &mut self.out);
         }

@@ -208,7 +208,10 @@ fn poll_listener(id: ListenerId, state: &mut State, here: Option<&Here>, cx: &mu
             State::Bound(bound) => break ready!(bound.poll(id, here, cx)),
         }
     };
-    Poll::Ready(event.unwrap_or_else(|error| TransportEvent::ListenerClosed { listener_id: id, reason: Err(error) }))
+    Poll::Ready(event.unwrap_or_else(|error| match error.kind() {
+        io::ErrorKind::OutOfMemory => TransportEvent::ListenerError { listener_id: id, error },
+        _ => TransportEvent::ListenerClosed { listener_id: id, reason: Err(error) },
+    }))
 }
 
 fn socket(address: Multiaddr) -> Result<SocketAddr, TransportError<io::Error>> {

@@ -153,8 +153,8 @@ impl Listener for Accepting {
             if is_of_peer(&error) {
                 tracing::debug!(%error, "a connection was not accepted");
             } else {
-                tracing::warn!(%error, address = %self.address, "no connection can be accepted now");
                 self.pause = Some(self.reactor.clone().sleep_until(Instant::now() + PAUSE).boxed());
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::OutOfMemory, error)));
             }
         }
     }

@@ -382,3 +382,40 @@ fn gossip_rests_when_nothing_has_happened_for_a_while_until_something_does() {
     node.wait(secs(60));
     assert_eq!(node.heartbeats.len(), 5);
 }
+
+#[test]
+fn connections_that_cannot_be_accepted_are_counted_and_told_once_for_each_spell() {
+    let mut node = Node::new(1, config());
+    let mut told = Vec::new();
+    for pause in [millis(0), millis(100), secs(9), secs(11)] {
+        node.wait(pause);
+        node.net(NetEvent::AcceptFailed { reason: "too many open files".to_owned() });
+        let events = node.take_events();
+        told.push(events == [AviEvent::AcceptFailed { reason: "too many open files".to_owned() }]);
+        assert!(events.is_empty() || told[told.len() - 1], "{events:?}");
+    }
+    assert_eq!((told, node.stats().accepts_failed), (vec![true, false, false, true], 4));
+}
+
+#[test]
+fn a_connection_that_does_not_answer_after_a_change_of_addresses_is_replaced_within_seconds() {
+    // Either end, since the other one does not know of the change.
+    for (local, other) in [(1, 2), (2, 1)] {
+        let mut node = Node::with_peer(local, other, config());
+        node.has_pongs = false;
+        node.connected(2, 9, Direction::Inbound);
+        node.discovered(other);
+        node.wait(secs(6));
+        node.take_actions();
+        node.net(NetEvent::InterfacesChanged);
+        let probe = |connection| NetAction::Probe { connection: ConnectionId(connection) };
+        assert_eq!(node.take_actions(), [probe(1), probe(2)]);
+        node.net(NetEvent::Answered { connection: ConnectionId(2), peer: peer(9) });
+        node.wait(secs(2) - millis(1));
+        assert_eq!(node.take_actions(), []);
+        node.wait(millis(1));
+        assert_eq!(node.take_actions(), [check(1)]);
+        node.net(NetEvent::Progress { connection: ConnectionId(1), silent_for: secs(4) });
+        assert_eq!(node.take_dials().len(), 1);
+    }
+}
