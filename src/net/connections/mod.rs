@@ -29,8 +29,8 @@ pub(super) use self::gate::Gate;
 pub(super) use self::identify::behaviour as identify_behaviour;
 pub(super) use self::meters::{Meter, Meters};
 pub(super) use self::muxer::Bounded;
-use self::ping::Answer;
-pub(super) use self::ping::{Behaviour as Ping, Event as Answered};
+#[cfg_attr(not(feature = "metrics"), allow(unused_imports, reason = "for libp2p's metrics"))]
+pub(super) use self::ping::{Answer, Behaviour as Ping, Event as Answered};
 pub(super) use self::table::Connection;
 use self::table::Table;
 use crate::id::PeerId;
@@ -283,17 +283,20 @@ impl Connections {
 
     pub(super) fn on_answer(
         &mut self,
-        Answered { connection, peer, answer }: Answered,
+        Answered { connection, peer, result }: Answered,
         events: &mut VecDeque<NetEvent>,
     ) {
         let Some(connection) = self.table.in_swarm(connection) else { return };
         let peer = self.table.name(&peer);
-        events.push_back(match answer {
-            Answer::Pong(rtt) => NetEvent::Pong { connection, peer, rtt },
-            Answer::Probed => NetEvent::Answered { connection, peer },
-        });
-        if matches!(answer, Answer::Probed) && self.flushing.remove(&connection) {
-            events.push_back(NetEvent::Flushed { connection });
+        match result {
+            Ok(Answer::Pong(rtt)) => events.push_back(NetEvent::Pong { connection, peer, rtt }),
+            Ok(Answer::Probed) => {
+                events.push_back(NetEvent::Answered { connection, peer });
+                let is_flushed = self.flushing.remove(&connection);
+                events.extend(is_flushed.then_some(NetEvent::Flushed { connection }));
+            }
+            // Not an error by itself: the engine ends a connection that is silent for too long.
+            Err(error) => tracing::debug!(%peer, %error, "ping failed"),
         }
     }
 }

@@ -25,12 +25,12 @@ use avi_p2p_proto::engine::{PING_INTERVAL, PING_TIMEOUT};
 /// would replace the peer's own.
 const PROBE: StreamProtocol = StreamProtocol::new("/avi/probe/1.0.0");
 
-/// What a connection's peer has answered.
+/// What a connection's peer has answered, or why a ping has failed.
 #[derive(Debug)]
 pub(in crate::net) struct Event {
-    pub(super) connection: ConnectionId,
-    pub(super) peer: PeerId,
-    pub(super) answer: Answer,
+    pub(in crate::net) connection: ConnectionId,
+    pub(in crate::net) peer: PeerId,
+    pub(in crate::net) result: Result<Answer, Failure>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,11 +94,7 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, _: FromSwarm) {}
 
     fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
-        match event {
-            Ok(answer) => self.events.push_back(ToSwarm::GenerateEvent(Event { connection, peer, answer })),
-            // Not an error by itself: the engine ends a connection that is silent for too long.
-            Err(error) => tracing::debug!(%peer, %error, "ping failed"),
-        }
+        self.events.push_back(ToSwarm::GenerateEvent(Event { connection, peer, result: event }));
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {

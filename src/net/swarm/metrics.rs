@@ -2,9 +2,13 @@
 
 #[cfg(feature = "metrics")]
 use libp2p_metrics::Recorder as _;
+#[cfg(feature = "metrics")]
+use libp2p_ping::Failure;
 use libp2p_swarm::SwarmEvent;
 
 use crate::metrics::Metrics;
+#[cfg(feature = "metrics")]
+use crate::net::connections::{Answer, Answered};
 #[cfg(feature = "metrics")]
 use crate::net::pubsub::Heard;
 use crate::net::swarm::behaviour::BehaviourEvent;
@@ -33,7 +37,16 @@ impl Recorder {
             SwarmEvent::Behaviour(BehaviourEvent::Gossipsub(Heard::Upstream(event))) => self.metrics.record(event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.metrics.record(event),
             SwarmEvent::Behaviour(BehaviourEvent::Routing(event)) => self.metrics.record(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.metrics.record(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(Answered { connection, peer, result })) => {
+                let result = match result {
+                    Ok(Answer::Pong(rtt)) => Ok(*rtt),
+                    Ok(Answer::Probed) => return,
+                    Err(Failure::Timeout) => Err(Failure::Timeout),
+                    Err(Failure::Unsupported) => Err(Failure::Unsupported),
+                    Err(Failure::Other { error }) => Err(Failure::Other { error: error.to_string().into() }),
+                };
+                self.metrics.record(&libp2p_ping::Event { connection: *connection, peer: *peer, result });
+            }
             _ => {}
         }
     }
