@@ -292,6 +292,44 @@ fn messages_cross_a_lossy_link_in_order() {
     assert!(emulator.stop().unwrap().lost > 0);
 }
 
+#[test]
+fn promise_11_what_was_published_just_before_a_shutdown_arrives() {
+    const MESSAGES: u8 = 20;
+    let link = "description = \"30 ms\"\nsource = \"a test\"\n[up]\nlatency_ms = 30\n[down]\nlatency_ms = 30\n";
+    let Some(emulator) = emulate::<2>(&Profile::parse("home", link).unwrap()) else { return };
+    let [hears, speaks] = emulator.machines() else { unreachable!() };
+    let (told, address) = ends();
+    let hearing = run(hears, Vec::new(), move |mut node| async move {
+        node.node.handle().subscribe(TOPIC).await.unwrap();
+        told.send(node.address().await).await.unwrap();
+        let mut heard = Vec::new();
+        let over = |event| match event {
+            AviEvent::Message { data, .. } => {
+                heard.push(data[0]);
+                None
+            }
+            AviEvent::PeerDisconnected { .. } => Some(()),
+            _ => None,
+        };
+        node.wait("PeerDisconnected", over).await;
+        heard
+    });
+    let address = address.recv_blocking().expect("the first node starts");
+    let speaking = run(speaks, vec![address], move |mut node| async move {
+        let (handle, peer) = (node.node.handle(), node.peer().await);
+        while handle.peer_info(&peer).await.unwrap().topics.is_empty() {
+            Timer::after(Duration::from_millis(5)).await;
+        }
+        for number in 0..MESSAGES {
+            handle.publish(TOPIC, vec![number; 1_000]).await.unwrap();
+        }
+        node.node.shutdown().await.unwrap();
+    });
+    speaking.join().unwrap().unwrap();
+    assert_eq!(hearing.join().unwrap().unwrap(), (0..MESSAGES).collect::<Vec<_>>());
+    emulator.stop().unwrap();
+}
+
 /// A call in one direction, of a frame every 20 ms.
 struct OneWay {
     frames: u32,
