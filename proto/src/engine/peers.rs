@@ -391,6 +391,10 @@ impl Peers {
         let stays_here = connections.iter().any(|connection| connection.is_loopback);
         addresses.retain(|address| stays_here || !is_loopback(address));
         addresses.truncate(max);
+        if !addresses.is_empty() {
+            // It knows best where it is: what others say may be long past.
+            peer.hints.clear();
+        }
         peer.hear(addresses.clone(), max);
         peer.failures = 0;
         for entry in self.bootstrap.iter_mut().filter(|entry| entry.is(id)) {

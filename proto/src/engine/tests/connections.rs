@@ -379,3 +379,17 @@ fn what_was_published_into_a_connection_that_falls_silent_is_told_lost() {
     let slow = AviEvent::PeerSlow { peer_id: peer(2), dropped: 5 };
     assert_eq!((node.take_events(), node.stats().slow_peer_drops), (vec![slow], 5));
 }
+
+#[test]
+fn what_a_peer_says_of_its_addresses_replaces_what_others_said() {
+    let mut node = Node::with_peer(1, 2, config());
+    for n in 10..14 {
+        let (addresses, source) = (vec![address(n)], DiscoverySource::Kademlia);
+        node.net(NetEvent::Discovered { peer: peer(2), addresses, source });
+    }
+    assert_eq!(node.peer_info(2).unwrap().addresses.len(), 4);
+    node.identified(2, &[&address(20)]);
+    assert_eq!(node.peer_info(2).unwrap().addresses, [address(20)]);
+    node.identified(2, &[]);
+    assert_eq!(node.peer_info(2).unwrap().addresses, [address(20)]);
+}
