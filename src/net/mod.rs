@@ -15,6 +15,7 @@ mod tests;
 mod translate;
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -202,6 +203,10 @@ impl Net {
                 self.listening.on_unbound(listener_id, events);
                 self.listening.report_change(swarm, events);
             }
+            // The peer has gone, or was refused by the system.
+            SwarmEvent::ListenerError { error, .. } if is_of_peer(&error) => {
+                tracing::debug!(%error, "a connection was not accepted");
+            }
             SwarmEvent::ListenerError { error, .. } => {
                 events.push_back(NetEvent::AcceptFailed { reason: translate::root_cause(&error) });
             }
@@ -234,7 +239,10 @@ impl Net {
                 }
                 connections.on_identify(event, events);
             }
-            BehaviourEvent::Ping(event) => connections.on_answer(event, events),
+            BehaviourEvent::Ping(event) => {
+                connections.on_answer(event, &mut behaviour.ping, events);
+                self.swarm.set_due();
+            }
         }
     }
 
@@ -323,4 +331,9 @@ impl Net {
         }
         self.swarm.set_due();
     }
+}
+
+fn is_of_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, PermissionDenied};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | PermissionDenied)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::admission::{BAN, Refusal};
+use super::admission::Refusal;
 use super::io::{DialFailure, DialId, NetAction};
 use super::outbox::Outbox;
 use super::peer::{Bootstrap, FIRST_BACKOFF, MAX_BACKOFF, MAX_BOOTSTRAP_BACKOFF, Peer, State, backoff};
@@ -190,7 +190,8 @@ impl Peers {
     pub(super) fn redial_bootstrap(&mut self, now: Time, id: &PeerId, hung_up: bool, out: &mut Outbox) -> bool {
         let entries: Vec<_> = (0..self.bootstrap.len()).filter(|index| self.bootstrap[*index].is(id)).collect();
         // Whoever never said its name has not been a way into the mesh.
-        if !hung_up && entries.iter().any(|index| !self.bootstrap[*index].is_foreign) {
+        let is_kept_out = !self.admits(id);
+        if !hung_up && !is_kept_out && !entries.is_empty() {
             let is_connected = |entry: &Bootstrap| entry.peer.as_ref().is_some_and(|peer| self.is_connected(peer));
             self.is_adrift |= !self.bootstrap.iter().any(is_connected);
         }
@@ -198,19 +199,17 @@ impl Peers {
         // that does know others dials those.
         let is_lost = self.connected == 0 || self.candidates.is_empty() && self.wants_more();
         let pause = if is_lost { FIRST_BACKOFF } else { MAX_BOOTSTRAP_BACKOFF };
-        let is_kept_out = !self.admits(id);
         for &index in &entries {
             let entry = &mut self.bootstrap[index];
             entry.waits = is_kept_out;
             if is_kept_out {
                 continue;
             }
-            let is_foreign = std::mem::take(&mut entry.is_foreign);
-            if hung_up && !is_foreign {
+            if hung_up {
                 let reason = "it hung up after the handshake: it may be full, or not let this node in".to_owned();
                 self.on_bootstrap_failed(now, index, DialFailure::HungUp(reason), out);
             } else {
-                let wait = if is_foreign { BAN } else { self.rng.jitter(pause) };
+                let wait = self.rng.jitter(pause);
                 self.timers.set(Target::Bootstrap(index), now + wait);
             }
         }

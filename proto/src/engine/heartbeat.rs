@@ -16,7 +16,7 @@ pub(crate) const BEATS_AFTER_ALL: u32 = 2;
 /// Heartbeats after a message: gossip announces it with three, and forgets it with the fifth.
 pub(crate) const BEATS_AFTER_MESSAGE: u32 = 5;
 /// Heartbeats after this node or a peer has left a topic. GossipSub counts heartbeats until the topic may be joined again after ten seconds.
-pub const BEATS_AFTER_LEAVING: u32 = 12;
+pub(crate) const BEATS_AFTER_LEAVING: u32 = 12;
 
 /// How many heartbeats are needed, and when the next one is due.
 #[derive(Debug, Default)]

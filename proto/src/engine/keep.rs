@@ -15,7 +15,7 @@ use crate::stats::PeerDirection;
 /// has lost the older one without closing it, or replaces it.
 const SIMULTANEOUS: Duration = Duration::from_secs(5);
 /// How long the older one has to answer a probe. The other end may have lost it, and the newer one is all there is.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
 /// One in this many places is kept free for new peers, and at least one.
 const RESERVE: usize = 8;
 /// A node with fewer places keeps none free. It would have so few peers that a mesh of such nodes falls apart whenever
@@ -59,12 +59,14 @@ impl Peers {
         let older = in_use.first_mut()?;
         let decided_at = newest.since + SIMULTANEOUS;
         if newest.since - older.since < SIMULTANEOUS && now < decided_at {
-            if older.probed_beside.replace(newest.id) != Some(newest.id) {
-                older.is_answered = false;
-                self.doubled.set(id.clone(), newest.since + ANSWERED_WITHIN);
+            let probed = older.probed_beside.filter(|(beside, _)| *beside == newest.id);
+            let Some((_, probed_at)) = probed else {
+                (older.is_answered, newest.is_answered) = (false, false);
+                older.probed_beside = Some((newest.id, now));
+                self.doubled.set(id.clone(), now + ANSWERED_WITHIN);
                 return Some(Duplicate::Probe([older.id, newest.id]));
-            }
-            let answered_by = newest.since + ANSWERED_WITHIN;
+            };
+            let answered_by = probed_at + ANSWERED_WITHIN;
             let is_lost = newest.is_answered && !older.is_answered && now >= answered_by;
             // Both ends see both connections. The end with the lower peer id decides; if one end has dialled twice, the
             // other.
@@ -80,6 +82,11 @@ impl Peers {
                 self.doubled.set(id.clone(), if now < answered_by { answered_by } else { decided_at });
                 return None;
             }
+        }
+        if newest.since - older.since < SIMULTANEOUS && older.is_answered && !newest.is_answered {
+            // The newest may be dead. If it is, its silence will show that.
+            self.doubled.set(id.clone(), now + SIMULTANEOUS);
+            return None;
         }
         let State::Connected { connections, .. } = &self.peers.get(id)?.state else { return None };
         let in_use: Vec<_> = connections.iter().filter(|connection| !connection.is_retired()).collect();

@@ -68,8 +68,7 @@ use admission::Access;
 use bulk::Bulk;
 use closing::Closing;
 use doubles::Doubles;
-pub use heartbeat::BEATS_AFTER_LEAVING;
-use heartbeat::{BEATS_AFTER_ALL, Heartbeat};
+use heartbeat::{BEATS_AFTER_ALL, BEATS_AFTER_LEAVING, Heartbeat};
 use liveness::{Life, Liveness};
 use outbox::Outbox;
 use peers::Peers;
@@ -630,6 +629,9 @@ impl Engine {
             self.peers.want_later(&peer);
         }
         self.make_room(now);
+        if !was_last {
+            self.keep_one(now, &peer);
+        }
         if was_last {
             self.walks.hasten(now);
             self.bulk.end(&peer, &mut self.out);

@@ -42,8 +42,8 @@ pub(super) struct Connection {
     /// How many messages this node had published when the last pong came, and when the one before came: the last pong
     /// shows that the latter have arrived, since its ping was sent after them.
     pub(super) published: [u64; 2],
-    /// The newer one beside which it was probed.
-    pub(super) probed_beside: Option<ConnectionId>,
+    /// The newer one beside which it was probed, and when.
+    pub(super) probed_beside: Option<(ConnectionId, Time)>,
     /// Whether the peer has answered the last probe.
     pub(super) is_answered: bool,
     /// Since a newer one is used in its place.
@@ -94,8 +94,6 @@ pub(super) struct Bootstrap {
     pub(super) pinned: Option<PeerId>,
     /// The peer that answered last.
     pub(super) peer: Option<PeerId>,
-    /// Whether that peer speaks no pub/sub of this node.
-    pub(super) is_foreign: bool,
     pub(super) failures: u32,
     /// Whether the last dial found this node itself.
     pub(super) is_myself: bool,
@@ -203,7 +201,6 @@ impl Bootstrap {
             dial_address: address.without_peer_id().to_string(),
             pinned: address.peer_id().cloned(),
             peer: None,
-            is_foreign: false,
             failures: 0,
             is_myself: false,
             waits: true,

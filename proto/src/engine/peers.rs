@@ -421,8 +421,7 @@ impl Peers {
         }
         // It is not dialled again unless it is discovered again.
         (peer.proven, peer.hints) = (None, Vec::new());
-        for entry in self.bootstrap.iter_mut().filter(|entry| entry.is(id)) {
-            entry.is_foreign = true;
+        for entry in self.bootstrap.iter().filter(|entry| entry.is(id)) {
             let (address, reason) = (entry.address.clone(), Verdict::Foreign.reason().to_owned());
             out.event(AviEvent::BootstrapFailed { address, reason, retry_in: BAN });
         }
@@ -448,10 +447,15 @@ impl Peers {
         self.mesh = mesh;
     }
 
+    /// Whether the peer has never answered a ping: each of its answers says that it supports none.
+    pub(crate) fn has_no_pings(&self, id: &PeerId) -> bool {
+        self.peers.get(id).is_some_and(|peer| peer.rtt.is_none())
+    }
+
     /// Handles a pong, when this node has published so many messages.
-    pub(crate) fn on_pong(&mut self, id: &PeerId, connection: ConnectionId, rtt: Duration, published: u64) {
+    pub(crate) fn on_pong(&mut self, id: &PeerId, connection: ConnectionId, rtt: Option<Duration>, published: u64) {
         let Some(peer) = self.peers.get_mut(id) else { return };
-        peer.rtt = Some(rtt);
+        peer.rtt = rtt.or(peer.rtt);
         if let State::Connected { connections, .. } = &mut peer.state
             && let Some(connection) = connections.iter_mut().find(|other| other.id == connection)
         {

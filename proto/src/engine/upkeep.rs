@@ -85,6 +85,11 @@ impl Engine {
     }
 
     pub(super) fn on_pong(&mut self, now: Time, connection: ConnectionId, peer: &PeerId, rtt: Duration) {
+        self.on_alive(now, connection, peer, Some(rtt));
+    }
+
+    /// Handles an answer that comes regularly.
+    fn on_alive(&mut self, now: Time, connection: ConnectionId, peer: &PeerId, rtt: Option<Duration>) {
         self.liveness.on_heard(now, connection);
         self.peers.on_pong(peer, connection, rtt, self.out.stats.messages_published);
         if self.peers.has_delivered(now, peer, connection) && self.liveness.expects(connection) {
@@ -93,7 +98,11 @@ impl Engine {
     }
 
     pub(super) fn on_answered(&mut self, now: Time, connection: ConnectionId, peer: &PeerId) {
-        self.liveness.on_heard(now, connection);
+        if self.peers.has_no_pings(peer) {
+            self.on_alive(now, connection, peer, None);
+        } else {
+            self.liveness.on_heard(now, connection);
+        }
         if self.peers.on_answered(peer, connection) {
             self.keep_one(now, peer);
         }

@@ -107,9 +107,8 @@ impl<S: AsyncWrite + Unpin> Metered<S> {
 
     /// Notes whether a write waits.
     fn note<T>(&mut self, polled: Poll<T>) -> Poll<T> {
-        if !matches!(self.kind, Kind::Audio) {
-            self.credit.set_blocked(&mut self.account, polled.is_pending());
-        }
+        let is_blocked = polled.is_pending() && !matches!(self.kind, Kind::Audio);
+        self.credit.set_blocked(&mut self.account, is_blocked);
         polled
     }
 }

@@ -12,7 +12,7 @@ mod muxer;
 mod ping;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use libp2p_core::{ConnectedPoint, Multiaddr};
@@ -38,6 +38,9 @@ use crate::net::translate;
 use crate::wake::Wake;
 use avi_p2p_proto::engine::{ConnectionId, DialFailure, Direction, NetEvent};
 
+/// The multiplexer may hold ten writes of a substream, and sends one with each of the two frames of a probe.
+const FLUSH_PROBES: u32 = 5;
+
 /// The connections of a node, and its dials.
 pub(super) struct Connections {
     table: Table,
@@ -47,8 +50,8 @@ pub(super) struct Connections {
     inbound: u64,
     closing: Arc<Closing>,
     meters: Arc<Meters>,
-    /// The connections that are probed since pub/sub has written all that it had.
-    flushing: BTreeSet<ConnectionId>,
+    /// The connections that are probed since pub/sub has written all that it had, and how often again.
+    flushing: BTreeMap<ConnectionId, u32>,
 }
 
 impl Connections {
@@ -56,7 +59,7 @@ impl Connections {
     pub(super) fn new(local: PeerId, wake: Arc<Wake>) -> Self {
         let (table, meters) = (Table::default(), Arc::default());
         let closing = Closing::new(wake);
-        Self { table, dials: BTreeMap::new(), local, inbound: 0, closing, meters, flushing: BTreeSet::new() }
+        Self { table, dials: BTreeMap::new(), local, inbound: 0, closing, meters, flushing: BTreeMap::new() }
     }
 
     /// Whether a credit is used up, and the engine does not know.
@@ -273,10 +276,10 @@ impl Connections {
         }
     }
 
-    /// Pub/sub has written all that it had for a connection. The answer to a probe shows that it has arrived.
+    /// Pub/sub has written all that it had for a connection. Answers to probes show that it has arrived.
     pub(super) fn on_written(&mut self, in_swarm: LibConnectionId, ping: &mut Ping) {
         if let Some(connection) = self.table.in_swarm(in_swarm) {
-            self.flushing.insert(connection);
+            self.flushing.insert(connection, FLUSH_PROBES);
             self.probe(connection, ping);
         }
     }
@@ -284,6 +287,7 @@ impl Connections {
     pub(super) fn on_answer(
         &mut self,
         Answered { connection, peer, result }: Answered,
+        ping: &mut Ping,
         events: &mut VecDeque<NetEvent>,
     ) {
         let Some(connection) = self.table.in_swarm(connection) else { return };
@@ -292,8 +296,17 @@ impl Connections {
             Ok(Answer::Pong(rtt)) => events.push_back(NetEvent::Pong { connection, peer, rtt }),
             Ok(Answer::Probed) => {
                 events.push_back(NetEvent::Answered { connection, peer });
-                let is_flushed = self.flushing.remove(&connection);
-                events.extend(is_flushed.then_some(NetEvent::Flushed { connection }));
+                match self.flushing.get_mut(&connection) {
+                    Some(1) => {
+                        self.flushing.remove(&connection);
+                        events.push_back(NetEvent::Flushed { connection });
+                    }
+                    Some(probes) => {
+                        *probes -= 1;
+                        self.probe(connection, ping);
+                    }
+                    None => {}
+                }
             }
             // Not an error by itself: the engine ends a connection that is silent for too long.
             Err(error) => tracing::debug!(%peer, %error, "ping failed"),

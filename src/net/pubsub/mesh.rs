@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 
-use avi_p2p_proto::engine::BEATS_AFTER_LEAVING;
+/// This node's backoff of ten seconds is over then, and the other end has not grafted yet: its own backoff has a slack of one
+/// heartbeat. A GRAFT of a favoured peer would be ignored.
+const FAVOUR_BEATS: u32 = 10;
 
 /// The state at the last check.
 #[derive(Default)]
@@ -12,7 +14,7 @@ pub(super) struct Mesh {
     peers: BTreeSet<PeerId>,
     /// Connected peers that were reported to the engine.
     misbehaved: BTreeSet<PeerId>,
-    /// Connected peers that have left a topic, and the heartbeats until their backoff is over.
+    /// Connected peers that have left a topic, and the heartbeats until they may be in the mesh again.
     left: BTreeMap<PeerId, u32>,
 }
 
@@ -25,7 +27,7 @@ impl Mesh {
 
     /// Records that a peer has left a topic.
     pub(super) fn on_left(&mut self, peer: PeerId) {
-        self.left.insert(peer, BEATS_AFTER_LEAVING);
+        self.left.insert(peer, FAVOUR_BEATS);
     }
 
     /// Whether a peer has left a topic, and its backoff may not be over.

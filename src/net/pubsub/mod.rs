@@ -135,6 +135,8 @@ impl PubSub {
             Heard::Beat => {
                 for peer in self.mesh.count_beat() {
                     self.end_favour(&peer, behaviour);
+                    // The next heartbeat may graft it.
+                    events.push_back(NetEvent::GossipActive);
                 }
                 self.look_at_mesh(behaviour, connections, events);
             }
@@ -155,8 +157,11 @@ impl PubSub {
                 behaviour.subscriptions.on_unsubscribed(peer_id, topic);
                 self.mesh.on_left(*peer_id);
             }
-            gossipsub::Event::Subscribed { peer_id, .. } if self.mesh.has_left(peer_id) => {
-                behaviour.upstream().add_explicit_peer(peer_id);
+            gossipsub::Event::Subscribed { peer_id, topic } => {
+                behaviour.subscriptions.on_subscribed(peer_id, topic);
+                if self.mesh.has_left(peer_id) {
+                    behaviour.upstream().add_explicit_peer(peer_id);
+                }
             }
             _ => {}
         }

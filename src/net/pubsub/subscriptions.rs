@@ -33,6 +33,11 @@ impl Subscriptions {
         self.lock().speaker = peer;
     }
 
+    /// Upstream tells that a peer has joined a topic, perhaps after it has told that the peer left.
+    pub(super) fn on_subscribed(&self, peer: &PeerId, topic: &TopicHash) {
+        self.lock().topics.entry(*peer).or_default().insert(topic.clone());
+    }
+
     /// A peer has left a topic.
     pub(super) fn on_unsubscribed(&self, peer: &PeerId, topic: &TopicHash) {
         self.lock().topics.get_mut(peer).map(|topics| topics.remove(topic));

@@ -128,7 +128,7 @@ fn of_two_young_connections_the_older_is_retired_if_it_alone_is_silent() {
         node.connected(2, other, Direction::Inbound);
         answers(&mut node, 2, other);
         assert_eq!(node.take_actions(), [probe(1), probe(2)]);
-        node.wait(secs(2) - millis(1));
+        node.wait(secs(3) - millis(1));
         assert_eq!(node.take_actions(), []);
         node.wait(millis(1));
         assert_eq!(node.take_actions(), [retire(1)]);
@@ -392,4 +392,35 @@ fn what_a_peer_says_of_its_addresses_replaces_what_others_said() {
     assert_eq!(node.peer_info(2).unwrap().addresses, [address(20)]);
     node.identified(2, &[]);
     assert_eq!(node.peer_info(2).unwrap().addresses, [address(20)]);
+}
+
+#[test]
+fn of_two_young_connections_the_one_that_answers_is_never_left_for_one_that_does_not() {
+    let mut node = Node::with_peer(2, 1, config());
+    node.has_pongs = false;
+    node.connected(2, 1, Direction::Outbound(DialId(1)));
+    answers(&mut node, 1, 1);
+    assert_eq!(node.take_actions(), [probe(1), probe(2)]);
+    node.wait(secs(7));
+    assert_eq!(node.take_actions(), []);
+    answers(&mut node, 2, 1);
+    node.wait(secs(5));
+    assert!(node.take_actions().contains(&retire(1)));
+}
+
+#[test]
+fn a_bootstrap_peer_that_speaks_pub_sub_again_is_redialled_as_any_other() {
+    let mut node = Node::new(1, AviP2pConfig { bootstrap_peers: vec![address(2)], ..config() });
+    let dial = |node: &mut Node| node.take_dials().first().map(|(dial, _)| *dial).expect("it is dialled");
+    let first = dial(&mut node);
+    node.connected(1, 2, Direction::Outbound(first));
+    node.net(NetEvent::Foreign { peer: peer(2) });
+    node.disconnected(1, 2);
+    node.wait(secs(301));
+    let second = dial(&mut node);
+    node.connected(2, 2, Direction::Outbound(second));
+    node.identified(2, &[&address(2)]);
+    node.disconnected(2, 2);
+    node.wait(secs(3));
+    dial(&mut node);
 }
