@@ -520,7 +520,10 @@ impl Engine {
                 self.peers.tell_kept_out(now, &mut self.out);
             }
             Some(before) if before == addresses => {}
-            Some(_) => self.out.event(AviEvent::ListenAddressesChanged { listen_addresses: addresses }),
+            Some(_) => {
+                self.out.event(AviEvent::ListenAddressesChanged { listen_addresses: addresses });
+                self.doubt_connections(now);
+            }
         }
     }
 

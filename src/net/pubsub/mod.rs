@@ -85,7 +85,11 @@ impl PubSub {
     }
 
     /// Runs GossipSub's heartbeat, which is due once a second, at the next poll of the behaviour.
-    pub(super) fn beat(&self, behaviour: &mut Behaviour) {
+    pub(super) fn beat(&mut self, behaviour: &mut Behaviour) {
+        // Before it, so that it may graft them.
+        for peer in self.mesh.count_beat() {
+            self.end_favour(&peer, behaviour);
+        }
         behaviour.beat();
     }
 
@@ -132,14 +136,7 @@ impl PubSub {
             // The swarm's turn, since it needs the pings.
             Heard::Written { .. } => {}
             Heard::Renewed(peer) => events.push_back(NetEvent::PeerRenewed { peer: connections.name(&peer) }),
-            Heard::Beat => {
-                for peer in self.mesh.count_beat() {
-                    self.end_favour(&peer, behaviour);
-                    // The next heartbeat may graft it.
-                    events.push_back(NetEvent::GossipActive);
-                }
-                self.look_at_mesh(behaviour, connections, events);
-            }
+            Heard::Beat => self.look_at_mesh(behaviour, connections, events),
             // The peer broke the protocol on its last substream, or its link stalled.
             Heard::Restarted => events.push_back(NetEvent::MessageRefused),
             Heard::GivenUp { connection } => {
