@@ -62,6 +62,12 @@ pub trait Transport: Send + Sync + 'static {
     }
 }
 
+/// Whether a connection could not be accepted because its peer has gone, or the system refuses it: no other is concerned.
+pub(crate) fn is_of_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, PermissionDenied};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | PermissionDenied)
+}
+
 /// Accepts connections on one address. Dropping it frees the address.
 pub trait Listener: Send + Unpin + 'static {
     /// The address, with the port that was chosen.

@@ -15,7 +15,6 @@ mod tests;
 mod translate;
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -32,6 +31,7 @@ use self::pubsub::{Heard, PubSub};
 use self::reactor::Reactor;
 use self::swarm::{BehaviourEvent, Lock, Recorder, Swarm};
 use crate::id::PeerId;
+use crate::network;
 use crate::wake::Wake;
 use avi_p2p_proto::engine::{DialFailure, DialId, NetAction, NetEvent};
 
@@ -204,7 +204,7 @@ impl Net {
                 self.listening.report_change(swarm, events);
             }
             // The peer has gone, or was refused by the system.
-            SwarmEvent::ListenerError { error, .. } if is_of_peer(&error) => {
+            SwarmEvent::ListenerError { error, .. } if network::is_of_peer(&error) => {
                 tracing::debug!(%error, "a connection was not accepted");
             }
             SwarmEvent::ListenerError { error, .. } => {
@@ -331,9 +331,4 @@ impl Net {
         }
         self.swarm.set_due();
     }
-}
-
-fn is_of_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, PermissionDenied};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | PermissionDenied)
 }

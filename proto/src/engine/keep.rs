@@ -58,7 +58,8 @@ impl Peers {
         let (newest, in_use) = in_use.split_last_mut()?;
         let older = in_use.first_mut()?;
         let decided_at = newest.since + SIMULTANEOUS;
-        if newest.since - older.since < SIMULTANEOUS && now < decided_at {
+        let is_simultaneous = newest.since - older.since < SIMULTANEOUS;
+        if is_simultaneous && now < decided_at {
             let probed = older.probed_beside.filter(|(beside, _)| *beside == newest.id);
             let Some((_, probed_at)) = probed else {
                 (older.is_answered, newest.is_answered) = (false, false);
@@ -83,7 +84,7 @@ impl Peers {
                 return None;
             }
         }
-        if newest.since - older.since < SIMULTANEOUS && older.is_answered && !newest.is_answered {
+        if is_simultaneous && older.is_answered && !newest.is_answered {
             // The newest may be dead. If it is, its silence will show that.
             self.doubled.set(id.clone(), now + SIMULTANEOUS);
             return None;

@@ -632,14 +632,13 @@ impl Engine {
             self.peers.want_later(&peer);
         }
         self.make_room(now);
-        if !was_last {
-            self.keep_one(now, &peer);
-        }
         if was_last {
             self.walks.hasten(now);
             self.bulk.end(&peer, &mut self.out);
             self.topics.on_peer_gone(&peer);
             self.out.event(AviEvent::PeerDisconnected { peer_id: peer });
+        } else {
+            self.keep_one(now, &peer);
         }
     }
 

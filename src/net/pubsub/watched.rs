@@ -1,5 +1,6 @@
 //! What does upstream not report about pub/sub? That a peer has reset its substream, after which upstream waits in
-//! silence; that the meshes may have changed; and that its heartbeat will have something to do.
+//! silence; that it has written all that it had; that the meshes may have changed; and that its heartbeat will have
+//! something to do.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;

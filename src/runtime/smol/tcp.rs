@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::reactor::{Reactor, Watched};
 use super::udp::Udp;
-use crate::network::{BoxByteStream, DatagramSocket, Listener, Transport};
+use crate::network::{self, BoxByteStream, DatagramSocket, Listener, Transport};
 
 /// Connections that the system holds until they are accepted; it may hold fewer.
 const BACKLOG: i32 = 1024;
@@ -150,7 +150,7 @@ impl Listener for Accepting {
                 },
                 Err(error) => error,
             };
-            if is_of_peer(&error) {
+            if network::is_of_peer(&error) {
                 tracing::debug!(%error, "a connection was not accepted");
             } else {
                 self.pause = Some(self.reactor.clone().sleep_until(Instant::now() + PAUSE).boxed());
@@ -158,11 +158,6 @@ impl Listener for Accepting {
             }
         }
     }
-}
-
-fn is_of_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, PermissionDenied};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | PermissionDenied)
 }
 
 /// A connection.
