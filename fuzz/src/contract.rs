@@ -141,7 +141,7 @@ impl Contract {
 
     fn on_event(&mut self, event: &NetEvent) {
         self.heartbeats = self.heartbeats.max(match event {
-            NetEvent::PeerUnsubscribed { .. } => 12,
+            NetEvent::PeerUnsubscribed { .. } => 14,
             NetEvent::Published { .. } | NetEvent::Message { .. } | NetEvent::MessageRefused => 5,
             NetEvent::Connected { .. }
             | NetEvent::Disconnected { .. }
@@ -224,7 +224,7 @@ impl Contract {
         match (command, reply) {
             (Command::Subscribe { .. }, Reply::Done { result: Ok(()), .. }) => self.heartbeats = self.heartbeats.max(2),
             (Command::Unsubscribe { .. }, Reply::Done { result: Ok(()), .. }) => {
-                self.heartbeats = self.heartbeats.max(12);
+                self.heartbeats = self.heartbeats.max(14);
             }
             (_, Reply::Stream { result: Ok(stream), .. }) => {
                 assert_eq!(self.streams.insert(*stream, Heard::Asked), None, "{stream:?} given twice");

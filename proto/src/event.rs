@@ -72,12 +72,20 @@ pub enum AviEvent {
         /// Why, as the system says it.
         reason: String,
     },
-    /// Another node has this node's identity: it answered at an address that this node does not listen on. Peers cannot
-    /// tell the two apart, and connect now to one, now to the other. Give each a key of its own. Sent once for each
-    /// address.
+    /// Another node has this node's identity: it answered at an address that this node does not listen on, or has dialled
+    /// this node. Peers cannot tell the two apart, and connect now to one, now to the other. Give each a key of its own.
+    /// Sent once for each address.
     DuplicateIdentity {
-        /// The other node's address.
+        /// The other node's address; only the host, without a port, if the other node has dialled.
         address: String,
+    },
+    /// Two nodes have the identity of a peer: both answer, and the addresses that they say they have are all different. Sent
+    /// once for each peer.
+    PeerDuplicated {
+        /// The peer.
+        peer_id: PeerId,
+        /// An address of each.
+        addresses: [String; 2],
     },
     /// A way of discovery does not work on this machine. The node continues without it.
     DiscoveryUnavailable {

@@ -97,12 +97,42 @@ fn a_node_that_restarts_before_anybody_notices_is_in_the_mesh_again() {
 }
 
 #[test]
+fn a_node_that_restarts_while_its_connections_are_young_is_in_the_mesh_again() {
+    for seed in 1..4 {
+        let report = report_of("restart_young", 12, seed);
+        assert!(report.violation.is_none(), "seed {seed}: {:?}", report.violation);
+    }
+}
+
+#[test]
 fn who_subscribes_again_gets_messages_again() {
     report("resubscribe", 25);
 }
 
 #[test]
-fn a_message_published_just_before_a_shutdown_arrives() {
+fn who_leaves_a_topic_and_returns_gets_and_relays_messages_at_once() {
+    // Three nodes in a line: nothing finds a way round. GossipSub's backoff is 10 s, with a heartbeat of slack.
+    for pause in [0.2, 2.0, 10.5, 15.0, 30.0] {
+        for node in 0..3 {
+            let scenario = format!(
+                "seconds = {}\n[expect]\ndeliver_within = 0.3\n[node]\nkad = false\n[topology]\nbootstrap = 1\n\
+                [publish]\nmessages = 200\nfrom = {}\n\
+                [[faults]]\nkind = \"unsubscribe\"\nfrom = 20\nuntil = {}\nnodes = [{node}]\n",
+                pause + 40.0,
+                pause + 20.3,
+                pause + 20.0,
+            );
+            let file = written(&format!("return-{pause}-{node}.toml"), &scenario);
+            for seed in 0..3 {
+                let report = report_of(&file, 3, seed);
+                assert!(report.violation.is_none(), "node {node} for {pause} s, seed {seed}: {:?}", report.violation);
+            }
+        }
+    }
+}
+
+#[test]
+fn messages_published_just_before_a_shutdown_arrive() {
     report("farewell", 25);
 }
 

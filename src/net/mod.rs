@@ -149,8 +149,10 @@ impl Net {
 
     /// Translates one event of the swarm. Returns false if there is none.
     fn turn_swarm(&mut self) -> bool {
+        let returned = self.pubsub.begin_poll(&mut self.swarm.behaviour_mut().gossipsub);
         let polled = self.swarm.poll();
         let behaviour = self.swarm.behaviour_mut();
+        self.pubsub.end_poll(&returned, &mut behaviour.gossipsub);
         let has_heard = self.discovery.report_heard(behaviour.routing.as_mut(), &self.connections, &mut self.events)
             | self.pubsub.report_activity(&mut behaviour.gossipsub, &mut self.events);
         match polled {
@@ -240,7 +242,7 @@ impl Net {
                 connections.on_identify(event, events);
             }
             BehaviourEvent::Ping(event) => {
-                connections.on_answer(event, &mut behaviour.ping, events);
+                connections.on_answer(event, events);
                 self.swarm.set_due();
             }
         }

@@ -205,7 +205,8 @@ pub(super) fn likely(world: &mut World, script: &mut Script) -> Option<NetEvent>
         }
         15 => {
             let n = u16::from(script.byte() % 9);
-            NetEvent::Identified { peer: peer(n), name: "node".to_owned(), addresses: vec![address(n)] }
+            let (connection, peer) = network.connection(script)?;
+            NetEvent::Identified { connection, peer, name: "node".to_owned(), addresses: vec![address(n)] }
         }
         16 => {
             let (peer, n) = (any_peer(script), u16::from(script.byte()));
@@ -216,7 +217,7 @@ pub(super) fn likely(world: &mut World, script: &mut Script) -> Option<NetEvent>
 }
 
 fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
-    Some(match script.below(20) {
+    Some(match script.below(21) {
         0 => NetEvent::Misbehaved { peer: any_peer(script) },
         1 => NetEvent::Foreign { peer: any_peer(script) },
         2 => NetEvent::SlowPeer { peer: any_peer(script), dropped: script.number() },
@@ -245,6 +246,7 @@ fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
         16 => of_datagrams(script),
         17 => NetEvent::CreditUsed { peer: any_peer(script) },
         18 => NetEvent::PeerRenewed { peer: any_peer(script) },
+        19 => NetEvent::Doubled { address: script.text(40) },
         _ => NetEvent::MessageRefused,
     })
 }
@@ -283,7 +285,13 @@ pub(super) fn absurd(world: &mut World, script: &mut Script) -> NetEvent {
         }
         8 => NetEvent::Received { substream: SubstreamId(n), bytes: any_bytes(network.token, script) },
         9 => {
-            NetEvent::Identified { peer: any_peer(script), name: script.text(80), addresses: vec![script.text(40); 9] }
+            let connection = ConnectionId(network.fresh());
+            NetEvent::Identified {
+                connection,
+                peer: any_peer(script),
+                name: script.text(80),
+                addresses: vec![script.text(40); 9],
+            }
         }
         10 => {
             let (peer, addresses) = (any_peer(script), vec![script.text(200); script.below(40)]);

@@ -15,8 +15,9 @@ const BEAT_EVERY: Duration = Duration::from_millis(1050);
 pub(crate) const BEATS_AFTER_ALL: u32 = 2;
 /// Heartbeats after a message: gossip announces it with three, and forgets it with the fifth.
 pub(crate) const BEATS_AFTER_MESSAGE: u32 = 5;
-/// Heartbeats after this node or a peer has left a topic. GossipSub counts heartbeats until the topic may be joined again after ten seconds.
-pub(crate) const BEATS_AFTER_LEAVING: u32 = 12;
+/// Heartbeats after this node or a peer has left a topic. GossipSub counts heartbeats until the topic may be joined again after
+/// ten seconds, and the network layer favours who returns until one of them has grafted it.
+pub(crate) const BEATS_AFTER_LEAVING: u32 = 14;
 
 /// How many heartbeats are needed, and when the next one is due.
 #[derive(Debug, Default)]

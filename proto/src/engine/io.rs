@@ -220,8 +220,15 @@ pub enum NetEvent {
     InboundRefused(Refusal),
     /// An inbound connection failed in its handshake.
     InboundFailed,
+    /// Another node has dialled this one, with this node's identity.
+    Doubled {
+        /// Where it dialled from.
+        address: String,
+    },
     /// A peer has sent its name and addresses.
     Identified {
+        /// The connection.
+        connection: ConnectionId,
         /// The peer.
         peer: PeerId,
         /// Its `node_name`.

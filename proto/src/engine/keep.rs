@@ -1,6 +1,7 @@
 //! Which connections are kept? One per peer, and a few places are kept free for new peers while some are refused.
 
 use std::cmp::Reverse;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::admission::MAX_RETIRED;
@@ -167,16 +168,16 @@ impl Peers {
         )
     }
 
-    /// How many of the `published` messages may not have arrived on a connection. From then on, they count as told.
-    pub(crate) fn take_undelivered(&mut self, id: &PeerId, connection: ConnectionId, published: u64) -> u64 {
+    /// Which of the `published` messages may not have arrived on a connection, from the first to before the last. From then
+    /// on, they count as told.
+    pub(crate) fn take_undelivered(&mut self, id: &PeerId, connection: ConnectionId, published: u64) -> Range<u64> {
         let Some(State::Connected { connections, .. }) = self.peers.get_mut(id).map(|peer| &mut peer.state) else {
-            return 0;
+            return 0..0;
         };
         let connection = connections.iter_mut().find(|other| other.id == connection);
-        connection.map_or(0, |connection| {
+        connection.map_or(0..0, |connection| {
             let taken = connection.retired.as_ref().map_or(published, |retired| retired.published);
-            let told = std::mem::replace(&mut connection.published, [published; 2])[1];
-            taken.saturating_sub(told)
+            std::mem::replace(&mut connection.published, [published; 2])[1]..taken
         })
     }
 
@@ -190,6 +191,11 @@ impl Peers {
             retired.pongs = retired.pongs.saturating_add(1);
             retired.pongs >= DELIVERED && now - retired.since >= DELIVERED_AFTER
         })
+    }
+
+    /// All connections to a peer, retired ones too.
+    pub(crate) fn all_connections_to(&self, id: &PeerId) -> Vec<ConnectionId> {
+        self.peers.get(id).map_or(&[][..], Peer::all_connections).iter().map(|connection| connection.id).collect()
     }
 
     /// The connections of a peer that has none but retired ones.

@@ -54,6 +54,7 @@ enum Subject {
     Slow(PeerId),
     Bootstrap(String),
     Duplicate(String),
+    DuplicatePeer(PeerId),
     Accepts,
     Discovery(DiscoverySource),
     Stream(StreamId),
@@ -83,6 +84,7 @@ fn class(event: &AviEvent) -> Class {
         AviEvent::BootstrapFailed { address, .. } => Class::Lifecycle(Subject::Bootstrap(address.clone())),
         AviEvent::AcceptFailed { .. } => Class::Lifecycle(Subject::Accepts),
         AviEvent::DuplicateIdentity { address } => Class::Lifecycle(Subject::Duplicate(address.clone())),
+        AviEvent::PeerDuplicated { peer_id, .. } => Class::Lifecycle(Subject::DuplicatePeer(peer_id.clone())),
         AviEvent::DiscoveryUnavailable { source, .. } => Class::Lifecycle(Subject::Discovery(*source)),
         AviEvent::AudioStreamRequested { stream_id, .. }
         | AviEvent::AudioStreamAccepted { stream_id, .. }

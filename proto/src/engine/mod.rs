@@ -426,7 +426,7 @@ impl Engine {
                 if let DialFailure::WrongPeer { address, obtained } = &failure
                     && *obtained == self.local
                 {
-                    self.doubles.on_answered(address, self.listening.as_deref().unwrap_or_default(), out);
+                    self.doubles.on_answered_as_self(address, self.listening.as_deref().unwrap_or_default(), out);
                 }
                 if let Some((peer, reason)) = self.peers.on_dial_failed(now, dial, failure, out) {
                     self.streams.on_unreachable(&peer, &reason, out);
@@ -438,7 +438,15 @@ impl Engine {
             NetEvent::InboundRefused(refusal) => self.on_inbound_refused(now, refusal),
             NetEvent::AcceptFailed { reason } => self.retries.on_accept_failed(now, reason, out),
             NetEvent::InboundFailed => out.stats.inbound_failed += 1,
-            NetEvent::Identified { peer, name, addresses } => self.on_identified(now, peer, name, addresses),
+            NetEvent::Doubled { address } => {
+                out.stats.inbound_failed += 1;
+                self.doubles.on_dialled(&address, out);
+            }
+            NetEvent::Identified { connection, peer, name, addresses } => {
+                let connections = self.peers.all_connections_to(&peer);
+                self.doubles.on_identified(&peer, connection, &connections, &addresses, out);
+                self.on_identified(now, peer, name, addresses);
+            }
             NetEvent::Foreign { peer } => {
                 if let Some(connections) = self.peers.on_foreign(now, &peer, out) {
                     tracing::debug!(%peer, "speaks no pub/sub of this node");
@@ -617,6 +625,7 @@ impl Engine {
         self.out.stats.connections_closed += 1;
         self.liveness.forget(connection);
         self.closing.on_disconnected(connection);
+        self.doubles.on_disconnected(connection);
         self.flushing.remove(&connection);
         if self.peers.ends_early(&peer, connection) {
             self.tell_lost(peer.clone(), connection);

@@ -30,7 +30,12 @@ pub(crate) struct Topics {
     held_bytes: usize,
     pending: BTreeMap<PublishId, Pending>,
     next: u64,
+    /// The topics of the last messages that were sent, the newest last.
+    sent: VecDeque<Topic>,
 }
+
+/// Of so many messages it is known in which topic they were.
+const MAX_SENT: usize = 4096;
 
 #[derive(Debug)]
 struct Held {
@@ -67,6 +72,7 @@ impl Topics {
             held_bytes: 0,
             pending: BTreeMap::new(),
             next: 1,
+            sent: VecDeque::new(),
         }
     }
 
@@ -80,6 +86,17 @@ impl Topics {
 
     pub(crate) fn of_peer(&self, peer: &PeerId) -> Vec<String> {
         self.of_peer.get(peer).into_iter().flatten().map(Topic::to_string).collect()
+    }
+
+    /// How many of the last `count` messages before the last `since` ones were in a topic of a peer. Of those that were sent
+    /// too long ago it is not known, and they count.
+    pub(crate) fn count_for(&self, peer: &PeerId, since: u64, count: u64) -> u64 {
+        let Some(topics) = self.of_peer.get(peer).filter(|topics| !topics.is_empty()) else { return 0 };
+        let (since, count) =
+            (usize::try_from(since).unwrap_or(usize::MAX), usize::try_from(count).unwrap_or(usize::MAX));
+        let known = self.sent.iter().rev().skip(since).take(count);
+        let unknown = count - known.len();
+        (unknown + known.filter(|topic| topics.contains(*topic)).count()) as u64
     }
 
     // Commands of the application.
@@ -130,6 +147,10 @@ impl Topics {
         let result = match (outcome, origin) {
             (PublishOutcome::Sent, origin) => {
                 out.stats.messages_published += 1;
+                if self.sent.len() == MAX_SENT {
+                    self.sent.pop_front();
+                }
+                self.sent.push_back(topic.clone());
                 if let Origin::Command(_) = origin {
                     self.deliver_own(&topic, &data, out);
                 }

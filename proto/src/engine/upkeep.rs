@@ -103,6 +103,7 @@ impl Engine {
         } else {
             self.liveness.on_heard(now, connection);
         }
+        self.doubles.on_answered(connection, &mut self.out);
         if self.peers.on_answered(peer, connection) {
             self.keep_one(now, peer);
         }
@@ -133,8 +134,10 @@ impl Engine {
 
     /// Tells what may not have arrived of what was published into a connection that ends.
     pub(super) fn tell_lost(&mut self, peer: PeerId, connection: ConnectionId) {
-        let lost = self.peers.take_undelivered(&peer, connection, self.out.stats.messages_published);
-        if lost > 0 && !self.topics.of_peer(&peer).is_empty() {
+        let published = self.out.stats.messages_published;
+        let lost = self.peers.take_undelivered(&peer, connection, published);
+        let lost = self.topics.count_for(&peer, published - lost.end, lost.end.saturating_sub(lost.start));
+        if lost > 0 {
             self.on_slow_peer(peer, lost);
         }
     }

@@ -266,7 +266,7 @@ fn line_of_field(text: &str, field: &str) -> usize {
 }
 
 /// Name and text of the built-in scenarios.
-pub const BUILTIN: [(&str, &str); 37] = [
+pub const BUILTIN: [(&str, &str); 38] = [
     ("quiet", include_str!("../../scenarios/quiet.toml")),
     ("calls", include_str!("../../scenarios/calls.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
@@ -299,6 +299,7 @@ pub const BUILTIN: [(&str, &str); 37] = [
     ("voice_far", include_str!("../../scenarios/voice_far.toml")),
     ("restart", include_str!("../../scenarios/restart.toml")),
     ("resubscribe", include_str!("../../scenarios/resubscribe.toml")),
+    ("restart_young", include_str!("../../scenarios/restart_young.toml")),
     ("overlap", include_str!("../../scenarios/overlap.toml")),
     ("overlap_crash", include_str!("../../scenarios/overlap_crash.toml")),
     ("mixed", include_str!("../../scenarios/mixed.toml")),

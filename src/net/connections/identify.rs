@@ -23,7 +23,8 @@ pub(in crate::net) fn behaviour(config: &AviP2pConfig, key: &Keypair) -> identif
 /// Translates an event of identify for the engine.
 pub(super) fn event(event: identify::Event, table: &Table) -> Option<NetEvent> {
     match event {
-        identify::Event::Received { peer_id, info, .. } => Some(NetEvent::Identified {
+        identify::Event::Received { connection_id, peer_id, info } => Some(NetEvent::Identified {
+            connection: table.in_swarm(connection_id)?,
             peer: table.name(&peer_id),
             name: translate::name(&info.agent_version),
             addresses: translate::hints(&info.listen_addrs),

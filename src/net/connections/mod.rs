@@ -38,7 +38,8 @@ use crate::net::translate;
 use crate::wake::Wake;
 use avi_p2p_proto::engine::{ConnectionId, DialFailure, Direction, NetEvent};
 
-/// The multiplexer may hold ten writes of a substream, and sends one with each of the two frames of a probe.
+/// The multiplexer may hold ten writes of a substream, and sends one with each of the two frames of a probe. So these
+/// probes, all at once, are answered after all that was written before them.
 const FLUSH_PROBES: u32 = 5;
 
 /// The connections of a node, and its dials.
@@ -50,8 +51,8 @@ pub(super) struct Connections {
     inbound: u64,
     closing: Arc<Closing>,
     meters: Arc<Meters>,
-    /// The connections that are probed since pub/sub has written all that it had, and how often again.
-    flushing: BTreeMap<ConnectionId, u32>,
+    /// The dials that this node has answered itself, whose inbound ends are still to fail.
+    to_myself: u32,
 }
 
 impl Connections {
@@ -59,7 +60,7 @@ impl Connections {
     pub(super) fn new(local: PeerId, wake: Arc<Wake>) -> Self {
         let (table, meters) = (Table::default(), Arc::default());
         let closing = Closing::new(wake);
-        Self { table, dials: BTreeMap::new(), local, inbound: 0, closing, meters, flushing: BTreeMap::new() }
+        Self { table, dials: BTreeMap::new(), local, inbound: 0, closing, meters, to_myself: 0 }
     }
 
     /// Whether a credit is used up, and the engine does not know.
@@ -193,7 +194,6 @@ impl Connections {
         events: &mut VecDeque<NetEvent>,
     ) -> Option<Connection> {
         let connection = self.table.remove(in_swarm)?;
-        self.flushing.remove(&connection.id);
         let peer = translate::peer_id(&connection.peer);
         tracing::debug!(%peer, ?cause, "disconnected");
         events.push_back(NetEvent::Disconnected { connection: connection.id, peer });
@@ -217,12 +217,16 @@ impl Connections {
     }
 
     /// Tells that a dial has failed, or returns it if there is another address to try.
-    fn failed(&self, mut dial: Dial, error: &DialError, events: &mut VecDeque<NetEvent>) -> Option<Dial> {
+    fn failed(&mut self, mut dial: Dial, error: &DialError, events: &mut VecDeque<NetEvent>) -> Option<Dial> {
         let failure = match error {
             // A node that has dialled itself, through a router perhaps, accepts a connection before it learns whose id
             // answers.
             DialError::LocalPeerId { address } if dial.inbound == self.inbound => {
                 DialFailure::WrongPeer { address: translate::text(address), obtained: self.local.clone() }
+            }
+            DialError::LocalPeerId { .. } => {
+                self.to_myself = self.to_myself.saturating_add(1);
+                failure::dial_failure(error)
             }
             error => failure::dial_failure(error),
         };
@@ -242,7 +246,7 @@ impl Connections {
     }
 
     pub(super) fn on_inbound_error(
-        &self,
+        &mut self,
         address: &Multiaddr,
         peer: Option<LibPeerId>,
         error: &ListenError,
@@ -254,6 +258,14 @@ impl Connections {
         tracing::debug!(%address, %error, "inbound connection failed");
         events.push_back(match error {
             ListenError::Denied { cause } => NetEvent::InboundRefused(failure::refusal(cause)),
+            ListenError::LocalPeerId { .. } if self.to_myself > 0 => {
+                self.to_myself -= 1;
+                NetEvent::InboundFailed
+            }
+            // With a dial in progress, it may be this node itself.
+            ListenError::LocalPeerId { .. } if self.dials.is_empty() => {
+                NetEvent::Doubled { address: translate::text(address) }
+            }
             _ => NetEvent::InboundFailed,
         });
     }
@@ -271,41 +283,31 @@ impl Connections {
 
     /// Probes the peer of a connection.
     pub(super) fn probe(&self, connection: ConnectionId, ping: &mut Ping) {
+        self.probe_times(connection, 1, ping);
+    }
+
+    fn probe_times(&self, connection: ConnectionId, times: u32, ping: &mut Ping) {
         if let Some(Connection { peer, in_swarm, .. }) = self.table.by_id(connection) {
-            ping.probe(*peer, *in_swarm);
+            ping.probe(*peer, *in_swarm, times);
         }
     }
 
     /// Pub/sub has written all that it had for a connection. Answers to probes show that it has arrived.
-    pub(super) fn on_written(&mut self, in_swarm: LibConnectionId, ping: &mut Ping) {
+    pub(super) fn on_written(&self, in_swarm: LibConnectionId, ping: &mut Ping) {
         if let Some(connection) = self.table.in_swarm(in_swarm) {
-            self.flushing.insert(connection, FLUSH_PROBES);
-            self.probe(connection, ping);
+            self.probe_times(connection, FLUSH_PROBES, ping);
         }
     }
 
-    pub(super) fn on_answer(
-        &mut self,
-        Answered { connection, peer, result }: Answered,
-        ping: &mut Ping,
-        events: &mut VecDeque<NetEvent>,
-    ) {
+    pub(super) fn on_answer(&self, Answered { connection, peer, result }: Answered, events: &mut VecDeque<NetEvent>) {
         let Some(connection) = self.table.in_swarm(connection) else { return };
         let peer = self.table.name(&peer);
         match result {
             Ok(Answer::Pong(rtt)) => events.push_back(NetEvent::Pong { connection, peer, rtt }),
-            Ok(Answer::Probed) => {
+            Ok(Answer::Probed { at_once }) => {
                 events.push_back(NetEvent::Answered { connection, peer });
-                match self.flushing.get_mut(&connection) {
-                    Some(1) => {
-                        self.flushing.remove(&connection);
-                        events.push_back(NetEvent::Flushed { connection });
-                    }
-                    Some(probes) => {
-                        *probes -= 1;
-                        self.probe(connection, ping);
-                    }
-                    None => {}
+                if at_once >= FLUSH_PROBES {
+                    events.push_back(NetEvent::Flushed { connection });
                 }
             }
             // Not an error by itself: the engine ends a connection that is silent for too long.

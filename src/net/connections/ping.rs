@@ -37,8 +37,8 @@ pub(in crate::net) struct Event {
 pub(in crate::net) enum Answer {
     /// A ping, after so long.
     Pong(Duration),
-    /// All probes so far; or a ping, by saying that it supports none.
-    Probed,
+    /// All probes so far, so many at once at most; or a ping, by saying that it supports none.
+    Probed { at_once: u32 },
 }
 
 /// Pings and probes all peers.
@@ -54,15 +54,16 @@ impl Default for Behaviour {
     }
 }
 
-/// What a connection's handler is told: probe the peer.
+/// What a connection's handler is told: probe the peer, so many times at once.
 #[derive(Debug)]
-pub(in crate::net) struct Probe;
+pub(in crate::net) struct Probe(u32);
 
 impl Behaviour {
-    /// Probes a peer: [`Answer::Probed`] follows, unless the connection ends first.
-    pub(super) fn probe(&mut self, peer_id: PeerId, connection: ConnectionId) {
+    /// Probes a peer, so many times at once: [`Answer::Probed`] follows when all are answered, unless the connection ends
+    /// first.
+    pub(super) fn probe(&mut self, peer_id: PeerId, connection: ConnectionId, times: u32) {
         let handler = NotifyHandler::One(connection);
-        self.events.push_back(ToSwarm::NotifyHandler { peer_id, handler, event: Probe });
+        self.events.push_back(ToSwarm::NotifyHandler { peer_id, handler, event: Probe(times) });
     }
 }
 
@@ -107,18 +108,64 @@ pub(in crate::net) struct Handler {
     upstream: THandler<Pings>,
     /// Runs while the peer supports no pings, until it is asked again.
     unsupported: Option<Delay>,
-    probe: Probing,
-    is_answered: bool,
+    probing: Probing,
+    /// To be told: all probes are answered, so many at once at most.
+    answered: Option<u32>,
 }
 
-/// The probe of a connection. Idle → Wanted → Asked → Idle; Asked → AskedAgain → Wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probing {
-    Idle,
-    Wanted,
-    Asked,
-    /// Wanted again before the answer, which may have been sent before that.
-    AskedAgain,
+/// The probes of a connection.
+#[derive(Default)]
+struct Probing {
+    /// How many substreams are still to be opened, and how many are not answered yet.
+    wanted: u32,
+    asked: u32,
+    /// How many were wanted at once.
+    at_once: u32,
+    has_failed: bool,
+    /// How many are wanted after these, whose answers may have been sent before.
+    again: u32,
+}
+
+impl Probing {
+    fn is_idle(&self) -> bool {
+        self.wanted == 0 && self.asked == 0
+    }
+
+    fn want(&mut self, times: u32) {
+        if self.asked > 0 {
+            self.again = self.again.max(times);
+        } else {
+            self.wanted = self.wanted.max(times);
+            self.at_once = self.wanted;
+        }
+    }
+
+    /// Whether to open another substream.
+    fn ask(&mut self) -> bool {
+        let asks = self.wanted > 0;
+        if asks {
+            self.wanted -= 1;
+            self.asked += 1;
+        }
+        asks
+    }
+
+    /// Handles the end of a substream. Returns how many were wanted at once if all are answered.
+    fn on_ended(&mut self, is_answer: bool) -> Option<u32> {
+        self.asked = self.asked.saturating_sub(1);
+        self.has_failed |= !is_answer;
+        if !self.is_idle() {
+            return None;
+        }
+        let has_failed = std::mem::take(&mut self.has_failed);
+        match std::mem::take(&mut self.again) {
+            0 => (!has_failed).then_some(self.at_once),
+            again => {
+                self.want(again.max(self.at_once));
+                None
+            }
+        }
+    }
 }
 
 /// Whose substream it is.
@@ -130,13 +177,11 @@ pub(in crate::net) enum Asks {
 
 impl Handler {
     fn new(upstream: THandler<Pings>) -> Self {
-        Self { upstream, unsupported: None, probe: Probing::Idle, is_answered: false }
+        Self { upstream, unsupported: None, probing: Probing::default(), answered: None }
     }
 
     fn on_probed(&mut self, is_answer: bool) {
-        let is_last = self.probe == Probing::Asked;
-        self.probe = if is_last { Probing::Idle } else { Probing::Wanted };
-        self.is_answered |= is_last && is_answer;
+        self.answered = self.probing.on_ended(is_answer).or(self.answered);
     }
 }
 
@@ -160,11 +205,10 @@ impl ConnectionHandler for Handler {
             let protocol = SubstreamProtocol::new(ReadyUpgrade::new(protocol), asks);
             Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
         };
-        if std::mem::take(&mut self.is_answered) {
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Ok(Answer::Probed)));
+        if let Some(at_once) = self.answered.take() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Ok(Answer::Probed { at_once })));
         }
-        if self.probe == Probing::Wanted {
-            self.probe = Probing::Asked;
+        if self.probing.ask() {
             return ask(PROBE, Asks::Probe);
         }
         if self.unsupported.as_mut().is_some_and(|delay| delay.poll_unpin(cx).is_ready()) {
@@ -175,11 +219,8 @@ impl ConnectionHandler for Handler {
         polled.map(|event| event.map_outbound_open_info(|()| Asks::Ping).map_custom(|pong| pong.map(Answer::Pong)))
     }
 
-    fn on_behaviour_event(&mut self, Probe: Probe) {
-        self.probe = match self.probe {
-            Probing::Idle | Probing::Wanted => Probing::Wanted,
-            Probing::Asked | Probing::AskedAgain => Probing::AskedAgain,
-        };
+    fn on_behaviour_event(&mut self, Probe(times): Probe) {
+        self.probing.want(times);
     }
 
     fn on_connection_event(&mut self, event: ConnectionEvent<Self::InboundProtocol, Self::OutboundProtocol, (), Asks>) {
@@ -203,7 +244,9 @@ impl ConnectionHandler for Handler {
                 ..
             }) => {
                 self.unsupported = Some(Delay::new(PING_INTERVAL));
-                self.is_answered |= self.probe == Probing::Idle;
+                if self.probing.is_idle() {
+                    self.answered = self.answered.or(Some(0));
+                }
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
                 let failed = DialUpgradeError { error, info: () };

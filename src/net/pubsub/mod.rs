@@ -3,6 +3,7 @@
 
 mod gossip;
 mod mesh;
+mod returns;
 mod single;
 mod subscriptions;
 mod watched;
@@ -18,6 +19,7 @@ pub(super) use self::gossip::behaviour;
 #[cfg(test)]
 pub(super) use self::gossip::foreign as foreign_behaviour;
 use self::mesh::Mesh;
+use self::returns::Returns;
 pub(super) use self::watched::Heard;
 use self::watched::Watched;
 use crate::config::AviP2pConfig;
@@ -33,6 +35,7 @@ pub(super) type Behaviour = Watched<Upstream>;
 pub(super) struct PubSub {
     local: LibPeerId,
     mesh: Mesh,
+    returns: Returns,
     paired: BTreeSet<LibPeerId>,
     max_message_bytes: usize,
     max_topics: usize,
@@ -44,6 +47,7 @@ impl PubSub {
         Self {
             local,
             mesh: Mesh::default(),
+            returns: Returns::default(),
             paired: config.paired_peers.iter().filter_map(translate::libp2p_peer_id).collect(),
             max_message_bytes: config.limits.max_message_bytes,
             max_topics: config.limits.max_topics,
@@ -53,11 +57,18 @@ impl PubSub {
 
     // Actions of the engine.
 
-    pub(super) fn subscribe(&self, topic: &Topic, behaviour: &mut Behaviour) {
+    pub(super) fn subscribe(&mut self, topic: &Topic, behaviour: &mut Behaviour) {
         behaviour.subscribe(topic.as_str(), self.max_topics);
+        for peer in self.returns.on_joined_here(&TopicHash::from_raw(topic.as_str())) {
+            behaviour.upstream().add_explicit_peer(&peer);
+        }
     }
 
-    pub(super) fn unsubscribe(&self, topic: &Topic, behaviour: &mut Behaviour) {
+    pub(super) fn unsubscribe(&mut self, topic: &Topic, behaviour: &mut Behaviour) {
+        let hash = TopicHash::from_raw(topic.as_str());
+        for peer in behaviour.upstream().mesh_peers(&hash) {
+            self.returns.on_left(*peer, &hash);
+        }
         behaviour.unsubscribe(topic.as_str());
     }
 
@@ -86,10 +97,8 @@ impl PubSub {
 
     /// Runs GossipSub's heartbeat, which is due once a second, at the next poll of the behaviour.
     pub(super) fn beat(&mut self, behaviour: &mut Behaviour) {
-        // Before it, so that it may graft them.
-        for peer in self.mesh.count_beat() {
-            self.end_favour(&peer, behaviour);
-        }
+        let ended = self.returns.count_beat();
+        self.end_favours(&ended, behaviour);
         behaviour.beat();
     }
 
@@ -107,6 +116,7 @@ impl PubSub {
         behaviour.upstream().remove_explicit_peer(peer);
         behaviour.subscriptions.forget(peer);
         self.mesh.forget(peer);
+        self.returns.forget(peer);
     }
 
     /// Reports to the engine, once between two heartbeats, that the next heartbeats will have something to do.
@@ -147,16 +157,19 @@ impl PubSub {
     }
 
     /// A neighbour that leaves a topic and comes back gets its messages at once, though it may not be in the mesh until the
-    /// backoff is over. Until then it gets all of them.
+    /// backoff is over.
     fn follow_return(&mut self, event: &gossipsub::Event, behaviour: &mut Behaviour) {
         match event {
             gossipsub::Event::Unsubscribed { peer_id, topic } => {
                 behaviour.subscriptions.on_unsubscribed(peer_id, topic);
-                self.mesh.on_left(*peer_id);
+                // A peer can leave any number of other topics.
+                if behaviour.upstream().topics().any(|here| here == topic) {
+                    self.returns.on_left(*peer_id, topic);
+                }
             }
             gossipsub::Event::Subscribed { peer_id, topic } => {
                 behaviour.subscriptions.on_subscribed(peer_id, topic);
-                if self.mesh.has_left(peer_id) {
+                if self.returns.on_joined(peer_id, topic) {
                     behaviour.upstream().add_explicit_peer(peer_id);
                 }
             }
@@ -164,8 +177,26 @@ impl PubSub {
         }
     }
 
-    fn end_favour(&self, peer: &LibPeerId, behaviour: &mut Behaviour) {
-        if !self.paired.contains(peer) {
+    /// Lets GossipSub graft those who have returned while the swarm is polled. Returns them, for [`Self::end_poll`].
+    pub(super) fn begin_poll(&self, behaviour: &mut Behaviour) -> BTreeSet<LibPeerId> {
+        let interrupted = self.returns.interrupted();
+        self.end_favours(&interrupted, behaviour);
+        interrupted
+    }
+
+    pub(super) fn end_poll(&mut self, interrupted: &BTreeSet<LibPeerId>, behaviour: &mut Behaviour) {
+        if interrupted.is_empty() {
+            return;
+        }
+        let upstream = behaviour.upstream();
+        let is_in_mesh = |peer: &LibPeerId, topic: &TopicHash| upstream.mesh_peers(topic).any(|other| other == peer);
+        for peer in self.returns.resume(interrupted, is_in_mesh) {
+            upstream.add_explicit_peer(&peer);
+        }
+    }
+
+    fn end_favours(&self, peers: &BTreeSet<LibPeerId>, behaviour: &mut Behaviour) {
+        for peer in peers.difference(&self.paired) {
             behaviour.upstream().remove_explicit_peer(peer);
         }
     }

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncWrite, IoSlice};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::reactor::{Reactor, Watched};
 use super::udp::Udp;
@@ -22,6 +22,11 @@ use crate::network::{self, BoxByteStream, DatagramSocket, Listener, Transport};
 const BACKLOG: i32 = 1024;
 /// How long a listener waits after the system had no descriptor or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(100);
+/// After so long without a segment, the system asks whether the peer is there; and it ends a connection on which nothing
+/// was acknowledged for `GONE_AFTER`. The engine notices a silent peer sooner; these hold for a connection that it does not
+/// watch, which closes or only delivers what it has taken.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const GONE_AFTER: Duration = Duration::from_secs(30);
 /// The most threads that look up names. The system's resolver may take longer than a node waits for it.
 const MAX_LOOKUPS: usize = 64;
 
@@ -46,20 +51,7 @@ impl Transport for Tcp {
 
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxByteStream>> {
         let reactor = self.reactor.clone();
-        async move {
-            let socket = socket(address)?;
-            match socket.connect(&address.into()) {
-                Err(error) if !is_under_way(&error) => return Err(error),
-                _ => {}
-            }
-            let stream = Stream::new(&reactor, TcpStream::from(socket))?;
-            stream.0.connected().await?;
-            match stream.0.socket().take_error()? {
-                Some(error) => Err(error),
-                None => Ok(Box::pin(stream) as BoxByteStream),
-            }
-        }
-        .boxed()
+        async move { Ok(Box::pin(dial(&reactor, address).await?) as BoxByteStream) }.boxed()
     }
 
     fn bind_datagrams(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn DatagramSocket>>> {
@@ -93,6 +85,31 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     Ok(socket)
+}
+
+async fn dial(reactor: &Arc<Reactor>, address: SocketAddr) -> io::Result<Stream> {
+    let socket = socket(address)?;
+    match socket.connect(&address.into()) {
+        Err(error) if !is_under_way(&error) => return Err(error),
+        _ => {}
+    }
+    let stream = Stream::new(reactor, TcpStream::from(socket))?;
+    stream.0.connected().await?;
+    if let Some(error) = stream.0.socket().take_error()? {
+        return Err(error);
+    }
+    // Not before: the timeout would end an attempt to connect too.
+    end_if_gone(stream.0.socket())?;
+    Ok(stream)
+}
+
+/// Lets the system end a connection whose peer is gone.
+fn end_if_gone(socket: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 3))?;
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    socket.set_tcp_user_timeout(Some(GONE_AFTER))?;
+    Ok(())
 }
 
 /// A connection is being made.
@@ -135,6 +152,12 @@ impl Listener for Accepting {
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxByteStream, SocketAddr)>> {
+        self.poll_accept_stream(cx).map_ok(|(stream, remote)| (Box::pin(stream) as BoxByteStream, remote))
+    }
+}
+
+impl Accepting {
+    fn poll_accept_stream(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
         loop {
             if let Some(pause) = &mut self.pause {
                 std::task::ready!(pause.poll_unpin(cx));
@@ -143,7 +166,7 @@ impl Listener for Accepting {
             let accepted = std::task::ready!(self.listener.poll_read(cx, TcpListener::accept));
             let error = match accepted {
                 Ok((stream, remote)) => match Stream::accepted(&self.reactor, stream) {
-                    Ok(stream) => return Poll::Ready(Ok((Box::pin(stream), remote))),
+                    Ok(stream) => return Poll::Ready(Ok((stream, remote))),
                     // The socket of a peer that has gone already refuses its options.
                     Err(error) if error.kind() == io::ErrorKind::InvalidInput => continue,
                     Err(error) => error,
@@ -171,6 +194,7 @@ impl Stream {
     fn accepted(reactor: &Arc<Reactor>, socket: TcpStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
+        end_if_gone(&socket)?;
         Self::new(reactor, socket)
     }
 }
@@ -203,5 +227,33 @@ impl AsyncWrite for Stream {
             Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(())),
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use futures::future::{join, poll_fn};
+
+    use super::*;
+
+    #[test]
+    fn the_system_ends_connections_whose_peer_is_gone() {
+        let reactor = Arc::new(Reactor::new().unwrap());
+        let task = {
+            let reactor = reactor.clone();
+            async move {
+                let mut listener = Accepting::bind(reactor.clone(), "127.0.0.1:0".parse().unwrap()).unwrap();
+                let address = listener.local_addr();
+                let (dialled, accepted) =
+                    join(dial(&reactor, address), poll_fn(|cx| listener.poll_accept_stream(cx))).await;
+                for stream in [dialled.unwrap(), accepted.unwrap().0] {
+                    let socket = SockRef::from(stream.0.socket());
+                    assert!(socket.keepalive().unwrap());
+                    assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEP_ALIVE);
+                    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(GONE_AFTER));
+                }
+            }
+        };
+        super::super::block_on(&reactor, task.boxed());
     }
 }

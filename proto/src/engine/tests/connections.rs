@@ -224,7 +224,12 @@ fn a_peer_without_pub_sub_is_kept_out_for_five_minutes_whatever_it_says_of_itsel
 
 fn says(node: &mut Node, n: u16, name: &str) {
     let addresses = vec![address(n)];
-    node.net(NetEvent::Identified { peer: peer(n), name: name.to_owned(), addresses });
+    node.net(NetEvent::Identified {
+        connection: ConnectionId(n.into()),
+        peer: peer(n),
+        name: name.to_owned(),
+        addresses,
+    });
 }
 
 #[test]
@@ -352,6 +357,56 @@ fn what_the_network_room_counts_is_in_the_stats() {
     assert_eq!(node.take_events(), [AviEvent::DiscoveryUnavailable { source, reason }]);
 }
 
+/// Takes the messages that the node publishes now, as GossipSub does. Returns how many.
+fn take_published(node: &mut Node) -> usize {
+    let published: Vec<_> = node
+        .take_actions()
+        .into_iter()
+        .filter_map(|action| match action {
+            NetAction::Publish { publish, .. } => Some(publish),
+            _ => None,
+        })
+        .collect();
+    for publish in &published {
+        node.net(NetEvent::Published { publish: *publish, outcome: PublishOutcome::Sent });
+    }
+    published.len()
+}
+
+#[test]
+fn held_messages_that_went_into_a_dying_connection_are_told_lost() {
+    let mut node = Node::new(1, config());
+    for _ in 0..10 {
+        node.publish("lobby", b"held");
+    }
+    node.connected(1, 2, Direction::Inbound);
+    node.net(NetEvent::PeerSubscribed { peer: peer(2), topic: "lobby".to_owned() });
+    assert_eq!(take_published(&mut node), 10);
+    node.take_events();
+    node.disconnected(1, 2);
+    let slow = AviEvent::PeerSlow { peer_id: peer(2), dropped: 10 };
+    assert_eq!(node.take_events(), [slow, AviEvent::PeerDisconnected { peer_id: peer(2) }]);
+}
+
+#[test]
+fn a_message_is_lost_only_to_a_subscriber_of_its_topic() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.connected(2, 3, Direction::Inbound);
+    for (n, topic) in [(2, "lobby"), (3, "cellar")] {
+        node.net(NetEvent::PeerSubscribed { peer: peer(n), topic: topic.to_owned() });
+    }
+    node.take_events();
+    for topic in ["lobby", "lobby", "cellar"] {
+        node.publish(topic, b"hi");
+        assert_eq!(take_published(&mut node), 1);
+    }
+    node.disconnected(1, 2);
+    let slow = |n, dropped| AviEvent::PeerSlow { peer_id: peer(n), dropped };
+    assert_eq!(node.take_events(), [slow(2, 2), AviEvent::PeerDisconnected { peer_id: peer(2) }]);
+    node.disconnected(2, 3);
+    assert_eq!(node.take_events(), [slow(3, 1), AviEvent::PeerDisconnected { peer_id: peer(3) }]);
+}
+
 #[test]
 fn what_was_published_into_a_connection_that_falls_silent_is_told_lost() {
     let mut node = Node::with_peer(1, 2, config());
@@ -359,13 +414,8 @@ fn what_was_published_into_a_connection_that_falls_silent_is_told_lost() {
     node.net(NetEvent::PeerSubscribed { peer: peer(2), topic: "lobby".to_owned() });
     let publish = |node: &mut Node, count| {
         for _ in 0..count {
-            node.command(|id| Command::Publish { id, topic: "lobby".into(), data: Bytes::from_static(b"hi") });
-            let actions = node.take_actions();
-            let published = actions.iter().find_map(|action| match action {
-                NetAction::Publish { publish, .. } => Some(*publish),
-                _ => None,
-            });
-            node.net(NetEvent::Published { publish: published.unwrap(), outcome: PublishOutcome::Sent });
+            node.publish("lobby", b"hi");
+            assert_eq!(take_published(node), 1);
         }
     };
     publish(&mut node, 1);

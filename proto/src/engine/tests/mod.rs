@@ -7,6 +7,7 @@ mod congestion;
 mod connections;
 mod datagrams;
 mod dials;
+mod doubles;
 mod flight;
 mod losses;
 mod mesh;

@@ -158,8 +158,13 @@ impl Node {
     }
 
     pub(super) fn identified(&mut self, n: u16, addresses: &[&str]) {
+        self.identified_on(n.into(), n, addresses);
+    }
+
+    pub(super) fn identified_on(&mut self, connection: u64, n: u16, addresses: &[&str]) {
+        let connection = ConnectionId(connection);
         let addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
-        self.net(NetEvent::Identified { peer: peer(n), name: format!("node {n}"), addresses });
+        self.net(NetEvent::Identified { connection, peer: peer(n), name: format!("node {n}"), addresses });
     }
 
     pub(super) fn discovered(&mut self, n: u16) {

@@ -471,7 +471,8 @@ impl Mesh {
             let (connection, peer) = (ConnectionId(2 * link as u64 + end as u64), self.id(there));
             let address = address(there as u16 + 1);
             let name = self.nodes[there].config.node_name.clone();
-            let identified = NetEvent::Identified { peer: peer.clone(), name, addresses: vec![address.clone()] };
+            let identified =
+                NetEvent::Identified { connection, peer: peer.clone(), name, addresses: vec![address.clone()] };
             self.queue.push_back((here, NetEvent::Connected { connection, peer, address, direction }));
             self.queue.push_back((here, identified));
             if is_first {

@@ -270,7 +270,12 @@ fn any_event() -> impl Strategy<Value = fn(&mut Liar, u64) -> NetEvent> {
         |_, _| NetEvent::ListenersMissing,
         |_, x| NetEvent::DiscoveryUnavailable { source: DiscoverySource::Mdns, reason: "x".repeat(x as usize % 3) },
         |_, _| NetEvent::DiscoveryAvailable { source: DiscoverySource::Mdns },
-        |_, x| NetEvent::Identified { peer: near(x), name: String::new(), addresses: vec![address(3)] },
+        |_, x| NetEvent::Identified {
+            connection: ConnectionId(x % 20),
+            peer: near(x),
+            name: String::new(),
+            addresses: vec![address(3)],
+        },
         |_, x| NetEvent::Foreign { peer: near(x) },
         |_, _| NetEvent::WalkEnded { result: Err(String::new()) },
         |_, x| NetEvent::Deaf { connection: ConnectionId(x % 20) },

@@ -372,7 +372,7 @@ fn gossip_rests_when_nothing_has_happened_for_a_while_until_something_does() {
     node.ask(|id| Command::Unsubscribe { id, topic: "t".to_owned() }).unwrap();
     node.net(NetEvent::GossipActive);
     node.net(NetEvent::MessageRefused);
-    assert_eq!(heartbeats(&mut node), 12, "whatever else happens");
+    assert_eq!(heartbeats(&mut node), 14, "whatever else happens");
     node.heartbeats.clear();
     node.net(NetEvent::MessageRefused);
     node.wait(secs(1));
