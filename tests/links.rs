@@ -6,6 +6,8 @@
 mod emulator;
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -327,6 +329,56 @@ fn promise_11_what_was_published_just_before_a_shutdown_arrives() {
     });
     speaking.join().unwrap().unwrap();
     assert_eq!(hearing.join().unwrap().unwrap(), (0..MESSAGES).collect::<Vec<_>>());
+    emulator.stop().unwrap();
+}
+
+#[test]
+fn what_a_publish_took_on_a_thin_link_arrives_or_is_told() {
+    const MESSAGES: u64 = 10;
+    let Some(emulator) = emulate::<2>(&built_in("thin_256")) else { return };
+    let [hears, speaks] = emulator.machines() else { unreachable!() };
+    let (told, address) = ends();
+    let (is_over, over) = ends::<()>();
+    let heard = Arc::new(AtomicU64::new(0));
+    let count = heard.clone();
+    let hearing = run(hears, Vec::new(), move |mut node| async move {
+        node.node.handle().subscribe(TOPIC).await.unwrap();
+        told.send(node.address().await).await.unwrap();
+        let hearing = async {
+            while let Some(event) = node.events.recv().await {
+                count.fetch_add(u64::from(matches!(event, AviEvent::Message { .. })), Ordering::SeqCst);
+            }
+        };
+        hearing.or(async { drop(over.recv().await) }).await;
+    });
+    let address = address.recv_blocking().expect("the first node starts");
+    let lost = run(speaks, vec![address], move |mut node| async move {
+        let (handle, peer) = (node.node.handle(), node.peer().await);
+        while handle.peer_info(&peer).await.unwrap().topics.is_empty() {
+            Timer::after(Duration::from_millis(5)).await;
+        }
+        let mut refused = 0;
+        for number in 0..MESSAGES as u8 {
+            refused += u64::from(handle.publish(TOPIC, vec![number; 65_000]).await.is_err());
+        }
+        let deadline = Instant::now() + WITHIN;
+        // All of it is 20 s of the link.
+        loop {
+            let stats = handle.stats().await.unwrap();
+            let (heard, lost) = (heard.load(Ordering::SeqCst), stats.slow_peer_drops + refused);
+            if heard + lost >= MESSAGES {
+                return lost;
+            }
+            assert!(Instant::now() < deadline, "{heard} have arrived, {lost} are told lost");
+            Timer::after(Duration::from_millis(50)).await;
+        }
+    })
+    .join()
+    .unwrap()
+    .unwrap();
+    drop(is_over);
+    hearing.join().unwrap().unwrap();
+    assert_eq!(lost, 0, "a link that moves bytes is waited for");
     emulator.stop().unwrap();
 }
 

@@ -305,11 +305,22 @@ fn at_once(variants: [&'static str; 2], test: fn(&str)) {
 fn hosts_on_a_local_network_find_each_other_and_one_that_comes_late() {
     let Some(lan) = Lan::new() else { return };
     let hosts = ["192.0.2.1/24", "192.0.2.2/24", "192.0.2.3/24"].map(|address| lan.host_at(address));
-    let nodes = hosts.each_ref().map(|host| Node::run(host, ""));
+    let mut nodes = hosts.each_ref().map(|host| Node::run(host, ""));
     for node in &nodes {
         for other in nodes.iter().filter(|other| other.id != node.id) {
             node.meets(other);
         }
+    }
+    // They dial each other at the same time. One of two connections ends, and no application hears of it.
+    let ids = nodes.each_ref().map(|node| node.id.clone());
+    for node in &mut nodes {
+        let own = node.id.clone();
+        for other in ids.iter().filter(|other| **other != own) {
+            node.ask_until(&format!("since {other}"), |answer| answer.parse().is_ok_and(|seconds: f32| seconds > 6.0));
+        }
+    }
+    for node in &nodes {
+        assert!(!node.process.has_said("- "), "{} has lost a peer", node.id);
     }
     let host = lan.host_at("192.0.2.4/24");
     let late = Node::run(&host, ON_TOKIO);
@@ -365,7 +376,10 @@ fn a_call_goes_on_when_a_host_is_renumbered() {
         assert!(Instant::now() < deadline, "nobody is heard");
         std::thread::sleep(Duration::from_millis(100));
     }
-    println!("both are heard again {:?} after the move", moved.elapsed());
+    let silent_for = moved.elapsed();
+    println!("both are heard again {silent_for:?} after the move");
+    // A silence is noticed after nine seconds. The host knows at once that its address has changed.
+    assert!(silent_for < Duration::from_secs(5), "{silent_for:?}");
     assert!(!stays.process.has_said("closed") && !moves.process.has_said("closed"));
 }
 

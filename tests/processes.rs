@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
@@ -18,15 +19,28 @@ struct Program {
 
 impl Program {
     fn run(example: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(Self::path(example));
+        command.args(arguments);
+        Self::spawn(command, example)
+    }
+
+    /// With at most so many file descriptors.
+    fn run_with_files(files: u32, example: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]);
+        command.arg(Self::path(example)).args(arguments);
+        Self::spawn(command, example)
+    }
+
+    fn path(example: &str) -> PathBuf {
         let folder: PathBuf = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().into();
-        let mut child = Command::new(folder.join("examples").join(example))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("{example}: {error}; `cargo test` without --test builds it, as `cargo build --examples` does")
-            });
+        folder.join("examples").join(example)
+    }
+
+    fn spawn(mut command: Command, example: &str) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap_or_else(|error| {
+            panic!("{example}: {error}; `cargo test` without --test builds it, as `cargo build --examples` does")
+        });
         let (sender, lines) = mpsc::channel();
         let output = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -87,6 +101,28 @@ fn two_processes_with_a_bootstrap_address_exchange_messages() {
     let mut second = Program::run("simple_node", &["--name", "second", "--bootstrap", address]);
     second.wait("+ ");
     exchange(first, second);
+}
+
+#[test]
+fn a_process_without_file_descriptors_says_so_once_and_accepts_again_when_it_has_some() {
+    let mut node = Program::run_with_files(40, "simple_node", &["--name", "first"]);
+    let started = node.wait("tcp");
+    let address = started.split('"').find(|part| part.contains("/127.0.0.1/")).unwrap().to_owned();
+    let port: u16 = address.split('/').nth(4).unwrap().parse().unwrap();
+    // The system accepts them, whatever the process does.
+    let connections: Vec<_> = (0..60).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    node.wait("AcceptFailed");
+    drop(connections);
+    let mut other = Program::run("simple_node", &["--name", "second", "--bootstrap", &address]);
+    other.wait("+ ");
+    node.say("stats");
+    let failed = node.wait("accepts_failed");
+    assert_ne!(failed.trim(), "accepts_failed: 0,");
+    other.say("quit");
+    other.ends_well();
+    node.wait("- ");
+    node.say("quit");
+    node.ends_well();
 }
 
 /// Needs an interface with multicast besides loopback, which mDNS skips.

@@ -68,9 +68,11 @@ impl Rules {
 /// The number of the protocol in IPv4's header.
 const UDP: u8 = 17;
 
-/// What Linux does about congestion by default. A distribution may have chosen something else for this machine, and
-/// figures would say more about that than about the link.
+/// What Linux does about congestion. A distribution may have chosen something else for this machine than Linux's default,
+/// and figures would say more about that than about the link.
 const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+/// Linux's default, and what it always allows: both wait for losses.
+const ALGORITHMS: [&str; 2] = ["cubic", "reno"];
 
 pub struct Machine {
     pub namespace: Namespace,
@@ -130,7 +132,10 @@ impl Machine {
         let namespace = Namespace::new()?;
         let tun = Tun::new(&namespace).map_err(|error| format!("a TUN device: {error}"))?;
         let congestion = namespace
-            .spawn(|| std::fs::write(CONGESTION, "cubic"))
+            .spawn(|| {
+                let set = |algorithm| std::fs::write(CONGESTION, algorithm);
+                set(ALGORITHMS[0]).or_else(|_| set(ALGORITHMS[1]))
+            })
             .and_then(|thread| thread.join().map_err(|_| io::Error::other("a panic"))??);
         congestion.map_err(|error| format!("{CONGESTION}: {error}"))?;
         let [a, b, c] = NETWORK;
