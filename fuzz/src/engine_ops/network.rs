@@ -217,7 +217,7 @@ pub(super) fn likely(world: &mut World, script: &mut Script) -> Option<NetEvent>
 }
 
 fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
-    Some(match script.below(21) {
+    Some(match script.below(22) {
         0 => NetEvent::Misbehaved { peer: any_peer(script) },
         1 => NetEvent::Foreign { peer: any_peer(script) },
         2 => NetEvent::SlowPeer { peer: any_peer(script), dropped: script.number() },
@@ -246,6 +246,7 @@ fn seldom(network: &Network, script: &mut Script) -> Option<NetEvent> {
         16 => of_datagrams(script),
         17 => NetEvent::CreditUsed { peer: any_peer(script) },
         18 => NetEvent::PeerRenewed { peer: any_peer(script) },
+        20 => NetEvent::PubSubOpened { connection: network.connection(script)?.0 },
         19 => NetEvent::Doubled { address: script.text(40) },
         _ => NetEvent::MessageRefused,
     })

@@ -241,6 +241,11 @@ pub enum NetEvent {
         /// The peer.
         peer: PeerId,
     },
+    /// A peer has opened pub/sub on a connection: from there its subscriptions come.
+    PubSubOpened {
+        /// The connection.
+        connection: ConnectionId,
+    },
     /// A ping was answered.
     Pong {
         /// The connection.

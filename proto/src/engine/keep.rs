@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::admission::MAX_RETIRED;
 use super::io::ConnectionId;
-use super::peer::{Peer, Retired, State};
+use super::peer::{Connection, Peer, Retired, State};
 use super::peers::Peers;
 use super::time::Time;
 use crate::id::PeerId;
@@ -39,27 +39,35 @@ const DELIVERED_AFTER: Duration = Duration::from_secs(30);
 pub(crate) enum Duplicate {
     /// Ask on both whether they work.
     Probe([ConnectionId; 2]),
-    /// Close the newer one: both ends know both, and the older one works.
+    /// Close this one: both ends know both, and the other one works.
     Close(ConnectionId),
-    /// Use the newest alone: the other end has lost the older ones, or nothing moves on them.
-    Retire { older: Vec<ConnectionId>, newest: ConnectionId },
+    /// Use one alone: the other end has lost the others, or nothing moves on them.
+    Retire { others: Vec<ConnectionId>, kept: ConnectionId },
 }
 
 impl Peers {
-    /// Of several connections to a peer, those that this node gives up. `is_needed` says whether something on a connection
-    /// would end with it.
+    /// Of several connections to a peer, those that this node gives up. `is_open` is false for one that is
+    /// being closed; `is_needed` says whether something on a connection would end with it.
     pub(crate) fn superfluous(
         &mut self,
         now: Time,
         id: &PeerId,
+        is_open: impl Fn(ConnectionId) -> bool,
         is_needed: impl Fn(ConnectionId) -> bool,
     ) -> Option<Duplicate> {
         let State::Connected { connections, .. } = &mut self.peers.get_mut(id)?.state else { return None };
-        let mut in_use: Vec<_> = connections.iter_mut().filter(|connection| !connection.is_retired()).collect();
+        let is_in_use = |connection: &Connection| !connection.is_retired() && is_open(connection.id);
+        let mut in_use: Vec<_> = connections.iter_mut().filter(|connection| is_in_use(connection)).collect();
+        let first = in_use.first()?.direction;
+        let is_mixed = in_use.iter().any(|connection| connection.direction != first);
+        let has_begun = in_use.iter().any(|connection| connection.opened.is_some());
         let (newest, in_use) = in_use.split_last_mut()?;
         let older = in_use.first_mut()?;
         let decided_at = newest.since + SIMULTANEOUS;
         let is_simultaneous = newest.since - older.since < SIMULTANEOUS;
+        // Upstream tells its subscriptions on its first connection alone. A peer of another make does not tell them again if
+        // that one ends, so the one on which it began is kept.
+        let newest_is_first = newest.opened.is_some_and(|at| older.opened.is_none_or(|first| at < first));
         if is_simultaneous && now < decided_at {
             let probed = older.probed_beside.filter(|(beside, _)| *beside == newest.id);
             let Some((_, probed_at)) = probed else {
@@ -70,13 +78,14 @@ impl Peers {
             };
             let answered_by = probed_at + ANSWERED_WITHIN;
             let is_lost = newest.is_answered && !older.is_answered && now >= answered_by;
-            // Both ends see both connections. The end with the lower peer id decides; if one end has dialled twice, the
+            // Both ends see all connections. The end with the lower peer id decides; if one end has dialled them all, the
             // other.
-            let decides = match newest.direction {
-                direction if direction != older.direction => self.local < *id,
-                direction => direction == PeerDirection::Inbound,
-            };
-            if decides && older.is_answered {
+            let decides = if is_mixed { self.local < *id } else { newest.direction == PeerDirection::Inbound };
+            if decides && older.is_answered && newest.is_answered && newest_is_first && !is_needed(older.id) {
+                return Some(Duplicate::Close(older.id));
+            }
+            let is_older_first = has_begun && !newest_is_first;
+            if decides && older.is_answered && (is_older_first || now >= answered_by) {
                 return Some(Duplicate::Close(newest.id));
             }
             if !is_lost {
@@ -90,16 +99,19 @@ impl Peers {
             self.doubled.set(id.clone(), now + SIMULTANEOUS);
             return None;
         }
+        let kept = match older.opened {
+            Some(_) if is_simultaneous && older.is_answered && !newest_is_first => older.id,
+            _ => newest.id,
+        };
         let State::Connected { connections, .. } = &self.peers.get(id)?.state else { return None };
-        let in_use: Vec<_> = connections.iter().filter(|connection| !connection.is_retired()).collect();
-        let newest = in_use.last()?;
-        let older: Vec<_> = in_use.iter().map(|connection| connection.id).filter(|id| *id != newest.id).collect();
-        if older.iter().copied().any(is_needed) {
+        let in_use = connections.iter().filter(|connection| is_in_use(connection)).map(|connection| connection.id);
+        let others: Vec<_> = in_use.filter(|id| *id != kept).collect();
+        if others.iter().copied().any(is_needed) {
             // A call cannot leave it. If it is dead, its silence will show that.
             self.doubled.set(id.clone(), now + SIMULTANEOUS);
             return None;
         }
-        Some(Duplicate::Retire { older, newest: newest.id })
+        Some(Duplicate::Retire { others, kept })
     }
 
     /// Handles the answer to a probe. Returns whether the connections of the peer must be looked at again.
@@ -110,6 +122,18 @@ impl Peers {
         let is_double = connections.iter().filter(|connection| !connection.is_retired()).count() > 1;
         let answered = connections.iter_mut().find(|other| other.id == connection);
         answered.is_some_and(|connection| !std::mem::replace(&mut connection.is_answered, true)) && is_double
+    }
+
+    /// Handles that a peer has opened pub/sub on a connection. Returns the peer if its connections must be looked at again.
+    pub(crate) fn on_pub_sub_opened(&mut self, now: Time, connection: ConnectionId) -> Option<PeerId> {
+        for (id, peer) in &mut self.peers {
+            let State::Connected { connections, .. } = &mut peer.state else { continue };
+            if let Some(opened) = connections.iter_mut().find(|other| other.id == connection) {
+                opened.opened.get_or_insert(now);
+                return (connections.len() > 1).then(|| id.clone());
+            }
+        }
+        None
     }
 
     /// Takes a peer whose several connections must be looked at again.

@@ -456,6 +456,11 @@ impl Engine {
             }
             NetEvent::Pong { connection, peer, rtt } => self.on_pong(now, connection, &peer, rtt),
             NetEvent::Answered { connection, peer } => self.on_answered(now, connection, &peer),
+            NetEvent::PubSubOpened { connection } => {
+                if let Some(peer) = self.peers.on_pub_sub_opened(now, connection) {
+                    self.keep_one(now, &peer);
+                }
+            }
             NetEvent::Flushed { connection } => {
                 if let Some(peer) = self.flushing.remove(&connection) {
                     self.peers.take_undelivered(&peer, connection, out.stats.messages_published);

@@ -46,6 +46,8 @@ pub(super) struct Connection {
     pub(super) probed_beside: Option<(ConnectionId, Time)>,
     /// Whether the peer has answered the last probe.
     pub(super) is_answered: bool,
+    /// Since when the peer has pub/sub on it.
+    pub(super) opened: Option<Time>,
     /// Since a newer one is used in its place.
     pub(super) retired: Option<Retired>,
 }

@@ -313,6 +313,7 @@ impl Peers {
             published: [published; 2],
             probed_beside: None,
             is_answered: false,
+            opened: None,
             retired: None,
         };
         let was_chosen = peer.is_chosen();

@@ -54,24 +54,24 @@ impl Engine {
 
     /// Keeps one of several connections to a peer.
     pub(super) fn keep_one(&mut self, now: Time, peer: &PeerId) {
-        let streams = &self.streams;
-        match self.peers.superfluous(now, peer, |connection| streams.depends_on(connection)) {
+        let (streams, liveness) = (&self.streams, &self.liveness);
+        let is_open = |connection| liveness.expects(connection);
+        match self.peers.superfluous(now, peer, is_open, |connection| streams.depends_on(connection)) {
             None => {}
             Some(Duplicate::Probe(connections)) => {
                 connections.into_iter().for_each(|connection| self.out.net(NetAction::Probe { connection }));
             }
-            Some(Duplicate::Close(newer)) if !self.liveness.expects(newer) => {}
-            Some(Duplicate::Close(newer)) => {
+            Some(Duplicate::Close(connection)) => {
                 self.out.stats.duplicate_connections += 1;
-                self.disconnect(now, [newer]);
+                self.disconnect(now, [connection]);
             }
-            Some(Duplicate::Retire { older, newest }) => {
-                tracing::debug!(%peer, ?older, ?newest, "uses another connection");
-                self.out.stats.duplicate_connections += older.len() as u64;
-                let excess = self.peers.retire(now, peer, &older, self.out.stats.messages_published);
-                for &connection in &older {
+            Some(Duplicate::Retire { others, kept }) => {
+                tracing::debug!(%peer, ?others, ?kept, "uses one connection");
+                self.out.stats.duplicate_connections += others.len() as u64;
+                let excess = self.peers.retire(now, peer, &others, self.out.stats.messages_published);
+                for &connection in &others {
                     self.liveness.on_retired(connection);
-                    self.streams.on_retired(now, connection, newest, &mut self.out);
+                    self.streams.on_retired(now, connection, kept, &mut self.out);
                     self.out.net(NetAction::Retire { connection });
                 }
                 self.abort(now, excess);

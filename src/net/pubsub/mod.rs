@@ -147,6 +147,10 @@ impl PubSub {
             Heard::Written { .. } => {}
             Heard::Renewed(peer) => events.push_back(NetEvent::PeerRenewed { peer: connections.name(&peer) }),
             Heard::Beat => self.look_at_mesh(behaviour, connections, events),
+            Heard::Opened { connection } => {
+                let connection = connections.in_swarm(connection);
+                events.extend(connection.map(|connection| NetEvent::PubSubOpened { connection }));
+            }
             // The peer broke the protocol on its last substream, or its link stalled.
             Heard::Restarted => events.push_back(NetEvent::MessageRefused),
             Heard::GivenUp { connection } => {

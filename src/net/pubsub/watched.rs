@@ -41,6 +41,11 @@ pub(in crate::net) enum Heard<T> {
     },
     /// Upstream uses another connection to the peer, and has forgotten its subscriptions.
     Renewed(PeerId),
+    /// The peer has opened its first pub/sub substream on a connection.
+    Opened {
+        /// The connection.
+        connection: ConnectionId,
+    },
     /// Upstream has written all that it had for the connection when that was asked.
     Written {
         /// The connection.
@@ -59,6 +64,7 @@ pub(in crate::net) struct Watched<B: NetworkBehaviour> {
     activity: Activity,
     restarts: u64,
     given_up: VecDeque<ConnectionId>,
+    opened: VecDeque<ConnectionId>,
     /// The connections whose handlers are to be asked, and those that have answered.
     asked: VecDeque<(PeerId, ConnectionId)>,
     written: VecDeque<ConnectionId>,
@@ -87,6 +93,7 @@ where
             activity: Activity::None,
             restarts: 0,
             given_up: VecDeque::new(),
+            opened: VecDeque::new(),
             asked: VecDeque::new(),
             written: VecDeque::new(),
             closing,
@@ -192,6 +199,7 @@ where
                 self.single.on_connection_handler_event(peer, connection, event);
                 self.subscriptions.speaks(None);
             }
+            FromHandler::Opened => self.opened.push_back(connection),
             FromHandler::Written => self.written.push_back(connection),
             FromHandler::Restarted => self.restarts += 1,
             FromHandler::GivenUp => {
@@ -209,6 +217,9 @@ where
         if let Some((peer_id, connection)) = self.asked.pop_front() {
             let handler = NotifyHandler::One(connection);
             return Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event: ToHandler::Flush });
+        }
+        if let Some(connection) = self.opened.pop_front() {
+            return Poll::Ready(ToSwarm::GenerateEvent(Heard::Opened { connection }));
         }
         if let Some(connection) = self.written.pop_front() {
             return Poll::Ready(ToSwarm::GenerateEvent(Heard::Written { connection }));
@@ -246,6 +257,8 @@ where
 #[derive(Debug)]
 pub(in crate::net) enum FromHandler<T> {
     Upstream(T),
+    /// The peer has opened its first substream.
+    Opened,
     /// Upstream has written all that it had.
     Written,
     Restarted,
@@ -277,7 +290,7 @@ pub(in crate::net) struct Handler<H> {
 
 impl<H> Handler<H> {
     fn new(upstream: H, credit: Option<Arc<Credit>>) -> Self {
-        Self { upstream, substreams: 0, told: 1, requests: 0, is_opening: false, is_flushing: false, credit }
+        Self { upstream, substreams: 0, told: 0, requests: 0, is_opening: false, is_flushing: false, credit }
     }
 
     /// Whether upstream, which has nothing to do now, has written all that it had.
@@ -308,9 +321,11 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>> {
         if self.told < self.substreams {
             self.told += 1;
-            let is_too_often = self.told > MAX_SUBSTREAMS;
-            let event = if is_too_often { FromHandler::GivenUp } else { FromHandler::Restarted };
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(match self.told {
+                1 => FromHandler::Opened,
+                2..=MAX_SUBSTREAMS => FromHandler::Restarted,
+                _ => FromHandler::GivenUp,
+            }));
         }
         if self.requests == MAX_REQUESTS {
             self.requests += 1;

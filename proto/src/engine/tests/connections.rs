@@ -1,5 +1,7 @@
 //! Several connections to one peer; the facts known about connected peers.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn knows(n: u16) -> AviP2pConfig {
@@ -92,19 +94,89 @@ fn answers(node: &mut Node, connection: u64, from: u16) {
     node.net(NetEvent::Answered { connection: ConnectionId(connection), peer: peer(from) });
 }
 
+fn opens(node: &mut Node, connection: u64) {
+    node.net(NetEvent::PubSubOpened { connection: ConnectionId(connection) });
+}
+
 #[test]
-fn of_two_young_connections_one_end_closes_the_newer_and_if_it_does_not_the_other_retires_the_older() {
+fn of_two_young_connections_the_one_on_which_the_peer_began_its_pub_sub_is_kept() {
+    for (opened, then, closed) in [(1, Some(2), 2), (2, Some(1), 1), (2, None, 1)] {
+        let mut node = Node::with_peer(1, 2, config());
+        node.has_pongs = false;
+        node.connected(2, 2, Direction::Inbound);
+        answers(&mut node, 1, 2);
+        answers(&mut node, 2, 2);
+        assert_eq!(node.take_actions(), [probe(1), probe(2)], "its subscriptions may come on either");
+        node.wait(millis(50));
+        opens(&mut node, opened);
+        assert_eq!(node.take_actions(), [disconnect(closed)], "{opened}");
+        node.wait(millis(50));
+        then.into_iter().for_each(|connection| opens(&mut node, connection));
+        assert_eq!(node.take_actions(), []);
+    }
+}
+
+#[test]
+fn of_three_young_connections_one_is_left_in_whatever_order_the_news_comes() {
+    let orders = [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]];
+    for (local, other) in [(1, 2), (2, 1)] {
+        for (opened, answered) in orders.iter().flat_map(|opened| orders.iter().map(move |answered| (opened, answered)))
+        {
+            let mut node = Node::with_peer(local, other, config());
+            node.has_pongs = false;
+            node.connected(2, other, Direction::Inbound);
+            node.connected(3, other, Direction::Outbound(DialId(1)));
+            let mut given_up = BTreeSet::new();
+            // Whether a connection has ended is known only later.
+            for _ in 0..10 {
+                for connection in opened {
+                    opens(&mut node, *connection);
+                    node.wait(millis(1));
+                }
+                answered.iter().for_each(|connection| answers(&mut node, *connection, other));
+                given_up.extend(node.take_actions().into_iter().filter_map(|action| match action {
+                    NetAction::Disconnect { connection } | NetAction::Retire { connection } => Some(connection),
+                    _ => None,
+                }));
+                node.wait(secs(1));
+            }
+            assert_eq!(given_up.len(), 2, "{local} {opened:?} {answered:?}: {given_up:?}");
+            if local == 1 {
+                assert!(!given_up.contains(&ConnectionId(opened[0])), "{opened:?} {answered:?}: {given_up:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_two_young_connections_to_a_peer_without_pub_sub_the_older_is_kept() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.has_pongs = false;
+    node.connected(2, 2, Direction::Inbound);
+    answers(&mut node, 1, 2);
+    answers(&mut node, 2, 2);
+    node.take_actions();
+    node.wait(secs(3) - millis(1));
+    assert_eq!(node.take_actions(), []);
+    node.wait(millis(1));
+    assert_eq!(node.take_actions(), [disconnect(2)]);
+}
+
+#[test]
+fn of_two_young_connections_one_end_closes_one_and_if_it_does_not_the_other_retires_it() {
     // The lower id decides about dials of both ends, and whoever was dialled about two dials of one end.
-    for (local, other, second, decides) in [
-        (1, 2, Direction::Outbound(DialId(1)), true),
-        (2, 1, Direction::Outbound(DialId(1)), false),
-        (1, 2, Direction::Inbound, true),
-        (2, 1, Direction::Inbound, true),
+    for (local, other, second, began_on, decides) in [
+        (1, 2, Direction::Outbound(DialId(1)), 1, true),
+        (2, 1, Direction::Outbound(DialId(1)), 1, false),
+        (2, 1, Direction::Outbound(DialId(1)), 2, false),
+        (1, 2, Direction::Inbound, 1, true),
+        (2, 1, Direction::Inbound, 1, true),
     ] {
         let mut node = Node::with_peer(local, other, config());
         node.has_pongs = false;
         node.connected(2, other, second);
         assert_eq!(node.take_actions(), [probe(1), probe(2)], "{local}, {second:?}");
+        opens(&mut node, began_on);
         answers(&mut node, 2, other);
         assert_eq!(node.take_actions(), [], "the older one may be slow");
         answers(&mut node, 1, other);
@@ -115,7 +187,7 @@ fn of_two_young_connections_one_end_closes_the_newer_and_if_it_does_not_the_othe
             node.wait(secs(5) - millis(1));
             assert_eq!(node.take_actions(), []);
             node.wait(millis(1));
-            assert_eq!(node.take_actions(), [retire(1)]);
+            assert_eq!(node.take_actions(), [retire(3 - began_on)]);
         }
     }
 }

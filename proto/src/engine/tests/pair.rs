@@ -476,6 +476,7 @@ impl Mesh {
             self.queue.push_back((here, NetEvent::Connected { connection, peer, address, direction }));
             self.queue.push_back((here, identified));
             if is_first {
+                self.queue.push_back((here, NetEvent::PubSubOpened { connection }));
                 for topic in self.ports[there].topics.clone() {
                     self.tell_subscription(there, here, &topic);
                 }
