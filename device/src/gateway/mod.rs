@@ -1,0 +1,1 @@
+//! How does a device that is too small to be a node take part?
