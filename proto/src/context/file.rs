@@ -69,7 +69,7 @@ pub(crate) fn read_file(
 }
 
 /// The longest file that a node writes.
-pub(crate) fn max_file_bytes(options: &ContextOptions) -> usize {
+pub fn max_file_bytes(options: &ContextOptions) -> usize {
     HEAD_BYTES + options.max_bytes
 }
 

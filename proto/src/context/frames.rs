@@ -25,7 +25,7 @@ use super::entry::{Entry, EntryId, MAX_ENTRY_BYTES, put_uvarint};
 use crate::wire::{Reader, WireError};
 
 /// The longest frame. A longer exchange takes several rounds.
-pub(crate) const MAX_FRAME_BYTES: usize = 128 * 1024;
+pub const MAX_FRAME_BYTES: usize = 128 * 1024;
 /// What a frame has besides its ids and entries, at most.
 const HEAD_BYTES: usize = 16 + BUCKETS;
 /// The most ids in a frame: half of it, so that entries fit beside them.

@@ -24,8 +24,10 @@ pub use path::{MAX_DEPTH, MAX_PATH_BYTES};
 pub use replica::ContextWrite;
 
 pub(crate) use entry::{Entry, EntryId};
-pub(crate) use exchange::{Answer, answer, ask, gifts, next_request};
-pub(crate) use file::{max_file_bytes, read_file, write_file};
-pub(crate) use frames::{MAX_FRAME_BYTES, Request, Response, message, read_message};
-pub(crate) use replica::{Change, Refused, Replica, Taken};
+pub(crate) use exchange::{answer, ask, gifts, next_request};
+pub use file::max_file_bytes;
+pub(crate) use file::{read_file, write_file};
+pub use frames::MAX_FRAME_BYTES;
+pub(crate) use frames::{Request, Response, message, read_message};
+pub(crate) use replica::{Change, Refused, Replica, Taken, topmost};
 pub(crate) use stamp::{Author, Wall};

@@ -119,7 +119,11 @@ impl Replica {
     /// [`AviP2pError::InvalidContextPath`].
     pub(crate) fn value(&self, path: &str) -> Result<Option<Value>, AviP2pError> {
         let path = Path::parse(path).map_err(|expected| invalid_path(path, expected))?;
-        Ok(value_at(&self.store, &path))
+        Ok(self.value_at(&path))
+    }
+
+    pub(crate) fn value_at(&self, path: &Path) -> Option<Value> {
+        value_at(&self.store, path)
     }
 
     // This node's writes.
