@@ -31,6 +31,9 @@ impl Inner {
             }
             AviEvent::PeerDiscovered { peer_id } => self.call(lock(&self.callbacks).discovered.as_ref(), peer_id),
             AviEvent::PeerConnected { peer_id, address } => {
+                if let Some(adapter) = &self.adapter {
+                    adapter.handle_newcomer();
+                }
                 self.call(lock(&self.callbacks).connected.as_ref(), (peer_id, address));
             }
             AviEvent::PeerDisconnected { peer_id } => self.call(lock(&self.callbacks).disconnected.as_ref(), peer_id),
@@ -41,15 +44,34 @@ impl Inner {
             AviEvent::AudioStreamClosed { stream_id, reason, .. } => {
                 self.streams.changed(stream_id, Change::Closed(reason)).await;
             }
+            AviEvent::ContextChanged { author, path, value } => {
+                if let Some(adapter) = &self.adapter {
+                    adapter.handle_change(&path, value.is_none());
+                }
+                if author != *self.node.local_peer_id() && value.is_none() {
+                    self.handle_change(&path);
+                }
+            }
+            AviEvent::ContextLagged { changes } => {
+                self.counters.events_dropped.add(changes);
+                if let Some(adapter) = &self.adapter {
+                    adapter.handle_newcomer();
+                }
+                self.handle_change("");
+            }
             other => self.log(&other),
         }
     }
 
     /// Handlers hear of the start once the shared context has this device.
     fn handle_started(self: &Arc<Self>, addresses: Vec<String>) {
-        let mut callbacks = lock(&self.callbacks);
-        callbacks.addresses = Some(addresses.clone());
-        self.call(callbacks.started.as_ref(), addresses);
+        let inner = self.clone();
+        self.runtime.spawn(async move {
+            inner.announce().await;
+            let mut callbacks = lock(&inner.callbacks);
+            callbacks.addresses = Some(addresses.clone());
+            inner.call(callbacks.started.as_ref(), addresses);
+        });
     }
 
     fn handle_offer(self: &Arc<Self>, peer: PeerId, stream: StreamId) {
@@ -82,6 +104,7 @@ impl Inner {
             AviEvent::BootstrapFailed { .. }
             | AviEvent::AcceptFailed { .. }
             | AviEvent::DuplicateIdentity { .. }
+            | AviEvent::ContextNotSaved { .. }
             | AviEvent::DiscoveryUnavailable { .. } => tracing::warn!(?event, "the node reports a problem"),
             other => tracing::debug!(event = ?other, "an event without a handler"),
         }

@@ -4,12 +4,13 @@
 //! of others when their clock says so. So what it publishes is its own change, beside copies of what others had, of any
 //! age. A value of it is taken over another one if it is a change of its own:
 //!
-//! - it differs from what the node had in its last snapshot, and nobody whose snapshots the node has taken since had it
-//!   there; or
+//! - it differs from what the node had before: in its last snapshot, or if it has taken over that of this node since, in
+//!   that; and nobody whose snapshots the node has taken since had it there; or
 //! - it comes with the very first change of the node, which is later than the last change here.
 //!
 //! What cannot be told, as most of a first snapshot, fills gaps and changes nothing. Absence and emptiness never remove
-//! anything; a key that a 0.5 node deletes comes back to it. Below the id of a peer only that peer's snapshot counts.
+//! anything; a key that a 0.5 node deletes comes back to it. A key that was removed here comes back from there only with a
+//! value that it has not had. Below the id of a peer only that peer's snapshot counts.
 //!
 //! In the other direction the shared context is published as such a snapshot, later than all that 0.5 nodes have said,
 //! and they take all of it, deletions included.
@@ -55,7 +56,7 @@ pub(crate) struct Legacy {
     changes: BTreeMap<String, (u64, bool)>,
     /// Their paths, the oldest first.
     order: VecDeque<String>,
-    /// The hash of the context that was published last, by whomever.
+    /// The hash of the context that all nodes have taken, if it is known.
     published: Option<u64>,
 }
 
@@ -77,6 +78,8 @@ struct Statement<'a> {
     /// The nodes whose snapshots it has taken since its last one, with the count of each.
     raised: Vec<(String, u64)>,
     when: When,
+    /// If it had all of what this node published with this count, and nothing else, when it was changed once.
+    base: Option<u64>,
 }
 
 /// When a node has written what is new in a snapshot.
@@ -139,7 +142,8 @@ impl Legacy {
             return Err(Refused::Stale);
         }
         self.advance(&snapshot.vector_clock);
-        self.published = Some(hash(&snapshot.data));
+        // What a 0.5 node has published, others of them may refuse: its clock need not be ahead of theirs.
+        self.published = snapshot.shared.then(|| hash(&snapshot.data));
         let (leaves, left_out) = leaves(&snapshot.data);
         let mut taken = Taken { left_out, is_legacy: !snapshot.shared, ..Taken::default() };
         if !snapshot.shared {
@@ -151,7 +155,7 @@ impl Legacy {
         Ok(taken)
     }
 
-    /// The shared context as a snapshot, unless it was the last that was published. `unix_ms` is the time.
+    /// The shared context as a snapshot, unless all nodes have it. `unix_ms` is the time.
     pub fn snapshot(&mut self, current: &Value, unix_ms: u64) -> Option<Vec<u8>> {
         let content = hash(current);
         if self.published == Some(content) {
@@ -200,19 +204,32 @@ impl Legacy {
             None if is_timely => When::At(snapshot.timestamp),
             None => When::Unknown,
         };
-        Statement { from, raised: raised.collect(), when }
+        let raised: Vec<_> = raised.collect();
+        let base = match (self.speakers.get(from.as_str()), raised.as_slice()) {
+            // What this node publishes after it has heard a node is ahead of that, and so replaces all that the node has.
+            (Some(last), [(node, count)]) if *node == self.local => {
+                (version == last.version + 1 && *count > last.published).then_some(*count)
+            }
+            _ => None,
+        };
+        Statement { from, raised, when, base }
     }
 
     /// Whose a value of a snapshot is.
     fn origin(&self, said: &Statement<'_>, leaf: &Leaf) -> Origin {
-        let last = self.speakers.get(said.from.as_str()).and_then(|speaker| speaker.last(&leaf.path));
-        if last == Some(leaf.hash) {
-            return Origin::Copy;
+        let last = match said.base.zip(self.speakers.get(&self.local)) {
+            Some((count, here)) => here.said(&leaf.path, count),
+            None => self.speakers.get(said.from.as_str()).map_or(Said::Nothing, |speaker| speaker.last(&leaf.path)),
+        };
+        match last {
+            Said::Value(hash) if hash == leaf.hash => return Origin::Copy,
+            Said::Forgotten => return Origin::Unknown,
+            Said::Value(_) | Said::Nothing => {}
         }
         // 0.5 takes what it lacks from any snapshot, however old, and its clock does not show that.
         let was_said = || self.speakers.values().any(|speaker| speaker.ever_said(&leaf.path, leaf.hash));
         let (changed_s, was_removed) = self.last_change(&leaf.path);
-        if last.is_none() && was_removed && was_said() {
+        if last == Said::Nothing && was_removed && was_said() {
             return Origin::Copy;
         }
         let mut origin = match said.when {
@@ -264,9 +281,10 @@ impl Legacy {
             oldest.map(|id| self.speakers.remove(&id));
         }
         self.heard += 1;
+        let published = self.clock.get(&self.local).copied().unwrap_or_default();
         let speaker = self.speakers.entry(node.to_owned()).or_default();
         speaker.say(version, leaves);
-        (speaker.clock, speaker.heard) = (clock, self.heard);
+        (speaker.clock, speaker.heard, speaker.published) = (clock, self.heard, published);
     }
 }
 

@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn the_json_of_a_0_5_node_is_read() {
-        let json = br#"{"device_id":"x","timestamp":1764249810,"vector_clock":{"x":3,"y":1},"data":{"avi":{"device":{}}}}"#;
+        let json =
+            br#"{"device_id":"x","timestamp":1764249810,"vector_clock":{"x":3,"y":1},"data":{"avi":{"device":{}}}}"#;
         let snapshot = Snapshot::read("x", json).unwrap();
         assert_eq!((snapshot.vector_clock["x"], snapshot.shared), (3, false));
         assert_eq!(Snapshot::read("y", json), Err(Refused::OtherDevice));

@@ -18,6 +18,8 @@ pub(crate) struct Speaker {
     pub clock: BTreeMap<String, u64>,
     /// When it was last heard, as a count of all snapshots.
     pub heard: u64,
+    /// This node's own count at that time: it had published that much.
+    pub published: u64,
     /// What it had at each path, from which of its versions on.
     said: BTreeMap<String, VecDeque<(u64, Option<u64>)>>,
 }
@@ -35,8 +37,9 @@ pub(crate) enum Said {
 
 impl Speaker {
     /// What it has at a path by its last snapshot.
-    pub fn last(&self, path: &str) -> Option<u64> {
-        self.said.get(path)?.back()?.1
+    pub fn last(&self, path: &str) -> Said {
+        let last = self.said.get(path).and_then(|said| said.back()).and_then(|(_, hash)| *hash);
+        last.map_or(Said::Nothing, Said::Value)
     }
 
     /// What it had at a path by its own count.
@@ -64,7 +67,7 @@ impl Speaker {
             }
         }
         for (path, hash) in now {
-            if self.last(path) != Some(hash) && (self.said.contains_key(path) || self.said.len() < MAX_PATHS) {
+            if self.last(path) != Said::Value(hash) && (self.said.contains_key(path) || self.said.len() < MAX_PATHS) {
                 push(self.said.entry(path.to_owned()).or_default(), version, Some(hash));
             }
         }
