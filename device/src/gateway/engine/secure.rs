@@ -118,7 +118,7 @@ pub(super) fn device_of(init: &[u8]) -> Option<u64> {
 
 /// A device that waits for the answer.
 #[derive(Debug)]
-pub(super) struct Initiator(HandshakeState);
+pub(super) struct Initiator(Box<HandshakeState>);
 
 impl Initiator {
     /// The datagram that asks for a session.
@@ -134,24 +134,20 @@ impl Initiator {
         let payload = [VERSION, if keep { KEEP } else { 0 }];
         let written = state.write_message(&payload, &mut init[9..])?;
         debug_assert_eq!(written + 9, INIT_BYTES);
-        Ok((Self(state), init))
+        Ok((Self(Box::new(state)), init))
     }
 
-    /// The gateway's answer. Keeps waiting if it is another's.
-    pub(super) fn finish(mut self, response: &[u8]) -> Result<(Transport, Grant), Self> {
-        let Some((&RESPONSE, message)) = response.split_first() else { return Err(self) };
-        if response.len() != RESPONSE_BYTES {
-            return Err(self);
-        }
+    /// Reads the gateway's answer. Another's changes nothing.
+    pub(super) fn read(&mut self, response: &[u8]) -> Option<Grant> {
+        let (&RESPONSE, message) = response.split_first()? else { return None };
         let mut grant = [0; GRANT_BYTES];
-        if self.0.read_message(message, &mut grant) != Ok(GRANT_BYTES) {
-            return Err(self);
-        }
-        let grant = Grant::decode(grant);
-        match self.0.into_stateless_transport_mode() {
-            Ok(noise) => Ok((Transport::new(noise, grant.session), grant)),
-            Err(_) => unreachable!("the second message is the last of this handshake"),
-        }
+        let is_answer = response.len() == RESPONSE_BYTES && self.0.read_message(message, &mut grant) == Ok(GRANT_BYTES);
+        is_answer.then(|| Grant::decode(grant))
+    }
+
+    /// The session, once the answer has been read.
+    pub(super) fn into_transport(self, grant: Grant) -> Option<Transport> {
+        Some(Transport::new(self.0.into_stateless_transport_mode().ok()?, grant.session))
     }
 }
 
@@ -307,7 +303,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_not_longer_than_its_question() {
-        assert!(RESPONSE_BYTES <= INIT_BYTES);
+        const { assert!(RESPONSE_BYTES <= INIT_BYTES) };
         assert!(no_session(7).len() < OVERHEAD_BYTES);
     }
 }

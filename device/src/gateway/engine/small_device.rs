@@ -66,10 +66,10 @@ impl SmallDevice {
     /// where the device's last one is, with its subscriptions and streams.
     ///
     /// # Panics
-    /// Never: the handshake's parameters are constants.
+    /// Never: what could be invalid about the handshake is constant.
     #[must_use]
     pub fn secure(key: &DeviceKey, ephemeral: [u8; 32], keep: bool) -> Self {
-        #[expect(clippy::expect_used, reason = "the parameters are constants, and a test begins a session with them")]
+        // The name of the protocol and all lengths are constants, which every session of the tests proves to be valid.
         let (initiator, init) = Initiator::new(key, keep, ephemeral).expect("valid parameters");
         Self(State::Asking { initiator: Some(initiator), init })
     }
@@ -124,18 +124,14 @@ impl SmallDevice {
                 Some(_) => Incoming::Frame(datagram.to_vec()),
                 None => Incoming::Ignored,
             },
-            State::Asking { initiator, .. } => match initiator.take().map(|initiator| initiator.finish(datagram)) {
-                Some(Ok((transport, grant))) => {
-                    let transport = Box::new(transport);
-                    self.0 = State::Secure { transport, idle_s: grant.idle_s, age_s: grant.age_s };
-                    Incoming::Connected
-                }
-                Some(Err(waiting)) => {
-                    *initiator = Some(waiting);
-                    Incoming::Ignored
-                }
-                None => Incoming::Ignored,
-            },
+            State::Asking { initiator, .. } => {
+                let grant = initiator.as_mut().and_then(|initiator| initiator.read(datagram));
+                let session = grant.and_then(|grant| Some((initiator.take()?.into_transport(grant)?, grant)));
+                let Some((transport, grant)) = session else { return Incoming::Ignored };
+                let transport = Box::new(transport);
+                self.0 = State::Secure { transport, idle_s: grant.idle_s, age_s: grant.age_s };
+                Incoming::Connected
+            }
             State::Secure { transport, .. } if datagram == secure::no_session(transport.session) => Incoming::NoSession,
             State::Secure { transport, .. } => {
                 transport.open(datagram).map_or(Incoming::Ignored, |opened| Incoming::Frame(opened.frame))
