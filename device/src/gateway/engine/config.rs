@@ -1,6 +1,7 @@
 //! What may a gateway do, and for whom?
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -9,7 +10,9 @@ use zeroize::Zeroize;
 /// How a gateway works. By default it admits nobody: allow plain sessions, or give devices keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayConfig {
-    /// The UDP port, on all addresses of IPv4. 0 lets the system choose. Default 8888.
+    /// The address to listen on. Default `0.0.0.0`: all of IPv4.
+    pub listen_ip: IpAddr,
+    /// The UDP port; 0 lets the system choose. Default 8888.
     pub udp_port: u16,
     /// Whether devices may have sessions without a key, as the original protocol does. Then everybody on the network can
     /// read what they send, send in their name, and take their messages. Default false.
@@ -33,6 +36,7 @@ pub struct GatewayConfig {
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
+            listen_ip: Ipv4Addr::UNSPECIFIED.into(),
             udp_port: 8888,
             plain: false,
             plain_from_anywhere: false,
@@ -165,8 +169,10 @@ pub enum GatewayError {
     #[error("the gateway admits nobody: give `devices` keys, or set `plain = true` on a network that you trust")]
     AdmitsNobody,
     /// The UDP port cannot be had.
-    #[error("cannot listen on UDP port {port} (udp_port): {reason}")]
+    #[error("cannot listen on UDP {ip} port {port} (listen_ip, udp_port): {reason}")]
     Bind {
+        /// The address.
+        ip: IpAddr,
         /// The port.
         port: u16,
         /// The operating system's error.
@@ -175,6 +181,9 @@ pub enum GatewayError {
     /// The operating system gives no random numbers: without them there are no keys.
     #[error("the system gives no random numbers: {0}")]
     Entropy(String),
+    /// The device has a gateway already.
+    #[error("the device has a gateway already: end that one first")]
+    AlreadyRuns,
     /// The gateway has ended.
     #[error("the gateway has ended: start another")]
     Ended,

@@ -176,15 +176,12 @@ impl GatewayEngine {
             self.stats.handshakes_limited += 1;
             return;
         }
-        let mut ephemeral = [0; 32];
-        (self.entropy)(&mut ephemeral);
-        let asked = secure::read_init(key, init, ephemeral).filter(|asked| asked.version == secure::VERSION);
-        let Some(asked) = asked else {
-            self.stats.handshakes_refused += 1;
-            return;
-        };
-        let (keep, grant) = (asked.keep, self.grant());
-        let Some((transport, response)) = asked.answer(grant) else {
+        let begun = (self.entropy)().zip((self.entropy)()).and_then(|(ephemeral, random)| {
+            let asked = secure::read_init(key, init, ephemeral).filter(|asked| asked.version == secure::VERSION)?;
+            let (keep, grant) = (asked.keep, self.grant(random));
+            Some((keep, grant, asked.answer(grant)?))
+        });
+        let Some((keep, grant, (transport, response))) = begun else {
             self.stats.handshakes_refused += 1;
             return;
         };
@@ -197,9 +194,7 @@ impl GatewayEngine {
     }
 
     /// A number that no session has, and how long the session may last.
-    fn grant(&mut self) -> Grant {
-        let mut random = [0; 32];
-        (self.entropy)(&mut random);
+    fn grant(&self, random: [u8; 32]) -> Grant {
         let mut session = u32::from_le_bytes([random[0], random[1], random[2], random[3]]);
         while self.pending.contains_key(&session) || self.sessions.numbered(session).is_some() {
             session = session.wrapping_add(1);

@@ -30,14 +30,15 @@ pub use frames::{Downlink, ErrorCode, MAX_DATAGRAM_BYTES, PressType, SensorValue
 pub use secure::NOISE_PROTOCOL;
 pub use small_device::{Incoming, NotConnected, SmallDevice};
 pub use stats::GatewayStats;
+pub use streams::is_for_small_device;
 
 use entry::Pending;
 use rate::{Senders, TokenBucket};
 use session::{Mode, Session, Sessions};
 use topics::Topics;
 
-/// Fills bytes with what nobody can guess.
-pub type Entropy = Box<dyn FnMut(&mut [u8; 32]) + Send>;
+/// Gives bytes that nobody can guess, or none: then there is no handshake.
+pub type Entropy = Box<dyn FnMut() -> Option<[u8; 32]> + Send>;
 
 /// When something happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +159,8 @@ impl GatewayEngine {
     pub fn new(config: GatewayConfig, node: &str, entropy: Entropy) -> Result<Self, GatewayError> {
         config.validate()?;
         let handshakes = config.limits.handshakes_per_second;
+        // What a gateway left behind that did not end as it should.
+        let stale = Output::RemoveContext { path: format!("avi.gateway.{node}") };
         Ok(Self {
             senders: Senders::new(config.limits.unknown_per_second),
             handshakes: TokenBucket::new(handshakes, handshakes.saturating_mul(2), Duration::ZERO),
@@ -169,7 +172,7 @@ impl GatewayEngine {
             streams: BTreeMap::new(),
             requests: 0,
             pending: BTreeMap::new(),
-            outputs: VecDeque::new(),
+            outputs: VecDeque::from([stale]),
             stats: GatewayStats::default(),
             deadline: None,
         })
@@ -255,6 +258,16 @@ impl GatewayEngine {
     pub fn handle_refused(&mut self, time: Time, device: u64) {
         self.stats.mesh_refused += 1;
         self.tell(time, device, ErrorCode::Congested);
+    }
+
+    /// The system did not take a datagram.
+    pub fn handle_send_failed(&mut self) {
+        self.stats.send_failed += 1;
+    }
+
+    /// The context did not take a value.
+    pub fn handle_context_refused(&mut self) {
+        self.stats.context_refused += 1;
     }
 
     /// A message came on a topic of the mesh.

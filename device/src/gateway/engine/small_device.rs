@@ -68,8 +68,8 @@ impl SmallDevice {
     /// # Panics
     /// Never: what could be invalid about the handshake is constant.
     #[must_use]
+    #[allow(clippy::expect_used, reason = "name and lengths are constants: every session of the tests proves them")]
     pub fn secure(key: &DeviceKey, ephemeral: [u8; 32], keep: bool) -> Self {
-        // The name of the protocol and all lengths are constants, which every session of the tests proves to be valid.
         let (initiator, init) = Initiator::new(key, keep, ephemeral).expect("valid parameters");
         Self(State::Asking { initiator: Some(initiator), init })
     }

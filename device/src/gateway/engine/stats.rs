@@ -54,8 +54,12 @@ pub struct GatewayStats {
     pub not_asked_for: u64,
     /// Frames of audio from devices that were dropped, because nobody had accepted their stream yet.
     pub audio_dropped: u64,
-    /// What the mesh or the context did not take.
+    /// What the mesh did not take.
     pub mesh_refused: u64,
+    /// What the shared context did not take.
+    pub context_refused: u64,
+    /// Messages and calls from the mesh that the gateway was too slow for.
+    pub events_dropped: u64,
     /// Datagrams that the system did not take.
     pub send_failed: u64,
 }

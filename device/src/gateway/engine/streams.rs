@@ -201,6 +201,12 @@ impl GatewayEngine {
     }
 }
 
+/// Whether the label of an offered stream, `device/<device id>/<reason>`, says that it is for a small device.
+#[must_use]
+pub fn is_for_small_device(label: &str) -> bool {
+    addressee(label).is_some()
+}
+
 /// The device and the reason in a label `device/<device id>/<reason>`.
 fn addressee(label: &str) -> Option<(u64, &str)> {
     let (device, reason) = label.strip_prefix("device/")?.split_once('/')?;

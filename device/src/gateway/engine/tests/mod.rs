@@ -34,16 +34,19 @@ fn at(host: u8) -> SocketAddr {
 /// Random enough for a test, and the same each time.
 fn entropy() -> super::Entropy {
     let mut count = 0_u8;
-    Box::new(move |bytes| {
+    Box::new(move || {
         count = count.wrapping_add(1);
-        *bytes = [count; 32];
+        Some([count; 32])
     })
 }
 
 impl Bench {
     fn new(config: GatewayConfig) -> Self {
         let engine = GatewayEngine::new(config, "12D3KooWGateway", entropy()).expect("a valid configuration");
-        Self { engine, now: Duration::from_secs(1000) }
+        let mut bench = Self { engine, now: Duration::from_secs(1000) };
+        let stale = Output::RemoveContext { path: "avi.gateway.12D3KooWGateway".to_owned() };
+        assert_eq!(bench.outputs(), [stale], "what an earlier gateway left behind");
+        bench
     }
 
     fn time(&self) -> Time {

@@ -1,0 +1,50 @@
+//! How is a device set up?
+
+use avi_p2p::AviP2pConfig;
+
+use crate::capability::DeviceCapabilities;
+
+/// What a device is in its mesh.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AviDeviceType {
+    /// The device that answers. It says so in the shared context, at `avi.core`; the one that started last counts.
+    CORE = 0,
+    /// Any other.
+    #[default]
+    NODE = 1,
+}
+
+/// What a device says of itself. All else is in [`DeviceOptions`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AviDeviceConfig {
+    /// The name that other devices see; 1 to 64 bytes, no control characters.
+    pub node_name: String,
+    /// What it is in its mesh.
+    pub device_type: AviDeviceType,
+    /// Whether it is the gateway for devices that are too small to be a node, as in AVI 0.5: on UDP port 8888, for
+    /// anybody who can reach it. Needs the feature `gateway`; without it a warning is logged.
+    pub can_gateway_embedded: bool,
+    /// What it can do. Other devices find it in the shared context, at `avi.device.caps.<its id>`.
+    pub capabilities: DeviceCapabilities,
+}
+
+/// How a device takes part in its mesh, for [`AviDevice::with_options`](super::AviDevice::with_options).
+///
+/// ```
+/// use avi_device::device::DeviceOptions;
+/// use avi_p2p::{AviP2pConfig, Identity};
+///
+/// let options = DeviceOptions {
+///     p2p: AviP2pConfig { identity: Identity::File("avi.key".into()), ..Default::default() },
+///     ..Default::default()
+/// };
+/// # assert!(!options.legacy_context);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceOptions {
+    /// The node. The device itself sets `node_name`, to that of [`AviDeviceConfig`], and `deliver_own`, to true.
+    pub p2p: AviP2pConfig,
+    /// Whether to share the context with nodes of AVI 0.5, which publish all of theirs on the topic
+    /// `avi-context-updates`. Default false.
+    pub legacy_context: bool,
+}
