@@ -101,6 +101,8 @@ impl Inner {
 
     /// The node has ended: handlers do what waits, and end.
     fn end(&self) {
+        #[cfg(feature = "gateway")]
+        self.gateway.close();
         self.streams.end();
         self.topics.clear();
         *lock(&self.callbacks) = super::Callbacks::default();

@@ -30,25 +30,28 @@ pub use self::config::{AviDeviceConfig, AviDeviceType, DeviceOptions};
 /// dropped.
 #[derive(Clone)]
 pub struct AviDevice {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
     config: Arc<AviDeviceConfig>,
     runtime: Handle,
-    node: AviP2pHandle,
+    pub(crate) node: AviP2pHandle,
     /// Until the shutdown.
     owner: Mutex<Option<AviP2p>>,
     /// Until the event loop takes them.
     events: Mutex<Option<EventReceiver>>,
     counters: Arc<Counters>,
     callbacks: Mutex<Callbacks>,
-    topics: Topics,
+    pub(crate) topics: Topics,
     streams: Arc<Streams>,
     /// Held while a subscription of the node changes: handlers and small devices share it.
-    subscribing: tokio::sync::Mutex<()>,
+    pub(crate) subscribing: tokio::sync::Mutex<()>,
     #[cfg(feature = "gateway")]
     pub(crate) gateway: crate::gateway::Link,
+    /// That of `can_gateway_embedded`.
+    #[cfg(feature = "gateway")]
+    pub(crate) embedded: Mutex<Option<crate::gateway::Gateway>>,
 }
 
 impl AviDevice {
@@ -84,12 +87,14 @@ impl AviDevice {
             subscribing: tokio::sync::Mutex::default(),
             #[cfg(feature = "gateway")]
             gateway: crate::gateway::Link::default(),
+            #[cfg(feature = "gateway")]
+            embedded: Mutex::default(),
             counters,
             runtime,
         };
         let device = Self { inner: Arc::new(inner) };
         if device.inner.config.can_gateway_embedded {
-            tracing::warn!("can_gateway_embedded needs the feature `gateway` of avi-device: small devices cannot join");
+            device.start_embedded_gateway().await;
         }
         Ok(device)
     }
@@ -110,6 +115,8 @@ impl AviDevice {
     pub async fn shutdown(&self) -> Result<(), DeviceError> {
         let owner = lock(&self.inner.owner).take();
         let Some(owner) = owner else { return Err(avi_p2p::AviP2pError::ChannelClosed.into()) };
+        #[cfg(feature = "gateway")]
+        self.end_embedded_gateway().await;
         Ok(owner.shutdown().await?)
     }
 
@@ -263,33 +270,10 @@ impl Inner {
     }
 }
 
-#[cfg(feature = "gateway")]
+#[cfg(not(feature = "gateway"))]
 impl AviDevice {
-    pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.inner
-    }
-}
-
-#[cfg(feature = "gateway")]
-impl Inner {
-    /// Subscribes for small devices, beside the handlers of the topic.
-    pub(crate) async fn subscribe_for_gateway(&self, topic: &str) -> Result<(), avi_p2p::AviP2pError> {
-        let _subscribing = self.subscribing.lock().await;
-        self.gateway.hold(topic);
-        let subscribed = self.node.subscribe(topic).await;
-        if subscribed.is_err() {
-            self.gateway.release(topic);
-        }
-        subscribed
-    }
-
-    /// Ends that. Handlers of the topic keep the node subscribed.
-    pub(crate) async fn unsubscribe_for_gateway(&self, topic: &str) {
-        let _subscribing = self.subscribing.lock().await;
-        if self.gateway.release(topic) && !self.topics.has(topic) {
-            // The node may have ended.
-            let _ = self.node.unsubscribe(topic).await;
-        }
+    async fn start_embedded_gateway(&self) {
+        tracing::warn!("can_gateway_embedded needs the feature `gateway` of avi-device: small devices cannot join");
     }
 }
 

@@ -43,18 +43,23 @@ impl Link {
         Some(receiver)
     }
 
+    /// The device ends: so does its gateway.
+    pub(crate) fn close(&self) {
+        *lock(&self.gateway) = None;
+    }
+
     /// What the gateway was too slow for.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
     /// Small devices want the messages of a topic.
-    pub(crate) fn hold(&self, topic: &str) {
+    pub(super) fn hold(&self, topic: &str) {
         lock(&self.held).insert(topic.to_owned());
     }
 
     /// They do not want them any more. True if they did.
-    pub(crate) fn release(&self, topic: &str) -> bool {
+    pub(super) fn release(&self, topic: &str) -> bool {
         lock(&self.held).remove(topic)
     }
 

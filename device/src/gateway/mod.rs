@@ -19,6 +19,7 @@
 mod driver;
 mod engine;
 mod link;
+mod shared;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -65,7 +66,7 @@ impl Gateway {
         let socket = UdpSocket::bind((ip, port)).await.map_err(bind)?;
         socket.writable().await.map_err(bind)?;
         let address = socket.local_addr().map_err(bind)?;
-        let (inner, node) = (device.inner(), device.handle());
+        let (inner, node) = (&device.inner, device.handle());
         let engine = GatewayEngine::new(config, node.local_peer_id().as_str(), entropy)?;
         let told = inner.gateway.open().ok_or(GatewayError::AlreadyRuns)?;
         let (asks, asked) = mpsc::channel(MAX_ASKS);
