@@ -134,7 +134,7 @@ impl Engine {
     /// Tells what may not have arrived of what was published into a connection that ends.
     pub(super) fn tell_lost(&mut self, peer: PeerId, connection: ConnectionId) {
         let lost = self.peers.take_undelivered(&peer, connection, self.out.stats.messages_published);
-        if lost > 0 && !self.topics.of_peer(&peer).is_empty() {
+        if lost > 0 && self.topics.hears(&peer) {
             self.on_slow_peer(peer, lost);
         }
     }
