@@ -30,7 +30,7 @@
 //!
 //! An enum or a struct that a node hands out, such as an event, an error, an end or a statistic, is `#[non_exhaustive]`, and
 //! so is an enum that an application passes in: match with `_` and `..`. What an application writes as a literal
-//! ([`AviP2pConfig`], [`Limits`], [`StreamOptions`], [`PlayoutOptions`]) is not: end it with `..Default::default()`, and a
+//! ([`AviP2pConfig`], [`Limits`], `ContextOptions`, [`StreamOptions`], [`PlayoutOptions`]) is not: end it with `..Default::default()`, and a
 //! field more changes nothing. [`Media`], [`AudioItem`] and [`PeerDirection`] are complete.
 //!
 //! # Features

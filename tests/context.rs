@@ -89,8 +89,7 @@ async fn a_node_without_a_context_says_what_to_write() {
 async fn a_file_keeps_the_context_across_restarts_and_a_damaged_one_fails_the_start() {
     let path = file("restart");
     let configured = || {
-        let mut context = ContextOptions::default();
-        context.file = Some(path.clone());
+        let context = ContextOptions { file: Some(path.clone()), ..ContextOptions::default() };
         AviP2pConfig { context: Some(context), identity: Identity::Bytes([7; 32]), ..config() }
     };
     let node = Node::start(configured()).await;
@@ -111,8 +110,7 @@ async fn a_file_keeps_the_context_across_restarts_and_a_damaged_one_fails_the_st
 #[tokio::test]
 async fn a_file_that_cannot_be_written_is_told() {
     let path = file("unwritable");
-    let mut context = ContextOptions::default();
-    context.file = Some(path.clone());
+    let context = ContextOptions { file: Some(path.clone()), ..ContextOptions::default() };
     let mut node = Node::start(AviP2pConfig { context: Some(context), ..config() }).await;
     // The folder goes while the node runs.
     std::fs::remove_dir_all(path.parent().unwrap()).unwrap();

@@ -96,6 +96,12 @@ impl Topics {
         }
     }
 
+    /// Whether a topic has a handler.
+    #[cfg(feature = "gateway")]
+    pub fn has(&self, topic: &str) -> bool {
+        self.lock().contains_key(topic)
+    }
+
     /// Ends the handlers of a topic, once they have handled what waits.
     pub fn remove(&self, topic: &str) {
         self.lock().remove(topic);

@@ -202,10 +202,8 @@ async fn the_context_is_kept_across_a_restart() {
     std::fs::create_dir_all(&dir).unwrap();
     let kept = async || {
         let mut options = options(&[]).await;
-        let mut context = avi_p2p::ContextOptions::default();
-        context.file = Some(dir.join("context"));
-        context.ownership = false;
-        options.p2p.context = Some(context);
+        let file = Some(dir.join("context"));
+        options.p2p.context = Some(avi_p2p::ContextOptions { file, ownership: false, ..Default::default() });
         options.p2p.identity = avi_p2p::Identity::File(dir.join("key"));
         start_with(config("core", AviDeviceType::CORE, microphone()), options, &[]).await
     };

@@ -21,8 +21,9 @@ pub struct AviDeviceConfig {
     pub node_name: String,
     /// What it is in its mesh.
     pub device_type: AviDeviceType,
-    /// Whether it is the gateway for devices that are too small to be a node, as in AVI 0.5: on UDP port 8888, for
-    /// anybody who can reach it. Needs the feature `gateway`; without it a warning is logged.
+    /// Whether it is the gateway for devices that are too small to be a node, as in AVI 0.5: on UDP port 8888, without
+    /// keys, for anybody in a private network. Needs the feature `gateway`; without it, or if the port is taken, that is
+    /// logged. `gateway::Gateway::start` offers keys, and all else.
     pub can_gateway_embedded: bool,
     /// What it can do. Other devices find it in the shared context, at `avi.device.caps.<its id>`.
     pub capabilities: DeviceCapabilities,

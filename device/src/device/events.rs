@@ -37,9 +37,17 @@ impl Inner {
                 self.call(lock(&self.callbacks).connected.as_ref(), (peer_id, address));
             }
             AviEvent::PeerDisconnected { peer_id } => self.call(lock(&self.callbacks).disconnected.as_ref(), peer_id),
-            AviEvent::Message { from, topic, data } => self.topics.deliver(Message { from, topic, data }),
+            AviEvent::Message { from, topic, data } => {
+                #[cfg(feature = "gateway")]
+                self.gateway.message(&topic, &data);
+                self.topics.deliver(Message { from, topic, data });
+            }
             AviEvent::AudioStreamRequested { from, stream_id } => self.handle_offer(from, stream_id),
-            AviEvent::AudioStreamAccepted { stream_id, .. } => self.streams.changed(stream_id, Change::Accepted).await,
+            AviEvent::AudioStreamAccepted { stream_id, .. } => {
+                #[cfg(feature = "gateway")]
+                self.gateway.accepted(stream_id);
+                self.streams.changed(stream_id, Change::Accepted).await;
+            }
             AviEvent::AudioData { stream_id, data, .. } => self.streams.changed(stream_id, Change::Frame(data)).await,
             AviEvent::AudioStreamClosed { stream_id, reason, .. } => {
                 self.streams.changed(stream_id, Change::Closed(reason)).await;
@@ -78,6 +86,10 @@ impl Inner {
         let inner = Arc::downgrade(self);
         self.streams.offered(self.node.clone(), peer, stream, move |peer, stream, reason| {
             let Some(inner) = inner.upgrade() else { return false };
+            #[cfg(feature = "gateway")]
+            if inner.gateway.offered(&peer, stream, &reason) {
+                return true;
+            }
             let callbacks = lock(&inner.callbacks);
             let asked = callbacks.stream_requested.as_ref();
             inner.call(asked, (peer, stream, reason));
@@ -112,6 +124,8 @@ impl Inner {
 
     /// The node has ended: handlers do what waits, and end.
     fn end(&self) {
+        #[cfg(feature = "gateway")]
+        self.gateway.close();
         self.streams.end();
         self.topics.clear();
         *lock(&self.callbacks) = super::Callbacks::default();

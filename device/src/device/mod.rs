@@ -33,27 +33,34 @@ pub use self::config::{AviDeviceConfig, AviDeviceType, DeviceOptions};
 /// dropped.
 #[derive(Clone)]
 pub struct AviDevice {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     config: Arc<AviDeviceConfig>,
     /// What `config` says of its capabilities, for the shared context.
     capabilities: serde_json::Value,
     /// Whether it will be seen to that they are still there.
     restoring: AtomicBool,
     runtime: Handle,
-    node: AviP2pHandle,
+    pub(crate) node: AviP2pHandle,
     /// Until the shutdown.
     owner: Mutex<Option<AviP2p>>,
     /// Until the event loop takes them.
     events: Mutex<Option<EventReceiver>>,
     counters: Arc<Counters>,
     callbacks: Mutex<Callbacks>,
-    topics: Topics,
+    pub(crate) topics: Topics,
     streams: Arc<Streams>,
     /// If there may be nodes of AVI 0.5.
     adapter: Option<Adapter>,
+    /// Held while a subscription of the node changes: handlers and small devices share it.
+    pub(crate) subscribing: tokio::sync::Mutex<()>,
+    #[cfg(feature = "gateway")]
+    pub(crate) gateway: crate::gateway::Link,
+    /// That of `can_gateway_embedded`.
+    #[cfg(feature = "gateway")]
+    pub(crate) embedded: Mutex<Option<crate::gateway::Gateway>>,
 }
 
 impl AviDevice {
@@ -94,6 +101,11 @@ impl AviDevice {
             topics: Topics::new(runtime.clone(), counters.clone()),
             streams: Arc::new(Streams::new(runtime.clone(), counters.clone())),
             config: Arc::new(config),
+            subscribing: tokio::sync::Mutex::default(),
+            #[cfg(feature = "gateway")]
+            gateway: crate::gateway::Link::default(),
+            #[cfg(feature = "gateway")]
+            embedded: Mutex::default(),
             counters,
             runtime,
         };
@@ -102,7 +114,7 @@ impl AviDevice {
             device.subscribe_async(legacy::TOPIC, device.inner.legacy_handler()).await?;
         }
         if device.inner.config.can_gateway_embedded {
-            tracing::warn!("can_gateway_embedded needs the feature `gateway` of avi-device: small devices cannot join");
+            device.start_embedded_gateway().await;
         }
         Ok(device)
     }
@@ -123,6 +135,8 @@ impl AviDevice {
     pub async fn shutdown(&self) -> Result<(), DeviceError> {
         let owner = lock(&self.inner.owner).take();
         let Some(owner) = owner else { return Err(AviP2pError::ChannelClosed.into()) };
+        #[cfg(feature = "gateway")]
+        self.end_embedded_gateway().await;
         self.inner.withdraw().await;
         Ok(owner.shutdown().await?)
     }
@@ -198,7 +212,12 @@ impl AviDevice {
     /// # Errors
     /// As [`AviP2pHandle::unsubscribe`].
     pub async fn unsubscribe(&self, topic: &str) -> Result<(), DeviceError> {
+        let _subscribing = self.inner.subscribing.lock().await;
         self.inner.topics.remove(topic);
+        #[cfg(feature = "gateway")]
+        if self.inner.gateway.holds(topic) {
+            return Ok(());
+        }
         Ok(self.inner.node.unsubscribe(topic).await?)
     }
 
@@ -276,11 +295,19 @@ impl Inner {
     }
 
     async fn subscribe(&self, topic: &str, added: &crate::topics::Added) -> Result<(), DeviceError> {
+        let _subscribing = self.subscribing.lock().await;
         let subscribed = self.node.subscribe(topic).await;
         if subscribed.is_err() {
             self.topics.undo(topic, added);
         }
         Ok(subscribed?)
+    }
+}
+
+#[cfg(not(feature = "gateway"))]
+impl AviDevice {
+    async fn start_embedded_gateway(&self) {
+        tracing::warn!("can_gateway_embedded needs the feature `gateway` of avi-device: small devices cannot join");
     }
 }
 
@@ -296,9 +323,7 @@ type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 /// The shared context of a device that sets up none: any device may write anywhere, so that the core can remove what a
 /// device that is gone has said of itself.
 fn shared_by_all() -> ContextOptions {
-    let mut context = ContextOptions::default();
-    context.ownership = false;
-    context
+    ContextOptions { ownership: false, ..ContextOptions::default() }
 }
 
 /// No code of the application runs under these locks.

@@ -240,7 +240,7 @@ pub(crate) mod tests {
             for bit in 0..8 * bytes.len() {
                 let mut changed = bytes.clone();
                 changed[bit / 8] ^= 1 << (bit % 8);
-                assert!(read(changed).is_ok_and(|entry| entry.is_authentic()) == false, "bit {bit}");
+                assert!(!read(changed).is_ok_and(|entry| entry.is_authentic()), "bit {bit}");
             }
             (0..bytes.len()).for_each(|len| assert!(read(bytes[..len].to_vec()).is_err(), "{len} bytes"));
         }

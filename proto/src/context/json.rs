@@ -25,7 +25,7 @@ fn collect(path: &Path, value: &Value, leaves: &mut Vec<(Path, Op)>) -> Result<(
             for (key, value) in map {
                 // Its depth is bounded, and with it this recursion.
                 let child = path.child(key).map_err(|expected| {
-                    invalid_path(&format!("{}.{key}", path.as_str()).trim_start_matches('.'), expected)
+                    invalid_path(format!("{}.{key}", path.as_str()).trim_start_matches('.'), expected)
                 })?;
                 collect(&child, value, leaves)?;
             }

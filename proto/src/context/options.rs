@@ -12,13 +12,12 @@ use crate::error::AviP2pError;
 /// ```
 /// # use avi_p2p_proto::context as avi_p2p;
 /// use avi_p2p::ContextOptions;
-/// let mut context = ContextOptions::default();
-/// context.file = Some("/var/lib/avi/context".into());
+/// let context = ContextOptions { file: Some("/var/lib/avi/context".into()), ..Default::default() };
+/// # assert!(context.ownership);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
-#[non_exhaustive]
 pub struct ContextOptions {
     /// A file that keeps the context across restarts. It is made by the first write. If it is damaged, the start fails, and
     /// the file stays as it is. Default: none, and the context comes from the other nodes after a restart.

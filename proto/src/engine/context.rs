@@ -206,11 +206,15 @@ impl SharedContext {
         [Some(self.next_round), next_ask, self.save_at].into_iter().flatten().min()
     }
 
-    pub(crate) fn add_figures(&self, stats: &mut Stats) {
-        stats.context_entries = self.replica.store.visible() as u64;
-        stats.context_tombstones = self.replica.store.tombstones() as u64;
-        stats.context_bytes = self.replica.store.bytes() as u64;
-        stats.context_authors = self.replica.store.authors() as u64;
+    pub(crate) fn add_figures(&self, stats: Stats) -> Stats {
+        let store = &self.replica.store;
+        Stats {
+            context_entries: store.visible() as u64,
+            context_tombstones: store.tombstones() as u64,
+            context_bytes: store.bytes() as u64,
+            context_authors: store.authors() as u64,
+            ..stats
+        }
     }
 
     fn wall(&self, now: Time) -> Wall {
@@ -621,7 +625,6 @@ impl Engine {
             context.spread(now, &from);
         }
         self.publish_context(now, news.again);
-        self.begin_context_exchanges(now);
     }
 
     pub(super) fn handle_context_timeout(&mut self, now: Time) {
@@ -630,8 +633,9 @@ impl Engine {
         self.publish_context(now, again);
     }
 
-    fn begin_context_exchanges(&mut self, now: Time) {
-        if let Some(context) = self.context.as_mut().filter(|_| self.phase == Phase::Running) {
+    /// Begins the exchanges that are due. An input may have made room for them.
+    pub(super) fn begin_context_exchanges(&mut self, now: Time) {
+        if let Some(context) = &mut self.context {
             context.begin_exchanges(now, &mut self.out);
         }
     }

@@ -495,6 +495,31 @@ mod tests {
         assert_eq!(drain(&mut mailbox), [rate(0, 998), rate(1, 999)]);
     }
 
+    #[cfg(feature = "context")]
+    #[test]
+    fn of_the_changes_of_a_path_the_last_is_read_and_what_is_dropped_is_told() {
+        let mut mailbox = mailbox();
+        let changed = |path: u64, value: &str| AviEvent::ContextChanged {
+            author: peer(1),
+            path: path.to_string(),
+            value: Some(value.into()),
+        };
+        (0..1000).for_each(|n| mailbox.push(changed(n % 2, &n.to_string())));
+        assert_eq!(drain(&mut mailbox), [changed(0, "998"), changed(1, "999")]);
+        (0..5).for_each(|n| mailbox.push(changed(n, "x")));
+        mailbox.push(connected(1));
+        let lagged = AviEvent::ContextLagged { changes: 2 };
+        assert_eq!(
+            drain(&mut mailbox),
+            [lagged.clone(), changed(2, "x"), changed(3, "x"), changed(4, "x"), connected(1)]
+        );
+        // Their bytes are bounded too: what is larger by itself is kept alone.
+        mailbox.push(changed(0, "x"));
+        mailbox.push(changed(1, &"x".repeat(2000)));
+        assert_eq!(drain(&mut mailbox), [AviEvent::ContextLagged { changes: 1 }, changed(1, &"x".repeat(2000))]);
+        assert!(mailbox.is_empty());
+    }
+
     #[test]
     fn lifecycle_events_have_a_last_bound_that_is_counted() {
         let mut mailbox = mailbox();

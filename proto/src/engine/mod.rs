@@ -186,6 +186,8 @@ impl Engine {
             Input::Net(event) => self.handle_net(now, event),
         }
         self.topics.handle_timeout(now, &mut self.out);
+        #[cfg(feature = "context")]
+        self.begin_context_exchanges(now);
         // Most inputs, such as audio, change nothing that decides about dials and disconnects.
         let has_changed = self.peers.has_changed() || self.streams.has_released();
         self.advance(now, has_changed);
@@ -293,7 +295,7 @@ impl Engine {
     /// [`AviP2pError::ChannelClosed`] alone.
     pub fn stats(&self) -> Result<Stats, AviP2pError> {
         self.check_running()?;
-        let mut stats = Stats {
+        let stats = Stats {
             peers_connected: self.peers.connected_count() as u64,
             peers_known: self.peers.known() as u64,
             mesh_peers: self.peers.mesh_count() as u64,
@@ -303,7 +305,7 @@ impl Engine {
             ..self.out.stats.clone()
         };
         #[cfg(feature = "context")]
-        self.context.iter().for_each(|context| context.add_figures(&mut stats));
+        let stats = self.context.iter().fold(stats, |stats, context| context.add_figures(stats));
         Ok(stats)
     }
 
