@@ -10,10 +10,13 @@ use crate::topics::Message;
 use crate::worker::Worker;
 
 /// Reads events until the node ends. It waits for no handler, and does not keep the device alive.
-pub(super) async fn run(mut events: EventReceiver, device: Weak<Inner>) {
-    while let Some(event) = events.recv().await {
+pub(super) async fn run(first: AviEvent, mut events: EventReceiver, device: Weak<Inner>) {
+    let mut next = Some(first);
+    while let Some(event) = next {
         let Some(inner) = device.upgrade() else { return };
         inner.handle_event(event).await;
+        drop(inner);
+        next = events.recv().await;
     }
     if let Some(inner) = device.upgrade() {
         inner.end();

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use avi_p2p::{AviP2p, AviP2pError, AviP2pHandle, ContextOptions, EventReceiver, PeerId, StreamId};
+use avi_p2p::{AviEvent, AviP2p, AviP2pError, AviP2pHandle, ContextOptions, EventReceiver, PeerId, StreamId};
 use tokio::runtime::Handle;
 
 use self::handlers::Callbacks;
@@ -46,8 +46,8 @@ pub(crate) struct Inner {
     pub(crate) node: AviP2pHandle,
     /// Until the shutdown.
     owner: Mutex<Option<AviP2p>>,
-    /// Until the event loop takes them.
-    events: Mutex<Option<EventReceiver>>,
+    /// Until the event loop takes them: the first one, and the rest.
+    events: Mutex<Option<(AviEvent, EventReceiver)>>,
     counters: Arc<Counters>,
     callbacks: Mutex<Callbacks>,
     pub(crate) topics: Topics,
@@ -87,7 +87,9 @@ impl AviDevice {
         p2p.deliver_own = true;
         p2p.context.get_or_insert_with(shared_by_all);
         let hold = p2p.publish_hold;
-        let (owner, events) = AviP2p::start(p2p).await?;
+        let (owner, mut events) = AviP2p::start(p2p).await?;
+        // It is that the node has started: from now on its addresses are known.
+        let first = events.recv().await.ok_or(AviP2pError::ChannelClosed)?;
         let (node, counters) = (owner.handle(), Arc::<Counters>::default());
         let adapter = options.legacy_context.then(|| Adapter::start(&runtime, node.clone(), counters.clone(), hold));
         let inner = Inner {
@@ -96,7 +98,7 @@ impl AviDevice {
             adapter,
             node,
             owner: Mutex::new(Some(owner)),
-            events: Mutex::new(Some(events)),
+            events: Mutex::new(Some((first, events))),
             callbacks: Mutex::default(),
             topics: Topics::new(runtime.clone(), counters.clone()),
             streams: Arc::new(Streams::new(runtime.clone(), counters.clone())),
@@ -122,8 +124,8 @@ impl AviDevice {
     /// Begins to call handlers. A second call does nothing.
     pub fn start_event_loop(&self) {
         let events = lock(&self.inner.events).take();
-        if let Some(events) = events {
-            self.inner.runtime.spawn(events::run(events, Arc::downgrade(&self.inner)));
+        if let Some((first, events)) = events {
+            self.inner.runtime.spawn(events::run(first, events, Arc::downgrade(&self.inner)));
         }
     }
 
