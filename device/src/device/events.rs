@@ -35,7 +35,7 @@ impl Inner {
             AviEvent::PeerDiscovered { peer_id } => self.call(lock(&self.callbacks).discovered.as_ref(), peer_id),
             AviEvent::PeerConnected { peer_id, address } => {
                 if let Some(adapter) = &self.adapter {
-                    adapter.handle_newcomer();
+                    adapter.publish_soon();
                 }
                 self.call(lock(&self.callbacks).connected.as_ref(), (peer_id, address));
             }
@@ -66,7 +66,7 @@ impl Inner {
             AviEvent::ContextLagged { changes } => {
                 self.counters.events_dropped.add(changes);
                 if let Some(adapter) = &self.adapter {
-                    adapter.handle_newcomer();
+                    adapter.publish_soon();
                 }
                 self.handle_change("");
             }

@@ -86,12 +86,11 @@ impl AviDevice {
         p2p.node_name.clone_from(&config.node_name);
         p2p.deliver_own = true;
         p2p.context.get_or_insert_with(shared_by_all);
-        let hold = p2p.publish_hold;
         let (owner, mut events) = AviP2p::start(p2p).await?;
         // It is that the node has started: from now on its addresses are known.
         let first = events.recv().await.ok_or(AviP2pError::ChannelClosed)?;
         let (node, counters) = (owner.handle(), Arc::<Counters>::default());
-        let adapter = options.legacy_context.then(|| Adapter::start(&runtime, node.clone(), counters.clone(), hold));
+        let adapter = options.legacy_context.then(|| Adapter::start(&runtime, node.clone(), counters.clone()));
         let inner = Inner {
             capabilities,
             restoring: AtomicBool::new(false),

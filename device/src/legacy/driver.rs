@@ -1,9 +1,10 @@
 //! When is a context read from 0.5 nodes, and published to them?
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use avi_p2p::{AviP2pError, AviP2pHandle, PeerId, Published};
+use avi_p2p::{AviP2pError, AviP2pHandle, PeerId};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -15,6 +16,9 @@ use crate::stats::Counters;
 
 /// How long changes are collected before they are published.
 const COLLECT: Duration = Duration::from_secs(1);
+/// How often it is looked for nodes to publish to after a change, or after a peer has come: once each time that changes
+/// are collected. A 0.5 node subscribes as soon as it is connected.
+const LOOKS: u32 = 30;
 
 /// Brings the shared context to 0.5 nodes, and theirs to it.
 #[derive(Debug)]
@@ -27,11 +31,10 @@ pub(crate) struct Adapter {
 }
 
 impl Adapter {
-    /// `hold` is how long the node holds what nobody has subscribed to.
-    pub fn start(runtime: &Handle, node: AviP2pHandle, counters: Arc<Counters>, hold: Duration) -> Self {
+    pub fn start(runtime: &Handle, node: AviP2pHandle, counters: Arc<Counters>) -> Self {
         let legacy = Arc::new(Mutex::new(Legacy::new(node.local_peer_id())));
         let (changed, changes) = mpsc::channel(1);
-        let publisher = Publisher { legacy: legacy.clone(), node, counters: counters.clone(), hold };
+        let publisher = Publisher { legacy: legacy.clone(), node, counters: counters.clone() };
         let publisher = runtime.spawn(publisher.run(changes)).abort_handle();
         Self { legacy, changed, publisher, counters }
     }
@@ -39,12 +42,6 @@ impl Adapter {
     /// The shared context has changed.
     pub fn handle_change(&self, path: &str, is_removed: bool) {
         self.legacy().handle_change(path, is_removed, unix_ms());
-        self.publish_soon();
-    }
-
-    /// A peer has come, or more has changed than can be told.
-    pub fn handle_newcomer(&self) {
-        self.legacy().handle_newcomer();
         self.publish_soon();
     }
 
@@ -94,7 +91,8 @@ impl Adapter {
         }
     }
 
-    fn publish_soon(&self) {
+    /// A peer has come, or more has changed than can be told.
+    pub fn publish_soon(&self) {
         // If one waits already, that is soon enough.
         let _ = self.changed.try_send(());
     }
@@ -115,39 +113,59 @@ struct Publisher {
     legacy: Arc<Mutex<Legacy>>,
     node: AviP2pHandle,
     counters: Arc<Counters>,
-    hold: Duration,
 }
 
 impl Publisher {
     async fn run(self, mut changes: Receiver<()>) {
+        let mut served = BTreeSet::new();
         while changes.recv().await.is_some() {
-            tokio::time::sleep(COLLECT).await;
-            // What comes from now on is published the next time.
-            let _ = changes.try_recv();
-            match self.publish().await {
-                // Nobody listens: at most one waits for a first listener.
-                Ok(Some(Published::Held)) => {
-                    tokio::time::sleep(self.hold).await;
-                    lock(&self.legacy).handle_newcomer();
-                }
-                Ok(_) => {}
-                Err(AviP2pError::ChannelClosed) => return,
-                Err(error) => {
-                    self.counters.legacy_publishes_failed.add(1);
-                    lock(&self.legacy).handle_newcomer();
-                    tracing::warn!(%error, "the shared context does not reach nodes of AVI 0.5");
+            let mut looks = LOOKS;
+            while looks > 0 {
+                tokio::time::sleep(COLLECT).await;
+                looks = if changes.try_recv().is_ok() { LOOKS } else { looks - 1 };
+                match self.publish(&mut served).await {
+                    Ok(()) => {}
+                    Err(AviP2pError::ChannelClosed) => return,
+                    Err(error) => {
+                        self.counters.legacy_publishes_failed.add(1);
+                        lock(&self.legacy).forget_published();
+                        tracing::warn!(%error, "the shared context does not reach nodes of AVI 0.5");
+                    }
                 }
             }
         }
     }
 
-    async fn publish(&self) -> Result<Option<Published>, AviP2pError> {
+    /// Publishes what has changed to those who listen, and to who has begun to listen since.
+    async fn publish(&self, served: &mut BTreeSet<PeerId>) -> Result<(), AviP2pError> {
+        let listeners = self.listeners().await?;
+        if !listeners.is_subset(served) {
+            lock(&self.legacy).forget_published();
+        }
+        served.clone_from(&listeners);
+        if listeners.is_empty() {
+            return Ok(());
+        }
         let current = self.node.context().snapshot().await?;
         let snapshot = lock(&self.legacy).snapshot(&current, unix_ms());
-        let Some(json) = snapshot else { return Ok(None) };
-        let published = self.node.publish_tracked(TOPIC, json).await?;
-        self.counters.legacy_publishes.add(1);
-        Ok(Some(published))
+        if let Some(json) = snapshot {
+            self.node.publish(TOPIC, json).await?;
+            self.counters.legacy_publishes.add(1);
+        }
+        Ok(())
+    }
+
+    /// The peers that subscribe to the topic.
+    async fn listeners(&self) -> Result<BTreeSet<PeerId>, AviP2pError> {
+        let mut listeners = BTreeSet::new();
+        for peer in self.node.connected_peers().await? {
+            // It may have gone.
+            let info = self.node.peer_info(&peer).await;
+            if info.is_ok_and(|info| info.topics.iter().any(|topic| topic.as_str() == TOPIC)) {
+                listeners.insert(peer);
+            }
+        }
+        Ok(listeners)
     }
 }
 

@@ -6,11 +6,12 @@
 //!
 //! - it differs from what the node had before: in its last snapshot, or if it has taken over that of this node since, in
 //!   that; and nobody whose snapshots the node has taken since had it there; or
-//! - it comes with the very first change of the node, which is later than the last change here.
+//! - it comes with the very first change of the node, which is later than the last change here; or
+//! - in the first snapshot that is heard from the node, which has taken over that of this node, it is all that differs.
 //!
-//! What cannot be told, as most of a first snapshot, fills gaps and changes nothing. Absence and emptiness never remove
-//! anything; a key that a 0.5 node deletes comes back to it. A key that was removed here comes back from there only with a
-//! value that it has not had. Below the id of a peer only that peer's snapshot counts.
+//! What cannot be told, as most of a first snapshot, fills gaps and changes nothing. Absence and emptiness (null, an empty
+//! object) never remove anything; a key that a 0.5 node deletes comes back to it. A key that was removed here comes back
+//! from there only with a value that it has not had. Below the id of a peer only that peer's snapshot counts.
 //!
 //! In the other direction the shared context is published as such a snapshot, later than all that 0.5 nodes have said,
 //! and they take all of it, deletions included.
@@ -83,12 +84,14 @@ struct Statement<'a> {
 }
 
 /// When a node has written what is new in a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum When {
     /// Since its last snapshot.
     AfterLast,
     /// In this second since 1970: it has never written anything else.
     At(u64),
+    /// The value at this path is all that differs from what it has taken over: that is why it has published.
+    Sole(String),
     /// At some time.
     Unknown,
 }
@@ -147,7 +150,7 @@ impl Legacy {
         let (leaves, left_out) = leaves(&snapshot.data);
         let mut taken = Taken { left_out, is_legacy: !snapshot.shared, ..Taken::default() };
         if !snapshot.shared {
-            let said = self.statement(from, &snapshot, version, unix_ms);
+            let said = self.statement(from, &snapshot, &leaves, unix_ms);
             let welcome = leaves.iter().filter(|leaf| self.is_welcome(&said, leaf, current));
             taken.writes = welcome.map(|leaf| (leaf.path.clone(), leaf.value.clone())).collect();
         }
@@ -177,8 +180,8 @@ impl Legacy {
         serde_json::to_vec(&snapshot).ok()
     }
 
-    /// Makes the next snapshot be published whatever has been: a node has come that has heard none.
-    pub fn handle_newcomer(&mut self) {
+    /// Makes the next snapshot be published whatever has been: not all nodes have the last one.
+    pub fn forget_published(&mut self) {
         self.published = None;
     }
 
@@ -193,24 +196,27 @@ impl Legacy {
     }
 
     /// What is known of a snapshot before its values are looked at.
-    fn statement<'a>(&self, from: &'a PeerId, snapshot: &Snapshot, version: u64, unix_ms: u64) -> Statement<'a> {
+    fn statement<'a>(&self, from: &'a PeerId, snapshot: &Snapshot, leaves: &[Leaf], unix_ms: u64) -> Statement<'a> {
+        let version = snapshot.vector_clock.get(from.as_str()).copied().unwrap_or_default();
         let before = self.speakers.get(from.as_str()).map(|speaker| &speaker.clock);
         let count_before = |node: &str| before.and_then(|clock| clock.get(node)).copied().unwrap_or_default();
         let is_raised = |(node, count): &(&String, &u64)| *node != from.as_str() && **count > count_before(node);
         let raised = snapshot.vector_clock.iter().filter(is_raised).map(|(node, count)| (node.clone(), *count));
         let is_timely = version == 1 && snapshot.timestamp <= unix_ms / 1000 + MAX_AHEAD_S;
+        let raised: Vec<_> = raised.collect();
+        let here = match raised.as_slice() {
+            [(node, count)] if *node == self.local => self.speakers.get(node).map(|here| (here, *count)),
+            _ => None,
+        };
+        let base = match (self.speakers.get(from.as_str()), here) {
+            // What this node publishes after it has heard a node is ahead of that, and so replaces all that the node has.
+            (Some(last), Some((_, count))) if version == last.version + 1 && count > last.published => Some(count),
+            _ => None,
+        };
         let when = match before {
             Some(_) => When::AfterLast,
             None if is_timely => When::At(snapshot.timestamp),
-            None => When::Unknown,
-        };
-        let raised: Vec<_> = raised.collect();
-        let base = match (self.speakers.get(from.as_str()), raised.as_slice()) {
-            // What this node publishes after it has heard a node is ahead of that, and so replaces all that the node has.
-            (Some(last), [(node, count)]) if *node == self.local => {
-                (version == last.version + 1 && *count > last.published).then_some(*count)
-            }
-            _ => None,
+            None => here.and_then(|(here, count)| sole(from, here, count, leaves)).map_or(When::Unknown, When::Sole),
         };
         Statement { from, raised, when, base }
     }
@@ -232,10 +238,11 @@ impl Legacy {
         if last == Said::Nothing && was_removed && was_said() {
             return Origin::Copy;
         }
-        let mut origin = match said.when {
+        let mut origin = match &said.when {
             When::AfterLast => Origin::Own,
-            When::At(second) if second > changed_s => Origin::Own,
-            When::At(_) | When::Unknown => Origin::Unknown,
+            When::At(second) if *second > changed_s => Origin::Own,
+            When::Sole(path) if *path == leaf.path => Origin::Own,
+            When::At(_) | When::Sole(_) | When::Unknown => Origin::Unknown,
         };
         for (node, count) in &said.raised {
             match self.speakers.get(node).filter(|speaker| speaker.version >= *count) {
@@ -256,14 +263,13 @@ impl Legacy {
         if owner(&leaf.path).is_some_and(|owner| owner != said.from.as_str()) {
             return false;
         }
+        let is_empty = leaf.value.is_null() || leaf.value.is_object();
         match self.origin(said, leaf) {
             Origin::Copy => false,
             Origin::Unknown => is_gap(current, &leaf.path) && !self.last_change(&leaf.path).1,
-            Origin::Own => match at(current, &leaf.path) {
-                // A subtree does not become a value, nor a value nothing.
-                Some(there) => !there.is_object() && !leaf.value.is_null() && *there != leaf.value,
-                None => true,
-            },
+            Origin::Own if is_empty => is_gap(current, &leaf.path),
+            // A subtree does not become a value.
+            Origin::Own => at(current, &leaf.path).is_none_or(|there| !there.is_object() && *there != leaf.value),
         }
     }
 
@@ -286,6 +292,14 @@ impl Legacy {
         speaker.say(version, leaves);
         (speaker.clock, speaker.heard, speaker.published) = (clock, self.heard, published);
     }
+}
+
+/// The path of the only value that is not as this node has published it, but for what the node says of itself.
+fn sole(from: &PeerId, here: &Speaker, count: u64, leaves: &[Leaf]) -> Option<String> {
+    let differs = |leaf: &&Leaf| here.said(&leaf.path, count) != Said::Value(leaf.hash);
+    let of_others = |leaf: &&Leaf| owner(&leaf.path) != Some(from.as_str());
+    let mut differing = leaves.iter().filter(of_others).filter(differs);
+    differing.next().filter(|_| differing.next().is_none()).map(|leaf| leaf.path.clone())
 }
 
 /// The peer that a path belongs to: the first key that is a peer id.

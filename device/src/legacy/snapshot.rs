@@ -59,7 +59,7 @@ impl Snapshot {
     }
 }
 
-/// A value that is not an object, or nothing: the ends of the tree that a context is.
+/// A value that is not an object, or an empty one: the ends of the tree that a context is.
 #[derive(Debug, Clone)]
 pub(crate) struct Leaf {
     pub path: String,
@@ -67,8 +67,8 @@ pub(crate) struct Leaf {
     pub hash: u64,
 }
 
-/// The leaves of a context, in order, without empty objects, and how many had to be left out: beyond the bounds, or
-/// with keys that cannot be in a path.
+/// The leaves of a context, in order, and how many had to be left out: beyond the bounds, or with keys that cannot be in a
+/// path.
 pub(crate) fn leaves(data: &Value) -> (Vec<Leaf>, u64) {
     let (mut leaves, mut left_out) = (Vec::new(), 0);
     collect(String::new(), data, 0, &mut leaves, &mut left_out);
@@ -77,7 +77,7 @@ pub(crate) fn leaves(data: &Value) -> (Vec<Leaf>, u64) {
 
 fn collect(path: String, value: &Value, depth: usize, leaves: &mut Vec<Leaf>, left_out: &mut u64) {
     match value {
-        Value::Object(map) => {
+        Value::Object(map) if path.is_empty() || !map.is_empty() => {
             for (key, value) in map {
                 let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 let is_key = !key.is_empty() && !key.contains('.') && !key.contains(char::is_control);
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn leaves_are_bounded_and_what_cannot_be_a_path_is_left_out() {
         let (found, left_out) = leaves(&json!({ "a": { "b": 1, "c": [], "d": {} }, "": 2, "e.f": 3, "g": null }));
-        assert_eq!(found.iter().map(|leaf| leaf.path.as_str()).collect::<Vec<_>>(), ["a.b", "a.c", "g"]);
+        assert_eq!(found.iter().map(|leaf| leaf.path.as_str()).collect::<Vec<_>>(), ["a.b", "a.c", "a.d", "g"]);
         assert_eq!(left_out, 2);
         let wide: Map<_, _> = (0..3000).map(|key| (format!("{key:04}"), Value::from(1))).collect();
         let (found, left_out) = leaves(&Value::Object(wide));
@@ -183,9 +183,14 @@ mod tests {
 
     #[test]
     fn leaves_become_the_tree_that_they_were() {
-        let data = json!({ "a": { "b": 1, "c": [1, 2] }, "d": "x" });
+        let data = json!({ "a": { "b": 1, "c": [1, 2], "e": {} }, "d": "x" });
         let pairs: Vec<_> = leaves(&data).0.into_iter().map(|leaf| (leaf.path, leaf.value)).collect();
         assert_eq!(tree(&pairs), data);
+    }
+
+    #[test]
+    fn an_empty_context_has_no_leaf() {
+        assert!(leaves(&json!({})).0.is_empty());
     }
 
     #[test]

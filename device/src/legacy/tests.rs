@@ -195,7 +195,7 @@ fn a_deletion_here_is_one_there_and_no_copy_revives_it() {
 
 impl Here {
     fn publishes_again(&mut self) -> Vec<u8> {
-        self.legacy.handle_newcomer();
+        self.legacy.forget_published();
         self.publishes()
     }
 }
@@ -211,7 +211,8 @@ fn a_deletion_there_is_none_here() {
 
 #[test]
 fn an_empty_context_erases_nothing() {
-    let (mut here, mut x) = met(json!({ "user": { "name": "Ana", "tags": ["a"] }, "light": 1 }));
+    let (mut here, mut x) =
+        met(json!({ "avi": { "device": { "known": 1 } }, "user": { "name": "Ana", "tags": ["a"] }, "light": 1 }));
     let before = here.context.clone();
     for empty in [json!({}), json!({ "user": {} }), json!({ "user": null, "light": null }), json!({ "user": "none" })] {
         assert_eq!(here.hears(X, &x.writes(NOW, |data| *data = empty.clone())), [], "{empty}");
@@ -219,6 +220,19 @@ fn an_empty_context_erases_nothing() {
     assert_eq!(here.context, before);
     let mut y = Old::new(Y);
     assert_eq!(here.hears(Y, &y.writes(NOW, |_| {})), [], "nor that of a node that has just begun");
+}
+
+#[test]
+fn what_is_empty_fills_gaps() {
+    let (mut here, mut x) = met(json!({}));
+    let path = format!("avi.device.caps.{X}");
+    let caps = json!({ "audio": null, "sensors": {} });
+    let taken = here.hears(X, &x.writes(NOW, |data| data["avi"]["device"]["caps"] = json!({ X: caps })));
+    assert_eq!(
+        taken,
+        [written(&format!("{path}.audio"), json!(null)), written(&format!("{path}.sensors"), json!({}))].concat()
+    );
+    assert_eq!(*at(&here.context, &path).unwrap(), caps, "0.5 reads no capabilities that lack one");
 }
 
 #[test]
@@ -235,15 +249,33 @@ fn a_first_context_of_unknown_age_fills_gaps_and_overwrites_nothing() {
 }
 
 #[test]
+fn a_first_context_that_differs_in_one_value_is_a_change_of_it() {
+    let mut here = Here::new(json!({ "light": "here", "user": { "name": "Ana" } }));
+    let mut x = Old::new(X);
+    let caps = json!({ "avi": { "device": { "caps": { X: { "audio": null } } } } });
+    // Nobody hears these two.
+    x.writes(NOW - 10, |data| *data = caps);
+    x.writes(NOW - 5, |_| {});
+    x.hears(&here.publishes());
+    let taken = here.hears(X, &x.writes(NOW, |data| data["user"]["name"] = json!("Bea")));
+    assert!(taken.contains(&("user.name".to_owned(), json!("Bea"))), "{taken:?}");
+    let mut y = Old::new(Y);
+    y.writes(NOW - 5, |data| *data = json!({ "light": "older" }));
+    y.hears(&here.publishes());
+    assert_eq!(y.data["light"], "older", "that is the fault");
+    assert_eq!(here.hears(Y, &y.writes(NOW, |data| data["door"] = json!("open"))), written("door", "open"));
+}
+
+#[test]
 fn a_very_first_change_counts_by_its_time() {
-    let mut here = Here::new(json!({ "light": "here" }));
-    here.now = NOW;
+    let device = json!({ "device": { "known": 1 } });
+    let mut here = Here::new(json!({ "avi": device, "light": "here" }));
     here.writes("light", Some(json!("here")));
     let mut late = Old::new(X);
     assert_eq!(here.hears(X, &late.writes(NOW + 1, |data| data["light"] = json!("x"))), written("light", "x"));
     let mut early = Old::new(Y);
     assert_eq!(here.hears(Y, &early.writes(NOW - 1, |data| data["light"] = json!("y"))), []);
-    let mut here = Here::new(json!({ "light": "here" }));
+    let mut here = Here::new(json!({ "avi": device, "light": "here" }));
     let mut ahead = Old::new(X);
     assert_eq!(here.hears(X, &ahead.writes(NOW + 1000, |data| data["light"] = json!("x"))), [], "a clock far ahead");
 }
