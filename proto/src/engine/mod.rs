@@ -47,6 +47,8 @@ mod walks;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+#[cfg(feature = "context")]
+pub use crate::context::ContextWrite;
 pub use crate::id::Topic;
 pub use address::ip_of;
 pub use admission::{Admission, Count, Refusal};
