@@ -204,7 +204,7 @@ impl App {
         let Write { path, value } = Write::draw(self.setup.seed, write, host, self.setup.shared, &self.handle);
         let context = self.handle.context();
         let written = match &value {
-            Some(value) if write % 3 == 0 => context.replace(&path, value.clone()).await,
+            Some(value) if write.is_multiple_of(3) => context.replace(&path, value.clone()).await,
             Some(value) => context.set(&path, value.clone()).await,
             None => context.remove(&path).await,
         };
