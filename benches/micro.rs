@@ -280,7 +280,7 @@ fn context_written(bencher: Bencher, entries: usize) {
     });
 }
 
-/// Verified, and put in place of the older one. At most 4,096 at once are verified of one author.
+/// Written, sent, verified and put in place of the older one. At most 4,096 at once are verified of one author.
 #[divan::bench(args = ENTRIES, sample_count = 20, sample_size = 1)]
 fn context_taken(bencher: Bencher, entries: usize) {
     let mut pair = Pair::new(entries);
