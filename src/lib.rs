@@ -105,6 +105,11 @@ pub mod events {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// Compiles the page on the shared context.
+#[cfg(all(doctest, feature = "context"))]
+#[doc = include_str!("../docs/context.md")]
+struct ContextPage;
+
 /// Compiles the page on private meshes.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/private-mesh.md")]

@@ -23,6 +23,8 @@ use super::readers::{ReaderQueue, Readers};
 use super::saver::{self, Saver};
 use super::tasks::Tasks;
 use crate::config::AviP2pConfig;
+#[cfg(feature = "context")]
+use crate::config::ContextOptions;
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
@@ -443,6 +445,20 @@ impl Drop for CloseOnDrop<'_> {
     }
 }
 
+/// Gives the engine what its context needs of the machine. Returns what writes the context's file, if it has one.
+#[cfg(feature = "context")]
+fn start_context(
+    context: &ContextOptions,
+    shared: &Shared,
+    net: &mut Net,
+    engine: &mut Engine,
+) -> Result<Option<Saver>, AviP2pError> {
+    let (secret, file, unix_millis) = (net.take_secret(), saver::read(context)?, shared.platform.unix_millis());
+    engine.start_context(ContextStart { secret, file, unix_millis })?;
+    let saver = context.file.clone().map(|path| Saver::start(path, shared.events.clone())).transpose();
+    saver.map_err(|error| AviP2pError::Io(format!("cannot start the thread of the context's file: {error}")))
+}
+
 impl Node {
     async fn start(config: &AviP2pConfig, shared: &Shared, metrics: &Metrics) -> Result<Self, AviP2pError> {
         let mut seed = [0; 32];
@@ -452,19 +468,14 @@ impl Node {
         drop(platform.sleep_until(platform.now()));
         let tasks = shared.tasks.clone();
         let spawn = move |task| tasks.spawn(task);
-        #[cfg(feature = "context")]
-        let file = config.context.as_ref().map_or(Ok(None), saver::read)?;
         #[cfg_attr(not(feature = "context"), allow(unused_mut, reason = "it gives its key to the context"))]
         let mut net = Net::start(config, &platform.network(), metrics, shared.wake.clone(), spawn).await?;
         #[cfg_attr(not(feature = "context"), allow(unused_mut, reason = "the context has more to start with"))]
         let mut engine = Engine::new(config, net.local_peer_id().clone(), seed);
         #[cfg(feature = "context")]
-        let saver = {
-            let (secret, unix_millis) = (net.take_secret(), platform.unix_millis());
-            engine.start_context(ContextStart { secret, file, unix_millis })?;
-            let path = config.context.as_ref().and_then(|context| context.file.clone());
-            let saver = path.map(|path| Saver::start(path, shared.events.clone())).transpose();
-            saver.map_err(|error| AviP2pError::Io(format!("cannot start the thread of the context's file: {error}")))?
+        let saver = match &config.context {
+            Some(context) => start_context(context, shared, &mut net, &mut engine)?,
+            None => None,
         };
         let timer_due = Flag::new(shared.wake.clone());
         Ok(Self {

@@ -213,9 +213,13 @@ impl Replica {
         }
     }
 
-    /// The latest stamp of what an entry at this path may have to cover, or to be shown below of.
+    /// The latest stamp of what an entry at this path may have to cover, and of what would cover it.
     fn latest_around(&self, path: &Path) -> Option<Hlc> {
-        self.store.above(path).chain(self.store.under(path.as_str())).map(|entry| entry.stamp.hlc).max()
+        let (own, len) = (path.owned_from(), path.as_str().len());
+        // What is above a peer's own path does not cover what is below it.
+        let above = self.store.above(path).filter(|entry| own.is_none_or(|own| entry.path.as_str().len() >= own));
+        let under = self.store.under(path.as_str()).filter(|entry| entry.owned_from.is_none_or(|own| len >= own));
+        above.chain(under).map(|entry| entry.stamp.hlc).max()
     }
 
     /// The clock of the next write: later than this node's last one and than what it must cover, and else the wall clock.

@@ -87,6 +87,8 @@ pub(crate) struct SharedContext {
 /// A connected peer that takes part in the context.
 #[derive(Debug)]
 struct Neighbour {
+    /// Whether it subscribes to the topic.
+    takes_part: bool,
     /// When to begin an exchange with it.
     ask_at: Option<Time>,
     requests: Budget,
@@ -128,6 +130,13 @@ struct Rate {
 struct Budget {
     left: u32,
     at: Time,
+}
+
+impl Neighbour {
+    fn new(now: Time) -> Self {
+        let (requests, source) = (Budget::new(now, REQUESTS), Source::new(now));
+        Self { takes_part: false, ask_at: None, requests, source }
+    }
 }
 
 impl Budget {
@@ -261,6 +270,7 @@ impl SharedContext {
             Err(error) => {
                 tracing::debug!(%from, %error, "not a message of the context");
                 out.stats.context_refused_invalid += 1;
+                source.distrusted_until = now + DISTRUST_FOR;
             }
             Ok(mut entries) => {
                 // Nobody publishes what another one has written: exchanges are for that.
@@ -337,8 +347,15 @@ impl SharedContext {
     /// A connected peer takes part.
     fn on_peer(&mut self, now: Time, local: &PeerId, peer: PeerId) {
         let wait = if *local < peer { self.rng.jitter(GATHER) } else { self.rng.jitter(ASKED_BY) };
-        let fresh = || Neighbour { ask_at: None, requests: Budget::new(now, REQUESTS), source: Source::new(now) };
-        self.peers.entry(peer).or_insert_with(fresh).ask_at = Some(now + wait);
+        let neighbour = self.peers.entry(peer).or_insert_with(|| Neighbour::new(now));
+        (neighbour.takes_part, neighbour.ask_at) = (true, Some(now + wait));
+    }
+
+    /// A peer that is still connected takes part no more. What is held against it stays.
+    pub(crate) fn on_peer_left(&mut self, peer: &PeerId) {
+        if let Some(neighbour) = self.peers.get_mut(peer) {
+            (neighbour.takes_part, neighbour.ask_at) = (false, None);
+        }
     }
 
     pub(crate) fn on_peer_gone(&mut self, peer: &PeerId) {
@@ -393,6 +410,9 @@ impl SharedContext {
             },
             Ok(Err(error)) => {
                 out.stats.context_refused_invalid += 1;
+                if let Some(neighbour) = self.peers.get_mut(&peer) {
+                    neighbour.source.distrusted_until = now + DISTRUST_FOR;
+                }
                 error.to_string()
             }
             Err(why) => why,
@@ -463,9 +483,8 @@ impl SharedContext {
         is_blocked: &dyn Fn(&PeerId) -> bool,
         out: &mut Outbox,
     ) -> News {
-        let fresh = || Neighbour { ask_at: None, requests: Budget::new(now, REQUESTS), source: Source::new(now) };
         // It may ask before its subscription has come. Only connected peers ask.
-        let mut neighbour = self.peers.remove(peer).unwrap_or_else(fresh);
+        let mut neighbour = self.peers.remove(peer).unwrap_or_else(|| Neighbour::new(now));
         let mut news = News::default();
         let response = if neighbour.source.distrusted_until > now || !neighbour.requests.take(now, REQUESTS) {
             out.stats.context_refused_busy += 1;
@@ -497,7 +516,7 @@ impl SharedContext {
     /// What one neighbour has brought, the others may lack too.
     fn spread(&mut self, now: Time, from: &PeerId) {
         for (peer, neighbour) in &mut self.peers {
-            if peer != from && neighbour.ask_at.is_none() {
+            if peer != from && neighbour.takes_part && neighbour.ask_at.is_none() {
                 neighbour.ask_at = Some(now + self.rng.jitter(GATHER));
             }
         }
@@ -523,8 +542,8 @@ impl SharedContext {
     /// Has the next neighbour in turn asked.
     fn choose_next(&mut self, now: Time) {
         let after = self.last_asked.take();
-        let next = after.and_then(|last| self.peers.keys().find(|peer| **peer > last));
-        let next = next.or_else(|| self.peers.keys().next()).cloned();
+        let mut part = self.peers.iter().filter(|(_, neighbour)| neighbour.takes_part).map(|(peer, _)| peer);
+        let next = after.and_then(|last| part.clone().find(|peer| **peer > last)).or_else(|| part.next()).cloned();
         if let Some(neighbour) = next.as_ref().and_then(|next| self.peers.get_mut(next)) {
             neighbour.ask_at.get_or_insert(now);
         }

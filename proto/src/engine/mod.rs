@@ -47,6 +47,8 @@ mod walks;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+#[cfg(feature = "context")]
+pub use crate::context::ContextWrite;
 pub use crate::id::Topic;
 pub use address::ip_of;
 pub use admission::{Admission, Count, Refusal};
@@ -495,7 +497,11 @@ impl Engine {
             }
             // Heartbeats after an event are counted above.
             NetEvent::GossipActive => {}
-            NetEvent::PeerRenewed { peer } => self.on_unheard(&peer),
+            NetEvent::PeerRenewed { peer } => {
+                self.topics.on_peer_gone(&peer);
+                #[cfg(feature = "context")]
+                self.context.iter_mut().for_each(|context| context.on_peer_left(&peer));
+            }
             NetEvent::PeerSubscribed { peer, topic } => {
                 if self.peers.is_connected(&peer) {
                     self.topics.on_peer_subscribed(peer.clone(), &topic, out);
@@ -512,7 +518,7 @@ impl Engine {
                 self.context
                     .iter_mut()
                     .filter(|_| topic == topics::CONTEXT_TOPIC)
-                    .for_each(|all| all.on_peer_gone(&peer));
+                    .for_each(|all| all.on_peer_left(&peer));
             }
             NetEvent::Published { publish, outcome } => self.topics.on_published(now, publish, outcome, out),
             NetEvent::Message { from, .. } if self.peers.is_blocked(&from) => out.stats.messages_refused += 1,
@@ -679,18 +685,13 @@ impl Engine {
         if was_last {
             self.walks.hasten(now);
             self.bulk.end(&peer, &mut self.out);
-            self.on_unheard(&peer);
+            self.topics.on_peer_gone(&peer);
+            #[cfg(feature = "context")]
+            self.context.iter_mut().for_each(|context| context.on_peer_gone(&peer));
             self.out.event(AviEvent::PeerDisconnected { peer_id: peer });
         } else {
             self.keep_one(now, &peer);
         }
-    }
-
-    /// Forgets what a peer subscribes to.
-    fn on_unheard(&mut self, peer: &PeerId) {
-        self.topics.on_peer_gone(peer);
-        #[cfg(feature = "context")]
-        self.context.iter_mut().for_each(|context| context.on_peer_gone(peer));
     }
 
     fn on_identified(&mut self, now: Time, peer: PeerId, name: String, addresses: Vec<String>) {

@@ -124,6 +124,10 @@ fn a_clock_far_ahead_is_refused_and_moves_no_other_clock() {
     take(&mut a, NOW, &[near]);
     let elsewhere = write(&mut a, NOW, set("y", json!(1)));
     assert_eq!(elsewhere[0].stamp.hlc.wall(), NOW);
+    // Nor does one above what is its own.
+    take(&mut a, NOW, &[signer.sign(Path::parse("").unwrap(), Hlc::at(later(14 * 60)), Op::Removed)]);
+    let own = write(&mut a, NOW, set(&format!("caps.{}", id(1)), json!(1)));
+    assert_eq!(own[0].stamp.hlc.wall(), NOW);
     // Where it must win, it does.
     let there = write(&mut a, NOW, set("x", json!(2)));
     assert_eq!(there[0].stamp.hlc.wall(), later(14 * 60));

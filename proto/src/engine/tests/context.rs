@@ -143,9 +143,9 @@ fn who_publishes_what_another_has_written_or_no_entries_at_all_is_counted() {
         _ => None,
     });
     let data = published.unwrap();
-    let message = |data: Bytes| NetEvent::Message { from: peer(77), topic: TOPIC.to_owned(), data };
-    mesh.nodes[1].net(message(data.clone()));
-    mesh.nodes[1].net(message(data.slice(1..)));
+    let message = |n: u16, data: Bytes| NetEvent::Message { from: peer(n), topic: TOPIC.to_owned(), data };
+    mesh.nodes[1].net(message(77, data.clone()));
+    mesh.nodes[1].net(message(78, data.slice(1..)));
     assert_eq!(mesh.nodes[1].engine().stats().unwrap().context_refused_invalid, 2);
 }
 
@@ -172,6 +172,11 @@ fn a_peer_that_passes_on_a_forged_entry_or_noise_is_not_heard_for_a_minute() {
     assert_eq!(answers(&mut mesh), Some(None), "the substream ends");
     mesh.nodes[1].net(ask(1, [&[1], &[0; 8][..]].concat()));
     assert_eq!(answers(&mut mesh), Some(Some(Bytes::from_static(&[5]))), "busy");
+    // To leave the topic and come back changes nothing.
+    mesh.nodes[1].net(NetEvent::PeerUnsubscribed { peer: peer.clone(), topic: TOPIC.to_owned() });
+    mesh.nodes[1].net(NetEvent::PeerSubscribed { peer: peer.clone(), topic: TOPIC.to_owned() });
+    mesh.nodes[1].net(ask(3, [&[1], &[0; 8][..]].concat()));
+    assert_eq!(answers(&mut mesh), Some(Some(Bytes::from_static(&[5]))), "busy still");
     mesh.nodes[1].wait(secs(61));
     mesh.nodes[1].actions.clear();
     mesh.nodes[1].net(ask(2, [&[1], &[0; 8][..]].concat()));
