@@ -167,7 +167,7 @@ async fn other_nodes_find_a_small_device_and_its_sensors_in_the_context() {
     let context = core.handle().context();
     common::until("the core finds the sensor", async || {
         let found = context.get(&path).await.expect("it has a context").unwrap_or_default();
-        found["mode"] == "plain" && found["sensor"]["kitchen_wall"]["data"]["value"] == 46.5
+        found["mode"] == "plain" && found["sensor"]["kitchen_wall"]["value"] == 46.5
     })
     .await;
     board.send(&Uplink::Goodbye.encode()).await.expect("it is sent");

@@ -67,9 +67,12 @@ pub struct GatewayLimits {
     /// Datagrams a second from one device, 1 to 100,000, and as many at once. Default 500: stereo of CD quality, in
     /// datagrams of 512 bytes.
     pub datagrams_per_second: u32,
-    /// Messages, buttons and values of sensors a second from one device, 1 to 10,000, and twice as many at once.
+    /// Messages, buttons, values of sensors, and new subscriptions and streams a second from one device, 1 to 10,000, and twice as many at once.
     /// Default 50.
     pub messages_per_second: u32,
+    /// Writes a second to the shared context for all devices together, 1 to 10,000, and twice as many at once. Default 20.
+    /// What is more waits; of a sensor the last value.
+    pub context_writes_per_second: u32,
     /// Bytes a second to one device, 1,024 to 2^30, and as many at once. Default 256 KiB.
     pub downlink_bytes_per_second: u32,
     /// Datagrams a second from one address that has no session, 1 to 10,000, and twice as many at once. Default 10.
@@ -90,6 +93,7 @@ impl Default for GatewayLimits {
             sensors: 64,
             datagrams_per_second: 500,
             messages_per_second: 50,
+            context_writes_per_second: 20,
             downlink_bytes_per_second: 256 * 1024,
             unknown_per_second: 10,
             handshakes_per_second: 20,
@@ -235,6 +239,7 @@ impl GatewayLimits {
         within("limits.sensors", self.sensors, 0, 1024)?;
         within("limits.datagrams_per_second", self.datagrams_per_second, 1, 100_000)?;
         within("limits.messages_per_second", self.messages_per_second, 1, 10_000)?;
+        within("limits.context_writes_per_second", self.context_writes_per_second, 1, 10_000)?;
         within("limits.downlink_bytes_per_second", self.downlink_bytes_per_second, 1024, 1 << 30)?;
         within("limits.unknown_per_second", self.unknown_per_second, 1, 10_000)?;
         within("limits.handshakes_per_second", self.handshakes_per_second, 1, 10_000)

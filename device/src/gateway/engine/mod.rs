@@ -5,6 +5,7 @@
 //! [`handle_deadline`](GatewayEngine::handle_deadline) when [`next_deadline`](GatewayEngine::next_deadline) has come.
 
 mod config;
+mod context;
 mod entry;
 mod frames;
 mod rate;
@@ -18,12 +19,12 @@ mod tests;
 mod topics;
 mod uplink;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub use config::{DeviceKey, GatewayConfig, GatewayError, GatewayLimits};
 pub use frames::{Downlink, ErrorCode, MAX_DATAGRAM_BYTES, PressType, SensorValue, Uplink};
@@ -139,6 +140,11 @@ pub struct GatewayEngine {
     pending: BTreeMap<u32, Pending>,
     senders: Senders,
     handshakes: TokenBucket,
+    /// The last handshakes of each device: one that comes again is somebody's who recorded it.
+    seen: BTreeMap<u64, VecDeque<Vec<u8>>>,
+    context_writes: TokenBucket,
+    /// Devices whose session has ended, and whom the context still has.
+    to_forget: BTreeSet<u64>,
     outputs: VecDeque<Output>,
     stats: GatewayStats,
     /// Not later than the next thing to do.
@@ -159,6 +165,7 @@ impl GatewayEngine {
     pub fn new(config: GatewayConfig, node: &str, entropy: Entropy) -> Result<Self, GatewayError> {
         config.validate()?;
         let handshakes = config.limits.handshakes_per_second;
+        let writes = config.limits.context_writes_per_second;
         // What a gateway left behind that did not end as it should.
         let stale = Output::RemoveContext { path: format!("avi.gateway.{node}") };
         Ok(Self {
@@ -172,6 +179,9 @@ impl GatewayEngine {
             streams: BTreeMap::new(),
             requests: 0,
             pending: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            context_writes: TokenBucket::new(writes, writes.saturating_mul(2), Duration::ZERO),
+            to_forget: BTreeSet::new(),
             outputs: VecDeque::from([stale]),
             stats: GatewayStats::default(),
             deadline: None,
@@ -208,13 +218,15 @@ impl GatewayEngine {
         for topic in self.topics.expire(now) {
             self.outputs.push_back(Output::Unsubscribe { topic });
         }
-        self.write_sensors(now);
-        self.deadline = self.find_deadline();
+        self.deadline = self.find_deadline(now);
+        self.write_context(time);
     }
 
-    fn find_deadline(&self) -> Option<Duration> {
+    /// What is due in the context already waits for its turn.
+    fn find_deadline(&self, now: Duration) -> Option<Duration> {
         let waiting = |session: &Session| {
-            session.sensors.values().filter(|sensor| sensor.waiting.is_some()).map(|sensor| sensor.next_write).min()
+            let waiting = session.sensors.values().filter(|sensor| sensor.waiting.is_some());
+            waiting.map(|sensor| sensor.next_write).filter(|at| *at > now).min()
         };
         let sessions = self.sessions.iter();
         let ends = sessions.flat_map(|(_, session)| [Some(session.ends_at(&self.config)), waiting(session)]).flatten();
@@ -232,6 +244,7 @@ impl GatewayEngine {
         for device in self.sessions.devices() {
             self.end(time, device);
         }
+        self.forget_all();
         self.pending.clear();
         while let Some(topic) = self.topics.make_room() {
             self.outputs.push_back(Output::Unsubscribe { topic });
@@ -334,8 +347,9 @@ impl GatewayEngine {
     fn end(&mut self, time: Time, device: u64) {
         self.tell(time, device, ErrorCode::SessionEnded);
         self.end_uses(time, device);
-        self.sessions.remove(device);
-        self.outputs.push_back(Output::RemoveContext { path: self.path(device) });
+        let was_named = self.sessions.remove(device).is_some_and(|session| session.is_named);
+        self.forget_in_context(device, was_named);
+        self.write_context(time);
     }
 
     /// Ends the subscriptions and streams of a session.
@@ -357,20 +371,6 @@ impl GatewayEngine {
         if let Some(at) = self.topics.next_deadline() {
             self.wake_at(at);
         }
-    }
-
-    /// Where a device is in the shared context.
-    fn path(&self, device: u64) -> String {
-        format!("avi.gateway.{}.device.{device}", self.node)
-    }
-
-    /// Names a device in the shared context.
-    fn name_in_context(&mut self, time: Time, device: u64) {
-        let Some(session) = self.sessions.get(device) else { return };
-        let mode = if matches!(session.mode, Mode::Secure(_)) { "secure" } else { "plain" };
-        let value = json!({ "mode": mode, "since": time.unix_s });
-        let path = self.path(device);
-        self.outputs.push_back(Output::SetContext { path, value });
     }
 }
 
