@@ -18,6 +18,8 @@
 
 mod driver;
 mod engine;
+#[cfg(test)]
+mod fuzz;
 mod link;
 mod shared;
 
