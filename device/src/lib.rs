@@ -8,6 +8,7 @@ pub mod device;
 mod error;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+mod legacy;
 pub mod query;
 mod queue;
 mod stats;

@@ -22,6 +22,18 @@ pub struct DeviceStats {
     pub streams_refused: u64,
     /// Devices whose capabilities in the shared context could not be read, each time that a query met one.
     pub capabilities_unreadable: u64,
+    /// Contexts of AVI 0.5 that were read.
+    pub legacy_snapshots: u64,
+    /// Those that were not, because they are malformed, old, or signed by another than their device.
+    pub legacy_snapshots_refused: u64,
+    /// Values of them that went into the shared context.
+    pub legacy_values: u64,
+    /// Values of them that the shared context cannot have.
+    pub legacy_values_refused: u64,
+    /// How often the shared context was published for AVI 0.5.
+    pub legacy_publishes: u64,
+    /// How often it could not be, as when it exceeds `limits.max_message_bytes`.
+    pub legacy_publishes_failed: u64,
 }
 
 /// The same, as it grows.
@@ -34,6 +46,12 @@ pub(crate) struct Counters {
     pub handler_panics: Counter,
     pub streams_refused: Counter,
     pub capabilities_unreadable: Counter,
+    pub legacy_snapshots: Counter,
+    pub legacy_snapshots_refused: Counter,
+    pub legacy_values: Counter,
+    pub legacy_values_refused: Counter,
+    pub legacy_publishes: Counter,
+    pub legacy_publishes_failed: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +77,12 @@ impl Counters {
             handler_panics: self.handler_panics.get(),
             streams_refused: self.streams_refused.get(),
             capabilities_unreadable: self.capabilities_unreadable.get(),
+            legacy_snapshots: self.legacy_snapshots.get(),
+            legacy_snapshots_refused: self.legacy_snapshots_refused.get(),
+            legacy_values: self.legacy_values.get(),
+            legacy_values_refused: self.legacy_values_refused.get(),
+            legacy_publishes: self.legacy_publishes.get(),
+            legacy_publishes_failed: self.legacy_publishes_failed.get(),
         }
     }
 }

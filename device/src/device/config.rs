@@ -43,9 +43,12 @@ pub struct AviDeviceConfig {
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceOptions {
-    /// The node. The device itself sets `node_name`, to that of [`AviDeviceConfig`], and `deliver_own`, to true.
+    /// The node. The device itself sets `node_name`, to that of [`AviDeviceConfig`], and `deliver_own`, to true. If
+    /// `context` is `None`, it has a shared context that keeps no file and has no ownership; all devices of a mesh should
+    /// have the same ownership. With it, nobody removes what a device that is gone has said of itself.
     pub p2p: AviP2pConfig,
     /// Whether to share the context with nodes of AVI 0.5, which publish all of theirs on the topic
-    /// `avi-context-updates`. Default false.
+    /// `avi-context-updates`. `max_message_bytes` must be enough for all of it. With ownership, what 0.5 nodes say of
+    /// themselves is not taken. Default false.
     pub legacy_context: bool,
 }

@@ -10,10 +10,13 @@ use crate::topics::Message;
 use crate::worker::Worker;
 
 /// Reads events until the node ends. It waits for no handler, and does not keep the device alive.
-pub(super) async fn run(mut events: EventReceiver, device: Weak<Inner>) {
-    while let Some(event) = events.recv().await {
+pub(super) async fn run(first: AviEvent, mut events: EventReceiver, device: Weak<Inner>) {
+    let mut next = Some(first);
+    while let Some(event) = next {
         let Some(inner) = device.upgrade() else { return };
         inner.handle_event(event).await;
+        drop(inner);
+        next = events.recv().await;
     }
     if let Some(inner) = device.upgrade() {
         inner.end();
@@ -31,6 +34,9 @@ impl Inner {
             }
             AviEvent::PeerDiscovered { peer_id } => self.call(lock(&self.callbacks).discovered.as_ref(), peer_id),
             AviEvent::PeerConnected { peer_id, address } => {
+                if let Some(adapter) = &self.adapter {
+                    adapter.handle_newcomer();
+                }
                 self.call(lock(&self.callbacks).connected.as_ref(), (peer_id, address));
             }
             AviEvent::PeerDisconnected { peer_id } => self.call(lock(&self.callbacks).disconnected.as_ref(), peer_id),
@@ -49,15 +55,34 @@ impl Inner {
             AviEvent::AudioStreamClosed { stream_id, reason, .. } => {
                 self.streams.changed(stream_id, Change::Closed(reason)).await;
             }
+            AviEvent::ContextChanged { author, path, value } => {
+                if let Some(adapter) = &self.adapter {
+                    adapter.handle_change(&path, value.is_none());
+                }
+                if author != *self.node.local_peer_id() && value.is_none() {
+                    self.handle_change(&path);
+                }
+            }
+            AviEvent::ContextLagged { changes } => {
+                self.counters.events_dropped.add(changes);
+                if let Some(adapter) = &self.adapter {
+                    adapter.handle_newcomer();
+                }
+                self.handle_change("");
+            }
             other => self.log(&other),
         }
     }
 
     /// Handlers hear of the start once the shared context has this device.
     fn handle_started(self: &Arc<Self>, addresses: Vec<String>) {
-        let mut callbacks = lock(&self.callbacks);
-        callbacks.addresses = Some(addresses.clone());
-        self.call(callbacks.started.as_ref(), addresses);
+        let inner = self.clone();
+        self.runtime.spawn(async move {
+            inner.announce().await;
+            let mut callbacks = lock(&inner.callbacks);
+            callbacks.addresses = Some(addresses.clone());
+            inner.call(callbacks.started.as_ref(), addresses);
+        });
     }
 
     fn handle_offer(self: &Arc<Self>, peer: PeerId, stream: StreamId) {
@@ -94,6 +119,7 @@ impl Inner {
             AviEvent::BootstrapFailed { .. }
             | AviEvent::AcceptFailed { .. }
             | AviEvent::DuplicateIdentity { .. }
+            | AviEvent::ContextNotSaved { .. }
             | AviEvent::DiscoveryUnavailable { .. } => tracing::warn!(?event, "the node reports a problem"),
             other => tracing::debug!(event = ?other, "an event without a handler"),
         }

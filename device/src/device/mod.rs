@@ -1,18 +1,21 @@
 //! What can an application do with a device?
 
 mod config;
+mod context;
 mod events;
 mod handlers;
 
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use avi_p2p::{AviP2p, AviP2pHandle, EventReceiver, PeerId, StreamId};
+use avi_p2p::{AviEvent, AviP2p, AviP2pError, AviP2pHandle, ContextOptions, EventReceiver, PeerId, StreamId};
 use tokio::runtime::Handle;
 
 use self::handlers::Callbacks;
 use crate::error::DeviceError;
+use crate::legacy::{self, Adapter};
 use crate::stats::{Counters, DeviceStats};
 use crate::stream::{StreamHandler, StreamHandlerFactory};
 use crate::streams::Streams;
@@ -35,16 +38,22 @@ pub struct AviDevice {
 
 pub(crate) struct Inner {
     config: Arc<AviDeviceConfig>,
+    /// What `config` says of its capabilities, for the shared context.
+    capabilities: serde_json::Value,
+    /// Whether it will be seen to that they are still there.
+    restoring: AtomicBool,
     runtime: Handle,
     pub(crate) node: AviP2pHandle,
     /// Until the shutdown.
     owner: Mutex<Option<AviP2p>>,
-    /// Until the event loop takes them.
-    events: Mutex<Option<EventReceiver>>,
+    /// Until the event loop takes them: the first one, and the rest.
+    events: Mutex<Option<(AviEvent, EventReceiver)>>,
     counters: Arc<Counters>,
     callbacks: Mutex<Callbacks>,
     pub(crate) topics: Topics,
     streams: Arc<Streams>,
+    /// If there may be nodes of AVI 0.5.
+    adapter: Option<Adapter>,
     /// Held while a subscription of the node changes: handlers and small devices share it.
     pub(crate) subscribing: tokio::sync::Mutex<()>,
     #[cfg(feature = "gateway")]
@@ -71,15 +80,25 @@ impl AviDevice {
     /// start, as [`AviP2p::start`] says.
     pub async fn with_options(config: AviDeviceConfig, options: DeviceOptions) -> Result<Self, DeviceError> {
         let runtime = Handle::try_current().map_err(|_| DeviceError::NoRuntime)?;
+        let failed = |error: serde_json::Error| DeviceError::Capabilities(error.to_string());
+        let capabilities = serde_json::to_value(&config.capabilities).map_err(failed)?;
         let mut p2p = options.p2p;
         p2p.node_name.clone_from(&config.node_name);
         p2p.deliver_own = true;
-        let (owner, events) = AviP2p::start(p2p).await?;
-        let counters = Arc::<Counters>::default();
+        p2p.context.get_or_insert_with(shared_by_all);
+        let hold = p2p.publish_hold;
+        let (owner, mut events) = AviP2p::start(p2p).await?;
+        // It is that the node has started: from now on its addresses are known.
+        let first = events.recv().await.ok_or(AviP2pError::ChannelClosed)?;
+        let (node, counters) = (owner.handle(), Arc::<Counters>::default());
+        let adapter = options.legacy_context.then(|| Adapter::start(&runtime, node.clone(), counters.clone(), hold));
         let inner = Inner {
-            node: owner.handle(),
+            capabilities,
+            restoring: AtomicBool::new(false),
+            adapter,
+            node,
             owner: Mutex::new(Some(owner)),
-            events: Mutex::new(Some(events)),
+            events: Mutex::new(Some((first, events))),
             callbacks: Mutex::default(),
             topics: Topics::new(runtime.clone(), counters.clone()),
             streams: Arc::new(Streams::new(runtime.clone(), counters.clone())),
@@ -93,6 +112,9 @@ impl AviDevice {
             runtime,
         };
         let device = Self { inner: Arc::new(inner) };
+        if options.legacy_context {
+            device.subscribe_async(legacy::TOPIC, device.inner.legacy_handler()).await?;
+        }
         if device.inner.config.can_gateway_embedded {
             device.start_embedded_gateway().await;
         }
@@ -102,21 +124,22 @@ impl AviDevice {
     /// Begins to call handlers. A second call does nothing.
     pub fn start_event_loop(&self) {
         let events = lock(&self.inner.events).take();
-        if let Some(events) = events {
-            self.inner.runtime.spawn(events::run(events, Arc::downgrade(&self.inner)));
+        if let Some((first, events)) = events {
+            self.inner.runtime.spawn(events::run(first, events, Arc::downgrade(&self.inner)));
         }
     }
 
     /// Leaves the mesh: other devices no longer find this one's capabilities. Takes at most about 2 s. What waits for
-    /// handlers is still handled. Later calls return [`ChannelClosed`](avi_p2p::AviP2pError::ChannelClosed).
+    /// handlers is still handled. Later calls return [`ChannelClosed`](AviP2pError::ChannelClosed).
     ///
     /// # Errors
     /// As [`AviP2p::shutdown`].
     pub async fn shutdown(&self) -> Result<(), DeviceError> {
         let owner = lock(&self.inner.owner).take();
-        let Some(owner) = owner else { return Err(avi_p2p::AviP2pError::ChannelClosed.into()) };
+        let Some(owner) = owner else { return Err(AviP2pError::ChannelClosed.into()) };
         #[cfg(feature = "gateway")]
         self.end_embedded_gateway().await;
+        self.inner.withdraw().await;
         Ok(owner.shutdown().await?)
     }
 
@@ -140,7 +163,7 @@ impl AviDevice {
     /// The devices that are connected now, in order of their ids.
     ///
     /// # Errors
-    /// [`ChannelClosed`](avi_p2p::AviP2pError::ChannelClosed) after the shutdown.
+    /// [`ChannelClosed`](AviP2pError::ChannelClosed) after the shutdown.
     pub async fn get_peers(&self) -> Result<Vec<PeerId>, DeviceError> {
         Ok(self.inner.node.connected_peers().await?)
     }
@@ -260,6 +283,19 @@ impl AviDevice {
 }
 
 impl Inner {
+    /// Hands what 0.5 nodes publish to the adapter. Does not keep the device alive.
+    fn legacy_handler(self: &Arc<Self>) -> impl Fn(PeerId, String, Vec<u8>) -> BoxFuture + Send + Sync + 'static {
+        let inner = Arc::downgrade(self);
+        move |from, _, json| {
+            let inner = inner.clone();
+            Box::pin(async move {
+                let Some(inner) = inner.upgrade() else { return };
+                let Some(adapter) = &inner.adapter else { return };
+                adapter.handle_message(&inner.node, &from, &json).await;
+            })
+        }
+    }
+
     async fn subscribe(&self, topic: &str, added: &crate::topics::Added) -> Result<(), DeviceError> {
         let _subscribing = self.subscribing.lock().await;
         let subscribed = self.node.subscribe(topic).await;
@@ -282,6 +318,14 @@ impl fmt::Debug for AviDevice {
         let Inner { config, node, .. } = &*self.inner;
         f.debug_struct("AviDevice").field("name", &config.node_name).field("id", node.local_peer_id()).finish()
     }
+}
+
+type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The shared context of a device that sets up none: any device may write anywhere, so that the core can remove what a
+/// device that is gone has said of itself.
+fn shared_by_all() -> ContextOptions {
+    ContextOptions { ownership: false, ..ContextOptions::default() }
 }
 
 /// No code of the application runs under these locks.
