@@ -134,7 +134,7 @@ impl GatewayEngine {
             None => {
                 self.sessions.insert(device, Session::new(&self.config, from, mode, now));
                 self.stats.sessions_begun += 1;
-                self.write_context(time);
+                self.name_in_context(time, device);
             }
             Some(session) if session.address == from && now.saturating_sub(session.since) < REPEATED => {
                 self.sessions.replace(device, |session| session.mode = mode);
@@ -280,7 +280,7 @@ impl GatewayEngine {
         } else {
             self.sessions.insert(device, Session::new(&self.config, from, mode, time.now));
             self.stats.sessions_begun += 1;
-            self.write_context(time);
+            self.name_in_context(time, device);
         }
         self.wake_for_session(device);
     }

@@ -8,6 +8,7 @@ mod config;
 mod context;
 mod entry;
 mod frames;
+mod output;
 mod rate;
 mod secure;
 mod session;
@@ -24,10 +25,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::Value;
-
 pub use config::{DeviceKey, GatewayConfig, GatewayError, GatewayLimits};
 pub use frames::{Downlink, ErrorCode, MAX_DATAGRAM_BYTES, PressType, SensorValue, Uplink};
+pub use output::{Output, Time};
 pub use secure::NOISE_PROTOCOL;
 pub use small_device::{Incoming, NotConnected, SmallDevice};
 pub use stats::GatewayStats;
@@ -40,91 +40,6 @@ use topics::Topics;
 
 /// Gives bytes that nobody can guess, or none: then there is no handshake.
 pub type Entropy = Box<dyn FnMut() -> Option<[u8; 32]> + Send>;
-
-/// When something happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time {
-    /// Since the gateway started. It never goes back.
-    pub now: Duration,
-    /// Seconds since 1970, for those who read the messages of buttons and sensors.
-    pub unix_s: u64,
-}
-
-/// What the driver has to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Output {
-    /// Send a datagram.
-    Send {
-        /// Where to.
-        to: SocketAddr,
-        /// The datagram, at most [`MAX_DATAGRAM_BYTES`].
-        datagram: Vec<u8>,
-    },
-    /// Subscribe, and answer with [`GatewayEngine::handle_subscribed`].
-    Subscribe {
-        /// The topic.
-        topic: String,
-    },
-    /// End a subscription.
-    Unsubscribe {
-        /// The topic.
-        topic: String,
-    },
-    /// Publish. If that fails, say so with [`GatewayEngine::handle_refused`].
-    Publish {
-        /// The device whose message it is.
-        device: u64,
-        /// The topic.
-        topic: String,
-        /// The message.
-        data: Vec<u8>,
-    },
-    /// Ask for a stream, and answer with [`GatewayEngine::handle_stream_opened`].
-    OpenStream {
-        /// Names the request in the answer.
-        request: u64,
-        /// The peer id that the device gave.
-        peer: String,
-        /// The stream's label.
-        reason: String,
-    },
-    /// Accept a stream that was offered.
-    AcceptStream {
-        /// The node's number for it.
-        stream: u64,
-    },
-    /// Reject a stream that was offered.
-    RejectStream {
-        /// The node's number for it.
-        stream: u64,
-        /// Why, for the other end.
-        reason: &'static str,
-    },
-    /// Send a frame of audio.
-    SendAudio {
-        /// The node's number for the stream.
-        stream: u64,
-        /// The frame.
-        data: Vec<u8>,
-    },
-    /// End a stream.
-    CloseStream {
-        /// The node's number for it.
-        stream: u64,
-    },
-    /// Write to the shared context.
-    SetContext {
-        /// The path.
-        path: String,
-        /// The value.
-        value: Value,
-    },
-    /// Remove a path, and all below it, from the shared context.
-    RemoveContext {
-        /// The path.
-        path: String,
-    },
-}
 
 /// The state machine of a gateway.
 pub struct GatewayEngine {
@@ -348,8 +263,9 @@ impl GatewayEngine {
         self.tell(time, device, ErrorCode::SessionEnded);
         self.end_uses(time, device);
         let was_named = self.sessions.remove(device).is_some_and(|session| session.is_named);
-        self.forget_in_context(device, was_named);
-        self.write_context(time);
+        if was_named {
+            self.forget_in_context(time, device);
+        }
     }
 
     /// Ends the subscriptions and streams of a session.

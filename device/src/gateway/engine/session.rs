@@ -162,10 +162,6 @@ impl Sessions {
         self.by_device.iter().map(|(device, session)| (*device, session))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Session)> {
-        self.by_device.iter_mut().map(|(device, session)| (*device, session))
-    }
-
     /// The device with a plain session at this address.
     pub(super) fn at(&self, address: SocketAddr) -> Option<u64> {
         self.by_address.get(&address).copied()

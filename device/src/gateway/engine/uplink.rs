@@ -126,15 +126,10 @@ impl GatewayEngine {
         let sensor = session.sensors.entry(name.to_owned());
         let sensor = sensor.or_insert(Sensor { next_write: time.now, waiting: None });
         sensor.waiting = Some(sensor_value(&value, unit, custom_data, time.unix_s));
-        let next_write = sensor.next_write;
         self.stats.published += 1;
         let (topic, data) = (format!("device/{device}/sensor/{name}"), payload.to_string().into_bytes());
         self.outputs.push_back(Output::Publish { device, topic, data });
-        if next_write <= time.now {
-            self.write_context(time);
-        } else {
-            self.wake_at(next_write);
-        }
+        self.write_sensor(time, device, name);
     }
 }
 
