@@ -25,3 +25,8 @@ pub use error::DeviceError;
 pub use query::DeviceQuery;
 pub use stats::DeviceStats;
 pub use stream::{StreamContext, StreamHandler, StreamHandlerFactory};
+
+/// Compiles the README's program.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

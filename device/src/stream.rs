@@ -6,7 +6,6 @@ use crate::error::DeviceError;
 
 /// Which stream a handler is called for.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub struct StreamContext {
     /// The node, for all that it can do.
     pub handle: AviP2pHandle,
@@ -17,10 +16,6 @@ pub struct StreamContext {
 }
 
 impl StreamContext {
-    pub(crate) fn new(handle: AviP2pHandle, stream_id: StreamId, peer_id: PeerId) -> Self {
-        Self { handle, stream_id, peer_id }
-    }
-
     /// Sends data to the other end: 1 byte to `limits.max_audio_frame_bytes`. If the path is congested, the oldest data
     /// that waits is dropped.
     ///

@@ -67,7 +67,7 @@ impl Streams {
             let id = node.request_stream_with(peer.clone(), options).await?;
             let changes = streams.open(id, peer.clone());
             drop(requesting);
-            let context = StreamContext::new(node, id, peer);
+            let context = StreamContext { handle: node, stream_id: id, peer_id: peer };
             let call = Call::new(context.clone(), changes).await;
             streams.carry(context, async move { call.requested(factory.create_handler().await).await });
             Ok::<_, AviP2pError>(id)
@@ -91,7 +91,7 @@ impl Streams {
             let Ok(stats) = node.audio_stats(id).await else { return };
             let reason = stats.label.unwrap_or_default();
             if let Some(factory) = streams.factory(&reason) {
-                let context = StreamContext::new(node, id, peer);
+                let context = StreamContext { handle: node, stream_id: id, peer_id: peer };
                 let call = Call::new(context.clone(), changes).await;
                 return streams.carry(context, async move { call.offered(factory.create_handler().await).await });
             }
@@ -115,7 +115,7 @@ impl Streams {
         handler: Box<dyn StreamHandler>,
     ) -> Result<(), DeviceError> {
         let (peer, changes) = self.answer(id)?;
-        let context = StreamContext::new(node, id, peer);
+        let context = StreamContext { handle: node, stream_id: id, peer_id: peer };
         self.carry(context.clone(), async move { Call::new(context, changes).await.offered(handler).await });
         Ok(())
     }
