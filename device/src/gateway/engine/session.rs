@@ -43,6 +43,8 @@ pub(super) enum Mode {
 /// A stream between a device and a node of the mesh.
 #[derive(Debug)]
 pub(super) struct Stream {
+    /// The peer and the reason that the device gave: the same again is the same request, repeated.
+    pub(super) asked: Option<(String, String)>,
     pub(super) state: StreamState,
     /// What the device sent before anybody accepted.
     pub(super) held: VecDeque<Vec<u8>>,
