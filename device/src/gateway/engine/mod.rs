@@ -1,7 +1,7 @@
 //! What does a gateway decide? A state machine without clock, socket or randomness of its own.
 //!
-//! To drive it: give it what happens, with the time, through the `handle_*` methods. After each, take what it wants from
-//! [`poll_output`](GatewayEngine::poll_output) until there is nothing left, and carry it out in that order. Call
+//! To drive it: give it what happens, with the time, through the `handle_*` methods. After each, take what it wants
+//! from [`poll_output`](GatewayEngine::poll_output) until there is nothing left, and carry it out in that order. Call
 //! [`handle_deadline`](GatewayEngine::handle_deadline) when [`next_deadline`](GatewayEngine::next_deadline) has come.
 
 mod config;

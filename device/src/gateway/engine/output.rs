@@ -43,7 +43,8 @@ pub enum Output {
         /// The message.
         data: Vec<u8>,
     },
-    /// Ask for a stream, and answer with [`GatewayEngine::handle_stream_opened`](super::GatewayEngine::handle_stream_opened).
+    /// Ask for a stream, and answer with
+    /// [`GatewayEngine::handle_stream_opened`](super::GatewayEngine::handle_stream_opened).
     OpenStream {
         /// Names the request in the answer.
         request: u64,

@@ -188,8 +188,8 @@ impl GatewayEngine {
         true
     }
 
-    /// A frame of audio for a device. A frame longer than a datagram comes in parts, which end between samples of 16-bit
-    /// stereo: that suits PCM, which the original protocol is for.
+    /// A frame of audio for a device. A frame longer than a datagram comes in parts, which end between samples of
+    /// 16-bit stereo: that suits PCM, which the original protocol is for.
     pub fn handle_audio(&mut self, time: Time, stream: u64, data: &[u8]) {
         let Some(&(device, local)) = self.streams.get(&stream) else { return };
         let Some(session) = self.sessions.get(device) else { return };
