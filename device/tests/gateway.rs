@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use avi_device::device::AviDevice;
-use avi_device::gateway::{Downlink, ErrorCode, Gateway, GatewayConfig, GatewayError, Uplink};
+use avi_device::gateway::{Downlink, ErrorCode, Gateway, GatewayConfig, GatewayError, SensorValue, Uplink};
 use common::{in_time, next, node, subscribed};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -152,6 +152,34 @@ async fn a_session_ends_in_time_by_the_clock_of_the_machine() {
     assert_eq!(answer(&board).await, Downlink::Error { reason: ErrorCode::SessionEnded as u8 }.encode());
     let stats = gateway.stats().await.expect("it runs");
     assert_eq!((stats.sessions, stats.sessions_expired), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_nodes_find_a_small_device_and_its_sensors_in_the_context() {
+    let hub = with_context("hub", &[]).await;
+    let core = with_context("core", &[&hub]).await;
+    let gateway = Gateway::start(&hub, plain()).await.expect("it starts");
+    let board = subscriber(&gateway, 7, "lamp").await;
+    let data = SensorValue::Humidity(46.5);
+    let update = Uplink::SensorUpdate { sensor_name: "kitchen.wall", data, custom_data: "" };
+    board.send(&update.encode()).await.expect("it is sent");
+    let path = format!("avi.gateway.{}.device.7", hub.get_id().await);
+    let context = core.handle().context();
+    common::until("the core finds the sensor", async || {
+        let found = context.get(&path).await.expect("it has a context").unwrap_or_default();
+        found["mode"] == "plain" && found["sensor"]["kitchen_wall"]["value"] == 46.5
+    })
+    .await;
+    board.send(&Uplink::Goodbye.encode()).await.expect("it is sent");
+    common::until("the device is gone", async || context.get(&path).await.expect("it has a context").is_none()).await;
+    assert_eq!(gateway.stats().await.expect("it runs").context_refused, 0);
+}
+
+async fn with_context(name: &str, peers: &[&AviDevice]) -> AviDevice {
+    let mut options = common::options(peers).await;
+    options.p2p.context = Some(avi_p2p::ContextOptions::default());
+    let config = common::config(name, avi_device::device::AviDeviceType::NODE, Default::default());
+    common::start_with(config, options, peers).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

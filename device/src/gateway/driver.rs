@@ -196,9 +196,25 @@ impl Driver {
                 // The path drops what it cannot carry, and the other end sees the gap.
                 Output::SendAudio { stream, data } => log(self.node.send_audio(StreamId(stream), data).await),
                 Output::CloseStream { stream } => log(self.node.close_audio_stream(StreamId(stream)).await),
-                Output::SetContext { path, value } => self.set_context(&path, value).await,
-                Output::RemoveContext { path } => self.remove_context(&path).await,
+                Output::SetContext { path, value } => {
+                    let written = self.node.context().set(&path, value).await;
+                    self.written(&path, written);
+                }
+                Output::RemoveContext { path } => {
+                    let written = self.node.context().remove(&path).await;
+                    self.written(&path, written);
+                }
             }
+        }
+    }
+
+    /// A node without a context is no failure.
+    fn written(&mut self, path: &str, written: Result<(), AviP2pError>) {
+        if let Err(error) = written
+            && !matches!(error, AviP2pError::Disabled(_))
+        {
+            tracing::warn!(path, %error, "the shared context does not take what a small device says");
+            self.engine.handle_context_refused();
         }
     }
 
@@ -236,16 +252,5 @@ impl Driver {
 fn log(done: Result<(), AviP2pError>) {
     if let Err(error) = done {
         tracing::debug!(%error, "a small device's stream");
-    }
-}
-
-impl Driver {
-    async fn set_context(&mut self, path: &str, value: serde_json::Value) {
-        let _ = (path, value);
-        self.engine.handle_context_refused();
-    }
-
-    async fn remove_context(&mut self, _path: &str) {
-        self.engine.handle_context_refused();
     }
 }

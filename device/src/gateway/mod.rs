@@ -18,6 +18,8 @@
 
 mod driver;
 mod engine;
+#[cfg(test)]
+mod fuzz;
 mod link;
 mod shared;
 
@@ -49,8 +51,9 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts a gateway at a device's node. Small devices are at `avi.gateway.<peer id>.device.<device id>` in the shared
-    /// context, if the node has one. The device's event loop must run: it tells the gateway of messages and streams.
+    /// Starts a gateway at a device's node. Small devices are at `avi.gateway.<peer id>.device.<device id>` in the
+    /// shared context, if the node has one. The device's event loop must run: it tells the gateway of messages and
+    /// streams.
     ///
     /// # Errors
     /// As [`GatewayConfig::validate`]; [`GatewayError::Bind`]; [`GatewayError::Entropy`];

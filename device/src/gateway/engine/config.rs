@@ -14,8 +14,8 @@ pub struct GatewayConfig {
     pub listen_ip: IpAddr,
     /// The UDP port; 0 lets the system choose. Default 8888.
     pub udp_port: u16,
-    /// Whether devices may have sessions without a key, as the original protocol does. Then everybody on the network can
-    /// read what they send, send in their name, and take their messages. Default false.
+    /// Whether devices may have sessions without a key, as the original protocol does. Then everybody on the network
+    /// can read what they send, send in their name, and take their messages. Default false.
     pub plain: bool,
     /// Whether plain sessions may come from addresses that are not private. Default false: an address that is not
     /// proven could be somebody's whom the answers hit.
@@ -27,7 +27,8 @@ pub struct GatewayConfig {
     /// After how much silence a plain session ends that began with the original `Hello`; 1 s to a year. Default seven
     /// days: the original firmware says `Hello` once, and from then on sends nothing until a button is pressed.
     pub original_idle: Duration,
-    /// How long the keys of a secure session last; 1 minute to 30 days, default one day. A device makes new ones before.
+    /// How long the keys of a secure session last; 1 minute to 30 days, default one day. A device makes new ones
+    /// before.
     pub key_age: Duration,
     /// What devices may use.
     pub limits: GatewayLimits,
@@ -67,9 +68,12 @@ pub struct GatewayLimits {
     /// Datagrams a second from one device, 1 to 100,000, and as many at once. Default 500: stereo of CD quality, in
     /// datagrams of 512 bytes.
     pub datagrams_per_second: u32,
-    /// Messages, buttons and values of sensors a second from one device, 1 to 10,000, and twice as many at once.
-    /// Default 50.
+    /// Messages, buttons, values of sensors, and new subscriptions and streams a second from one device, 1 to 10,000,
+    /// and twice as many at once. Default 50.
     pub messages_per_second: u32,
+    /// Writes a second to the shared context for all devices together, 1 to 10,000, and twice as many at once. Default
+    /// 20. What is more waits; of a sensor the last value.
+    pub context_writes_per_second: u32,
     /// Bytes a second to one device, 1,024 to 2^30, and as many at once. Default 256 KiB.
     pub downlink_bytes_per_second: u32,
     /// Datagrams a second from one address that has no session, 1 to 10,000, and twice as many at once. Default 10.
@@ -90,6 +94,7 @@ impl Default for GatewayLimits {
             sensors: 64,
             datagrams_per_second: 500,
             messages_per_second: 50,
+            context_writes_per_second: 20,
             downlink_bytes_per_second: 256 * 1024,
             unknown_per_second: 10,
             handshakes_per_second: 20,
@@ -235,6 +240,7 @@ impl GatewayLimits {
         within("limits.sensors", self.sensors, 0, 1024)?;
         within("limits.datagrams_per_second", self.datagrams_per_second, 1, 100_000)?;
         within("limits.messages_per_second", self.messages_per_second, 1, 10_000)?;
+        within("limits.context_writes_per_second", self.context_writes_per_second, 1, 10_000)?;
         within("limits.downlink_bytes_per_second", self.downlink_bytes_per_second, 1024, 1 << 30)?;
         within("limits.unknown_per_second", self.unknown_per_second, 1, 10_000)?;
         within("limits.handshakes_per_second", self.handshakes_per_second, 1, 10_000)

@@ -13,6 +13,8 @@ const REPEATED: Duration = Duration::from_secs(2);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes that may wait, of one device. More than one: an old one that somebody repeats does not replace the new.
 const PENDING_OF_DEVICE: usize = 4;
+/// Handshakes of one device that are recognised when somebody repeats them.
+const SEEN_OF_DEVICE: usize = 16;
 
 /// A handshake that has been answered.
 #[derive(Debug)]
@@ -170,14 +172,26 @@ impl GatewayEngine {
             return;
         };
         let device = key.device_id;
-        self.pending.retain(|_, pending| pending.until > time.now);
-        let waiting = self.pending.values().filter(|pending| pending.device == device).count();
-        if waiting >= PENDING_OF_DEVICE || !self.handshakes.take(1, time.now) {
+        let seen = self.seen.entry(device).or_default();
+        if seen.iter().any(|seen| seen == init) {
             self.stats.handshakes_limited += 1;
             return;
         }
-        let begun = (self.entropy)().zip((self.entropy)()).and_then(|(ephemeral, random)| {
-            let asked = secure::read_init(key, init, ephemeral).filter(|asked| asked.version == secure::VERSION)?;
+        let asked = (self.entropy)().and_then(|ephemeral| secure::read_init(key, init, ephemeral));
+        let Some(asked) = asked.filter(|asked| asked.version == secure::VERSION) else {
+            self.stats.handshakes_refused += 1;
+            return;
+        };
+        // Who cannot prove the key has no part in this bound.
+        if !self.handshakes.take(1, time.now) {
+            self.stats.handshakes_limited += 1;
+            return;
+        }
+        seen.push_back(init.to_vec());
+        if seen.len() > SEEN_OF_DEVICE {
+            seen.pop_front();
+        }
+        let begun = (self.entropy)().and_then(|random| {
             let (keep, grant) = (asked.keep, self.grant(random));
             Some((keep, grant, asked.answer(grant)?))
         });
@@ -185,12 +199,22 @@ impl GatewayEngine {
             self.stats.handshakes_refused += 1;
             return;
         };
+        self.make_room_for_handshake(device);
         let until = time.now.saturating_add(HANDSHAKE);
         let init = init.to_vec();
         self.pending
             .insert(grant.session, Pending { device, from, keep, until, transport, init, response: response.clone() });
         self.wake_at(until);
         self.send_datagram(from, response);
+    }
+
+    /// The oldest handshake of a device that waits gives way: it has had the longest time to be proved.
+    fn make_room_for_handshake(&mut self, device: u64) {
+        let of_device = self.pending.iter().filter(|(_, pending)| pending.device == device);
+        if of_device.clone().count() >= PENDING_OF_DEVICE {
+            let oldest = of_device.min_by_key(|(_, pending)| pending.until).map(|(number, _)| *number);
+            oldest.map(|number| self.pending.remove(&number));
+        }
     }
 
     /// A number that no session has, and how long the session may last.

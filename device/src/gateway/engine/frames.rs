@@ -202,7 +202,8 @@ pub enum ErrorCode {
     TooManyStreams = 9,
     /// A topic, name, reason or value is empty, too long, reserved, or has characters that it may not have.
     BadName = 10,
-    /// This device may not have a plain session: plain sessions are off, or off for this address, or the device has a key.
+    /// This device may not have a plain session: plain sessions are off, or off for this address, or the device has a
+    /// key.
     NotAllowed = 11,
     /// The mesh did not take it: try again later.
     Congested = 12,

@@ -1,12 +1,14 @@
 //! What does a gateway decide? A state machine without clock, socket or randomness of its own.
 //!
-//! To drive it: give it what happens, with the time, through the `handle_*` methods. After each, take what it wants from
-//! [`poll_output`](GatewayEngine::poll_output) until there is nothing left, and carry it out in that order. Call
+//! To drive it: give it what happens, with the time, through the `handle_*` methods. After each, take what it wants
+//! from [`poll_output`](GatewayEngine::poll_output) until there is nothing left, and carry it out in that order. Call
 //! [`handle_deadline`](GatewayEngine::handle_deadline) when [`next_deadline`](GatewayEngine::next_deadline) has come.
 
 mod config;
+mod context;
 mod entry;
 mod frames;
+mod output;
 mod rate;
 mod secure;
 mod session;
@@ -18,15 +20,14 @@ mod tests;
 mod topics;
 mod uplink;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 pub use config::{DeviceKey, GatewayConfig, GatewayError, GatewayLimits};
 pub use frames::{Downlink, ErrorCode, MAX_DATAGRAM_BYTES, PressType, SensorValue, Uplink};
+pub use output::{Output, Time};
 pub use secure::NOISE_PROTOCOL;
 pub use small_device::{Incoming, NotConnected, SmallDevice};
 pub use stats::GatewayStats;
@@ -39,91 +40,6 @@ use topics::Topics;
 
 /// Gives bytes that nobody can guess, or none: then there is no handshake.
 pub type Entropy = Box<dyn FnMut() -> Option<[u8; 32]> + Send>;
-
-/// When something happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time {
-    /// Since the gateway started. It never goes back.
-    pub now: Duration,
-    /// Seconds since 1970, for those who read the messages of buttons and sensors.
-    pub unix_s: u64,
-}
-
-/// What the driver has to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Output {
-    /// Send a datagram.
-    Send {
-        /// Where to.
-        to: SocketAddr,
-        /// The datagram, at most [`MAX_DATAGRAM_BYTES`].
-        datagram: Vec<u8>,
-    },
-    /// Subscribe, and answer with [`GatewayEngine::handle_subscribed`].
-    Subscribe {
-        /// The topic.
-        topic: String,
-    },
-    /// End a subscription.
-    Unsubscribe {
-        /// The topic.
-        topic: String,
-    },
-    /// Publish. If that fails, say so with [`GatewayEngine::handle_refused`].
-    Publish {
-        /// The device whose message it is.
-        device: u64,
-        /// The topic.
-        topic: String,
-        /// The message.
-        data: Vec<u8>,
-    },
-    /// Ask for a stream, and answer with [`GatewayEngine::handle_stream_opened`].
-    OpenStream {
-        /// Names the request in the answer.
-        request: u64,
-        /// The peer id that the device gave.
-        peer: String,
-        /// The stream's label.
-        reason: String,
-    },
-    /// Accept a stream that was offered.
-    AcceptStream {
-        /// The node's number for it.
-        stream: u64,
-    },
-    /// Reject a stream that was offered.
-    RejectStream {
-        /// The node's number for it.
-        stream: u64,
-        /// Why, for the other end.
-        reason: &'static str,
-    },
-    /// Send a frame of audio.
-    SendAudio {
-        /// The node's number for the stream.
-        stream: u64,
-        /// The frame.
-        data: Vec<u8>,
-    },
-    /// End a stream.
-    CloseStream {
-        /// The node's number for it.
-        stream: u64,
-    },
-    /// Write to the shared context.
-    SetContext {
-        /// The path.
-        path: String,
-        /// The value.
-        value: Value,
-    },
-    /// Remove a path, and all below it, from the shared context.
-    RemoveContext {
-        /// The path.
-        path: String,
-    },
-}
 
 /// The state machine of a gateway.
 pub struct GatewayEngine {
@@ -139,6 +55,11 @@ pub struct GatewayEngine {
     pending: BTreeMap<u32, Pending>,
     senders: Senders,
     handshakes: TokenBucket,
+    /// The last handshakes of each device: one that comes again is somebody's who recorded it.
+    seen: BTreeMap<u64, VecDeque<Vec<u8>>>,
+    context_writes: TokenBucket,
+    /// Devices whose session has ended, and whom the context still has.
+    to_forget: BTreeSet<u64>,
     outputs: VecDeque<Output>,
     stats: GatewayStats,
     /// Not later than the next thing to do.
@@ -159,6 +80,7 @@ impl GatewayEngine {
     pub fn new(config: GatewayConfig, node: &str, entropy: Entropy) -> Result<Self, GatewayError> {
         config.validate()?;
         let handshakes = config.limits.handshakes_per_second;
+        let writes = config.limits.context_writes_per_second;
         // What a gateway left behind that did not end as it should.
         let stale = Output::RemoveContext { path: format!("avi.gateway.{node}") };
         Ok(Self {
@@ -172,6 +94,9 @@ impl GatewayEngine {
             streams: BTreeMap::new(),
             requests: 0,
             pending: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            context_writes: TokenBucket::new(writes, writes.saturating_mul(2), Duration::ZERO),
+            to_forget: BTreeSet::new(),
             outputs: VecDeque::from([stale]),
             stats: GatewayStats::default(),
             deadline: None,
@@ -208,13 +133,15 @@ impl GatewayEngine {
         for topic in self.topics.expire(now) {
             self.outputs.push_back(Output::Unsubscribe { topic });
         }
-        self.write_sensors(now);
-        self.deadline = self.find_deadline();
+        self.deadline = self.find_deadline(now);
+        self.write_context(time);
     }
 
-    fn find_deadline(&self) -> Option<Duration> {
+    /// What is due in the context already waits for its turn.
+    fn find_deadline(&self, now: Duration) -> Option<Duration> {
         let waiting = |session: &Session| {
-            session.sensors.values().filter(|sensor| sensor.waiting.is_some()).map(|sensor| sensor.next_write).min()
+            let waiting = session.sensors.values().filter(|sensor| sensor.waiting.is_some());
+            waiting.map(|sensor| sensor.next_write).filter(|at| *at > now).min()
         };
         let sessions = self.sessions.iter();
         let ends = sessions.flat_map(|(_, session)| [Some(session.ends_at(&self.config)), waiting(session)]).flatten();
@@ -232,6 +159,7 @@ impl GatewayEngine {
         for device in self.sessions.devices() {
             self.end(time, device);
         }
+        self.forget_all();
         self.pending.clear();
         while let Some(topic) = self.topics.make_room() {
             self.outputs.push_back(Output::Unsubscribe { topic });
@@ -334,8 +262,10 @@ impl GatewayEngine {
     fn end(&mut self, time: Time, device: u64) {
         self.tell(time, device, ErrorCode::SessionEnded);
         self.end_uses(time, device);
-        self.sessions.remove(device);
-        self.outputs.push_back(Output::RemoveContext { path: self.path(device) });
+        let was_named = self.sessions.remove(device).is_some_and(|session| session.is_named);
+        if was_named {
+            self.forget_in_context(time, device);
+        }
     }
 
     /// Ends the subscriptions and streams of a session.
@@ -357,20 +287,6 @@ impl GatewayEngine {
         if let Some(at) = self.topics.next_deadline() {
             self.wake_at(at);
         }
-    }
-
-    /// Where a device is in the shared context.
-    fn path(&self, device: u64) -> String {
-        format!("avi.gateway.{}.device.{device}", self.node)
-    }
-
-    /// Names a device in the shared context.
-    fn name_in_context(&mut self, time: Time, device: u64) {
-        let Some(session) = self.sessions.get(device) else { return };
-        let mode = if matches!(session.mode, Mode::Secure(_)) { "secure" } else { "plain" };
-        let value = json!({ "mode": mode, "since": time.unix_s });
-        let path = self.path(device);
-        self.outputs.push_back(Output::SetContext { path, value });
     }
 }
 

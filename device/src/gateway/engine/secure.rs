@@ -1,4 +1,5 @@
-//! How does a secure session look as datagrams? Noise's handshake, then numbered datagrams that may get lost or overtaken.
+//! How does a secure session look as datagrams? Noise's handshake, then numbered datagrams that may get lost or
+//! overtaken.
 
 use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::{CryptoResolver, DefaultResolver};

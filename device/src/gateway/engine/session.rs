@@ -25,6 +25,8 @@ pub(super) struct Session {
     pub(super) datagrams: TokenBucket,
     pub(super) messages: TokenBucket,
     pub(super) downlink: TokenBucket,
+    /// Whether the shared context has it.
+    pub(super) is_named: bool,
     /// When it was last told that it sends too fast.
     pub(super) told_rate: Option<Duration>,
 }
@@ -41,6 +43,8 @@ pub(super) enum Mode {
 /// A stream between a device and a node of the mesh.
 #[derive(Debug)]
 pub(super) struct Stream {
+    /// The peer and the reason that the device gave: the same again is the same request, repeated.
+    pub(super) asked: Option<(String, String)>,
     pub(super) state: StreamState,
     /// What the device sent before anybody accepted.
     pub(super) held: VecDeque<Vec<u8>>,
@@ -76,6 +80,12 @@ pub(super) struct Sensor {
     pub(super) waiting: Option<serde_json::Value>,
 }
 
+impl Sensor {
+    pub(super) fn is_due(&self, now: Duration) -> bool {
+        self.waiting.is_some() && self.next_write <= now
+    }
+}
+
 impl Session {
     pub(super) fn new(config: &GatewayConfig, address: SocketAddr, mode: Mode, now: Duration) -> Self {
         let limits = &config.limits;
@@ -90,6 +100,7 @@ impl Session {
             datagrams: TokenBucket::new(limits.datagrams_per_second, limits.datagrams_per_second, now),
             messages: TokenBucket::new(limits.messages_per_second, limits.messages_per_second.saturating_mul(2), now),
             downlink: TokenBucket::new(limits.downlink_bytes_per_second, limits.downlink_bytes_per_second, now),
+            is_named: false,
             told_rate: None,
         }
     }
@@ -151,10 +162,6 @@ impl Sessions {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Session)> {
         self.by_device.iter().map(|(device, session)| (*device, session))
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Session)> {
-        self.by_device.iter_mut().map(|(device, session)| (*device, session))
     }
 
     /// The device with a plain session at this address.

@@ -1,5 +1,5 @@
-//! How does a device speak to a gateway? The other side of the protocol, without a socket: for devices in Rust, simulated
-//! ones, and tests.
+//! How does a device speak to a gateway? The other side of the protocol, without a socket: for devices in Rust,
+//! simulated ones, and tests.
 
 use std::fmt;
 
@@ -62,8 +62,8 @@ impl SmallDevice {
         Self(State::Plain { device_id, extended, is_welcome: false })
     }
 
-    /// A session with the device's key. `ephemeral` is 32 bytes that nobody can guess, used once. With `keep` it goes on
-    /// where the device's last one is, with its subscriptions and streams.
+    /// A session with the device's key. `ephemeral` is 32 bytes that nobody can guess, used once. With `keep` it goes
+    /// on where the device's last one is, with its subscriptions and streams.
     ///
     /// # Panics
     /// Never: what could be invalid about the handshake is constant.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::session::{Stream, StreamState};
+use super::session::{Session, Stream, StreamState};
 use super::uplink::{is_reason, is_text};
 use super::{Downlink, ErrorCode, GatewayEngine, MAX_DATAGRAM_BYTES, Output, Sent, Time};
 
@@ -16,9 +16,17 @@ const MAX_PEER_BYTES: usize = 128;
 impl GatewayEngine {
     pub(super) fn start_stream(&mut self, time: Time, device: u64, local: u8, peer: &str, reason: &str) {
         let limit = self.config.limits.streams as usize;
+        let asked = Some((peer.to_owned(), reason.to_owned()));
         let Some(session) = self.sessions.get_mut(device) else { return };
+        if let Some(stream) = session.streams.get(&local) {
+            let (is_open, is_repeated) = (matches!(stream.state, StreamState::Open { .. }), stream.asked == asked);
+            return match () {
+                () if is_repeated && is_open => self.tell_accepted(time, device, local),
+                () if is_repeated => {}
+                () => self.refuse(time, device, ErrorCode::BadStream),
+            };
+        }
         let refusal = match () {
-            () if session.streams.contains_key(&local) => Some(ErrorCode::BadStream),
             () if session.is_extended() && local >= FIRST_OFFERED => Some(ErrorCode::BadStream),
             () if session.streams.len() >= limit => Some(ErrorCode::TooManyStreams),
             () if !is_text(peer, MAX_PEER_BYTES) => Some(ErrorCode::UnknownTarget),
@@ -33,7 +41,8 @@ impl GatewayEngine {
         }
         let request = self.requests;
         self.requests += 1;
-        session.streams.insert(local, Stream { state: StreamState::Opening { request }, held: VecDeque::new() });
+        let state = StreamState::Opening { request };
+        session.streams.insert(local, Stream { asked, state, held: VecDeque::new() });
         self.outputs.push_back(Output::OpenStream { request, peer: peer.to_owned(), reason: reason.to_owned() });
     }
 
@@ -59,34 +68,33 @@ impl GatewayEngine {
         }
     }
 
+    /// Ends a stream. One that the device has not got has ended already.
     pub(super) fn close_stream(&mut self, time: Time, device: u64, local: u8) {
         let Some(session) = self.sessions.get_mut(device) else { return };
-        let Some(stream) = session.streams.remove(&local) else {
-            return self.refuse(time, device, ErrorCode::BadStream);
-        };
-        match stream.state {
-            // The answer finds no stream, and ends it then.
-            StreamState::Opening { .. } => {}
-            StreamState::Offered { stream } => {
+        match session.streams.remove(&local).map(|stream| stream.state) {
+            // The answer to a request finds no stream, and ends it then.
+            None | Some(StreamState::Opening { .. }) => {}
+            Some(StreamState::Offered { stream }) => {
                 self.streams.remove(&stream);
                 self.outputs.push_back(Output::RejectStream { stream, reason: "the device declined" });
             }
-            StreamState::Requested { stream } | StreamState::Open { stream } => {
+            Some(StreamState::Requested { stream } | StreamState::Open { stream }) => {
                 self.streams.remove(&stream);
                 self.outputs.push_back(Output::CloseStream { stream });
             }
         }
-        self.send(time, device, &Downlink::StreamClosed { local_stream_id: local });
+        self.tell_closed(time, device, local);
     }
 
+    /// Accepts a stream that was offered. Once more changes nothing.
     pub(super) fn accept_stream(&mut self, time: Time, device: u64, local: u8) {
         let stream = self.sessions.get_mut(device).and_then(|session| session.streams.get_mut(&local));
-        match stream {
-            Some(stream) if matches!(stream.state, StreamState::Offered { .. }) => {
-                let StreamState::Offered { stream: id } = stream.state else { return };
+        match stream.map(|stream| (stream.state, stream)) {
+            Some((StreamState::Offered { stream: id }, stream)) => {
                 stream.state = StreamState::Open { stream: id };
                 self.outputs.push_back(Output::AcceptStream { stream: id });
             }
+            Some((StreamState::Open { .. }, stream)) if stream.asked.is_none() => {}
             _ => self.refuse(time, device, ErrorCode::BadStream),
         }
     }
@@ -115,7 +123,7 @@ impl GatewayEngine {
         session.streams.remove(&local);
         self.stats.mesh_refused += 1;
         self.tell(time, device, ErrorCode::UnknownTarget);
-        self.send(time, device, &Downlink::StreamClosed { local_stream_id: local });
+        self.tell_closed(time, device, local);
     }
 
     /// The other end has accepted a device's stream. What the device sent before goes out now.
@@ -128,9 +136,19 @@ impl GatewayEngine {
         of_device.state = StreamState::Open { stream };
         let held = std::mem::take(&mut of_device.held);
         self.outputs.extend(held.into_iter().map(|data| Output::SendAudio { stream, data }));
-        // A device with the original protocol cannot be told, and need not be: it sends in any case.
-        if self.sessions.get(device).is_some_and(super::session::Session::is_extended) {
+        self.tell_accepted(time, device, local);
+    }
+
+    /// A device with the original protocol cannot be told, and need not be: it sends in any case.
+    fn tell_accepted(&mut self, time: Time, device: u64, local: u8) {
+        if self.sessions.get(device).is_some_and(Session::is_extended) {
             self.send(time, device, &Downlink::StreamAccepted { local_stream_id: local });
+        }
+    }
+
+    fn tell_closed(&mut self, time: Time, device: u64, local: u8) {
+        if self.sessions.get(device).is_some_and(Session::is_extended) {
+            self.send(time, device, &Downlink::StreamClosed { local_stream_id: local });
         }
     }
 
@@ -156,7 +174,8 @@ impl GatewayEngine {
                 return true;
             }
         };
-        session.streams.insert(local, Stream { state: StreamState::Offered { stream }, held: VecDeque::new() });
+        let state = StreamState::Offered { stream };
+        session.streams.insert(local, Stream { asked: None, state, held: VecDeque::new() });
         self.streams.insert(stream, (device, local));
         let offer = Downlink::StreamOffer { local_stream_id: local, peer_id: peer, reason };
         if self.send(time, device, &offer) != Sent::Yes {
@@ -169,8 +188,8 @@ impl GatewayEngine {
         true
     }
 
-    /// A frame of audio for a device. A frame longer than a datagram comes in parts, which end between samples of 16-bit
-    /// stereo: that suits PCM, which the original protocol is for.
+    /// A frame of audio for a device. A frame longer than a datagram comes in parts, which end between samples of
+    /// 16-bit stereo: that suits PCM, which the original protocol is for.
     pub fn handle_audio(&mut self, time: Time, stream: u64, data: &[u8]) {
         let Some(&(device, local)) = self.streams.get(&stream) else { return };
         let Some(session) = self.sessions.get(device) else { return };

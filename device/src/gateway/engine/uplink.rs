@@ -1,9 +1,8 @@
 //! What does a device's frame do?
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
+use super::context::sensor_value;
 use super::session::{Mode, Sensor};
 use super::topics::Need;
 use super::{Downlink, ErrorCode, GatewayEngine, Output, PressType, SensorValue, Time, Uplink};
@@ -12,8 +11,6 @@ use super::{Downlink, ErrorCode, GatewayEngine, Output, PressType, SensorValue, 
 const MAX_TEXT_BYTES: usize = 200;
 /// The longest name of a sensor, in bytes.
 const MAX_SENSOR_BYTES: usize = 64;
-/// How often a sensor's value goes to the shared context, which every node keeps. The last one always does.
-const CONTEXT_EVERY: Duration = Duration::from_secs(1);
 /// The topic of contexts of AVI's older nodes: a device must not write them in the gateway's name.
 const OLD_CONTEXT_TOPIC: &str = "avi-context-updates";
 
@@ -64,6 +61,9 @@ impl GatewayEngine {
         }
         if is_new && session.subscriptions.len() >= self.config.limits.subscriptions as usize {
             return self.refuse(time, device, ErrorCode::TooManySubscriptions);
+        }
+        if is_new && !session.messages.take(1, time.now) {
+            return self.limit(time, device);
         }
         if !self.topics.contains(topic) && self.topics.len() >= self.config.limits.topics as usize {
             match self.topics.make_room() {
@@ -125,35 +125,11 @@ impl GatewayEngine {
         let payload = json!({ "name": name, "data": data, "ts": time.unix_s });
         let sensor = session.sensors.entry(name.to_owned());
         let sensor = sensor.or_insert(Sensor { next_write: time.now, waiting: None });
-        let bytes = payload.to_string().into_bytes();
-        sensor.waiting = Some(payload);
-        let next_write = sensor.next_write;
+        sensor.waiting = Some(sensor_value(&value, unit, custom_data, time.unix_s));
         self.stats.published += 1;
-        self.outputs.push_back(Output::Publish {
-            device,
-            topic: format!("device/{device}/sensor/{name}"),
-            data: bytes,
-        });
-        if next_write <= time.now {
-            self.write_sensors(time.now);
-        } else {
-            self.wake_at(next_write);
-        }
-    }
-
-    /// Writes the values of sensors whose time has come to the shared context.
-    pub(super) fn write_sensors(&mut self, now: Duration) {
-        let node = &self.node;
-        for (device, session) in self.sessions.iter_mut() {
-            for (name, sensor) in session.sensors.iter_mut().filter(|(_, sensor)| sensor.next_write <= now) {
-                let Some(value) = sensor.waiting.take() else { continue };
-                sensor.next_write = now.saturating_add(CONTEXT_EVERY);
-                // A full stop would begin a deeper path.
-                let name = name.replace('.', "_");
-                let path = format!("avi.gateway.{node}.device.{device}.sensor.{name}");
-                self.outputs.push_back(Output::SetContext { path, value });
-            }
-        }
+        let (topic, data) = (format!("device/{device}/sensor/{name}"), payload.to_string().into_bytes());
+        self.outputs.push_back(Output::Publish { device, topic, data });
+        self.write_sensor(time, device, name);
     }
 }
 

@@ -93,6 +93,7 @@ fn its_messages_and_audio_go_to_the_mesh() {
     assert_eq!(bench.outputs(), []);
     assert_eq!(bench.engine.stats().not_asked_for, 1);
     assert_eq!(bench.datagram(at(5), &packet(6, &[&[1]])), [Output::CloseStream { stream: 77 }]);
+    assert_eq!(bench.engine.stats().streams, 0);
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn the_context_gets_a_sensors_last_value_and_not_more_than_one_a_second() {
         let data = super::super::SensorValue::Raw(value);
         bench.frame(at(1), &Uplink::SensorUpdate { sensor_name: "a.b", data, custom_data: "" }).into_iter().for_each(
             |output| match output {
-                Output::SetContext { path, value } => written.push((path, value["data"]["value"].clone())),
+                Output::SetContext { path, value } => written.push((path, value["value"].clone())),
                 other => assert!(matches!(other, Output::Publish { .. }), "{other:?}"),
             },
         );
@@ -134,7 +134,44 @@ fn the_context_gets_a_sensors_last_value_and_not_more_than_one_a_second() {
     assert_eq!(written, [(path.clone(), serde_json::json!(0))]);
     let outputs = bench.pass(seconds(5));
     let [Output::SetContext { path: later, value }] = &outputs[..] else { panic!("{outputs:?}") };
-    assert_eq!((later, &value["data"]["value"]), (&path, &serde_json::json!(29)));
+    assert_eq!((later, &value["value"]), (&path, &serde_json::json!(29)));
+}
+
+#[test]
+fn the_context_is_not_flooded_and_comes_to_what_is() {
+    let mut bench = Bench::new(GatewayConfig { plain_from_anywhere: true, ..plain_config() });
+    let address = |n: u64| SocketAddr::from(([10, 1, u8::try_from(n % 100).expect("small"), 1], 4000));
+    let mut written = Vec::new();
+    let is_write = |output: &Output| matches!(output, Output::SetContext { .. } | Output::RemoveContext { .. });
+    // Sixty devices come with eight sensors each, and every second one goes.
+    for n in 0..60 {
+        written.extend(bench.hello(address(n), n));
+        for sensor_name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            let data = super::super::SensorValue::Battery(1);
+            written.extend(bench.frame(address(n), &Uplink::SensorUpdate { sensor_name, data, custom_data: "" }));
+        }
+    }
+    for n in (0..60).step_by(2) {
+        written.extend(bench.frame(address(n), &Uplink::Goodbye));
+    }
+    written.retain(is_write);
+    assert_eq!(written.len(), 40, "twice context_writes_per_second");
+    for second in 1..60 {
+        written.extend(bench.pass(seconds(1)).into_iter().filter(is_write));
+        assert!(written.len() <= 40 + 20 * second, "{} after {second} s", written.len());
+    }
+    let mut context = std::collections::BTreeSet::new();
+    for output in written {
+        match output {
+            Output::SetContext { path, .. } => drop(context.insert(path)),
+            Output::RemoveContext { path } => {
+                context.retain(|kept: &String| !format!("{kept}.").starts_with(&format!("{path}.")));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(context.len(), 30 * 9, "thirty devices and their sensors");
+    assert!(!context.iter().any(|path| path.contains("device.58")), "{context:?}");
 }
 
 #[test]

@@ -159,10 +159,34 @@ fn an_old_handshake_that_somebody_repeats_disturbs_nobody() {
     let hello = SmallDevice::secure(&key(7), [1; 32], false).hello();
     let mut device = connect(&mut bench, at(1), 7, 1);
     let outputs: Vec<_> = (60..90).flat_map(|host| bench.datagram(at(host), &hello)).collect();
-    assert!(outputs.len() <= 4, "{}", outputs.len());
+    assert_eq!(outputs, [], "it has been seen");
     let outputs = send(&mut bench, at(1), &mut device, &Uplink::Ping { token: 3 });
     assert_eq!(read(&mut device, &outputs, at(1)), [Downlink::Pong { token: 3 }.encode()]);
     assert_eq!(bench.engine.stats().sessions, 1);
+}
+
+#[test]
+fn handshakes_recorded_long_ago_do_not_keep_a_device_out() {
+    let mut bench = secure_bench();
+    let recorded: Vec<_> = (100..140).map(|n| SmallDevice::secure(&key(7), [n; 32], false).hello()).collect();
+    let mut answered = 0;
+    for (n, hello) in recorded.iter().enumerate() {
+        answered += bench.datagram(at(60 + u8::try_from(n).expect("small")), hello).len();
+        bench.pass(Duration::from_millis(60));
+    }
+    assert_eq!(answered, 40, "each was new to this gateway");
+    assert!(bench.engine.pending.len() <= 4);
+    connect(&mut bench, at(1), 7, 1);
+}
+
+#[test]
+fn who_has_not_got_the_key_cannot_use_up_the_handshakes() {
+    let mut bench = secure_bench();
+    for n in 0..200 {
+        let wrong = SmallDevice::secure(&DeviceKey::new(7, [99; 32]), [n; 32], false);
+        assert_eq!(bench.datagram(at(n), &wrong.hello()), []);
+    }
+    connect(&mut bench, at(201), 7, 1);
 }
 
 #[test]

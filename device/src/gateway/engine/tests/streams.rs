@@ -85,7 +85,7 @@ fn a_node_can_call_a_device() {
     assert_eq!(told(&mut bench), [offer.encode()]);
     let accept = Uplink::StreamAccept { local_stream_id: 128 };
     assert_eq!(bench.frame(at(1), &accept), [Output::AcceptStream { stream: 70 }]);
-    assert_eq!(datagrams(&bench.frame(at(1), &accept), at(1)), [error(ErrorCode::BadStream)], "once");
+    assert_eq!(bench.frame(at(1), &accept), [], "the same, repeated");
     bench.engine.handle_audio(bench.time(), 70, &[1; 4]);
     assert_eq!(told(&mut bench), [Downlink::StreamData { local_stream_id: 128, data: &[1; 4] }.encode()]);
     assert!(bench.engine.handle_stream_offered(bench.time(), 71, "12D3KooWCore", "device/7/speak"));
@@ -135,6 +135,22 @@ fn a_stream_closed_while_it_is_opened_does_not_stay_open() {
     bench.engine.handle_stream_opened(bench.time(), 1, Some(71));
     bench.engine.handle_stream_accepted(bench.time(), 71);
     assert_eq!(told(&mut bench), [Downlink::StreamAccepted { local_stream_id: 5 }.encode()]);
+}
+
+#[test]
+fn a_request_whose_answer_was_lost_may_be_repeated() {
+    let mut bench = extended();
+    start(&mut bench, 5, 0, 70);
+    let again = Uplink::StreamStart { local_stream_id: 5, target_peer_id: "12D3KooWCore", reason: "question" };
+    assert_eq!(bench.frame(at(1), &again), [], "nobody has answered yet");
+    bench.engine.handle_stream_accepted(bench.time(), 70);
+    let accepted = Downlink::StreamAccepted { local_stream_id: 5 };
+    assert_eq!(told(&mut bench), [accepted.encode()]);
+    assert!(answers(&bench.frame(at(1), &again), at(1), &accepted));
+    let close = Uplink::StreamClose { local_stream_id: 5 };
+    assert!(bench.frame(at(1), &close).contains(&Output::CloseStream { stream: 70 }));
+    let outputs = bench.frame(at(1), &close);
+    assert_eq!(outputs, [Output::Send { to: at(1), datagram: Downlink::StreamClosed { local_stream_id: 5 }.encode() }]);
 }
 
 #[test]
