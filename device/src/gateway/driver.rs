@@ -100,6 +100,8 @@ impl Driver {
         }
         self.engine.shutdown(self.time());
         self.carry_out().await;
+        // The port is free when the caller hears of the end.
+        drop(self);
         if let Some(answer) = answer {
             // Who asked may have given up.
             let _ = answer.send(());
