@@ -12,10 +12,13 @@ mod rig;
 use std::hint::black_box;
 use std::time::Instant;
 
-use avi_p2p::StreamId;
-use avi_p2p::engine::Command;
+use avi_p2p::engine::{
+    Command, CommandId, ConnectionId, ContextStart, ContextWrite, Direction, Engine, Input, NetAction, NetEvent,
+    Output, Time,
+};
 use avi_p2p::path::{AudioFrame, Key, Opener, Sealer, SessionId, frames};
 use avi_p2p::wire::{Decoder, encode_data};
+use avi_p2p::{AviP2pConfig, ContextOptions, PeerId, StreamId};
 use bytes::{Bytes, BytesMut};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
@@ -199,4 +202,98 @@ fn audio_received(bencher: Bencher, peers: usize) {
             rig.step(input, |output| drop(black_box(output)));
         }
     });
+}
+
+// ---- context ----
+
+const ENTRIES: [usize; 3] = [10, 100, 1000];
+/// The peer id of the key whose secret bytes are all 1.
+const WRITER: &str = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5";
+
+/// Somebody to publish for.
+const NEIGHBOUR: &str = "12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba";
+
+/// Two nodes that share a context, of which the first writes.
+struct Pair {
+    writer: Engine,
+    reader: Engine,
+    written: usize,
+    published: Vec<Bytes>,
+}
+
+impl Pair {
+    /// The writer has so many entries.
+    fn new(entries: usize) -> Self {
+        let config = AviP2pConfig { context: Some(ContextOptions::default()), ..AviP2pConfig::default() };
+        let start = |secret: u8, id: &str| {
+            let mut engine = Engine::new(&config, PeerId::new(id), [secret; 32]);
+            let (secret, unix_millis) = (Some([secret; 32].into()), 1_767_225_600_000);
+            engine.start_context(ContextStart { secret, file: None, unix_millis }).expect("there is no file");
+            engine
+        };
+        let (writer, reader) = (start(1, WRITER), start(2, "12D3KooWJWoaqZhDaoEFshF7Rh1bpY9ohihFhzcW6d69Lr2NASuq"));
+        let mut pair = Self { writer, reader, written: 0, published: Vec::new() };
+        let (connection, peer) = (ConnectionId(1), PeerId::new(NEIGHBOUR));
+        let (address, direction) = (String::new(), Direction::Inbound);
+        let events = [
+            NetEvent::Connected { connection, peer: peer.clone(), address, direction },
+            NetEvent::PeerSubscribed { peer, topic: "/avi/context/1".to_owned() },
+        ];
+        events.into_iter().for_each(|event| pair.writer.handle(Time::ZERO, Input::Net(event)));
+        (0..entries).for_each(|_| pair.write(entries));
+        pair
+    }
+
+    /// Writes the next of so many values.
+    fn write(&mut self, entries: usize) {
+        self.written += 1;
+        let path = format!("bench.{}", self.written % entries);
+        let write = ContextWrite::Set { path, value: self.written.into() };
+        let id = CommandId::new(self.written as u64);
+        self.writer.handle(Time::ZERO, Input::Command(Command::WriteContext { id, write }));
+        while let Some(output) = self.writer.poll_output() {
+            if let Output::Net(NetAction::Publish { data, .. }) = output {
+                self.published.push(data);
+            }
+        }
+    }
+
+    /// The reader gets what was published.
+    fn read(&mut self) {
+        for data in self.published.drain(..) {
+            let (from, topic) = (PeerId::new(WRITER), "/avi/context/1".to_owned());
+            self.reader.handle(Time::ZERO, Input::Net(NetEvent::Message { from, topic, data }));
+            while let Some(output) = self.reader.poll_output() {
+                black_box(output);
+            }
+        }
+    }
+}
+
+/// Signed, and put in place of the older one.
+#[divan::bench(args = ENTRIES)]
+fn context_written(bencher: Bencher, entries: usize) {
+    let mut pair = Pair::new(entries);
+    bencher.counter(ItemsCount::new(INPUTS)).bench_local(|| {
+        pair.published.clear();
+        (0..INPUTS).for_each(|_| pair.write(entries));
+    });
+}
+
+/// Written, sent, verified and put in place of the older one. At most 4,096 at once are verified of one author.
+#[divan::bench(args = ENTRIES, sample_count = 20, sample_size = 1)]
+fn context_taken(bencher: Bencher, entries: usize) {
+    let mut pair = Pair::new(entries);
+    pair.published.clear();
+    bencher.counter(ItemsCount::new(INPUTS)).bench_local(|| {
+        (0..INPUTS).for_each(|_| pair.write(entries));
+        pair.read();
+    });
+}
+
+/// The whole, as JSON.
+#[divan::bench(args = ENTRIES)]
+fn context_snapshot(bencher: Bencher, entries: usize) {
+    let pair = Pair::new(entries);
+    bencher.bench_local(|| black_box(pair.writer.context_value("")));
 }

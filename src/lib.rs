@@ -30,17 +30,20 @@
 //!
 //! An enum or a struct that a node hands out, such as an event, an error, an end or a statistic, is `#[non_exhaustive]`, and
 //! so is an enum that an application passes in: match with `_` and `..`. What an application writes as a literal
-//! ([`AviP2pConfig`], [`Limits`], [`StreamOptions`], [`PlayoutOptions`]) is not: end it with `..Default::default()`, and a
+//! ([`AviP2pConfig`], [`Limits`], `ContextOptions`, [`StreamOptions`], [`PlayoutOptions`]) is not: end it with `..Default::default()`, and a
 //! field more changes nothing. [`Media`], [`AudioItem`] and [`PeerDirection`] are complete.
 //!
 //! # Features
 //!
+//! - `context`, on by default: [`AviP2pHandle::context`], a map of JSON values that all nodes agree on.
 //! - `metrics`: `AviP2pHandle::metrics`, the figures of the node and of libp2p as Prometheus text.
 //! - `serde`: [`AviP2pConfig`] from a file; ids, [`AviEvent`], [`Stats`] and its like in an application's own messages.
 //!   Secrets are read, and never written.
 //! - `unstable`: opens the pure core and the platform seam to simulators and benchmarks. Exempt from semver.
 #![cfg_attr(not(test), deny(clippy::expect_used, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
+#[cfg(feature = "context")]
+mod context;
 mod metrics;
 mod net;
 #[cfg_attr(not(feature = "unstable"), allow(dead_code, reason = "only `unstable` opens it to other networks"))]
@@ -58,6 +61,8 @@ pub use avi_p2p_proto::{audio, engine, path, wire};
 /// How a node is set up.
 pub mod config {
     pub use avi_p2p_proto::config::{AviP2pConfig, Identity, Interfaces, Limits, NetworkKey};
+    #[cfg(feature = "context")]
+    pub use avi_p2p_proto::context::ContextOptions;
 }
 
 /// The network below a node, as a program may replace it.
@@ -67,7 +72,13 @@ pub mod transport {
 }
 
 pub use address::{Address, Host};
+#[cfg(feature = "context")]
+pub use avi_p2p_proto::context::{MAX_DEPTH, MAX_PATH_BYTES, MAX_VALUE_BYTES};
+#[cfg(feature = "context")]
+pub use config::ContextOptions;
 pub use config::{AviP2pConfig, Identity, Interfaces, Limits, NetworkKey};
+#[cfg(feature = "context")]
+pub use context::Context;
 pub use error::{AviP2pError, StreamCloseReason};
 pub use event::{AviEvent, DiscoverySource};
 pub use id::{PeerId, StreamId};
@@ -93,6 +104,11 @@ pub mod events {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the page on the shared context.
+#[cfg(all(doctest, feature = "context"))]
+#[doc = include_str!("../docs/context.md")]
+struct ContextPage;
 
 /// Compiles the page on private meshes.
 #[cfg(doctest)]

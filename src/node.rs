@@ -12,6 +12,8 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use crate::config::AviP2pConfig;
+#[cfg(feature = "context")]
+use crate::context::{Calls, Context as SharedContext};
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
@@ -77,6 +79,7 @@ impl AviP2p {
     /// # Errors
     /// [`AviP2pError::InvalidConfig`] for a field out of range, [`AviP2pError::ListenFailed`] for a port that is taken
     /// or an address that is not this machine's, [`AviP2pError::Identity`] for a key file that cannot be used,
+    /// [`AviP2pError::ContextFile`] for a file of the shared context that cannot be used,
     /// [`AviP2pError::Io`] if the system refuses a thread, a poller for sockets or randomness, or has no edge-triggered
     /// polling, as Windows; [`AviP2pError::NetworkError`] if the network interfaces cannot be watched, and not all of
     /// them are to be used.
@@ -478,6 +481,14 @@ impl AviP2pHandle {
         self.owner.metrics.encode(&stats).map_err(|error| AviP2pError::NetworkError(format!("metrics: {error}")))
     }
 
+    /// The context that the nodes of this mesh share: a map of JSON values. This node takes part in it if
+    /// [`AviP2pConfig::context`](crate::AviP2pConfig::context) says so.
+    #[cfg(feature = "context")]
+    #[must_use]
+    pub fn context(&self) -> SharedContext {
+        SharedContext::new(self.owner.clone())
+    }
+
     /// The figures of an audio stream, also of the 64 that ended last.
     ///
     /// # Errors
@@ -544,6 +555,13 @@ impl Drop for EventReceiver {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.shared.abandon();
+    }
+}
+
+#[cfg(feature = "context")]
+impl Calls for Owner {
+    fn shared(&self) -> &Shared {
+        &self.shared
     }
 }
 

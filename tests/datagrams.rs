@@ -71,7 +71,7 @@ async fn a_node_has_the_udp_port_of_its_tcp_port_another_one_or_none() {
 
         let config = AviP2pConfig { enable_datagrams: false, ..config };
         let (node, _events, port) = start(run, config).await;
-        assert_eq!(udp_ports(), []);
+        assert_eq!(udp_ports(), [0u16; 0]);
         assert!(!is_udp_taken(port));
         node.shutdown().await.unwrap();
     }

@@ -3,13 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use avi_p2p_proto::config::AviP2pConfig;
+use avi_p2p_proto::context::MAX_FRAME_BYTES;
 use avi_p2p_proto::engine::{
-    Command, ConnectionId, DatagramId, DialId, Direction, Engine, Input, MAX_DATAGRAM_BYTES, NetAction, NetEvent,
-    Output, PublishId, PublishOutcome, Reply, SubstreamId, Time,
+    AskId, Command, ConnectionId, DatagramId, DialId, Direction, Engine, ExchangeId, Input, MAX_DATAGRAM_BYTES,
+    NetAction, NetEvent, Output, PublishId, PublishOutcome, Reply, SubstreamId, Time,
 };
 use avi_p2p_proto::event::{AviEvent, DiscoverySource};
 use avi_p2p_proto::id::{PeerId, StreamId};
 use avi_p2p_proto::stats::Stats;
+
+const CONTEXT_TOPIC: &str = "/avi/context/1";
+/// A peer that has gone while it was asked is not waited for, though the network tells of it later.
+const MAX_ASKING: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(crate) struct Contract {
@@ -41,6 +46,12 @@ pub(crate) struct Contract {
     expected: BTreeSet<DatagramId>,
     /// Publishes given to the network whose result is pending.
     publishes: BTreeSet<PublishId>,
+    /// Messages of the shared context, which are no messages of the application.
+    of_context: BTreeSet<PublishId>,
+    has_context: bool,
+    /// Requests of the shared context: to peers, and of peers.
+    asking: BTreeSet<ExchangeId>,
+    asked: BTreeSet<AskId>,
     accounts: Accounts,
     stopping: bool,
     stopped: bool,
@@ -100,6 +111,7 @@ impl Contract {
             known_peers: config.limits.known_peers + config.paired_peers.len(),
             concurrent_dials: config.limits.concurrent_dials,
             has_honest_ids: true,
+            has_context: config.context.is_some(),
             ..Self::default()
         }
     }
@@ -122,6 +134,7 @@ impl Contract {
     pub(crate) fn assert_settled(&self) {
         assert!(self.stopped, "not stopped");
         assert!(self.owed.is_empty(), "no reply: {:?}", self.owed);
+        assert!(self.asked.is_empty(), "no answer: {:?}", self.asked);
         let mut open = self.streams.iter().filter(|(_, heard)| **heard != Heard::Closed);
         assert_eq!(open.next(), None, "no AudioStreamClosed");
         let Accounts { taken, sent, expired } = self.accounts;
@@ -150,6 +163,11 @@ impl Contract {
             _ => 0,
         });
         match event {
+            NetEvent::Published { publish, .. } if self.of_context.remove(publish) => {}
+            NetEvent::ContextAnswered { exchange, .. } => drop(self.asking.remove(exchange)),
+            NetEvent::ContextAsked { ask, .. } if !self.stopped => {
+                assert!(self.asked.insert(*ask), "the driver uses {ask:?} twice");
+            }
             NetEvent::Published { publish, outcome } => {
                 let is_awaited = self.publishes.remove(publish);
                 self.accounts.sent += u64::from(is_awaited && *outcome == PublishOutcome::Sent && !self.stopped);
@@ -208,6 +226,7 @@ impl Contract {
                 assert_eq!(self.streams.get(stream_id), Some(&Heard::Accepted), "{output:?}");
             }
             Output::Net(action) => self.on_action(action),
+            Output::SaveContext { .. } => assert!(self.has_context, "a file without a context"),
             Output::Stopped => self.stopped = true,
         }
     }
@@ -270,6 +289,22 @@ impl Contract {
 
     fn on_action(&mut self, action: &NetAction) {
         match action {
+            NetAction::Publish { publish, topic, .. } if topic.as_str() == CONTEXT_TOPIC => {
+                assert!(
+                    self.has_context && self.of_context.insert(*publish),
+                    "{publish:?} twice, or without a context"
+                );
+            }
+            NetAction::AskContext { exchange, peer, request } => {
+                assert!(self.has_context && self.connected.contains(peer), "{action:?} to nobody");
+                assert!(self.asking.insert(*exchange), "{exchange:?} twice");
+                assert!(self.asking.len() <= MAX_ASKING, "{} requests at a time", self.asking.len());
+                assert!(request.len() <= MAX_FRAME_BYTES, "{action:?} is too long");
+            }
+            NetAction::AnswerContext { ask, response } => {
+                assert!(self.asked.remove(ask), "{action:?} to nobody");
+                assert!(response.as_ref().is_none_or(|bytes| bytes.len() <= MAX_FRAME_BYTES), "{action:?} is too long");
+            }
             NetAction::Publish { publish, .. } => assert!(self.publishes.insert(*publish), "{publish:?} twice"),
             NetAction::Dial { dial, peer, .. } => {
                 assert!(self.dials.insert(*dial, peer.clone()).is_none(), "{dial:?} twice");

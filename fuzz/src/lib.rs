@@ -5,6 +5,7 @@
 mod audio_recv;
 mod audio_send;
 mod config;
+mod context;
 mod contract;
 #[cfg(test)]
 mod corpus;
@@ -18,6 +19,7 @@ mod script;
 pub use audio_recv::audio_recv;
 pub use audio_send::audio_send;
 pub use config::config;
+pub use context::context;
 pub use datagram::datagram;
 pub use engine_ops::engine_ops;
 pub use frames::{decoder_split, frame_decode, frame_roundtrip};
@@ -33,10 +35,11 @@ pub(crate) use engine_ops::{address, peer};
 pub type Body = fn(&[u8]);
 
 /// Every target, with the name of its corpus.
-pub const TARGETS: [(&str, Body); 10] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("audio_recv", audio_recv),
     ("audio_send", audio_send),
     ("config", config),
+    ("context", context),
     ("datagram", datagram),
     ("decoder_split", decoder_split),
     ("engine_ops", engine_ops),

@@ -9,6 +9,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::address::Address;
+#[cfg(feature = "context")]
+use crate::context::ContextOptions;
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 
@@ -101,6 +103,9 @@ pub struct AviP2pConfig {
     /// by more than this.
     #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub audio_queue: Duration,
+    /// The context that the nodes of a mesh share: `AviP2pHandle::context`. `None`, the default: this node takes no part.
+    #[cfg(feature = "context")]
+    pub context: Option<ContextOptions>,
     /// Bounds on the memory that peers or the application can use: [`Limits::default`], or another profile.
     pub limits: Limits,
 }
@@ -443,6 +448,8 @@ impl Default for AviP2pConfig {
             publish_hold: Duration::from_secs(10),
             accept_timeout: Duration::from_secs(30),
             audio_queue: Duration::from_millis(200),
+            #[cfg(feature = "context")]
+            context: None,
             limits: Limits::default(),
         }
     }
@@ -492,6 +499,8 @@ impl AviP2pConfig {
         lasts("publish_hold", self.publish_hold, Duration::ZERO..=hour)?;
         lasts("accept_timeout", self.accept_timeout, Duration::from_millis(100)..=hour)?;
         lasts("audio_queue", self.audio_queue, Duration::from_millis(10)..=Duration::from_secs(60))?;
+        #[cfg(feature = "context")]
+        self.context.as_ref().map_or(Ok(()), ContextOptions::validate)?;
         self.limits.validate()
     }
 
@@ -528,14 +537,14 @@ pub fn invalid(field: impl Into<String>, value: String, expected: String) -> Avi
     AviP2pError::InvalidConfig { field: field.into(), value, expected }
 }
 
-fn in_range(field: &str, value: usize, range: RangeInclusive<usize>) -> Result<(), AviP2pError> {
+pub(crate) fn in_range(field: &str, value: usize, range: RangeInclusive<usize>) -> Result<(), AviP2pError> {
     match range.contains(&value) {
         true => Ok(()),
         false => Err(invalid(field, value.to_string(), format!("{} to {}", range.start(), range.end()))),
     }
 }
 
-fn lasts(field: &str, value: Duration, range: RangeInclusive<Duration>) -> Result<(), AviP2pError> {
+pub(crate) fn lasts(field: &str, value: Duration, range: RangeInclusive<Duration>) -> Result<(), AviP2pError> {
     match range.contains(&value) {
         true => Ok(()),
         false => Err(invalid(field, shown(value), format!("{} to {}", shown(*range.start()), shown(*range.end())))),

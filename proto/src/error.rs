@@ -137,6 +137,48 @@ pub enum AviP2pError {
         expected: String,
     },
 
+    /// The text is not a path of the shared context.
+    #[error("invalid path of the context: {path:?}: expected {expected}")]
+    InvalidContextPath {
+        /// The text, cut if it is long.
+        path: String,
+        /// What was expected.
+        expected: String,
+    },
+
+    /// The shared context cannot have this value at this path.
+    #[error("invalid value of the context at {path:?}: expected {expected}")]
+    InvalidContextValue {
+        /// The path.
+        path: String,
+        /// What was expected.
+        expected: String,
+    },
+
+    /// The path of the shared context is below a peer's own id: that peer alone writes there.
+    #[error(
+        "{path:?} in the context belongs to {owner}, which alone writes there: write elsewhere, or set context.ownership to false on all nodes"
+    )]
+    ContextOwned {
+        /// The path.
+        path: String,
+        /// Whom it belongs to.
+        owner: PeerId,
+    },
+
+    /// This node cannot write into the shared context, since its identity is not an Ed25519 key. It reads it.
+    #[error("{0} cannot write into the context: its identity must be an Ed25519 key")]
+    ContextReadOnly(PeerId),
+
+    /// The file of the shared context cannot be used. It stays as it is.
+    #[error("context file {path:?}: {reason}")]
+    ContextFile {
+        /// The path in the configuration.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+
     /// A payload exceeds its limit.
     #[error("payload of {len} bytes exceeds {limit} = {max}")]
     PayloadTooLarge {
@@ -199,6 +241,7 @@ fn how_to_enable(field: &str) -> &'static str {
         "allowed_peers" => {
             "every peer may connect; write `allowed_peers: Some(vec![])` in the configuration for a list"
         }
+        "context" => "write `context: Some(ContextOptions::default())` in the configuration",
         _ => "turn it on in the configuration",
     }
 }

@@ -112,6 +112,33 @@ pub enum AviEvent {
         #[debug("{} bytes", data.len())]
         data: Vec<u8>,
     },
+    /// What the shared context has at a path has changed, by this node or another one. Of a path, the last one is read; if
+    /// the whole below a path changes, one event tells it.
+    #[cfg(feature = "context")]
+    ContextChanged {
+        /// Who wrote it, as a signature proves.
+        author: PeerId,
+        /// The path, as `avi.device.caps`; empty for the whole.
+        path: String,
+        /// What is there now; `None` if nothing.
+        #[debug("{}", if value.is_some() { "Some(..)" } else { "None" })]
+        value: Option<serde_json::Value>,
+    },
+    /// `ContextChanged` events were dropped, because the application reads too slowly: `Context::snapshot` has what they
+    /// would have told.
+    #[cfg(feature = "context")]
+    ContextLagged {
+        /// How many, since the last such event.
+        changes: u64,
+    },
+    /// The file of the shared context cannot be written. It is tried again with the next change.
+    #[cfg(feature = "context")]
+    ContextNotSaved {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A held message was not delivered: no subscriber came within `publish_hold` or before the shutdown, or the path
     /// was congested when one came. Nobody has received it.
     PublishExpired {

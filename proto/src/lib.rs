@@ -12,6 +12,8 @@
 pub mod address;
 pub mod audio;
 pub mod config;
+#[cfg(feature = "context")]
+pub mod context;
 pub mod engine;
 pub mod error;
 pub mod event;

@@ -130,6 +130,41 @@ stats! {
     /// Subscriptions of peers beyond `max_topics` that were not remembered.
     counter subscriptions_ignored;
 
+    /// Values in the shared context now, of all authors. The figures of the context count entries.
+    gauge context_entries;
+    /// Tombstones in the shared context now.
+    gauge context_tombstones;
+    /// Bytes of the shared context now.
+    gauge context_bytes;
+    /// Authors in the shared context now.
+    gauge context_authors;
+    /// Entries that this node has written into the shared context.
+    counter context_writes;
+    /// Entries that this node has written again, because its clock has gone back since.
+    counter context_written_again;
+    /// New entries of others that were taken.
+    counter context_taken;
+    /// Entries refused because their clock is too far ahead, or dropped for that once this node's own clock was set.
+    counter context_refused_ahead;
+    /// Entries refused because they are below the id of another peer than their author.
+    counter context_refused_not_owner;
+    /// Entries of others refused because a limit of `ContextOptions` is reached.
+    counter context_refused_full;
+    /// Entries refused because their author has not signed them. Nothing more is taken from whom they came for a minute.
+    counter context_refused_forged;
+    /// Messages and frames of the shared context that could not be read, and entries published by another than their author.
+    counter context_refused_invalid;
+    /// Entries refused because their author is blocked.
+    counter context_refused_blocked;
+    /// Messages, requests and entries that were not looked at, because too many came, or forged ones came before.
+    counter context_refused_busy;
+    /// Exchanges that this node began: with a neighbour it has met, in turn, and after one that brought news.
+    counter context_exchanges;
+    /// Those that failed half-way. They are begun again in turn.
+    counter context_exchanges_failed;
+    /// Requests of exchanges that others began, answered.
+    counter context_answers;
+
     /// Audio streams open, requested or offered now.
     gauge streams_now;
     /// Audio streams requested by this node.

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::context::{SHARED, Write};
 use crate::ledger::{Shared, StreamKey};
 use crate::network::{Host, Network};
 use crate::platform::{SimPlatform, Tasks};
@@ -28,6 +29,18 @@ pub enum Order {
     Call {
         /// The number of the call.
         call: u64,
+    },
+    /// Write into the shared context.
+    Write {
+        /// The number of the write.
+        write: u64,
+    },
+    /// Tell the ledger what the shared context has.
+    ReadContext,
+    /// Write into the shared context without pause.
+    FloodContext {
+        /// Whether to write also what others share, by a clock that is too far ahead.
+        is_ahead: bool,
     },
     /// Report the node's state to the ledger.
     Sample,
@@ -75,6 +88,8 @@ pub struct Setup {
     pub topics: usize,
     /// Bytes of its messages.
     pub message_bytes: usize,
+    /// The values of the shared context that all nodes write.
+    pub shared: usize,
     /// The properties of its calls.
     pub calls: Calls,
     /// Whether it keeps the rules.
@@ -142,6 +157,9 @@ impl App {
         match order {
             Order::Publish { topic, message } => self.publish(topic, message).await,
             Order::Call { call } => self.call(call).await,
+            Order::Write { write } => self.write(write).await,
+            Order::ReadContext => self.read_context().await,
+            Order::FloodContext { is_ahead } => self.jobs.push(Box::pin(flood_context(self.handle.clone(), is_ahead))),
             Order::Sample => self.sample().await,
             Order::Subscribe => subscribe(&self.handle, &self.ledger, &self.setup).await,
             Order::Unsubscribe => unsubscribe(&self.handle, &self.ledger, &self.setup).await,
@@ -177,6 +195,28 @@ impl App {
         let data = self.ledger.lock().compose(host, number, message, self.setup.message_bytes);
         if let Err(error) = self.handle.publish(&topic(number), data).await {
             self.ledger.lock().on_refused(message, &error);
+        }
+    }
+
+    /// Writes what the seed draws for this number.
+    async fn write(&mut self, write: u64) {
+        let (host, generation) = (self.setup.host, self.setup.generation);
+        let Write { path, value } = Write::draw(self.setup.seed, write, host, self.setup.shared, &self.handle);
+        let context = self.handle.context();
+        let written = match &value {
+            Some(value) if write.is_multiple_of(3) => context.replace(&path, value.clone()).await,
+            Some(value) => context.set(&path, value.clone()).await,
+            None => context.remove(&path).await,
+        };
+        match written {
+            Ok(()) => self.ledger.lock().context.on_write(host, generation, path, value),
+            Err(error) => self.ledger.lock().violate("a write into the context succeeds", host, error.to_string()),
+        }
+    }
+
+    async fn read_context(&mut self) {
+        if let Ok(snapshot) = self.handle.context().snapshot().await {
+            self.ledger.lock().context.on_snapshot(self.setup.host, snapshot);
         }
     }
 
@@ -275,6 +315,18 @@ async fn flood(handle: AviP2pHandle, bytes: usize) {
         // The library decides whether the message is taken or refused.
         let _ = handle.publish(&topic(0), vec![0xff; bytes]).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Fills what it may, and perhaps overwrites what others share.
+async fn flood_context(handle: AviP2pHandle, is_ahead: bool) {
+    let context = handle.context();
+    for number in 0u64.. {
+        if is_ahead {
+            let _ = context.set(&format!("{SHARED}.{}", number % 4), number).await;
+        }
+        let _ = context.set(&format!("noise.{}.{}", handle.local_peer_id(), number), number).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

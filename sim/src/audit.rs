@@ -289,6 +289,7 @@ pub fn at_the_end(ledger: &mut Ledger, plan: &Plan) {
     if quiet {
         told(ledger, plan);
     }
+    context(ledger, plan);
     let (sent, seen) = (ledger.audio.sent, ledger.audio.received + ledger.audio.missing);
     if quiet && sent != seen {
         let detail = format!("{sent} frames were sent, {seen} arrived or were reported missing");
@@ -312,6 +313,16 @@ fn told(ledger: &mut Ledger, plan: &Plan) {
     if missing > told {
         let detail = format!("{missing} deliveries are missing, {told} were told lost");
         ledger.violate("a message that was taken arrives, or is told lost", Host(0), detail);
+    }
+}
+
+/// All nodes that are up have the same in the shared context, and of what one node alone writes, what it wrote last.
+fn context(ledger: &mut Ledger, plan: &Plan) {
+    let is_up = |host: &Host| ledger.hosts.get(host).is_some_and(|record| record.up_since.is_some());
+    let honest = (0..plan.honest as u32).map(Host).filter(|host| !plan.foreign.contains_key(host));
+    let up: Vec<_> = honest.filter(is_up).map(|host| (host, ledger.generation(host))).collect();
+    for (invariant, host, detail) in ledger.context.faults(&up) {
+        ledger.violate(invariant, host, detail);
     }
 }
 

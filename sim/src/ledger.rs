@@ -7,6 +7,7 @@ use std::time::Duration;
 use avi_p2p::{AviEvent, AviP2pError, PeerId, Stats, StreamCloseReason, StreamId};
 use sha2::{Digest, Sha256};
 
+use crate::context::ContextRecord;
 use crate::interpose;
 use crate::network::Host;
 use crate::report::Violation;
@@ -35,6 +36,7 @@ impl Shared {
             messages: BTreeMap::new(),
             streams: BTreeMap::new(),
             audio: AudioTally::default(),
+            context: ContextRecord::default(),
             delivered: 0,
             out_of_order: 0,
             published: 0,
@@ -113,6 +115,7 @@ pub struct Ledger {
     pub(crate) messages: BTreeMap<u64, Message>,
     pub(crate) streams: BTreeMap<StreamKey, Stream>,
     pub(crate) audio: AudioTally,
+    pub(crate) context: ContextRecord,
     pub(crate) delivered: u64,
     pub(crate) out_of_order: u64,
     pub(crate) published: u64,
@@ -255,6 +258,11 @@ impl Ledger {
     }
 
     /// The state of one process of a node.
+    /// How often a node has started.
+    pub fn generation(&self, host: Host) -> u32 {
+        self.hosts.get(&host).map_or(0, |record| record.generation)
+    }
+
     fn record(&mut self, host: Host, generation: u32) -> &mut HostRecord {
         match self.old.contains_key(&(host, generation)) {
             true => self.old.entry((host, generation)).or_default(),

@@ -7,6 +7,7 @@
 mod allocator;
 mod app;
 mod audit;
+mod context;
 mod foreign;
 mod hostile;
 pub mod html;

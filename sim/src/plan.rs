@@ -128,6 +128,15 @@ pub enum Action {
         /// The number of the message.
         message: u64,
     },
+    /// A node writes into the shared context.
+    Write {
+        /// The node.
+        node: Host,
+        /// The number of the write.
+        write: u64,
+    },
+    /// All nodes tell what they have in the shared context.
+    ReadContext,
     /// A node calls one of its peers.
     Call {
         /// The calling node.
@@ -277,7 +286,7 @@ impl Plan {
 /// The number of members, and the numbers of the sybils and the outsiders.
 fn numbers(scenario: &Scenario, nodes: usize) -> (usize, Range<u32>, Range<u32>) {
     let hostile = &scenario.hostile;
-    let members = nodes + hostile.flood + hostile.stream_flood;
+    let members = nodes + hostile.flood + hostile.stream_flood + hostile.context_flood;
     let sybils = members as u32..(members + hostile.sybils) as u32;
     let outsiders = sybils.end..sybils.end + (hostile.garbage + hostile.dial_storm) as u32;
     (members, sybils, outsiders)
@@ -318,6 +327,7 @@ impl<'a> Drawing<'a> {
         drawing.publishes(end);
         drawing.calls();
         scenario.faults.iter().for_each(|fault| drawing.fault(fault));
+        drawing.writes(end);
         if scenario.hostile.count() > 0 {
             drawing.actions.push((scenario.hostile.begin(end), Action::Attack));
         }
@@ -448,6 +458,25 @@ impl<'a> Drawing<'a> {
             let node = Host(listed.node);
             self.actions.push((secs(listed.at), Action::Publish { node, topic: listed.topic, message }));
         }
+    }
+
+    /// They are drawn beside everything else, like nodes of another make.
+    fn writes(&mut self, end: Duration) {
+        let context = &self.scenario.context;
+        if context.writes == 0 {
+            return;
+        }
+        let mut random = Random::new(mix(self.seed, 0x636f_6e74));
+        let step = (context.until - context.from) / context.writes as f64;
+        for write in 0..context.writes {
+            let node = Host(random.below(self.early.len()) as u32);
+            let at = secs(context.from + step * write as f64);
+            self.actions.push((at, Action::Write { node, write: write as u64 }));
+        }
+        let heal = secs(self.scenario.expect.heal_within);
+        let healed = self.troubles.iter().map(|trouble| trouble.until + heal).max().unwrap_or_default();
+        let calm = healed.max(secs(context.until)) + secs(context.equal_within);
+        self.actions.push((calm.min(end.saturating_sub(Duration::from_secs(1))), Action::ReadContext));
     }
 
     fn calls(&mut self) {

@@ -18,23 +18,38 @@ use crate::interpose;
 /// The most polls in one virtual instant. Beyond it the run is considered stuck.
 const MAX_POLLS_PER_INSTANT: u64 = 20_000_000;
 
+/// The wall time when a run begins: 2026-01-01, in seconds since 1970.
+const WALL_BASE_S: f64 = 1_767_225_600.0;
+
 /// The platform of one node.
 #[derive(Clone)]
 pub struct SimPlatform {
     transport: Arc<dyn Transport>,
     epoch: Instant,
+    /// The seconds by which its wall clock is ahead.
+    wrong_by: f64,
 }
 
 impl SimPlatform {
     /// Create it inside the simulation's runtime.
     pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { transport, epoch: Instant::now() }
+        Self { transport, epoch: Instant::now(), wrong_by: 0.0 }
+    }
+
+    /// A wall clock that is ahead by so many seconds.
+    #[must_use]
+    pub fn with_wall_clock(self, wrong_by: f64) -> Self {
+        Self { wrong_by, ..self }
     }
 }
 
 impl Platform for SimPlatform {
     fn now(&self) -> Duration {
         self.epoch.elapsed()
+    }
+
+    fn unix_millis(&self) -> u64 {
+        ((WALL_BASE_S + self.wrong_by + interpose::now().as_secs_f64()) * 1000.0) as u64
     }
 
     fn sleep_until(&self, moment: Duration) -> BoxFuture<'static, ()> {

@@ -36,6 +36,8 @@ pub struct Scenario {
     pub link: Link,
     /// Pub/sub traffic.
     pub publish: Publish,
+    /// Writes into the shared context.
+    pub context: SharedContext,
     /// Audio calls.
     pub calls: Calls,
     /// Applications that read their events slowly.
@@ -225,6 +227,32 @@ impl Default for Publish {
     }
 }
 
+/// Writes into the shared context, each by a node that the seed chooses: of values that the node alone writes, and of ones
+/// that all do; one of four removes something.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SharedContext {
+    /// The number of writes, spread evenly over time; 0: nodes have no context.
+    pub writes: usize,
+    /// When the first is made, in seconds.
+    pub from: f64,
+    /// When the last is made.
+    pub until: f64,
+    /// The values that all nodes write.
+    pub shared: usize,
+    /// The most seconds by which the wall clock of a node is wrong, in either direction. It changes with every restart.
+    pub skew: f64,
+    /// Seconds after the last write, and after the mesh has healed from the last fault, within which all nodes must have the
+    /// same.
+    pub equal_within: f64,
+}
+
+impl Default for SharedContext {
+    fn default() -> Self {
+        Self { writes: 0, from: 10.0, until: 20.0, shared: 4, skew: 0.0, equal_within: 60.0 }
+    }
+}
+
 /// Audio calls between connected nodes that the seed chooses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -286,6 +314,9 @@ pub struct Hostile {
     pub flood: usize,
     /// Members that request streams from all peers, repeatedly.
     pub stream_flood: usize,
+    /// Members that write into the shared context, without pause: the first one, the third and so on with a clock that is an
+    /// hour ahead, and also over what all nodes write.
+    pub context_flood: usize,
     /// Nodes with different identities that connect to one honest node only, repeatedly.
     pub sybils: usize,
     /// The number of that node, from 0. By default the last one that is there from the start.
@@ -297,7 +328,7 @@ pub struct Hostile {
 impl Hostile {
     /// The number of hostile nodes of all kinds.
     pub fn count(&self) -> usize {
-        self.garbage + self.dial_storm + self.flood + self.stream_flood + self.sybils
+        self.garbage + self.dial_storm + self.flood + self.stream_flood + self.context_flood + self.sybils
     }
 
     /// When they begin in a run that ends then.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use avi_p2p::{AviP2pConfig, Identity, Limits, NetworkKey};
+use avi_p2p::{AviP2pConfig, ContextOptions, Identity, Limits, NetworkKey};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::app::{self, Order, Reading, Setup};
@@ -15,6 +15,7 @@ use crate::ledger::{Rules, Shared};
 use crate::network::{CutId, Host, Network};
 use crate::plan::{Action, Plan};
 use crate::platform::{SimPlatform, Tasks};
+use crate::random::{Random, mix};
 use crate::report::{Report, Sample, Span};
 use crate::scenario::{Ending, Lack, Scenario};
 use crate::{foreign, hostile, summary};
@@ -135,6 +136,10 @@ impl World {
             }
             Action::Discover(host) => self.order(host, Order::Discover),
             Action::Publish { node, topic, message } => self.order(node, Order::Publish { topic, message }),
+            Action::Write { node, write } => self.order(node, Order::Write { write }),
+            Action::ReadContext => {
+                (0..self.plan.honest as u32).for_each(|host| self.order(Host(host), Order::ReadContext));
+            }
             Action::Call { node, call } => self.order(node, Order::Call { call }),
             Action::Cut { trouble, from, to, mode } => {
                 let cut = self.network.cut(&self.plan.side(&from), &self.plan.side(&to), mode);
@@ -185,22 +190,40 @@ impl World {
             reading: self.reading(host),
             topics: self.scenario.publish.topics,
             message_bytes: self.scenario.publish.bytes,
+            shared: self.scenario.context.shared,
             calls: self.scenario.calls.clone(),
             is_honest: (host.0 as usize) < self.plan.honest,
             seed: self.seed,
             lan: self.scenario.topology.lan.then(|| self.network.clone()),
         };
         let (transport, ledger) = (self.network.transport(machine), self.ledger.clone());
+        let wrong_by = self.wrong_by(host, generation);
         self.running.insert(host, Running { machine, generation, orders, tasks: tasks.clone() });
         let foreign = self.plan.foreign.get(&host).map(|lacks| self.foreign(host, lacks));
         let software = move || match foreign {
             Some(make) => tasks.spawn(foreign::run(setup, make, transport, tasks.clone(), inbox, ledger)),
             None => {
-                let platform = SimPlatform::new(transport);
+                let platform = SimPlatform::new(transport).with_wall_clock(wrong_by);
                 tasks.spawn(app::run(setup, platform, tasks.clone(), inbox, ledger));
             }
         };
         self.network.launch(machine, Box::new(software));
+    }
+
+    /// The seconds by which the wall clock of a node is ahead.
+    fn wrong_by(&self, host: Host, generation: u32) -> f64 {
+        let hostile = &self.scenario.hostile;
+        let first = self.plan.honest + hostile.flood + hostile.stream_flood;
+        if self.scenario.context.writes == 0 {
+            return 0.0;
+        }
+        match (host.0 as usize).checked_sub(first) {
+            Some(number) if number < hostile.context_flood && number % 2 == 0 => 3600.0,
+            _ => {
+                let skew = self.scenario.context.skew;
+                Random::new(mix(mix(self.seed, host.0.into()), generation.into())).between(-skew, skew)
+            }
+        }
     }
 
     fn foreign(&self, host: Host, lacks: &[Lack]) -> foreign::Make {
@@ -230,6 +253,7 @@ impl World {
             max_peers: node.max_peers,
             max_audio_streams: node.max_audio_streams,
             identity: Identity::Bytes(identity(self.seed, host)),
+            context: (self.scenario.context.writes > 0).then(ContextOptions::default),
             limits: Limits {
                 event_messages: node.event_queue,
                 event_audio_frames: node.event_queue,
@@ -255,9 +279,16 @@ impl World {
 
     fn attack(&mut self) {
         let members = self.plan.honest as u32..self.plan.nodes as u32;
-        let flood = self.scenario.hostile.flood;
+        let (flood, streams) = (self.scenario.hostile.flood, self.scenario.hostile.stream_flood);
         for (index, host) in members.map(Host).enumerate() {
-            self.order(host, if index < flood { Order::Flood } else { Order::FloodStreams });
+            self.order(
+                host,
+                match index {
+                    _ if index < flood => Order::Flood,
+                    _ if index < flood + streams => Order::FloodStreams,
+                    _ => Order::FloodContext { is_ahead: (index - flood - streams) % 2 == 0 },
+                },
+            );
         }
         let honest = (0..self.plan.honest as u32).map(Host);
         let present = honest.filter(|host| !self.plan.absent.contains(host));

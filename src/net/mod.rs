@@ -2,6 +2,8 @@
 
 mod audio;
 mod connections;
+#[cfg(feature = "context")]
+mod context;
 mod discovery;
 mod listening;
 mod media;
@@ -23,6 +25,8 @@ use libp2p_swarm::SwarmEvent;
 
 use self::audio::Audio;
 use self::connections::{Connections, Dial};
+#[cfg(feature = "context")]
+use self::context::Exchanges;
 use self::discovery::{Discovery, Mdns};
 use self::listening::{Addresses, Listening};
 use self::media::Media;
@@ -53,6 +57,11 @@ pub(crate) struct Net {
     pubsub: PubSub,
     audio: Audio,
     media: Media,
+    #[cfg(feature = "context")]
+    context: Exchanges,
+    /// The key that signs what this node writes into the shared context, until the engine has it.
+    #[cfg(feature = "context")]
+    secret: Option<zeroize::Zeroizing<[u8; 32]>>,
     recorder: Recorder,
     events: VecDeque<NetEvent>,
     local: PeerId,
@@ -66,6 +75,12 @@ impl Net {
     /// This node's id.
     pub(crate) fn local_peer_id(&self) -> &PeerId {
         &self.local
+    }
+
+    /// The secret half of this node's Ed25519 key. It is given away once.
+    #[cfg(feature = "context")]
+    pub(crate) fn take_secret(&mut self) -> Option<zeroize::Zeroizing<[u8; 32]>> {
+        self.secret.take()
     }
 
     /// The next event. Takes turns between the swarm, the substreams and the datagrams. After `None` there may still be [work
@@ -241,6 +256,8 @@ impl Net {
                 }
                 connections.on_identify(event, events);
             }
+            #[cfg(feature = "context")]
+            BehaviourEvent::Context(event) => self.context.on_event(event, connections, events),
             BehaviourEvent::Ping(event) => {
                 connections.on_answer(event, events);
                 self.swarm.set_due();
@@ -292,6 +309,14 @@ impl Net {
             NetAction::Publish { publish, topic, data } => {
                 // The message goes to the queues of the connections: the swarm need not be polled.
                 return self.pubsub.publish(publish, &topic, data, &mut behaviour.gossipsub, events);
+            }
+            #[cfg(feature = "context")]
+            NetAction::AskContext { exchange, peer, request } => {
+                self.context.ask(exchange, &peer, request, behaviour.context.as_mut(), events);
+            }
+            #[cfg(feature = "context")]
+            NetAction::AnswerContext { ask, response } => {
+                self.context.answer(ask, response, behaviour.context.as_mut());
             }
             NetAction::OpenSubstream { stream, connection } => {
                 self.audio.open(stream, connection, &self.connections, &mut behaviour.audio, events);

@@ -12,6 +12,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures_timer::Delay;
 use libp2p_core::transport::ListenerId;
+#[cfg(feature = "context")]
+use libp2p_identity::Keypair;
 use libp2p_swarm::{Config, SwarmEvent};
 
 use crate::config::{AviP2pConfig, Interfaces};
@@ -20,6 +22,8 @@ use crate::event::DiscoverySource;
 use crate::metrics::Metrics;
 use crate::net::audio::Audio;
 use crate::net::connections::Connections;
+#[cfg(feature = "context")]
+use crate::net::context::Exchanges;
 use crate::net::discovery::{Discovery, Mdns};
 use crate::net::listening::{Here, Listening, Watch, bind, probe};
 use crate::net::media::Media;
@@ -78,6 +82,10 @@ impl Net {
             pubsub: PubSub::new(config, local),
             audio: Audio::new(config, wake.clone()),
             media: Media::new(config, network, wake.clone()),
+            #[cfg(feature = "context")]
+            context: Exchanges::default(),
+            #[cfg(feature = "context")]
+            secret: config.context.as_ref().and_then(|_| secret(key)),
             recorder: Recorder::new(metrics),
             events: VecDeque::new(),
             local: translate::peer_id(&local),
@@ -156,6 +164,13 @@ impl Net {
         })
         .await
     }
+}
+
+/// The secret half of an Ed25519 key.
+#[cfg(feature = "context")]
+fn secret(key: Keypair) -> Option<zeroize::Zeroizing<[u8; 32]>> {
+    let key = key.try_into_ed25519().ok()?.secret();
+    key.as_ref().try_into().ok().map(zeroize::Zeroizing::new)
 }
 
 /// Whether anything depends on the addresses of this machine.

@@ -4,11 +4,13 @@
 mod events;
 mod node;
 mod readers;
+#[cfg(feature = "context")]
+mod saver;
 mod smol;
 mod tasks;
 mod tokio;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
 
@@ -24,6 +26,13 @@ pub(crate) use self::tokio::Tokio;
 pub trait Platform: Send + Sync + 'static {
     /// Monotonic time since any fixed moment.
     fn now(&self) -> Duration;
+
+    /// Wall time in milliseconds since 1970, as the system has it. It may jump.
+    #[cfg_attr(not(feature = "context"), allow(dead_code, reason = "the context alone wants it"))]
+    fn unix_millis(&self) -> u64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
 
     /// Waits until [`Platform::now`] has reached that moment; never shorter.
     fn sleep_until(&self, moment: Duration) -> BoxFuture<'static, ()>;

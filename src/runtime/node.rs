@@ -19,8 +19,12 @@ use parking_lot::{Mutex, MutexGuard};
 use super::Platform;
 use super::events::EventQueue;
 use super::readers::{ReaderQueue, Readers};
+#[cfg(feature = "context")]
+use super::saver::{self, Saver};
 use super::tasks::Tasks;
 use crate::config::AviP2pConfig;
+#[cfg(feature = "context")]
+use crate::config::ContextOptions;
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
@@ -31,6 +35,8 @@ use crate::publish::Published;
 use crate::reader::AudioReader;
 use crate::stats::{AudioStats, Stats};
 use crate::wake::{Flag, Wake};
+#[cfg(feature = "context")]
+use avi_p2p_proto::engine::ContextStart;
 use avi_p2p_proto::engine::{Command, CommandId, Engine, Input, Output, Reply, Time};
 
 /// Inputs that the node's task takes before it lets callers have the lock.
@@ -87,6 +93,9 @@ struct Node {
     events: Arc<EventQueue>,
     readers: Readers,
     news: News,
+    /// Writes the file of the shared context.
+    #[cfg(feature = "context")]
+    saver: Option<Saver>,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
     /// Set when the timer has come to its end.
     timer_due: Arc<Flag>,
@@ -347,7 +356,19 @@ impl Shared {
         // If nobody waits for the start any more, the node is abandoned, and sees that.
         let _ = started.send(Ok(local_peer_id));
         poll_fn(|cx| self.poll(cx)).await;
+        #[cfg(feature = "context")]
+        if let Some(saver) = self.take_saver() {
+            saver.finish().await;
+        }
         drop(closing);
+    }
+
+    #[cfg(feature = "context")]
+    fn take_saver(&self) -> Option<Saver> {
+        match &mut *self.node.lock() {
+            State::Running(node) => node.saver.take(),
+            _ => None,
+        }
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -424,6 +445,20 @@ impl Drop for CloseOnDrop<'_> {
     }
 }
 
+/// Gives the engine what its context needs of the machine. Returns what writes the context's file, if it has one.
+#[cfg(feature = "context")]
+fn start_context(
+    context: &ContextOptions,
+    shared: &Shared,
+    net: &mut Net,
+    engine: &mut Engine,
+) -> Result<Option<Saver>, AviP2pError> {
+    let (secret, file, unix_millis) = (net.take_secret(), saver::read(context)?, shared.platform.unix_millis());
+    engine.start_context(ContextStart { secret, file, unix_millis })?;
+    let saver = context.file.clone().map(|path| Saver::start(path, shared.events.clone())).transpose();
+    saver.map_err(|error| AviP2pError::Io(format!("cannot start the thread of the context's file: {error}")))
+}
+
 impl Node {
     async fn start(config: &AviP2pConfig, shared: &Shared, metrics: &Metrics) -> Result<Self, AviP2pError> {
         let mut seed = [0; 32];
@@ -433,11 +468,19 @@ impl Node {
         drop(platform.sleep_until(platform.now()));
         let tasks = shared.tasks.clone();
         let spawn = move |task| tasks.spawn(task);
-        let net = Net::start(config, &platform.network(), metrics, shared.wake.clone(), spawn).await?;
+        #[cfg_attr(not(feature = "context"), allow(unused_mut, reason = "it gives its key to the context"))]
+        let mut net = Net::start(config, &platform.network(), metrics, shared.wake.clone(), spawn).await?;
+        #[cfg_attr(not(feature = "context"), allow(unused_mut, reason = "the context has more to start with"))]
+        let mut engine = Engine::new(config, net.local_peer_id().clone(), seed);
+        #[cfg(feature = "context")]
+        let saver = match &config.context {
+            Some(context) => start_context(context, shared, &mut net, &mut engine)?,
+            None => None,
+        };
         let timer_due = Flag::new(shared.wake.clone());
         Ok(Self {
             epoch: platform.now(),
-            engine: Engine::new(config, net.local_peer_id().clone(), seed),
+            engine,
             platform,
             net,
             callers: Callers::default(),
@@ -445,6 +488,8 @@ impl Node {
             last_frame: None,
             events: shared.events.clone(),
             readers: Readers::new(&config.limits),
+            #[cfg(feature = "context")]
+            saver,
             news: News::default(),
             timer: None,
             timer_waker: Waker::from(timer_due.clone()),
@@ -538,6 +583,7 @@ impl Node {
             return;
         }
         self.timer = None;
+        self.tell_wall_time();
         self.engine.handle_timeout(self.now());
         self.carry_out();
         self.settle();
@@ -577,7 +623,16 @@ impl Node {
         CommandId::new(self.last_command)
     }
 
+    /// The wall clock may have jumped since the last input.
+    fn tell_wall_time(&mut self) {
+        #[cfg(feature = "context")]
+        if self.engine.wants_wall_time() {
+            self.engine.set_wall_time(self.now(), self.platform.unix_millis());
+        }
+    }
+
     fn handle(&mut self, input: Input) {
+        self.tell_wall_time();
         self.engine.handle(self.now(), input);
         self.carry_out();
     }
@@ -603,6 +658,8 @@ impl Node {
                     }
                 }
                 Output::Net(action) => self.net.act(action),
+                #[cfg(feature = "context")]
+                Output::SaveContext { bytes } => self.saver.iter().for_each(|saver| saver.save(bytes.clone())),
                 Output::Stopped => self.is_stopped = true,
             }
         }

@@ -7,6 +7,8 @@ use std::marker::PhantomData;
 
 use bytes::Bytes;
 
+#[cfg(feature = "context")]
+use crate::context::ContextWrite;
 use crate::error::AviP2pError;
 use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
@@ -170,6 +172,14 @@ pub enum Command {
         /// Correlates the reply.
         id: CommandId<Vec<PeerId>>,
     },
+    /// Write into the shared context.
+    #[cfg(feature = "context")]
+    WriteContext {
+        /// Correlates the reply.
+        id: CommandId,
+        /// What to write.
+        write: ContextWrite,
+    },
     /// Close all streams and connections, and stop.
     Shutdown {
         /// Correlates the reply.
@@ -184,6 +194,8 @@ impl Command {
             Self::RequestStream { id, .. } => Reply::Stream { id, result: Err(error) },
             Self::FindMorePeers { id } => Reply::Peers { id, result: Err(error) },
             Self::Publish { id, .. } => Reply::Published { id, result: Err(error) },
+            #[cfg(feature = "context")]
+            Self::WriteContext { id, .. } => Reply::Done { id, result: Err(error) },
             Self::Subscribe { id, .. }
             | Self::Unsubscribe { id, .. }
             | Self::SetAllowed { id, .. }
@@ -203,6 +215,8 @@ impl Command {
             Self::RequestStream { id, .. } => id.number(),
             Self::FindMorePeers { id } => id.number(),
             Self::Publish { id, .. } => id.number(),
+            #[cfg(feature = "context")]
+            Self::WriteContext { id, .. } => id.number(),
             Self::Subscribe { id, .. }
             | Self::Unsubscribe { id, .. }
             | Self::SetAllowed { id, .. }

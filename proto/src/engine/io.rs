@@ -29,6 +29,16 @@ pub struct DialId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublishId(pub u64);
 
+/// A request of an exchange of the shared context. The engine chooses the id.
+#[cfg(feature = "context")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExchangeId(pub u64);
+
+/// A request of another node's exchange. The network layer chooses the id, and never reuses it within a node.
+#[cfg(feature = "context")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskId(pub u64);
+
 /// What the datagrams of one call begin with. The receiver chooses it, and tells it to the sender alone.
 pub type DatagramId = [u8; 8];
 
@@ -42,7 +52,7 @@ pub enum Input {
 }
 
 /// An output of the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(derive_more::Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// The answer to a command.
     Reply(Reply),
@@ -59,6 +69,14 @@ pub enum Output {
     },
     /// An action for the network.
     Net(NetAction),
+    /// Replace the content of [`ContextOptions::file`](crate::context::ContextOptions::file) by this, so that there is
+    /// always a whole one.
+    #[cfg(feature = "context")]
+    SaveContext {
+        /// The content.
+        #[debug("{} bytes", bytes.len())]
+        bytes: Bytes,
+    },
     /// The shutdown is complete.
     Stopped,
 }
@@ -332,6 +350,27 @@ pub enum NetEvent {
     },
     /// A message arrived that was not accepted.
     MessageRefused,
+    /// The answer to a [`NetAction::AskContext`], or why there is none. Always given, at the latest when the connections to
+    /// the peer have ended, unless the node stops.
+    #[cfg(feature = "context")]
+    ContextAnswered {
+        /// The exchange.
+        exchange: ExchangeId,
+        /// The response, at most [`MAX_FRAME_BYTES`](crate::context::MAX_FRAME_BYTES).
+        #[debug("{:?}", result.as_ref().map(Bytes::len))]
+        result: Result<Bytes, String>,
+    },
+    /// A connected peer compares its context with this node's; answered by [`NetAction::AnswerContext`].
+    #[cfg(feature = "context")]
+    ContextAsked {
+        /// Correlates the answer.
+        ask: AskId,
+        /// The peer.
+        peer: PeerId,
+        /// The request, at most [`MAX_FRAME_BYTES`](crate::context::MAX_FRAME_BYTES).
+        #[debug("{} bytes", request.len())]
+        request: Bytes,
+    },
     /// Messages to a peer were dropped because it receives them too slowly.
     SlowPeer {
         /// The peer.
@@ -500,6 +539,26 @@ pub enum NetAction {
         /// The payload.
         #[debug("{} bytes", data.len())]
         data: Bytes,
+    },
+    /// Compare the context with a connected peer; answered by [`NetEvent::ContextAnswered`].
+    #[cfg(feature = "context")]
+    AskContext {
+        /// Correlates the answer.
+        exchange: ExchangeId,
+        /// The peer.
+        peer: PeerId,
+        /// The request.
+        #[debug("{} bytes", request.len())]
+        request: Bytes,
+    },
+    /// Answer a peer that compares its context with this node's.
+    #[cfg(feature = "context")]
+    AnswerContext {
+        /// The request that this answers.
+        ask: AskId,
+        /// The response; `None` ends the substream without one.
+        #[debug("{:?} bytes", response.as_ref().map(Bytes::len))]
+        response: Option<Bytes>,
     },
     /// Open an audio substream; answered by [`NetEvent::SubstreamOpened`] or [`NetEvent::SubstreamFailed`], unless the
     /// connection ends first, or the same stream asks for one on another connection.

@@ -17,6 +17,14 @@ pub struct Mailbox {
     next: u64,
     messages: DataClass,
     audio: DataClass,
+    #[cfg(feature = "context")]
+    context: DataClass,
+    /// The queued change of each path of the context.
+    #[cfg(feature = "context")]
+    changes: BTreeMap<String, u64>,
+    /// The dropped changes that were not told.
+    #[cfg(feature = "context")]
+    lost_changes: u64,
     /// The queued lifecycle events, by their subject.
     subjects: BTreeMap<Subject, VecDeque<u64>>,
     lifecycle: BTreeSet<u64>,
@@ -59,11 +67,15 @@ enum Subject {
     Discovery(DiscoverySource),
     Stream(StreamId),
     Rate(StreamId),
+    #[cfg(feature = "context")]
+    ContextFile,
 }
 
 enum Class {
     Message(usize),
     Audio(usize),
+    #[cfg(feature = "context")]
+    Context(String, usize),
     Lifecycle(Subject),
     Lagged,
 }
@@ -90,8 +102,28 @@ fn class(event: &AviEvent) -> Class {
         | AviEvent::AudioStreamAccepted { stream_id, .. }
         | AviEvent::AudioStreamClosed { stream_id, .. } => Class::Lifecycle(Subject::Stream(*stream_id)),
         AviEvent::AudioRate { stream_id, .. } => Class::Lifecycle(Subject::Rate(*stream_id)),
+        #[cfg(feature = "context")]
+        AviEvent::ContextChanged { path, value, .. } => Class::Context(path.clone(), path.len() + size(value.as_ref())),
+        #[cfg(feature = "context")]
+        AviEvent::ContextNotSaved { .. } => Class::Lifecycle(Subject::ContextFile),
+        #[cfg(feature = "context")]
+        AviEvent::ContextLagged { .. } => Class::Lagged,
         AviEvent::Lagged { .. } => Class::Lagged,
     }
+}
+
+/// About how many bytes a value takes.
+#[cfg(feature = "context")]
+fn size(value: Option<&serde_json::Value>) -> usize {
+    use serde_json::Value;
+    const OF_ANY: usize = size_of::<Value>();
+    OF_ANY
+        + match value {
+            Some(Value::String(text)) => text.len(),
+            Some(Value::Array(values)) => values.iter().map(|value| size(Some(value))).sum(),
+            Some(Value::Object(map)) => map.iter().map(|(key, value)| OF_ANY + key.len() + size(Some(value))).sum(),
+            _ => 0,
+        }
 }
 
 impl DataClass {
@@ -113,6 +145,12 @@ impl Mailbox {
             next: 0,
             messages: DataClass::new(limits.event_messages, limits.event_message_bytes),
             audio: DataClass::new(limits.event_audio_frames, limits.event_audio_bytes),
+            #[cfg(feature = "context")]
+            context: DataClass::new(limits.event_messages, limits.event_message_bytes),
+            #[cfg(feature = "context")]
+            changes: BTreeMap::new(),
+            #[cfg(feature = "context")]
+            lost_changes: 0,
             subjects: BTreeMap::new(),
             lifecycle: BTreeSet::new(),
             max_lifecycle: limits.event_lifecycle,
@@ -140,6 +178,8 @@ impl Mailbox {
                     self.drop_audio();
                 }
             }
+            #[cfg(feature = "context")]
+            Class::Context(path, bytes) => self.push_change(path, bytes, event),
             Class::Lifecycle(subject) => self.push_lifecycle(subject, event),
             Class::Lagged => {}
         }
@@ -155,6 +195,12 @@ impl Mailbox {
             let Lag { messages, audio_frames, lifecycle } = std::mem::take(&mut self.lagged);
             return Some(AviEvent::Lagged { messages, audio_frames, lifecycle });
         }
+        #[cfg(feature = "context")]
+        if self.lost_changes > 0
+            && matches!(self.events.first_key_value(), None | Some((_, AviEvent::ContextChanged { .. })))
+        {
+            return Some(AviEvent::ContextLagged { changes: std::mem::take(&mut self.lost_changes) });
+        }
         let (at, event) = self.events.pop_first()?;
         match class(&event) {
             Class::Message(bytes) => {
@@ -164,6 +210,12 @@ impl Mailbox {
             Class::Audio(bytes) => {
                 self.audio.waiting.pop_front();
                 self.audio.bytes -= bytes;
+            }
+            #[cfg(feature = "context")]
+            Class::Context(path, bytes) => {
+                self.changes.remove(&path);
+                self.context.waiting.pop_front();
+                self.context.bytes -= bytes;
             }
             Class::Lifecycle(subject) => self.forget(&subject, at),
             Class::Lagged => {}
@@ -183,6 +235,10 @@ impl Mailbox {
 
     /// Whether the mailbox is empty.
     pub fn is_empty(&self) -> bool {
+        #[cfg(feature = "context")]
+        if self.lost_changes > 0 {
+            return false;
+        }
         self.events.is_empty() && self.lagged == Lag::default()
     }
 
@@ -193,8 +249,39 @@ impl Mailbox {
         at
     }
 
+    /// Adds a change of the context, in place of an unread one of the same path.
+    #[cfg(feature = "context")]
+    fn push_change(&mut self, path: String, bytes: usize, event: AviEvent) {
+        if let Some(before) = self.changes.get(&path).copied() {
+            self.context.waiting.retain(|at| *at != before);
+            self.take_change(before);
+        }
+        let at = self.insert(event);
+        self.changes.insert(path, at);
+        self.context.waiting.push_back(at);
+        self.context.bytes += bytes;
+        while self.context.is_over() {
+            if let Some(oldest) = self.context.waiting.pop_front() {
+                self.take_change(oldest);
+                self.lost_changes += 1;
+            }
+        }
+    }
+
+    #[cfg(feature = "context")]
+    fn take_change(&mut self, at: u64) {
+        if let Some(Class::Context(path, bytes)) = self.events.remove(&at).as_ref().map(class) {
+            self.changes.remove(&path);
+            self.context.bytes -= bytes;
+        }
+    }
+
     fn push_lifecycle(&mut self, subject: Subject, mut event: AviEvent) {
         let last = self.subjects.get(&subject).and_then(|waiting| waiting.back()).copied();
+        #[cfg(feature = "context")]
+        if let (Subject::ContextFile, Some(at)) = (&subject, last) {
+            self.take_back(&subject, at);
+        }
         let last_event = last.and_then(|at| self.events.get(&at));
         if let (Some(at), Some(last_event)) = (last, last_event) {
             use AviEvent::*;
@@ -408,6 +495,31 @@ mod tests {
         };
         (0..1000).for_each(|n| mailbox.push(rate(n % 2, n)));
         assert_eq!(drain(&mut mailbox), [rate(0, 998), rate(1, 999)]);
+    }
+
+    #[cfg(feature = "context")]
+    #[test]
+    fn of_the_changes_of_a_path_the_last_is_read_and_what_is_dropped_is_told() {
+        let mut mailbox = mailbox();
+        let changed = |path: u64, value: &str| AviEvent::ContextChanged {
+            author: peer(1),
+            path: path.to_string(),
+            value: Some(value.into()),
+        };
+        (0..1000).for_each(|n| mailbox.push(changed(n % 2, &n.to_string())));
+        assert_eq!(drain(&mut mailbox), [changed(0, "998"), changed(1, "999")]);
+        (0..5).for_each(|n| mailbox.push(changed(n, "x")));
+        mailbox.push(connected(1));
+        let lagged = AviEvent::ContextLagged { changes: 2 };
+        assert_eq!(
+            drain(&mut mailbox),
+            [lagged.clone(), changed(2, "x"), changed(3, "x"), changed(4, "x"), connected(1)]
+        );
+        // Their bytes are bounded too: what is larger by itself is kept alone.
+        mailbox.push(changed(0, "x"));
+        mailbox.push(changed(1, &"x".repeat(2000)));
+        assert_eq!(drain(&mut mailbox), [AviEvent::ContextLagged { changes: 1 }, changed(1, &"x".repeat(2000))]);
+        assert!(mailbox.is_empty());
     }
 
     #[test]

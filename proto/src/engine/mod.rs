@@ -17,6 +17,8 @@ mod admission;
 mod bulk;
 mod closing;
 mod command;
+#[cfg(feature = "context")]
+mod context;
 mod datagrams;
 mod dials;
 mod doubles;
@@ -45,10 +47,16 @@ mod walks;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+#[cfg(feature = "context")]
+pub use crate::context::ContextWrite;
 pub use crate::id::Topic;
 pub use address::ip_of;
 pub use admission::{Admission, Count, Refusal};
 pub use command::{Command, CommandId, Reply};
+#[cfg(feature = "context")]
+pub use context::ContextStart;
+#[cfg(feature = "context")]
+pub use io::{AskId, ExchangeId};
 pub use io::{
     ConnectionId, DatagramId, DialFailure, DialId, Direction, Input, MAX_DATAGRAM_BYTES, NetAction, NetEvent, Output,
     PublishId, PublishOutcome, SubstreamId,
@@ -124,6 +132,8 @@ pub struct Engine {
     retries: Retries,
     heartbeat: Heartbeat,
     doubles: Doubles,
+    #[cfg(feature = "context")]
+    context: Option<context::SharedContext>,
     out: Outbox,
 }
 
@@ -136,6 +146,8 @@ impl Engine {
         let mut first = Rng::new(seed);
         let secrets = Secrets::new(first.key());
         let mut rng = Rng::new(first.key());
+        #[cfg(feature = "context")]
+        let of_context = Rng::new(first.key());
         let walks = Walks::new(config, Rng::new(rng.key()));
         let streams = Streams::new(config, Rng::new(rng.key()), secrets);
         let mut engine = Self {
@@ -155,8 +167,14 @@ impl Engine {
             retries: Retries::new(),
             heartbeat: Heartbeat::default(),
             doubles: Doubles::default(),
+            #[cfg(feature = "context")]
+            context: None,
             out: Outbox::default(),
         };
+        #[cfg(feature = "context")]
+        let context = context::SharedContext::new(config, &engine.local, of_context, &mut engine.out);
+        #[cfg(feature = "context")]
+        context.into_iter().for_each(|context| engine.context = Some(context));
         engine.advance(Time::ZERO, true);
         engine
     }
@@ -170,6 +188,8 @@ impl Engine {
             Input::Net(event) => self.handle_net(now, event),
         }
         self.topics.handle_timeout(now, &mut self.out);
+        #[cfg(feature = "context")]
+        self.begin_context_exchanges(now);
         // Most inputs, such as audio, change nothing that decides about dials and disconnects.
         let has_changed = self.peers.has_changed() || self.streams.has_released();
         self.advance(now, has_changed);
@@ -193,6 +213,8 @@ impl Engine {
         let streams = &self.streams;
         self.bulk.handle_timeout(now, |peer| streams.speaks_to(now, peer), &mut self.out);
         self.walks.handle_timeout(now, self.peers.wants_more(), &mut self.out);
+        #[cfg(feature = "context")]
+        self.handle_context_timeout(now);
         // Always checks everything. An early call in a test thus shows work that an input has left undone.
         self.advance(now, true);
     }
@@ -222,6 +244,8 @@ impl Engine {
             self.records.next_deadline(),
             self.retries.next_deadline(),
             self.heartbeat.next_deadline(),
+            #[cfg(feature = "context")]
+            self.context.as_ref().and_then(context::SharedContext::next_deadline),
         ];
         machines.into_iter().chain([phase]).flatten().min()
     }
@@ -273,7 +297,7 @@ impl Engine {
     /// [`AviP2pError::ChannelClosed`] alone.
     pub fn stats(&self) -> Result<Stats, AviP2pError> {
         self.check_running()?;
-        Ok(Stats {
+        let stats = Stats {
             peers_connected: self.peers.connected_count() as u64,
             peers_known: self.peers.known() as u64,
             mesh_peers: self.peers.mesh_count() as u64,
@@ -281,7 +305,10 @@ impl Engine {
             messages_held_now: self.topics.held() as u64,
             streams_now: self.streams.count() as u64,
             ..self.out.stats.clone()
-        })
+        };
+        #[cfg(feature = "context")]
+        let stats = self.context.iter().fold(stats, |stats, context| context.add_figures(stats));
+        Ok(stats)
     }
 
     /// The figures of an audio stream, also of the 64 that ended last.
@@ -343,6 +370,8 @@ impl Engine {
             Command::CloseStream { id, stream } => (id, self.streams.close(now, stream, out)),
             Command::DiscoverPeers { id } => (id, self.walks.discover(now, out)),
             Command::FindMorePeers { id } => return self.walks.find_more(now, id, out),
+            #[cfg(feature = "context")]
+            Command::WriteContext { id, write } => return self.write_context(now, id, &write),
             Command::Shutdown { id } => return self.begin_shutdown(now, id),
         };
         self.out.done(id, result);
@@ -481,18 +510,39 @@ impl Engine {
             }
             // Heartbeats after an event are counted above.
             NetEvent::GossipActive => {}
-            NetEvent::PeerRenewed { peer } => self.topics.on_peer_gone(&peer),
+            NetEvent::PeerRenewed { peer } => {
+                self.topics.on_peer_gone(&peer);
+                #[cfg(feature = "context")]
+                self.context.iter_mut().for_each(|context| context.on_peer_left(&peer));
+            }
             NetEvent::PeerSubscribed { peer, topic } => {
                 if self.peers.is_connected(&peer) {
-                    self.topics.on_peer_subscribed(peer, &topic, out);
+                    self.topics.on_peer_subscribed(peer.clone(), &topic, out);
+                    #[cfg(feature = "context")]
+                    self.on_context_peer(now, &peer, &topic);
                 }
             }
             NetEvent::SubscriptionsIgnored { count } => {
                 out.stats.subscriptions_ignored = out.stats.subscriptions_ignored.saturating_add(count);
             }
-            NetEvent::PeerUnsubscribed { peer, topic } => self.topics.on_peer_unsubscribed(&peer, &topic),
+            NetEvent::PeerUnsubscribed { peer, topic } => {
+                self.topics.on_peer_unsubscribed(&peer, &topic);
+                #[cfg(feature = "context")]
+                self.context
+                    .iter_mut()
+                    .filter(|_| topic == topics::CONTEXT_TOPIC)
+                    .for_each(|all| all.on_peer_left(&peer));
+            }
             NetEvent::Published { publish, outcome } => self.topics.on_published(now, publish, outcome, out),
             NetEvent::Message { from, .. } if self.peers.is_blocked(&from) => out.stats.messages_refused += 1,
+            #[cfg(feature = "context")]
+            NetEvent::Message { from, topic, data } if topic == topics::CONTEXT_TOPIC => {
+                self.on_context_message(now, &from, data);
+            }
+            #[cfg(feature = "context")]
+            NetEvent::ContextAnswered { exchange, result } => self.on_context_answered(now, exchange, result),
+            #[cfg(feature = "context")]
+            NetEvent::ContextAsked { ask, peer, request } => self.on_context_asked(now, ask, peer, request),
             NetEvent::Message { from, topic, data } => self.topics.on_message(from, topic, data, out),
             NetEvent::MessageRefused => out.stats.messages_refused += 1,
             NetEvent::SlowPeer { peer, dropped } => self.on_slow_peer(peer, dropped),
@@ -650,6 +700,8 @@ impl Engine {
             self.walks.hasten(now);
             self.bulk.end(&peer, &mut self.out);
             self.topics.on_peer_gone(&peer);
+            #[cfg(feature = "context")]
+            self.context.iter_mut().for_each(|context| context.on_peer_gone(&peer));
             self.out.event(AviEvent::PeerDisconnected { peer_id: peer });
         } else {
             self.keep_one(now, &peer);
@@ -671,6 +723,8 @@ impl Engine {
     fn begin_shutdown(&mut self, now: Time, shutdown: CommandId) {
         tracing::info!(peer = %self.local, "shutting down");
         self.walks.stop(&mut self.out);
+        #[cfg(feature = "context")]
+        self.end_context(now);
         self.topics.expire_all(&mut self.out);
         self.streams.close_all(now, &mut self.out);
         self.bulk.retain(|_| false, &mut self.out);
@@ -682,7 +736,7 @@ impl Engine {
 
     /// Asks when the last messages have arrived at those who should hear them.
     fn flush(&mut self) {
-        let subscribers = self.peers.connected().filter(|peer| !self.topics.of_peer(peer).is_empty());
+        let subscribers = self.peers.connected().filter(|peer| self.topics.hears(peer));
         let used = subscribers.filter_map(|peer| Some((self.peers.used_by_pub_sub(peer)?, peer.clone())));
         self.flushing = used.collect();
         for &connection in self.flushing.keys() {

@@ -38,6 +38,11 @@ impl Outbox {
         self.outputs.push_back(Output::Net(action));
     }
 
+    #[cfg(feature = "context")]
+    pub(crate) fn push(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
     pub(crate) fn stopped(&mut self) {
         self.outputs.push_back(Output::Stopped);
     }

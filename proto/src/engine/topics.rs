@@ -15,6 +15,9 @@ use crate::event::AviEvent;
 use crate::id::{PeerId, Topic};
 use crate::publish::Published;
 
+/// The topic of the shared context. It is no topic of the application's.
+pub(crate) const CONTEXT_TOPIC: &str = "/avi/context/1";
+
 #[derive(Debug)]
 pub(crate) struct Topics {
     local: PeerId,
@@ -85,7 +88,13 @@ impl Topics {
     }
 
     pub(crate) fn of_peer(&self, peer: &PeerId) -> Vec<String> {
-        self.of_peer.get(peer).into_iter().flatten().map(Topic::to_string).collect()
+        let topics = self.of_peer.get(peer).into_iter().flatten();
+        topics.filter(|topic| topic.as_str() != CONTEXT_TOPIC).map(Topic::to_string).collect()
+    }
+
+    /// Whether a peer subscribes to anything, also to what is not the application's.
+    pub(crate) fn hears(&self, peer: &PeerId) -> bool {
+        self.of_peer.get(peer).is_some_and(|topics| !topics.is_empty())
     }
 
     /// How many of the last `count` messages before the last `since` ones were in a topic of a peer. Of those that were sent
@@ -102,7 +111,7 @@ impl Topics {
     // Commands of the application.
 
     pub(crate) fn subscribe(&mut self, topic: &str, out: &mut Outbox) -> Result<(), AviP2pError> {
-        let topic = Topic::new(topic, self.limits.max_topic_bytes)?;
+        let topic = self.own_topic(topic)?;
         if self.subscribed.contains(&topic) {
             return Ok(());
         }
@@ -116,7 +125,7 @@ impl Topics {
     }
 
     pub(crate) fn unsubscribe(&mut self, topic: &str, out: &mut Outbox) -> Result<(), AviP2pError> {
-        let topic = Topic::new(topic, self.limits.max_topic_bytes)?;
+        let topic = self.own_topic(topic)?;
         if !self.subscribed.remove(&topic) {
             return Err(AviP2pError::NotSubscribed(topic.to_string()));
         }
@@ -138,6 +147,16 @@ impl Topics {
             Err(_) => out.stats.publishes_refused += 1,
         }
         out.reply(Reply::Published { id, result: held });
+    }
+
+    /// Gives a message to the network if there is a subscriber, and forgets it.
+    #[cfg(feature = "context")]
+    pub(crate) fn publish_now(&mut self, topic: Topic, data: Bytes, out: &mut Outbox) {
+        if self.subscribers.contains_key(&topic) {
+            let publish = PublishId(self.next);
+            self.next += 1;
+            out.net(NetAction::Publish { publish, topic, data });
+        }
     }
 
     // Events of the network.
@@ -194,7 +213,8 @@ impl Topics {
             return;
         };
         let topics = self.of_peer.entry(peer.clone()).or_default();
-        if topics.len() >= self.limits.max_topics && !topics.contains(&topic) {
+        let is_full = topics.len() >= self.limits.max_topics && topic.as_str() != CONTEXT_TOPIC;
+        if is_full && !topics.contains(&topic) {
             out.stats.subscriptions_ignored += 1;
             return;
         }
@@ -247,8 +267,16 @@ impl Topics {
 
     // Consequences of both.
 
+    /// A topic that the application may use.
+    fn own_topic(&self, topic: &str) -> Result<Topic, AviP2pError> {
+        match topic {
+            CONTEXT_TOPIC => Err(AviP2pError::InvalidTopic(format!("{topic:?} is that of the shared context"))),
+            topic => Topic::new(topic, self.limits.max_topic_bytes),
+        }
+    }
+
     fn check_publish(&self, topic: &str, data: &Bytes) -> Result<Topic, AviP2pError> {
-        let topic = Topic::new(topic, self.limits.max_topic_bytes)?;
+        let topic = self.own_topic(topic)?;
         let max = self.limits.max_message_bytes;
         if data.len() > max {
             let limit = "limits.max_message_bytes";

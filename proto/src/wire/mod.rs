@@ -56,4 +56,6 @@ pub use frame::{
     Ack, Code, DATA_OVERHEAD_BYTES, Frame, Invitation, MAX_REASON_BYTES, Open, Report, Token, WIRE_VERSION, data_bytes,
     encode_data,
 };
+#[cfg(feature = "context")]
+pub(crate) use reader::Reader;
 pub use reader::WireError;

@@ -44,6 +44,12 @@ pub enum WireError {
         /// Frame and field.
         field: &'static str,
     },
+    /// A field does not have the form that it must have.
+    #[error("{field} is invalid")]
+    Invalid {
+        /// Frame and field.
+        field: &'static str,
+    },
     /// Bytes are left after the body.
     #[error("{extra} bytes left over after {frame}")]
     TrailingBytes {
@@ -116,14 +122,25 @@ impl Reader {
         Ok(value)
     }
 
-    pub(crate) fn text(&mut self, field: &'static str, max_bytes: usize) -> Result<String, WireError> {
+    /// Whether nothing is left.
+    #[cfg(feature = "context")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// Bytes after their length.
+    pub(crate) fn bytes(&mut self, field: &'static str, max_bytes: usize) -> Result<Bytes, WireError> {
         let len = self.uvarint(field)?;
         let bytes = usize::try_from(len).ok().filter(|bytes| *bytes <= max_bytes);
         let bytes = bytes.ok_or(WireError::OutOfRange { field, value: len })?;
         if bytes > self.body.len() {
             return Err(WireError::Truncated { field });
         }
-        let text = self.body.split_to(bytes);
+        Ok(self.body.split_to(bytes))
+    }
+
+    pub(crate) fn text(&mut self, field: &'static str, max_bytes: usize) -> Result<String, WireError> {
+        let text = self.bytes(field, max_bytes)?;
         std::str::from_utf8(&text).map(str::to_owned).map_err(|_| WireError::NotUtf8 { field })
     }
 

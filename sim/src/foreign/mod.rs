@@ -115,7 +115,14 @@ impl Node {
             }
             Order::Call { .. } => self.ledger.lock().on_call_failed(),
             // It has no such thing, or reads its events promptly.
-            Order::Discover | Order::Wake | Order::Flood | Order::FloodStreams | Order::Leave => {}
+            Order::Discover
+            | Order::Wake
+            | Order::Write { .. }
+            | Order::ReadContext
+            | Order::FloodContext { .. }
+            | Order::Flood
+            | Order::FloodStreams
+            | Order::Leave => {}
         }
     }
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::{
     CallAt, Calls, Expect, Expected, Fault, ForeignNode, IdOrder, Join, Lack, Link, MessageAt, NodeSetup, Nodes,
-    Publish, Scenario,
+    Publish, Scenario, SharedContext,
 };
 
 /// Why a file is not a valid scenario.
@@ -135,6 +135,13 @@ impl Scenario {
         let Publish { topics, bytes, .. } = self.publish;
         check("publish.topics", (1..=100).contains(&topics), topics.to_string(), "1 to 100")?;
         check("publish.bytes", (16..=65_536).contains(&bytes), bytes.to_string(), "16 to 65536")?;
+        let SharedContext { writes, from, until, skew, equal_within, .. } = self.context;
+        let ok = writes == 0 || (0.0..=until).contains(&from) && until + equal_within + 1.0 <= end;
+        let expected = "from 0 to until, and until + equal_within + 1 within the scenario";
+        check("context.from", ok, format!("{from}, until {until}"), expected)?;
+        check("context.skew", (0.0..=86_400.0).contains(&skew), skew.to_string(), "0 to 86400")?;
+        let ok = self.hostile.context_flood == 0 || writes > 0;
+        check("hostile.context_flood", ok, self.hostile.context_flood.to_string(), "0 without context.writes")?;
         let Calls { frame_ms, frame_bytes, seconds, .. } = self.calls;
         check("calls.frame_ms", (1..=1000).contains(&frame_ms), frame_ms.to_string(), "1 to 1000")?;
         check("calls.frame_bytes", (16..=65_536).contains(&frame_bytes), frame_bytes.to_string(), "16 to 65536")?;
@@ -266,7 +273,7 @@ fn line_of_field(text: &str, field: &str) -> usize {
 }
 
 /// Name and text of the built-in scenarios.
-pub const BUILTIN: [(&str, &str); 38] = [
+pub const BUILTIN: [(&str, &str); 40] = [
     ("quiet", include_str!("../../scenarios/quiet.toml")),
     ("calls", include_str!("../../scenarios/calls.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
@@ -304,5 +311,7 @@ pub const BUILTIN: [(&str, &str); 38] = [
     ("overlap_crash", include_str!("../../scenarios/overlap_crash.toml")),
     ("mixed", include_str!("../../scenarios/mixed.toml")),
     ("farewell", include_str!("../../scenarios/farewell.toml")),
+    ("context", include_str!("../../scenarios/context.toml")),
+    ("context_hostile", include_str!("../../scenarios/context_hostile.toml")),
     ("chaos_plain", include_str!("../../scenarios/chaos_plain.toml")),
 ];

@@ -125,7 +125,7 @@ mod tests {
             let text = format!("[[faults]]\nkind = \"stall\"\nfrom = 1\nuntil = 2\nnodes = {nodes}\n");
             Scenario::parse("test.toml", &text).map(|scenario| scenario.faults[0].named().to_vec())
         };
-        assert_eq!(of("3").unwrap(), []);
+        assert_eq!(of("3").unwrap(), [0u32; 0]);
         assert_eq!(of("[4, 1]").unwrap(), [4, 1]);
         for wrong in ["-1", "\"some\"", "[-1]", "0.5"] {
             let error = of(wrong).unwrap_err().to_string();

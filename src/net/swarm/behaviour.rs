@@ -11,6 +11,8 @@ use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
 use crate::metrics::Metrics;
 use crate::net::connections::{Closing, Gate, Ping, identify_behaviour};
+#[cfg(feature = "context")]
+use crate::net::context;
 use crate::net::discovery::{Mdns, Routing};
 use crate::net::{audio, pubsub};
 
@@ -26,6 +28,8 @@ pub(in crate::net) struct Behaviour {
     pub(in crate::net) mdns: Toggle<Mdns>,
     pub(in crate::net) identify: identify::Behaviour,
     pub(in crate::net) ping: Ping,
+    #[cfg(feature = "context")]
+    pub(in crate::net) context: Toggle<context::Behaviour>,
 }
 
 impl Behaviour {
@@ -45,6 +49,8 @@ impl Behaviour {
             mdns: mdns.into(),
             identify: identify_behaviour(config, key),
             ping: Ping::default(),
+            #[cfg(feature = "context")]
+            context: config.context.as_ref().map(|_| context::behaviour()).into(),
         })
     }
 }

@@ -320,7 +320,7 @@ fn a_driver_that_is_late_catches_up_or_loses_what_is_old() {
     };
     // The delay is 40 ms, and nothing is known of the path yet.
     assert_eq!(frames_until(100), [0, 1, 2, 3]);
-    assert_eq!(frames_until(100), []);
+    assert_eq!(frames_until(100), [0u64; 0]);
     assert_eq!(frames_until(540), (15..=25).collect::<Vec<_>>(), "0.2 s of it");
     assert_eq!(buffer.stats().removed, 11);
     // What was lost does not count as played: the application hears no more than five concealments in a row.

@@ -5,6 +5,8 @@ mod bulk;
 mod calls;
 mod congestion;
 mod connections;
+#[cfg(feature = "context")]
+mod context;
 mod datagrams;
 mod dials;
 mod doubles;

@@ -60,6 +60,15 @@ impl Value for Vec<PeerId> {
     }
 }
 
+/// An engine and its id: of a node with a context, that of a key.
+fn started(n: u16, config: &AviP2pConfig) -> (PeerId, Engine) {
+    #[cfg(feature = "context")]
+    if config.context.is_some() {
+        return context::started(n, config, None).expect("there is no file");
+    }
+    (peer(n), Engine::new(config, peer(n), [n as u8; 32]))
+}
+
 /// An engine and its outputs that no test has taken yet. When it is dropped, the engine is shut down without answers of
 /// the network, and must have settled.
 pub(super) struct Node {
@@ -67,6 +76,12 @@ pub(super) struct Node {
     pub(super) config: AviP2pConfig,
     pub(super) now: Time,
     engine: Engine,
+    /// The wall clock at the start of the engine.
+    #[cfg(feature = "context")]
+    pub(super) unix_millis: u64,
+    /// What was to be written to the file of the context.
+    #[cfg(feature = "context")]
+    pub(super) saved: Vec<(Time, Bytes)>,
     pub(super) contract: Contract,
     events: Vec<AviEvent>,
     pub(super) actions: VecDeque<NetAction>,
@@ -95,10 +110,14 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(n: u16, config: AviP2pConfig) -> Self {
-        let id = peer(n);
+        let (id, engine) = started(n, &config);
         let mut node = Self {
             now: Time::ZERO,
-            engine: Engine::new(&config, id.clone(), [n as u8; 32]),
+            engine,
+            #[cfg(feature = "context")]
+            unix_millis: context::STARTED_AT,
+            #[cfg(feature = "context")]
+            saved: Vec::new(),
             contract: Contract::new(&config),
             id,
             config,
@@ -232,6 +251,7 @@ impl Node {
 
     /// Calls the engine's timeout.
     pub(super) fn time_out(&mut self) {
+        self.tell_wall_time();
         self.engine.handle_timeout(self.now);
         self.drain();
     }
@@ -352,9 +372,15 @@ impl Node {
             Input::Net(NetEvent::Disconnected { connection, .. }) => drop(self.connections.remove(connection)),
             _ => {}
         }
+        self.tell_wall_time();
         self.engine.handle(self.now, input);
         self.drain();
         Contract::assert_nothing_is_missed(&mut self.engine, self.now);
+    }
+
+    fn tell_wall_time(&mut self) {
+        #[cfg(feature = "context")]
+        self.engine.set_wall_time(self.now, self.unix_millis + self.now.as_micros() / 1000);
     }
 
     fn drain(&mut self) {
@@ -376,6 +402,8 @@ impl Node {
                     }
                     self.actions.push_back(action);
                 }
+                #[cfg(feature = "context")]
+                Output::SaveContext { bytes } => self.saved.push((self.now, bytes)),
                 Output::Stopped => {}
             }
         }

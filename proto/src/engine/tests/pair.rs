@@ -25,6 +25,9 @@ pub(super) struct Mesh {
     pub(super) lost_of: Option<(usize, usize)>,
     /// All datagrams that were sent: from whom, to which address.
     pub(super) datagrams: Vec<(usize, SocketAddr, Bytes)>,
+    /// The requests of the context that are not answered yet: who asked whom, in which exchange.
+    #[cfg(feature = "context")]
+    asked: Vec<(usize, usize, ExchangeId)>,
     queue: VecDeque<(usize, NetEvent)>,
     ports: Vec<Port>,
     links: Vec<Link>,
@@ -100,6 +103,8 @@ impl Mesh {
             blocked: BTreeSet::new(),
             lost_of: None,
             datagrams: Vec::new(),
+            #[cfg(feature = "context")]
+            asked: Vec::new(),
             queue: VecDeque::new(),
             ports,
             links: Vec::new(),
@@ -405,6 +410,29 @@ impl Mesh {
                     let event = NetEvent::PeerUnsubscribed { peer: self.id(n), topic: topic.to_string() };
                     self.queue.push_back((other, event));
                 }
+            }
+            #[cfg(feature = "context")]
+            NetAction::AskContext { exchange, peer, request } => {
+                let other = self.neighbours(n).into_iter().find(|other| self.id(*other) == peer);
+                let is_open = |other: &usize| self.links(n, *other).iter().any(|link| self.links[*link].carries());
+                match other.filter(is_open) {
+                    Some(other) => {
+                        let (ask, peer) = (AskId(self.asked.len() as u64), self.id(n));
+                        self.asked.push((n, other, exchange));
+                        self.queue.push_back((other, NetEvent::ContextAsked { ask, peer, request }));
+                    }
+                    None => {
+                        let result = Err("not connected".to_owned());
+                        self.queue.push_back((n, NetEvent::ContextAnswered { exchange, result }));
+                    }
+                }
+            }
+            #[cfg(feature = "context")]
+            NetAction::AnswerContext { ask, response } => {
+                let (asked_by, answers, exchange) = self.asked[ask.0 as usize];
+                assert_eq!(answers, n, "an answer to a request of another");
+                let result = response.ok_or_else(|| "the substream has ended".to_owned());
+                self.queue.push_back((asked_by, NetEvent::ContextAnswered { exchange, result }));
             }
             NetAction::Publish { publish, topic, data } => self.carry_message(n, publish, topic.as_str(), data),
             NetAction::OpenSubstream { stream, connection } => self.open_substream(n, stream, connection),

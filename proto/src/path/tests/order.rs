@@ -23,6 +23,8 @@ fn order() -> Order {
     Order::new(MAX_BYTES)
 }
 
+const NONE: [u64; 0] = [];
+
 /// The sequences that leave when a frame comes.
 fn push(order: &mut Order, now: Time, via: Via, frame: AudioFrame) -> Vec<u64> {
     let first = match order.push(now, via, frame) {
@@ -69,7 +71,7 @@ fn on_the_substream_alone_a_hole_is_final() {
     assert!(!order.has_seen_datagrams());
     // And again six seconds after the last datagram.
     push(&mut order, ms(2), Via::Datagram, frame(6));
-    assert_eq!(push(&mut order, ms(6_001), Via::Substream, frame(8)), []);
+    assert_eq!(push(&mut order, ms(6_001), Via::Substream, frame(8)), NONE);
     assert_eq!(pop(&mut order, ms(6_041)), [8]);
     assert!(order.has_seen_datagrams() && !order.is_mixed(ms(6_041)));
     assert_eq!(push(&mut order, ms(6_042), Via::Substream, frame(20)), [20]);
@@ -79,8 +81,8 @@ fn on_the_substream_alone_a_hole_is_final() {
 fn a_frame_that_was_overtaken_is_put_in_its_place() {
     let mut order = order();
     assert_eq!(push(&mut order, ms(0), Via::Datagram, frame(0)), [0]);
-    assert_eq!(push(&mut order, ms(20), Via::Datagram, frame(2)), []);
-    assert_eq!(push(&mut order, ms(25), Via::Datagram, frame(3)), []);
+    assert_eq!(push(&mut order, ms(20), Via::Datagram, frame(2)), NONE);
+    assert_eq!(push(&mut order, ms(25), Via::Datagram, frame(3)), NONE);
     assert_eq!(order.next_deadline(), Some(ms(60)));
     assert_eq!(push(&mut order, ms(59), Via::Substream, frame(1)), [1, 2, 3]);
     assert_eq!(order.next_deadline(), None);
@@ -89,7 +91,7 @@ fn a_frame_that_was_overtaken_is_put_in_its_place() {
 #[test]
 fn the_first_frame_of_a_stream_may_be_overtaken_too() {
     let mut order = order();
-    assert_eq!(push(&mut order, ms(0), Via::Datagram, frame(1)), []);
+    assert_eq!(push(&mut order, ms(0), Via::Datagram, frame(1)), NONE);
     assert_eq!(push(&mut order, ms(1), Via::Datagram, frame(0)), [0, 1]);
 }
 
@@ -97,8 +99,8 @@ fn the_first_frame_of_a_stream_may_be_overtaken_too() {
 fn a_hole_is_given_up_after_its_time_and_what_comes_for_it_is_late() {
     let mut order = order();
     push(&mut order, ms(0), Via::Datagram, frame(0));
-    assert_eq!(push(&mut order, ms(20), Via::Datagram, frame(2)), []);
-    assert_eq!(pop(&mut order, ms(59)), []);
+    assert_eq!(push(&mut order, ms(20), Via::Datagram, frame(2)), NONE);
+    assert_eq!(pop(&mut order, ms(59)), NONE);
     assert_eq!(order.pop(ms(60)), Some((ms(20), frame(2))));
     assert_eq!(order.push(ms(61), Via::Datagram, frame(1)), Arrival::Late);
     assert_eq!(order.push(ms(62), Via::Datagram, frame(1)), Arrival::Duplicate);
@@ -109,9 +111,9 @@ fn a_hole_is_given_up_after_its_time_and_what_comes_for_it_is_late() {
 #[test]
 fn a_frame_that_waited_long_enough_takes_all_before_it_along() {
     let mut order = order();
-    assert_eq!(push(&mut order, ms(0), Via::Datagram, frame(7)), []);
-    assert_eq!(push(&mut order, ms(30), Via::Datagram, frame(3)), []);
-    assert_eq!(push(&mut order, ms(35), Via::Datagram, frame(9)), []);
+    assert_eq!(push(&mut order, ms(0), Via::Datagram, frame(7)), NONE);
+    assert_eq!(push(&mut order, ms(30), Via::Datagram, frame(3)), NONE);
+    assert_eq!(push(&mut order, ms(35), Via::Datagram, frame(9)), NONE);
     assert_eq!(order.next_deadline(), Some(ms(40)));
     assert_eq!(pop(&mut order, ms(40)), [3, 7], "3 has waited for 10 ms, but 7 may wait no longer");
     assert_eq!(order.next_deadline(), Some(ms(75)));
@@ -121,15 +123,15 @@ fn a_frame_that_waited_long_enough_takes_all_before_it_along() {
 fn what_waits_is_bounded_in_frames_and_in_bytes() {
     let mut order = order();
     for n in 1..=MAX_WAITING as u64 {
-        assert_eq!(push(&mut order, ms(0), Via::Datagram, sized(n, 1)), []);
+        assert_eq!(push(&mut order, ms(0), Via::Datagram, sized(n, 1)), NONE);
     }
     let all: Vec<_> = (1..=MAX_WAITING as u64).collect();
     assert_eq!(push(&mut order, ms(0), Via::Datagram, sized(1_000, 1)), all);
 
     let mut order = self::order();
-    assert_eq!(push(&mut order, ms(0), Via::Datagram, sized(1, 2_000)), [], "one may wait whatever its size");
+    assert_eq!(push(&mut order, ms(0), Via::Datagram, sized(1, 2_000)), NONE, "one may wait whatever its size");
     assert_eq!(push(&mut order, ms(0), Via::Datagram, sized(3, 500)), [1]);
-    assert_eq!(push(&mut order, ms(0), Via::Datagram, sized(5, 500)), []);
+    assert_eq!(push(&mut order, ms(0), Via::Datagram, sized(5, 500)), NONE);
     assert_eq!(push(&mut order, ms(0), Via::Datagram, sized(7, 1)), [3]);
     assert_eq!(order.waiting_bytes, 501);
 }

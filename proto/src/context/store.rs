@@ -1,0 +1,243 @@
+//! Which entries does a node have? Of all that it has heard, those that no other one covers, within bounds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::digest::Digest;
+use super::entry::{Entry, EntryId, Op};
+use super::options::ContextOptions;
+use super::path::Path;
+use super::stamp::{Author, Hlc, Wall};
+
+/// A set of entries, none of which covers another.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    limits: ContextOptions,
+    slots: BTreeMap<Path, Slot>,
+    authors: BTreeMap<Author, Usage>,
+    /// The tombstones, the oldest first.
+    tombstones: BTreeSet<(Hlc, Path)>,
+    digest: Digest,
+    visible: usize,
+    bytes: usize,
+}
+
+/// The entries of one path.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slot {
+    /// Of [`Op::Value`] or [`Op::Removed`].
+    pub(crate) value: Option<Arc<Entry>>,
+    /// Of [`Op::Object`].
+    pub(crate) object: Option<Arc<Entry>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Usage {
+    entries: usize,
+    bytes: usize,
+}
+
+/// What would become of an entry.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    /// Nothing: it is there, or another one covers it.
+    Known,
+    /// Nothing: a limit is reached.
+    Full { limit: &'static str, max: usize },
+    /// It takes the place of these.
+    Fits(Vec<Arc<Entry>>),
+}
+
+impl Slot {
+    fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.value.iter().chain(&self.object)
+    }
+
+    /// What is shown at the path if nothing is below it.
+    pub(crate) fn shown(&self) -> Option<&Arc<Entry>> {
+        self.object.as_ref().or(self.value.as_ref().filter(|entry| entry.is_visible()))
+    }
+}
+
+impl Store {
+    pub(crate) fn new(limits: ContextOptions) -> Self {
+        Self {
+            limits,
+            slots: BTreeMap::new(),
+            authors: BTreeMap::new(),
+            tombstones: BTreeSet::new(),
+            digest: Digest::default(),
+            visible: 0,
+            bytes: 0,
+        }
+    }
+
+    /// What would become of an entry. Changes nothing.
+    pub(crate) fn plan(&self, entry: &Entry) -> Plan {
+        let known = entry.path.lineage().filter_map(|path| self.slots.get(path)).flat_map(Slot::entries);
+        for known in known {
+            if **known == *entry || known.covers(entry) {
+                return Plan::Known;
+            }
+        }
+        let covered: Vec<_> = self.under(entry.path.as_str()).filter(|other| entry.covers(other)).cloned().collect();
+        match self.first_exceeded(entry, &covered) {
+            Some((limit, max)) => Plan::Full { limit, max },
+            None => Plan::Fits(covered),
+        }
+    }
+
+    /// The limit that the entry exceeds when these have gone.
+    fn first_exceeded(&self, entry: &Entry, covered: &[Arc<Entry>]) -> Option<(&'static str, usize)> {
+        let limits = &self.limits;
+        let mut gone = Usage::default();
+        let (mut gone_of_author, mut gone_visible) = (Usage::default(), 0);
+        for entry_gone in covered {
+            gone.add(entry_gone);
+            gone_visible += usize::from(entry_gone.is_visible());
+            if entry_gone.stamp.author == entry.stamp.author {
+                gone_of_author.add(entry_gone);
+            }
+        }
+        let of_author = self.authors.get(&entry.stamp.author).copied().unwrap_or_default();
+        let visible = self.visible - gone_visible + usize::from(entry.is_visible());
+        let tombstones = self.tombstones.len() - (covered.len() - gone_visible) + usize::from(!entry.is_visible());
+        // The authors who are gone are not counted off: it is a bound against many, and not an exact one.
+        let authors = self.authors.len() + usize::from(of_author.entries == 0);
+        let entries_of_author = of_author.entries - gone_of_author.entries + 1;
+        let bytes_of_author = of_author.bytes - gone_of_author.bytes + entry.len();
+        let bytes = self.bytes - gone.bytes + entry.len();
+        [
+            ("context.max_entries", limits.max_entries, visible, entry.is_visible()),
+            ("context.max_tombstones", limits.max_tombstones, tombstones, !entry.is_visible()),
+            ("context.max_entries_per_author", limits.max_entries_per_author, entries_of_author, true),
+            ("context.max_authors", limits.max_authors, authors, of_author.entries == 0),
+            ("context.max_bytes", limits.max_bytes, bytes, true),
+            ("a quarter of context.max_bytes", limits.max_bytes / 4, bytes_of_author, true),
+        ]
+        .into_iter()
+        .find_map(|(limit, max, would_be, matters)| (matters && would_be > max).then_some((limit, max)))
+    }
+
+    /// Adds an entry that [fits](Plan::Fits), in place of those.
+    pub(crate) fn put(&mut self, entry: Arc<Entry>, covered: &[Arc<Entry>]) {
+        covered.iter().for_each(|covered| self.remove(covered));
+        self.authors.entry(entry.stamp.author).or_default().add(&entry);
+        self.bytes += entry.len();
+        match entry.is_visible() {
+            true => self.visible += 1,
+            false => drop(self.tombstones.insert((entry.stamp.hlc, entry.path.clone()))),
+        }
+        self.digest.insert(entry.clone());
+        let slot = self.slots.entry(entry.path.clone()).or_default();
+        match entry.op {
+            Op::Object => slot.object = Some(entry),
+            Op::Removed | Op::Value(_) => slot.value = Some(entry),
+        }
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        let Some(slot) = self.slots.get_mut(&entry.path) else { return };
+        let place = if entry.op == Op::Object { &mut slot.object } else { &mut slot.value };
+        if place.take().is_none() {
+            return;
+        }
+        if slot.value.is_none() && slot.object.is_none() {
+            self.slots.remove(&entry.path);
+        }
+        if let Some(usage) = self.authors.get_mut(&entry.stamp.author) {
+            usage.entries -= 1;
+            usage.bytes -= entry.len();
+            if usage.entries == 0 {
+                self.authors.remove(&entry.stamp.author);
+            }
+        }
+        self.bytes -= entry.len();
+        match entry.is_visible() {
+            true => self.visible -= 1,
+            false => drop(self.tombstones.remove(&(entry.stamp.hlc, entry.path.clone()))),
+        }
+        self.digest.remove(entry.id);
+    }
+
+    /// Drops the tombstones that were written before this time.
+    pub(crate) fn expire(&mut self, before: Wall) {
+        while let Some((hlc, path)) = self.tombstones.first().filter(|(hlc, _)| hlc.wall() < before).cloned() {
+            let entry = self.slots.get(&path).and_then(|slot| slot.value.clone());
+            match entry {
+                Some(entry) => self.remove(&entry),
+                None => drop(self.tombstones.remove(&(hlc, path))),
+            }
+        }
+    }
+
+    /// Takes out the entries that were written after this time.
+    pub(crate) fn forget_after(&mut self, after: Wall) -> Vec<Arc<Entry>> {
+        let ahead: Vec<_> = self.entries().filter(|entry| entry.stamp.hlc.wall() > after).cloned().collect();
+        ahead.iter().for_each(|entry| self.remove(entry));
+        ahead
+    }
+
+    pub(crate) fn slot(&self, path: &str) -> Option<&Slot> {
+        self.slots.get(path)
+    }
+
+    /// The slots at a path and below it, each after those above it.
+    pub(crate) fn slots_under(&self, path: &str) -> impl Iterator<Item = (&Path, &Slot)> {
+        let at = self.slots.get_key_value(path);
+        let below = match path {
+            "" => (Bound::Excluded(String::new()), Bound::Unbounded),
+            // The character after the dot.
+            _ => (Bound::Included(format!("{path}.")), Bound::Excluded(format!("{path}/"))),
+        };
+        let (from, to) = (below.0.as_ref().map(String::as_str), below.1.as_ref().map(String::as_str));
+        at.into_iter().chain(self.slots.range::<str, _>((from, to)))
+    }
+
+    /// The entries at a path and below it.
+    pub(crate) fn under(&self, path: &str) -> impl Iterator<Item = &Arc<Entry>> {
+        self.slots_under(path).flat_map(|(_, slot)| slot.entries())
+    }
+
+    /// The entries that cover what is at the path, or would.
+    pub(crate) fn above(&self, path: &Path) -> impl Iterator<Item = &Arc<Entry>> {
+        path.lineage().filter_map(|path| self.slots.get(path)).flat_map(Slot::entries)
+    }
+
+    /// All entries.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.slots.values().flat_map(Slot::entries)
+    }
+
+    pub(crate) fn by_id(&self, id: EntryId) -> Option<&Arc<Entry>> {
+        self.digest.entry(id)
+    }
+
+    pub(crate) fn digest(&mut self) -> &mut Digest {
+        &mut self.digest
+    }
+
+    pub(crate) fn visible(&self) -> usize {
+        self.visible
+    }
+
+    pub(crate) fn tombstones(&self) -> usize {
+        self.tombstones.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn authors(&self) -> usize {
+        self.authors.len()
+    }
+}
+
+impl Usage {
+    fn add(&mut self, entry: &Entry) {
+        self.entries += 1;
+        self.bytes += entry.len();
+    }
+}

@@ -1,0 +1,210 @@
+//! Which faults of other shared contexts can this one not have?
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::replicas::{NOW, exchange, id, later, remove, replica, replica_with, set, take, whole, write};
+use crate::context::entry::{Op, Signer};
+use crate::context::options::ContextOptions;
+use crate::context::path::Path;
+use crate::context::replica::{Refused, Taken};
+use crate::context::stamp::{Hlc, Wall};
+
+#[test]
+fn two_writes_at_the_same_time_end_equal_at_all_nodes() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let of_a = write(&mut a, NOW, set("x", json!("a")));
+    let of_b = write(&mut b, NOW, set("x", json!("b")));
+    take(&mut a, NOW, &of_b);
+    take(&mut b, NOW, &of_a);
+    assert_eq!(whole(&a), whole(&b));
+}
+
+#[test]
+fn a_stale_copy_does_not_bring_back_what_was_removed() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let stale = write(&mut a, NOW, set("x.y", json!(1)));
+    take(&mut b, NOW, &stale);
+    let removal = write(&mut b, later(1), remove("x"));
+    take(&mut a, later(1), &removal);
+    take(&mut a, later(2), &stale);
+    take(&mut b, later(2), &stale);
+    assert_eq!((whole(&a), whole(&b)), (json!({}), json!({})));
+    // Nor does one who never heard of the removal.
+    let mut c = replica(3);
+    take(&mut c, later(3), &stale);
+    exchange(later(3), &mut c, &mut a);
+    assert_eq!((whole(&a), whole(&c)), (json!({}), json!({})));
+}
+
+#[test]
+fn an_older_write_never_wins_though_it_arrives_later() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let old = write(&mut a, NOW, set("x", json!("old")));
+    let new = write(&mut b, later(1), set("x", json!("new")));
+    let mut c = replica(3);
+    take(&mut c, later(2), &new);
+    take(&mut c, later(2), &old);
+    assert_eq!(whole(&c), json!({ "x": "new" }));
+}
+
+#[test]
+fn a_write_wins_over_what_its_author_saw_though_its_clock_is_behind() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let seen = write(&mut a, later(600), set("x", json!("seen")));
+    take(&mut b, NOW, &seen);
+    let answer = write(&mut b, NOW, set("x", json!("answer")));
+    take(&mut a, later(600), &answer);
+    assert_eq!((whole(&a), whole(&b)), (json!({ "x": "answer" }), json!({ "x": "answer" })));
+}
+
+#[test]
+fn an_empty_context_erases_nothing() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    write(&mut a, NOW, set("avi.device", json!({ "kitchen": 1 })));
+    // It is later, and knows nothing.
+    let empty =
+        [write(&mut b, later(60), set("", json!({}))), write(&mut b, later(60), set("avi", json!({ "device": {} })))];
+    empty.iter().for_each(|entries| take(&mut a, later(60), entries));
+    exchange(later(60), &mut b, &mut a);
+    assert_eq!(whole(&a), json!({ "avi": { "device": { "kitchen": 1 } } }));
+    assert_eq!(whole(&b), whole(&a));
+}
+
+#[test]
+fn nobody_writes_as_another_author() {
+    let mut a = replica(1);
+    let path = || Path::parse("x").unwrap();
+    let genuine = Signer::new(&[2; 32]).sign(path(), Hlc::at(NOW), Op::Value("1".into()));
+    let mut bytes = Vec::new();
+    genuine.write(&mut bytes);
+    // The author's key in place of the forger's.
+    bytes[..32].copy_from_slice(&Signer::new(&[3; 32]).author.0);
+    let forged = crate::context::frames::read_message(bytes.into()).unwrap();
+    assert!(matches!(a.take(NOW, forged[0].clone()), Taken::Refused(Refused::Forged)));
+    assert_eq!(whole(&a), json!({}));
+    take(&mut a, NOW, &[genuine]);
+}
+
+#[test]
+fn what_belongs_to_a_peer_is_written_by_it_alone() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let path = format!("avi.device.caps.{}", id(1));
+    let of_a = write(&mut a, NOW, set(&path, json!({ "mic": true })));
+    take(&mut b, NOW, &of_a);
+    let signer = Signer::new(&[2; 32]);
+    for (path, op) in [(format!("{path}.mic"), Op::Removed), (path.clone(), Op::Value("1".into()))] {
+        let entry = signer.sign(Path::parse(&path).unwrap(), Hlc::at(later(1)), op);
+        assert!(matches!(a.take(later(1), entry), Taken::Refused(Refused::NotOwner)));
+    }
+    // Nor does what is above it cover it.
+    let above = write(&mut b, later(1), remove("avi"));
+    take(&mut a, later(1), &above);
+    assert_eq!(a.value(&path).unwrap(), Some(json!({ "mic": true })));
+    assert_eq!(whole(&a), whole(&b));
+
+    let anybody = ContextOptions { ownership: false, ..ContextOptions::default() };
+    let (mut a, mut b) = (replica_with(1, &anybody), replica_with(2, &anybody));
+    let of_a = write(&mut a, NOW, set(&path, json!({ "mic": true })));
+    take(&mut b, NOW, &of_a);
+    let removal = write(&mut b, later(1), remove("avi"));
+    take(&mut a, later(1), &removal);
+    assert_eq!((whole(&a), whole(&b)), (json!({}), json!({})));
+}
+
+#[test]
+fn a_clock_far_ahead_is_refused_and_moves_no_other_clock() {
+    let mut a = replica(1);
+    let signer = Signer::new(&[2; 32]);
+    let far = signer.sign(Path::parse("x").unwrap(), Hlc::at(later(16 * 60)), Op::Value("1".into()));
+    assert!(matches!(a.take(NOW, far), Taken::Refused(Refused::Ahead)));
+    // One that is ahead by less is taken. This node's own writes elsewhere stay at its own time.
+    let near = signer.sign(Path::parse("x").unwrap(), Hlc::at(later(14 * 60)), Op::Value("1".into()));
+    take(&mut a, NOW, &[near]);
+    let elsewhere = write(&mut a, NOW, set("y", json!(1)));
+    assert_eq!(elsewhere[0].stamp.hlc.wall(), NOW);
+    // Nor does one above what is its own.
+    take(&mut a, NOW, &[signer.sign(Path::parse("").unwrap(), Hlc::at(later(14 * 60)), Op::Removed)]);
+    let own = write(&mut a, NOW, set(&format!("caps.{}", id(1)), json!(1)));
+    assert_eq!(own[0].stamp.hlc.wall(), NOW);
+    // Where it must win, it does.
+    let there = write(&mut a, NOW, set("x", json!(2)));
+    assert_eq!(there[0].stamp.hlc.wall(), later(14 * 60));
+    assert_eq!(a.value("x").unwrap(), Some(json!(2)));
+}
+
+#[test]
+fn a_node_without_a_clock_takes_the_time_of_the_others_until_its_own_is_set() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let boot = Wall(60_000);
+    let of_a = write(&mut a, NOW, set("x", json!("a")));
+    take(&mut b, boot, &of_a);
+    let of_b = write(&mut b, boot, set("y", json!("b")));
+    assert_eq!(of_b[0].stamp.hlc.wall(), NOW);
+    take(&mut a, NOW, &of_b);
+    // Somebody lied to it about the time. When its clock is set, it notices, and its own writes are good again.
+    let lie = Signer::new(&[3; 32]).sign(Path::parse("z").unwrap(), Hlc(u64::MAX), Op::Object);
+    take(&mut b, boot, &[lie]);
+    let lost = write(&mut b, boot, set("y", json!("c")));
+    assert!(matches!(a.take(NOW, lost[0].clone()), Taken::Refused(Refused::Ahead)));
+    let (again, dropped) = b.follow_clock(later(60));
+    assert_eq!((again.len(), dropped), (1, 2));
+    take(&mut a, later(60), &again);
+    assert_eq!((whole(&a), whole(&b)), (json!({ "x": "a", "y": "c" }), json!({ "x": "a", "y": "c" })));
+}
+
+#[test]
+fn what_a_node_wrote_before_its_clock_went_back_does_not_win_over_what_it_writes_now() {
+    let mut others = replica(9);
+    let before = write(&mut replica(1), later(3600), set("x", json!("before")));
+    take(&mut others, later(3600), &before);
+    // It restarts without its context, and its clock is an hour behind.
+    let mut now = replica(1);
+    write(&mut now, NOW, set("x", json!("now")));
+    let mut wall = later(3600);
+    exchange(wall, &mut now, &mut others);
+    assert_eq!(whole(&now), json!({ "x": "now" }));
+    wall = wall.after(Duration::from_secs(1));
+    exchange(wall, &mut now, &mut others);
+    assert_eq!(whole(&others), json!({ "x": "now" }));
+}
+
+#[test]
+fn bounds_hold_and_what_is_beyond_them_is_refused() {
+    let options =
+        ContextOptions { max_entries_per_author: 3, max_authors: 2, max_tombstones: 2, ..ContextOptions::default() };
+    let mut a = replica_with(1, &options);
+    let sign =
+        |author: u8, path: &str, op: Op| Signer::new(&[author; 32]).sign(Path::parse(path).unwrap(), Hlc::at(NOW), op);
+    let mut full =
+        |author: u8, path: &str, op: Op| matches!(a.take(NOW, sign(author, path, op)), Taken::Refused(Refused::Full));
+    for n in 0..3 {
+        assert!(!full(2, &format!("k{n}"), Op::Object));
+    }
+    assert!(full(2, "k3", Op::Object), "a fourth entry of one author");
+    assert!(!full(3, "gone1", Op::Removed));
+    assert!(!full(3, "gone2", Op::Removed));
+    assert!(full(3, "gone3", Op::Removed), "a third tombstone");
+    assert!(full(4, "x", Op::Object), "a third author");
+    let json = |n: usize| Op::Value(format!("\"{}\"", "x".repeat(n)).into());
+    let options = ContextOptions { max_bytes: 128 * 1024, ..ContextOptions::default() };
+    let mut b = replica_with(1, &options);
+    take(&mut b, NOW, &[sign(2, "a", json(16_000))]);
+    take(&mut b, NOW, &[sign(2, "b", json(16_000))]);
+    let third = b.take(NOW, sign(2, "c", json(2_000)));
+    assert!(matches!(third, Taken::Refused(Refused::Full)), "more than a quarter of the bytes: {third:?}");
+}
+
+#[test]
+fn a_tombstone_is_dropped_after_its_lifetime_and_not_taken_again() {
+    let week = 7 * 24 * 3600;
+    let mut a = replica(1);
+    let removal = write(&mut a, NOW, remove("x"));
+    a.expire(later(week - 1));
+    assert_eq!(a.store.tombstones(), 1);
+    a.expire(later(week + 1));
+    assert_eq!(a.store.tombstones(), 0);
+    let taken = a.take(later(week + 1), removal[0].clone());
+    assert!(matches!(taken, Taken::Known), "{taken:?}");
+}

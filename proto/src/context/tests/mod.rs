@@ -1,0 +1,5 @@
+//! What does the context promise?
+
+mod faults;
+mod properties;
+mod replicas;

@@ -1,0 +1,234 @@
+//! Do nodes come to the same context, whatever the network does between them?
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::context::{Author, ContextOptions, ContextWrite};
+
+/// 2026-01-01.
+pub(super) const STARTED_AT: u64 = 1_767_225_600_000;
+const TOPIC: &str = "/avi/context/1";
+
+/// An engine with the key `n`, and its id.
+pub(super) fn started(n: u16, config: &AviP2pConfig, file: Option<Bytes>) -> Result<(PeerId, Engine), AviP2pError> {
+    let secret = [n as u8; 32];
+    let key = ed25519_dalek::SigningKey::from_bytes(&secret).verifying_key().to_bytes();
+    let id = Author(key).peer_id();
+    let mut engine = Engine::new(config, id.clone(), [n as u8; 32]);
+    engine.start_context(ContextStart { secret: Some(secret.into()), file, unix_millis: STARTED_AT })?;
+    Ok((id, engine))
+}
+
+fn with_context() -> AviP2pConfig {
+    AviP2pConfig { context: Some(ContextOptions::default()), ..config() }
+}
+
+fn mesh(nodes: usize) -> Mesh {
+    Mesh::new((0..nodes).map(|_| with_context()).collect())
+}
+
+fn set(mesh: &mut Mesh, n: usize, path: &str, value: Value) -> Result<(), AviP2pError> {
+    mesh.ask(n, |id| Command::WriteContext { id, write: ContextWrite::Set { path: path.to_owned(), value } })
+}
+
+fn remove(mesh: &mut Mesh, n: usize, path: &str) {
+    mesh.ask(n, |id| Command::WriteContext { id, write: ContextWrite::Remove { path: path.to_owned() } }).unwrap();
+}
+
+fn whole(mesh: &Mesh, n: usize) -> Value {
+    mesh.nodes[n].engine().context_value("").unwrap().unwrap_or(json!({}))
+}
+
+fn assert_all(mesh: &Mesh, expected: &Value) {
+    (0..mesh.nodes.len()).for_each(|n| assert_eq!(whole(mesh, n), *expected, "node {n}"));
+}
+
+fn changes(mesh: &mut Mesh, n: usize) -> Vec<(String, Option<Value>)> {
+    let changed = |event| match event {
+        AviEvent::ContextChanged { path, value, .. } => Some((path, value)),
+        _ => None,
+    };
+    mesh.events(n).into_iter().filter_map(changed).collect()
+}
+
+#[test]
+fn a_write_reaches_a_neighbour_at_once_and_both_are_told() {
+    let mut mesh = mesh(2);
+    mesh.connect(0, 1);
+    set(&mut mesh, 0, "a", json!({ "x": 1, "y": {} })).unwrap();
+    assert_all(&mesh, &json!({ "a": { "x": 1, "y": {} } }));
+    let told = vec![("a.x".to_owned(), Some(json!(1))), ("a.y".to_owned(), Some(json!({})))];
+    assert_eq!((changes(&mut mesh, 0), changes(&mut mesh, 1)), (told.clone(), told));
+    remove(&mut mesh, 1, "a");
+    let told = vec![("a".to_owned(), None)];
+    assert_eq!((changes(&mut mesh, 0), changes(&mut mesh, 1)), (told.clone(), told));
+    // What changes nothing is not told.
+    remove(&mut mesh, 1, "a");
+    assert_eq!(changes(&mut mesh, 0), []);
+}
+
+#[test]
+fn nodes_that_were_apart_come_to_the_same_when_they_meet_and_pass_it_on() {
+    let mut mesh = mesh(4);
+    mesh.connect(0, 1);
+    mesh.connect(2, 3);
+    set(&mut mesh, 0, "here", json!(1)).unwrap();
+    set(&mut mesh, 1, "both", json!("early")).unwrap();
+    mesh.run_for(secs(1));
+    set(&mut mesh, 3, "there", json!(2)).unwrap();
+    set(&mut mesh, 3, "both", json!("late")).unwrap();
+    mesh.connect(1, 2);
+    // An exchange, and what it has brought told to the neighbours.
+    mesh.run_for(secs(2));
+    assert_all(&mesh, &json!({ "here": 1, "there": 2, "both": "late" }));
+}
+
+#[test]
+fn a_message_that_was_lost_is_found_within_a_round() {
+    let mut mesh = mesh(2);
+    mesh.connect(0, 1);
+    mesh.run_for(secs(10));
+    mesh.publish_outcome = Some(PublishOutcome::Congested);
+    set(&mut mesh, 0, "a", json!(1)).unwrap();
+    assert_eq!(whole(&mesh, 1), json!({}));
+    mesh.publish_outcome = None;
+    mesh.run_for(secs(40));
+    assert_all(&mesh, &json!({ "a": 1 }));
+}
+
+#[test]
+fn of_two_that_meet_the_one_with_the_lower_id_asks() {
+    let mut mesh = mesh(2);
+    set(&mut mesh, 0, "a", json!(1)).unwrap();
+    mesh.connect(0, 1);
+    mesh.run_for(secs(8));
+    let exchanges = |n: usize| mesh.nodes[n].engine().stats().unwrap().context_exchanges;
+    let (lower, higher) = if mesh.id(0) < mesh.id(1) { (0, 1) } else { (1, 0) };
+    assert_eq!((exchanges(lower), exchanges(higher)), (1, 0));
+    assert_all(&mesh, &json!({ "a": 1 }));
+}
+
+#[test]
+fn the_topic_of_the_context_is_none_of_the_applications() {
+    let mut mesh = mesh(2);
+    mesh.connect(0, 1);
+    assert!(matches!(mesh.subscribe(0, TOPIC), Err(AviP2pError::InvalidTopic(_))));
+    assert!(matches!(mesh.publish(0, TOPIC, b"x"), Err(AviP2pError::InvalidTopic(_))));
+    assert_eq!(mesh.nodes[0].engine().peer_info(mesh.now, &mesh.id(1)).unwrap().topics, [""; 0]);
+    set(&mut mesh, 0, "a", json!(1)).unwrap();
+    let is_message = |event: &AviEvent| matches!(event, AviEvent::Message { .. });
+    assert!(!mesh.events(1).iter().any(is_message));
+    assert_eq!(mesh.nodes[0].engine().stats().unwrap().messages_published, 0);
+}
+
+#[test]
+fn a_node_without_a_context_takes_no_part() {
+    let mut mesh = Mesh::new(vec![with_context(), config()]);
+    mesh.connect(0, 1);
+    set(&mut mesh, 0, "a", json!(1)).unwrap();
+    mesh.run_for(secs(120));
+    assert_eq!(mesh.nodes[1].engine().context_value("a"), Err(AviP2pError::Disabled("context")));
+    assert_eq!(set(&mut mesh, 1, "a", json!(1)), Err(AviP2pError::Disabled("context")));
+    assert_eq!(mesh.nodes[0].engine().stats().unwrap().context_exchanges, 0);
+    assert_eq!(mesh.nodes[1].engine().stats().unwrap().context_answers, 0);
+}
+
+#[test]
+fn who_publishes_what_another_has_written_or_no_entries_at_all_is_counted() {
+    let mut mesh = mesh(2);
+    mesh.connect(0, 1);
+    set(&mut mesh, 0, "a", json!(1)).unwrap();
+    let published = mesh.nodes[0].trace.iter().rev().find_map(|(_, output)| match output {
+        Output::Net(NetAction::Publish { data, .. }) => Some(data.clone()),
+        _ => None,
+    });
+    let data = published.unwrap();
+    let message = |n: u16, data: Bytes| NetEvent::Message { from: peer(n), topic: TOPIC.to_owned(), data };
+    mesh.nodes[1].net(message(77, data.clone()));
+    mesh.nodes[1].net(message(78, data.slice(1..)));
+    assert_eq!(mesh.nodes[1].engine().stats().unwrap().context_refused_invalid, 2);
+}
+
+#[test]
+fn a_peer_that_passes_on_a_forged_entry_or_noise_is_not_heard_for_a_minute() {
+    let mut mesh = mesh(3);
+    mesh.connect(0, 1);
+    mesh.run_for(secs(1));
+    set(&mut mesh, 0, "a", json!(1)).unwrap();
+    let peer = mesh.id(0);
+    let ask = |n: u64, request: Vec<u8>| NetEvent::ContextAsked {
+        ask: AskId(1000 + n),
+        peer: peer.clone(),
+        request: request.into(),
+    };
+    mesh.nodes[1].net(ask(0, b"noise".to_vec()));
+    let answers = |mesh: &mut Mesh| {
+        let actions: Vec<_> = mesh.nodes[1].actions.drain(..).collect();
+        actions.into_iter().find_map(|action| match action {
+            NetAction::AnswerContext { response, .. } => Some(response),
+            _ => None,
+        })
+    };
+    assert_eq!(answers(&mut mesh), Some(None), "the substream ends");
+    mesh.nodes[1].net(ask(1, [&[1], &[0; 8][..]].concat()));
+    assert_eq!(answers(&mut mesh), Some(Some(Bytes::from_static(&[5]))), "busy");
+    // To leave the topic and come back changes nothing.
+    mesh.nodes[1].net(NetEvent::PeerUnsubscribed { peer: peer.clone(), topic: TOPIC.to_owned() });
+    mesh.nodes[1].net(NetEvent::PeerSubscribed { peer: peer.clone(), topic: TOPIC.to_owned() });
+    mesh.nodes[1].net(ask(3, [&[1], &[0; 8][..]].concat()));
+    assert_eq!(answers(&mut mesh), Some(Some(Bytes::from_static(&[5]))), "busy still");
+    mesh.nodes[1].wait(secs(61));
+    mesh.nodes[1].actions.clear();
+    mesh.nodes[1].net(ask(2, [&[1], &[0; 8][..]].concat()));
+    assert_eq!(answers(&mut mesh).unwrap().unwrap()[0], 2, "its buckets");
+}
+
+#[test]
+fn what_a_blocked_peer_has_written_is_not_taken_from_others_either() {
+    let mut mesh = mesh(3);
+    set(&mut mesh, 0, "a", json!(1)).unwrap();
+    mesh.connect(0, 1);
+    mesh.run_for(secs(6));
+    let blocked = mesh.id(0);
+    mesh.ask(2, |id| Command::SetBlocked { id, peer: blocked, is_blocked: true }).unwrap();
+    mesh.connect(1, 2);
+    mesh.run_for(secs(6));
+    assert_eq!((whole(&mesh, 1), whole(&mesh, 2)), (json!({ "a": 1 }), json!({})));
+    assert!(mesh.nodes[2].engine().stats().unwrap().context_refused_blocked > 0);
+}
+
+#[test]
+fn the_file_is_written_a_second_after_a_change_and_at_the_end() {
+    let options = ContextOptions { file: Some("context".into()), ..ContextOptions::default() };
+    let config = AviP2pConfig { context: Some(options), ..config() };
+    let mut mesh = Mesh::new(vec![config.clone()]);
+    for n in 0..10 {
+        set(&mut mesh, 0, "a", json!(n)).unwrap();
+    }
+    mesh.run_for(secs(5));
+    assert_eq!(mesh.nodes[0].saved.len(), 1);
+    set(&mut mesh, 0, "b", json!(1)).unwrap();
+    mesh.ask(0, |id| Command::Subscribe { id, topic: "t".to_owned() }).unwrap();
+    let _ = mesh.command(0, |id: CommandId| Command::Shutdown { id });
+    let (at, bytes) = mesh.nodes[0].saved.last().cloned().unwrap();
+    assert_eq!(at, mesh.now, "at once");
+    let (_, engine) = started(1, &config, Some(bytes)).unwrap();
+    assert_eq!(engine.context_value(""), Ok(Some(json!({ "a": 9, "b": 1 }))));
+}
+
+#[test]
+fn clocks_that_differ_by_minutes_change_nothing() {
+    let mut mesh = mesh(3);
+    for (n, skew_minutes) in [(0, -6i64), (1, 0), (2, 6)] {
+        mesh.nodes[n].unix_millis = (STARTED_AT as i64 + skew_minutes * 60_000) as u64;
+    }
+    mesh.connect(0, 1);
+    mesh.connect(1, 2);
+    mesh.run_for(secs(1));
+    for round in 0..6 {
+        // Each has seen what the others wrote before: the last one stays.
+        set(&mut mesh, round % 3, "x", json!(round)).unwrap();
+        mesh.run_for(secs(40));
+        assert_all(&mesh, &json!({ "x": round }));
+    }
+}

@@ -1,0 +1,169 @@
+//! Who writes the file of the shared context? A thread of its own: neither the node nor a caller waits for a disk.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+use parking_lot::{Condvar, Mutex};
+
+use super::events::EventQueue;
+use crate::config::ContextOptions;
+use crate::error::AviP2pError;
+use crate::event::AviEvent;
+use avi_p2p_proto::context::max_file_bytes;
+
+/// The content of the context's file; `None` if there is no file yet, or none is configured.
+///
+/// # Errors
+/// [`AviP2pError::ContextFile`] if it cannot be read, or if no file can be made there.
+pub(super) fn read(options: &ContextOptions) -> Result<Option<Bytes>, AviP2pError> {
+    let Some(path) = &options.file else { return Ok(None) };
+    let failed = |reason: String| AviP2pError::ContextFile { path: path.clone(), reason };
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let folder = folder(path);
+            return match folder.is_dir() {
+                true => Ok(None),
+                false => Err(failed(format!("the folder {folder:?} is missing: make it, or name another file"))),
+            };
+        }
+        Err(error) => return Err(failed(format!("cannot be looked at: {error}"))),
+    };
+    let max = max_file_bytes(options) as u64;
+    if !metadata.is_file() {
+        return Err(failed("not a file: name a file, or a path where none is yet".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).and_then(|file| file.take(max + 1).read_to_end(&mut bytes));
+    file.map_err(|error| failed(format!("cannot be read: {error}")))?;
+    Ok(Some(bytes.into()))
+}
+
+/// Writes a file, each time as a whole.
+pub(super) struct Saver {
+    slot: Arc<Slot>,
+    ended: oneshot::Receiver<()>,
+}
+
+#[derive(Default)]
+struct Slot {
+    state: Mutex<State>,
+    has_changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// What to write next. A newer content replaces it.
+    next: Option<Bytes>,
+    is_over: bool,
+}
+
+impl Saver {
+    /// # Errors
+    /// The system's, if it refuses a thread.
+    pub(super) fn start(path: PathBuf, events: Arc<EventQueue>) -> io::Result<Self> {
+        let slot = Arc::<Slot>::default();
+        let (ending, ended) = oneshot::channel();
+        let of_thread = slot.clone();
+        thread::Builder::new().name("avi-p2p-context".to_owned()).spawn(move || {
+            while let Some(bytes) = of_thread.next() {
+                if let Err(error) = replace(&path, &bytes) {
+                    tracing::warn!(?path, %error, "the context is not saved");
+                    events.push(AviEvent::ContextNotSaved { path: path.clone(), reason: error.to_string() });
+                    events.wake();
+                }
+            }
+            // Nobody has to wait for it.
+            let _ = ending.send(());
+        })?;
+        Ok(Self { slot, ended })
+    }
+
+    pub(super) fn save(&self, bytes: Bytes) {
+        self.slot.state.lock().next = Some(bytes);
+        self.slot.has_changed.notify_one();
+    }
+
+    /// Waits until all that was to be saved is.
+    pub(super) async fn finish(mut self) {
+        self.slot.end();
+        let _ = (&mut self.ended).await;
+    }
+}
+
+impl Drop for Saver {
+    fn drop(&mut self) {
+        self.slot.end();
+    }
+}
+
+impl Slot {
+    /// Waits for what to write next; `None` at the end.
+    fn next(&self) -> Option<Bytes> {
+        let mut state = self.state.lock();
+        loop {
+            match state.next.take() {
+                None if !state.is_over => self.has_changed.wait(&mut state),
+                next => return next,
+            }
+        }
+    }
+
+    fn end(&self) {
+        self.state.lock().is_over = true;
+        self.has_changed.notify_one();
+    }
+}
+
+/// Replaces a file: at any moment, also after a power failure, it is the old or the new one, and whole.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("the path has no file name"))?;
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(".new");
+    let temporary = path.with_file_name(temporary);
+    let mut file = create(&temporary)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
+        // What is left there is replaced next time.
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    sync_folder(folder(path))
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(unix)]
+fn create(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+#[cfg(not(unix))]
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).open(path)
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// On other systems a folder cannot be opened as a file.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
