@@ -349,7 +349,10 @@ fn what_a_publish_took_on_a_thin_link_arrives_or_is_told() {
                 count.fetch_add(u64::from(matches!(event, AviEvent::Message { .. })), Ordering::SeqCst);
             }
         };
-        hearing.or(async { drop(over.recv().await) }).await;
+        let is_over = async {
+            let _ = over.recv().await;
+        };
+        hearing.or(is_over).await;
     });
     let address = address.recv_blocking().expect("the first node starts");
     let lost = run(speaks, vec![address], move |mut node| async move {

@@ -1,10 +1,12 @@
 //! Do two nodes have the same identity: this node's, or that of a peer?
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::io::{ConnectionId, NetAction};
 use super::outbox::Outbox;
 use super::peer::is_loopback;
+use super::time::Time;
 use crate::event::AviEvent;
 use crate::id::PeerId;
 
@@ -13,11 +15,16 @@ const MAX_TOLD: usize = 64;
 /// The most addresses that are compared.
 const MAX_ADDRESSES: usize = 32;
 
+/// A node that dials itself hears of it at both ends, within the time that a handshake has.
+const BOTH_ENDS_WITHIN: Duration = Duration::from_secs(10);
+
 /// What is known of nodes that share an identity.
 #[derive(Debug, Default)]
 pub(super) struct Doubles {
     /// Where another node has this node's identity.
     told: BTreeSet<String>,
+    /// When a dial of this node was last answered with its own id.
+    answered_as_self: Option<Time>,
     told_peers: BTreeSet<PeerId>,
     /// What the other end of each connection says are its addresses.
     addresses: BTreeMap<ConnectionId, Vec<String>>,
@@ -28,18 +35,27 @@ pub(super) struct Doubles {
 impl Doubles {
     /// Tells an address where another node answered with this node's id, once, unless this node itself listens there: a
     /// peer may have had it before.
-    pub(super) fn on_answered_as_self(&mut self, address: &str, listening: &[String], out: &mut Outbox) {
+    pub(super) fn on_answered_as_self(&mut self, now: Time, address: &str, listening: &[String], out: &mut Outbox) {
+        self.on_myself(now);
         let is_here = listening.iter().any(|own| own == address || is_wildcard_of(own, address));
         if !is_here {
             self.tell(address, out);
         }
     }
 
-    /// Tells that a node with this node's identity has dialled, once for each host.
-    pub(super) fn on_dialled(&mut self, address: &str, out: &mut Outbox) {
-        // Each dial comes from another port.
-        let host: Vec<_> = address.split('/').take(3).collect();
-        self.tell(&host.join("/"), out);
+    /// A dial has ended at this node itself, or at another one with its identity.
+    pub(super) fn on_myself(&mut self, now: Time) {
+        self.answered_as_self = Some(now);
+    }
+
+    /// Tells that a node with this node's identity has dialled, once for each host, unless it may be this node itself.
+    pub(super) fn on_dialled(&mut self, now: Time, address: &str, is_dialling: bool, out: &mut Outbox) {
+        let may_be_self = is_dialling || self.answered_as_self.is_some_and(|at| now - at < BOTH_ENDS_WITHIN);
+        if !may_be_self {
+            // Each dial comes from another port.
+            let host: Vec<_> = address.split('/').take(3).collect();
+            self.tell(&host.join("/"), out);
+        }
     }
 
     fn tell(&mut self, address: &str, out: &mut Outbox) {
@@ -59,6 +75,7 @@ impl Doubles {
         addresses: &[String],
         out: &mut Outbox,
     ) {
+        self.suspects.remove(&connection);
         if !connections.contains(&connection) {
             return;
         }
@@ -66,7 +83,15 @@ impl Doubles {
             let at = self.addresses.get(other)?;
             has_moved(at, addresses).map(|(from, to)| (*other, [from.to_owned(), to.to_owned()]))
         });
-        self.addresses.insert(connection, addresses.iter().take(MAX_ADDRESSES).cloned().collect());
+        // A change is told on one connection alone.
+        let new: Vec<_> = addresses.iter().take(MAX_ADDRESSES).cloned().collect();
+        if let Some(old) = self.addresses.insert(connection, new.clone()) {
+            for other in connections {
+                if let Some(list) = self.addresses.get_mut(other).filter(|list| **list == old) {
+                    list.clone_from(&new);
+                }
+            }
+        }
         if let Some((other, both)) = other
             && self.told_peers.len() < MAX_TOLD
             && !self.told_peers.contains(peer)

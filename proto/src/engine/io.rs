@@ -238,7 +238,7 @@ pub enum NetEvent {
     InboundRefused(Refusal),
     /// An inbound connection failed in its handshake.
     InboundFailed,
-    /// Another node has dialled this one, with this node's identity.
+    /// A node with this node's identity has dialled: another one, or this node itself.
     Doubled {
         /// Where it dialled from.
         address: String,

@@ -94,15 +94,20 @@ impl Peers {
                 return None;
             }
         }
-        if is_simultaneous && older.is_answered && !newest.is_answered {
-            // The newest may be dead. If it is, its silence will show that.
+        if is_simultaneous && !newest.is_answered {
+            // The newest may be dead, and the older too. Their silence will show that.
             self.doubled.set(id.clone(), now + SIMULTANEOUS);
             return None;
         }
-        let kept = match older.opened {
-            Some(_) if is_simultaneous && older.is_answered && !newest_is_first => older.id,
-            _ => newest.id,
-        };
+        let kept = newest.id;
+        if is_simultaneous && older.is_answered && older.opened.is_some() && !newest_is_first {
+            // The other end has decided nothing: it is of another make. Pub/sub has never used the newest.
+            if is_needed(kept) {
+                self.doubled.set(id.clone(), now + SIMULTANEOUS);
+                return None;
+            }
+            return Some(Duplicate::Close(kept));
+        }
         let State::Connected { connections, .. } = &self.peers.get(id)?.state else { return None };
         let in_use = connections.iter().filter(|connection| is_in_use(connection)).map(|connection| connection.id);
         let others: Vec<_> = in_use.filter(|id| *id != kept).collect();
@@ -115,13 +120,19 @@ impl Peers {
     }
 
     /// Handles the answer to a probe. Returns whether the connections of the peer must be looked at again.
-    pub(crate) fn on_answered(&mut self, id: &PeerId, connection: ConnectionId) -> bool {
+    ///
+    /// An answer on the older of two connections that comes too late is none: the other end may have left it by then.
+    pub(crate) fn on_answered(&mut self, now: Time, id: &PeerId, connection: ConnectionId) -> bool {
         let Some(State::Connected { connections, .. }) = self.peers.get_mut(id).map(|peer| &mut peer.state) else {
             return false;
         };
         let is_double = connections.iter().filter(|connection| !connection.is_retired()).count() > 1;
         let answered = connections.iter_mut().find(|other| other.id == connection);
-        answered.is_some_and(|connection| !std::mem::replace(&mut connection.is_answered, true)) && is_double
+        let is_late = |at: Time| now >= at + ANSWERED_WITHIN;
+        answered.is_some_and(|connection| {
+            let counts = !connection.probed_beside.is_some_and(|(_, at)| is_late(at));
+            counts && !std::mem::replace(&mut connection.is_answered, true)
+        }) && is_double
     }
 
     /// Handles that a peer has opened pub/sub on a connection. Returns the peer if its connections must be looked at again.

@@ -452,10 +452,13 @@ impl Engine {
             }
             NetEvent::Disconnected { connection, peer } => self.on_disconnected(now, connection, peer),
             NetEvent::DialFailed { dial, failure } => {
-                if let DialFailure::WrongPeer { address, obtained } = &failure
-                    && *obtained == self.local
-                {
-                    self.doubles.on_answered_as_self(address, self.listening.as_deref().unwrap_or_default(), out);
+                let listening = self.listening.as_deref().unwrap_or_default();
+                match &failure {
+                    DialFailure::Myself => self.doubles.on_myself(now),
+                    DialFailure::WrongPeer { address, obtained } if *obtained == self.local => {
+                        self.doubles.on_answered_as_self(now, address, listening, out);
+                    }
+                    _ => {}
                 }
                 if let Some((peer, reason)) = self.peers.on_dial_failed(now, dial, failure, out) {
                     self.streams.on_unreachable(&peer, &reason, out);
@@ -469,7 +472,7 @@ impl Engine {
             NetEvent::InboundFailed => out.stats.inbound_failed += 1,
             NetEvent::Doubled { address } => {
                 out.stats.inbound_failed += 1;
-                self.doubles.on_dialled(&address, out);
+                self.doubles.on_dialled(now, &address, self.peers.is_dialling(), out);
             }
             NetEvent::Identified { connection, peer, name, addresses } => {
                 let connections = self.peers.all_connections_to(&peer);

@@ -159,6 +159,11 @@ impl Peers {
         self.bootstrap.iter().any(|entry| entry.is(peer))
     }
 
+    /// Whether a dial is in progress.
+    pub(crate) fn is_dialling(&self) -> bool {
+        !self.dials.is_empty()
+    }
+
     /// The connection that new streams use: the newest that is not retired.
     pub(crate) fn connection(&self, peer: &PeerId) -> Option<ConnectionId> {
         let mut connections = self.peers.get(peer)?.all_connections().iter().rev();

@@ -104,7 +104,7 @@ impl Engine {
             self.liveness.on_heard(now, connection);
         }
         self.doubles.on_answered(connection, &mut self.out);
-        if self.peers.on_answered(peer, connection) {
+        if self.peers.on_answered(now, peer, connection) {
             self.keep_one(now, peer);
         }
     }

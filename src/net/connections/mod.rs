@@ -38,8 +38,8 @@ use crate::net::translate;
 use crate::wake::Wake;
 use avi_p2p_proto::engine::{ConnectionId, DialFailure, Direction, NetEvent};
 
-/// The multiplexer may hold ten writes of a substream, and sends one with each of the two frames of a probe. So these
-/// probes, all at once, are answered after all that was written before them.
+/// The multiplexer may hold ten writes of a substream, and sends one with each of the two frames of a probe, of which the
+/// second follows the answer. So these probes, one after the other, come after all that was written before them.
 const FLUSH_PROBES: u32 = 5;
 
 /// The connections of a node, and its dials.
@@ -51,8 +51,6 @@ pub(super) struct Connections {
     inbound: u64,
     closing: Arc<Closing>,
     meters: Arc<Meters>,
-    /// The dials that this node has answered itself, whose inbound ends are still to fail.
-    to_myself: u32,
 }
 
 impl Connections {
@@ -60,7 +58,7 @@ impl Connections {
     pub(super) fn new(local: PeerId, wake: Arc<Wake>) -> Self {
         let (table, meters) = (Table::default(), Arc::default());
         let closing = Closing::new(wake);
-        Self { table, dials: BTreeMap::new(), local, inbound: 0, closing, meters, to_myself: 0 }
+        Self { table, dials: BTreeMap::new(), local, inbound: 0, closing, meters }
     }
 
     /// Whether a credit is used up, and the engine does not know.
@@ -217,16 +215,18 @@ impl Connections {
     }
 
     /// Tells that a dial has failed, or returns it if there is another address to try.
-    fn failed(&mut self, mut dial: Dial, error: &DialError, events: &mut VecDeque<NetEvent>) -> Option<Dial> {
+    fn failed(&self, mut dial: Dial, error: &DialError, events: &mut VecDeque<NetEvent>) -> Option<Dial> {
         let failure = match error {
             // A node that has dialled itself, through a router perhaps, accepts a connection before it learns whose id
             // answers.
             DialError::LocalPeerId { address } if dial.inbound == self.inbound => {
                 DialFailure::WrongPeer { address: translate::text(address), obtained: self.local.clone() }
             }
-            DialError::LocalPeerId { .. } => {
-                self.to_myself = self.to_myself.saturating_add(1);
-                failure::dial_failure(error)
+            // The same, if another peer was expected there.
+            DialError::WrongPeerId { obtained, .. }
+                if translate::peer_id(obtained) == self.local && dial.inbound != self.inbound =>
+            {
+                DialFailure::Myself
             }
             error => failure::dial_failure(error),
         };
@@ -246,7 +246,7 @@ impl Connections {
     }
 
     pub(super) fn on_inbound_error(
-        &mut self,
+        &self,
         address: &Multiaddr,
         peer: Option<LibPeerId>,
         error: &ListenError,
@@ -258,14 +258,7 @@ impl Connections {
         tracing::debug!(%address, %error, "inbound connection failed");
         events.push_back(match error {
             ListenError::Denied { cause } => NetEvent::InboundRefused(failure::refusal(cause)),
-            ListenError::LocalPeerId { .. } if self.to_myself > 0 => {
-                self.to_myself -= 1;
-                NetEvent::InboundFailed
-            }
-            // With a dial in progress, it may be this node itself.
-            ListenError::LocalPeerId { .. } if self.dials.is_empty() => {
-                NetEvent::Doubled { address: translate::text(address) }
-            }
+            ListenError::LocalPeerId { .. } => NetEvent::Doubled { address: translate::text(address) },
             _ => NetEvent::InboundFailed,
         });
     }
@@ -304,9 +297,9 @@ impl Connections {
         let peer = self.table.name(&peer);
         match result {
             Ok(Answer::Pong(rtt)) => events.push_back(NetEvent::Pong { connection, peer, rtt }),
-            Ok(Answer::Probed { at_once }) => {
+            Ok(Answer::Probed { times }) => {
                 events.push_back(NetEvent::Answered { connection, peer });
-                if at_once >= FLUSH_PROBES {
+                if times >= FLUSH_PROBES {
                     events.push_back(NetEvent::Flushed { connection });
                 }
             }

@@ -54,12 +54,12 @@ impl Default for Behaviour {
     }
 }
 
-/// What a connection's handler is told: probe the peer, so many times at once.
+/// What a connection's handler is told: probe the peer, so many times one after the other.
 #[derive(Debug)]
 pub(in crate::net) struct Probe(u32);
 
 impl Behaviour {
-    /// Probes a peer, so many times at once: [`Answer::Probed`] follows when all are answered, unless the connection ends
+    /// Probes a peer, so many times one after the other: [`Answer::Probed`] follows the last answer, unless the connection ends
     /// first.
     pub(super) fn probe(&mut self, peer_id: PeerId, connection: ConnectionId, times: u32) {
         let handler = NotifyHandler::One(connection);
@@ -109,18 +109,18 @@ pub(in crate::net) struct Handler {
     /// Runs while the peer supports no pings, until it is asked again.
     unsupported: Option<Delay>,
     probing: Probing,
-    /// To be told: all probes are answered, so many at once at most.
+    /// To be told: all probes are answered, so many for one request at most.
     answered: Option<u32>,
 }
 
 /// The probes of a connection.
 #[derive(Default)]
 struct Probing {
-    /// How many substreams are still to be opened, and how many are not answered yet.
+    /// How many substreams are still to be opened, and whether one is not answered yet.
     wanted: u32,
-    asked: u32,
-    /// How many were wanted at once.
-    at_once: u32,
+    is_asked: bool,
+    /// How many were wanted.
+    times: u32,
     has_failed: bool,
     /// How many are wanted after these, whose answers may have been sent before.
     again: u32,
@@ -128,40 +128,39 @@ struct Probing {
 
 impl Probing {
     fn is_idle(&self) -> bool {
-        self.wanted == 0 && self.asked == 0
+        self.wanted == 0 && !self.is_asked
     }
 
     fn want(&mut self, times: u32) {
-        if self.asked > 0 {
-            self.again = self.again.max(times);
+        if self.is_idle() {
+            (self.wanted, self.times) = (times, times);
         } else {
-            self.wanted = self.wanted.max(times);
-            self.at_once = self.wanted;
+            self.again = self.again.max(times);
         }
     }
 
     /// Whether to open another substream.
     fn ask(&mut self) -> bool {
-        let asks = self.wanted > 0;
+        let asks = self.wanted > 0 && !self.is_asked;
         if asks {
             self.wanted -= 1;
-            self.asked += 1;
+            self.is_asked = true;
         }
         asks
     }
 
-    /// Handles the end of a substream. Returns how many were wanted at once if all are answered.
+    /// Handles the end of a substream. Returns how many were wanted if all are answered.
     fn on_ended(&mut self, is_answer: bool) -> Option<u32> {
-        self.asked = self.asked.saturating_sub(1);
+        self.is_asked = false;
         self.has_failed |= !is_answer;
         if !self.is_idle() {
             return None;
         }
         let has_failed = std::mem::take(&mut self.has_failed);
         match std::mem::take(&mut self.again) {
-            0 => (!has_failed).then_some(self.at_once),
+            0 => (!has_failed).then_some(self.times),
             again => {
-                self.want(again.max(self.at_once));
+                self.want(again.max(self.times));
                 None
             }
         }
@@ -205,8 +204,8 @@ impl ConnectionHandler for Handler {
             let protocol = SubstreamProtocol::new(ReadyUpgrade::new(protocol), asks);
             Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
         };
-        if let Some(at_once) = self.answered.take() {
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Ok(Answer::Probed { at_once })));
+        if let Some(times) = self.answered.take() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Ok(Answer::Probed { times })));
         }
         if self.probing.ask() {
             return ask(PROBE, Asks::Probe);

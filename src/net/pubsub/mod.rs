@@ -183,7 +183,7 @@ impl PubSub {
 
     /// Lets GossipSub graft those who have returned while the swarm is polled. Returns them, for [`Self::end_poll`].
     pub(super) fn begin_poll(&self, behaviour: &mut Behaviour) -> BTreeSet<LibPeerId> {
-        let interrupted = self.returns.interrupted();
+        let interrupted = self.returns.favoured();
         self.end_favours(&interrupted, behaviour);
         interrupted
     }

@@ -9,9 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use libp2p_gossipsub::TopicHash;
 use libp2p_identity::PeerId;
 
-/// From this heartbeat on a GRAFT may come: the backoff of ten seconds is about to end, and the other end waits for a
-/// heartbeat longer.
-const GRAFT_BEATS: u32 = 10;
 /// By this heartbeat both ends have had one that could graft. Without it, both have enough others in their meshes.
 const LAST_BEAT: u32 = 14;
 
@@ -57,9 +54,10 @@ impl Returns {
         &before - &self.favoured()
     }
 
-    /// The peers whose favour is interrupted while the swarm is polled.
-    pub(super) fn interrupted(&self) -> BTreeSet<PeerId> {
-        self.peers(|left| left.has_returned && left.beats >= GRAFT_BEATS)
+    /// The favoured peers.
+    pub(super) fn favoured(&self) -> BTreeSet<PeerId> {
+        let returned = self.left.iter().filter(|(_, left)| left.has_returned);
+        returned.map(|((peer, _), _)| *peer).collect()
     }
 
     /// Ends the favours of those that are in the mesh by now. Returns those of the interrupted ones that are still favoured.
@@ -76,14 +74,6 @@ impl Returns {
     pub(super) fn forget(&mut self, peer: &PeerId) {
         self.left.retain(|(left, _), _| left != peer);
     }
-
-    fn favoured(&self) -> BTreeSet<PeerId> {
-        self.peers(|left| left.has_returned)
-    }
-
-    fn peers(&self, are: impl Fn(&Left) -> bool) -> BTreeSet<PeerId> {
-        self.left.iter().filter(|(_, left)| are(left)).map(|((peer, _), _)| *peer).collect()
-    }
 }
 
 #[cfg(test)]
@@ -94,15 +84,9 @@ mod tests {
         TopicHash::from_raw(name)
     }
 
-    /// The first heartbeat after which the favour is interrupted, and the first after which there is none.
-    fn beats(returns: &mut Returns, peer: PeerId) -> (Option<u32>, Option<u32>) {
-        let (mut interrupted_at, mut ended_at) = (None, None);
-        for beat in 1..=20 {
-            let has_ended = returns.count_beat().contains(&peer);
-            ended_at = ended_at.or(has_ended.then_some(beat));
-            interrupted_at = interrupted_at.or((!returns.interrupted().is_empty()).then_some(beat));
-        }
-        (interrupted_at, ended_at)
+    /// The heartbeat with which the favour of a peer ends.
+    fn ends_at(returns: &mut Returns, peer: PeerId) -> Option<u32> {
+        (1..=20).find(|_| returns.count_beat().contains(&peer))
     }
 
     #[test]
@@ -112,7 +96,7 @@ mod tests {
         assert!(!returns.on_joined(&peer, &topic("t")), "it has never left");
         returns.on_left(peer, &topic("t"));
         assert!(returns.on_joined(&peer, &topic("t")));
-        assert_eq!(beats(&mut returns, peer), (Some(10), Some(14)));
+        assert_eq!(ends_at(&mut returns, peer), Some(14));
         assert!(!returns.on_joined(&peer, &topic("t")), "the backoff is over");
     }
 
@@ -124,13 +108,12 @@ mod tests {
             returns.on_left(peer, &topic(name));
             returns.on_joined(&peer, &topic(name));
         }
-        (0..10).for_each(|_| assert!(returns.count_beat().is_empty()));
         let peers = BTreeSet::from([peer]);
-        assert_eq!(returns.interrupted(), peers);
+        assert_eq!(returns.favoured(), peers);
         assert_eq!(returns.resume(&peers, |_, _| false), peers);
         assert_eq!(returns.resume(&peers, |_, grafted| *grafted == topic("t")), peers);
         assert_eq!(returns.resume(&peers, |_, grafted| *grafted == topic("u")), BTreeSet::new());
-        assert_eq!(returns.interrupted(), BTreeSet::new());
+        assert_eq!(returns.favoured(), BTreeSet::new());
     }
 
     #[test]
@@ -138,11 +121,11 @@ mod tests {
         let peer = PeerId::random();
         let mut returns = Returns::default();
         returns.on_left(peer, &topic("t"));
-        assert_eq!(beats(&mut returns, peer), (None, None));
+        assert_eq!(ends_at(&mut returns, peer), None);
         returns.on_left(peer, &topic("t"));
         assert_eq!(returns.on_joined_here(&topic("u")), []);
         assert_eq!(returns.on_joined_here(&topic("t")), [peer]);
         returns.forget(&peer);
-        assert_eq!(beats(&mut returns, peer), (None, None));
+        assert_eq!(ends_at(&mut returns, peer), None);
     }
 }

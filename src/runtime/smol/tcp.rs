@@ -99,17 +99,19 @@ async fn dial(reactor: &Arc<Reactor>, address: SocketAddr) -> io::Result<Stream>
         return Err(error);
     }
     // Not before: the timeout would end an attempt to connect too.
-    end_if_gone(stream.0.socket())?;
+    end_if_gone(stream.0.socket());
     Ok(stream)
 }
 
-/// Lets the system end a connection whose peer is gone.
-fn end_if_gone(socket: &TcpStream) -> io::Result<()> {
+/// Lets the system end a connection whose peer is gone, if it can.
+fn end_if_gone(socket: &TcpStream) {
     let socket = SockRef::from(socket);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 3))?;
+    let set = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 3));
     #[cfg(any(target_os = "android", target_os = "linux"))]
-    socket.set_tcp_user_timeout(Some(GONE_AFTER))?;
-    Ok(())
+    let set = set.and_then(|()| socket.set_tcp_user_timeout(Some(GONE_AFTER)));
+    if let Err(error) = set {
+        tracing::debug!(%error, "the system does not watch a connection");
+    }
 }
 
 /// A connection is being made.
@@ -194,7 +196,7 @@ impl Stream {
     fn accepted(reactor: &Arc<Reactor>, socket: TcpStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
-        end_if_gone(&socket)?;
+        end_if_gone(&socket);
         Self::new(reactor, socket)
     }
 }

@@ -24,6 +24,21 @@ fn a_node_with_this_ones_identity_that_dials_is_told_once_for_each_host() {
     assert_eq!(node.take_events(), [told(&address(3))]);
 }
 
+#[test]
+fn a_node_that_dials_itself_through_a_router_takes_itself_for_no_other() {
+    let dialled = || NetEvent::Doubled { address: "/ip4/10.0.0.1/tcp/50123".to_owned() };
+    let mut node = Node::new(1, config());
+    node.discovered(2);
+    let dial = node.take_dials()[0].0;
+    node.net(dialled());
+    node.net(NetEvent::DialFailed { dial, failure: DialFailure::Myself });
+    node.net(dialled());
+    assert_eq!(node.take_events(), [AviEvent::PeerDiscovered { peer_id: peer(2) }]);
+    node.wait(Duration::from_secs(10));
+    node.net(dialled());
+    assert_eq!(node.take_events(), [AviEvent::DuplicateIdentity { address: "/ip4/10.0.0.1".to_owned() }]);
+}
+
 /// A node with a peer that has two connections: the first one says that it is at `old`, the other at `new`.
 fn with_two(old: &[&str], new: &[&str]) -> Node {
     let mut node = Node::with_peer(1, 2, config());
@@ -63,6 +78,9 @@ fn a_peer_that_has_moved_or_has_two_interfaces_is_no_double() {
     assert!(!is_probed(&mut with_two(&[&here], &[&here, MOVED])), "two interfaces");
     assert!(!is_probed(&mut with_two(&[LOOPBACK], &[LOOPBACK])), "a second connection");
     assert!(!is_probed(&mut with_two(&[], &[&here])), "it hides where it is");
+    let mut follows = with_two(&[&here], &[MOVED]);
+    follows.identified_on(1, 2, &[MOVED]);
+    assert_eq!(answers(&mut follows), [], "the older connection leads to the same place");
     let mut moved = with_two(&[&here], &[MOVED]);
     assert!(is_probed(&mut moved), "it may have moved");
     moved.disconnected(1, 2);
