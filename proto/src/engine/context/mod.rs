@@ -1,0 +1,296 @@
+//! How does the shared context get from node to node? Writes go out on a topic of its own; nodes that meet, and every half
+//! minute two neighbours, compare what they have.
+
+mod driver;
+mod exchanges;
+mod sources;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::exchanges::{Exchange, MAX_EXCHANGES, Neighbour};
+use self::sources::{DISTRUST_FOR, Source, VERIFICATIONS};
+use super::io::{ExchangeId, NetAction, Output};
+use super::outbox::Outbox;
+use super::rng::Rng;
+use super::time::Time;
+use super::topics::CONTEXT_TOPIC;
+use crate::config::AviP2pConfig;
+use crate::context::{
+    Author, Change, ContextOptions, ContextWrite, Entry, Refused, Replica, Taken, Wall, read_file, read_message,
+    topmost, write_file,
+};
+use crate::error::AviP2pError;
+use crate::event::AviEvent;
+use crate::id::{PeerId, Topic};
+use crate::stats::Stats;
+
+/// How often a node compares its context with one of its neighbours, in turn: what a message lost is found so.
+const ROUND_EVERY: Duration = Duration::from_secs(30);
+/// Authors whose rate is remembered.
+const MAX_SOURCES: usize = 1024;
+/// The file is written so long after a change, and for each 100 KiB of it a second later: a context that changes all the
+/// time must not wear out a memory card.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
+const SAVED_BYTES_PER_SECOND: usize = 100 * 1024;
+
+/// What a context needs of the machine when a node starts.
+#[derive(derive_more::Debug, Default)]
+pub struct ContextStart {
+    /// The secret half of this node's Ed25519 key, which signs what it writes. It is copied, and zeroized with the engine.
+    #[debug("..")]
+    pub secret: Option<zeroize::Zeroizing<[u8; 32]>>,
+    /// The content of [`ContextOptions::file`], if there is one.
+    #[debug("{:?} bytes", file.as_ref().map(Bytes::len))]
+    pub file: Option<Bytes>,
+    /// Wall time in milliseconds since 1970.
+    pub unix_millis: u64,
+}
+
+/// The context of a node that takes part in one.
+#[derive(Debug)]
+pub(crate) struct SharedContext {
+    options: ContextOptions,
+    max_message_bytes: usize,
+    topic: Topic,
+    replica: Replica,
+    rng: Rng,
+    wall: (Time, Wall),
+    peers: BTreeMap<PeerId, Neighbour>,
+    exchanges: BTreeMap<ExchangeId, Exchange>,
+    last_exchange: u64,
+    /// Authors of messages.
+    sources: BTreeMap<PeerId, Source>,
+    next_round: Time,
+    /// Whose turn it was in the last round.
+    last_asked: Option<PeerId>,
+    save_at: Option<Time>,
+    saved_at: Option<Time>,
+}
+
+/// What entries that came have led to.
+#[derive(Default)]
+struct News {
+    changes: Vec<Change>,
+    /// This node's own entries, written again.
+    again: Vec<Arc<Entry>>,
+    /// Whether a part of the state is new.
+    has_any: bool,
+}
+
+impl SharedContext {
+    /// The context of a node, if it is configured.
+    pub(crate) fn new(config: &AviP2pConfig, local: &PeerId, rng: Rng, out: &mut Outbox) -> Option<Self> {
+        let options = config.context.clone()?;
+        let topic = Topic::new(CONTEXT_TOPIC, CONTEXT_TOPIC.len()).ok()?;
+        out.net(NetAction::Subscribe { topic: topic.clone() });
+        Some(Self {
+            replica: Replica::new(&options, local.clone(), None),
+            options,
+            max_message_bytes: config.limits.max_message_bytes,
+            topic,
+            rng,
+            wall: (Time::ZERO, Wall(0)),
+            peers: BTreeMap::new(),
+            exchanges: BTreeMap::new(),
+            last_exchange: 0,
+            sources: BTreeMap::new(),
+            next_round: Time::ZERO + ROUND_EVERY,
+            last_asked: None,
+            save_at: None,
+            saved_at: None,
+        })
+    }
+
+    fn start(&mut self, local: &PeerId, start: ContextStart) -> Result<(), AviP2pError> {
+        self.wall = (Time::ZERO, Wall(start.unix_millis));
+        self.replica = Replica::new(&self.options, local.clone(), start.secret.as_deref());
+        let (Some(path), Some(bytes)) = (&self.options.file, start.file) else { return Ok(()) };
+        read_file(&mut self.replica, &self.options, self.wall.1, bytes)
+            .map_err(|reason| AviP2pError::ContextFile { path: path.clone(), reason })
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        let asks = self.peers.values().filter_map(|peer| peer.ask_at);
+        let next_ask = asks.min().filter(|_| self.exchanges.len() < MAX_EXCHANGES);
+        [Some(self.next_round), next_ask, self.save_at].into_iter().flatten().min()
+    }
+
+    pub(crate) fn add_figures(&self, stats: Stats) -> Stats {
+        let store = &self.replica.store;
+        Stats {
+            context_entries: store.visible() as u64,
+            context_tombstones: store.tombstones() as u64,
+            context_bytes: store.bytes() as u64,
+            context_authors: store.authors() as u64,
+            ..stats
+        }
+    }
+
+    fn wall(&self, now: Time) -> Wall {
+        self.wall.1.after(now - self.wall.0)
+    }
+
+    // What the application writes.
+
+    fn write(&mut self, now: Time, write: &ContextWrite, out: &mut Outbox) -> Result<Vec<Arc<Entry>>, AviP2pError> {
+        let mut publish = self.follow_clock(now, out);
+        let (entries, changes) = self.replica.write(self.wall(now), write)?;
+        out.stats.context_writes += entries.len() as u64;
+        self.tell(changes, out);
+        self.want_save(now);
+        publish.extend(entries);
+        Ok(publish)
+    }
+
+    fn follow_clock(&mut self, now: Time, out: &mut Outbox) -> Vec<Arc<Entry>> {
+        let (again, dropped) = self.replica.follow_clock(self.wall(now));
+        out.stats.context_refused_ahead += dropped as u64;
+        out.stats.context_written_again += again.len() as u64;
+        again
+    }
+
+    /// Tells the application what has changed.
+    fn tell(&self, changes: Vec<Change>, out: &mut Outbox) {
+        for Change { author, path } in topmost(changes) {
+            let value = self.replica.value_at(&path);
+            out.event(AviEvent::ContextChanged { author: author.peer_id(), path: path.as_str().to_owned(), value });
+        }
+    }
+
+    // What others write.
+
+    fn on_message(&mut self, now: Time, from: &PeerId, data: Bytes, out: &mut Outbox) -> News {
+        let Some(mut source) = self.source(now, from) else {
+            out.stats.context_refused_busy += 1;
+            return News::default();
+        };
+        let mut news = News::default();
+        match read_message(data) {
+            _ if source.distrusted_until > now => out.stats.context_refused_busy += 1,
+            Err(error) => {
+                tracing::debug!(%from, %error, "not a message of the context");
+                out.stats.context_refused_invalid += 1;
+                source.distrusted_until = now + DISTRUST_FOR;
+            }
+            Ok(mut entries) => {
+                // Nobody publishes what another one has written: exchanges are for that.
+                let author = Author::of(from);
+                let all = entries.len();
+                entries.retain(|entry| Some(entry.stamp.author) == author);
+                out.stats.context_refused_invalid += (all - entries.len()) as u64;
+                news = self.take_all(now, &mut source, entries, &|_| false, out);
+            }
+        }
+        self.sources.insert(from.clone(), source);
+        news
+    }
+
+    /// What is remembered of the author of a message. `None` if there are too many.
+    fn source(&mut self, now: Time, from: &PeerId) -> Option<Source> {
+        if let Some(source) = self.sources.remove(from) {
+            return Some(source);
+        }
+        if self.sources.len() >= MAX_SOURCES {
+            self.sources.retain(|_, source| !source.is_idle(now));
+        }
+        (self.sources.len() < MAX_SOURCES).then(|| Source::new(now))
+    }
+
+    /// Takes entries until one is forged.
+    fn take_all(
+        &mut self,
+        now: Time,
+        source: &mut Source,
+        entries: Vec<Arc<Entry>>,
+        is_blocked: &dyn Fn(&PeerId) -> bool,
+        out: &mut Outbox,
+    ) -> News {
+        let (wall, mut news) = (self.wall(now), News::default());
+        for entry in entries {
+            if !self.replica.is_news(&entry) {
+                // It may be refused for want of room, which is counted below, and costs no verification.
+            } else if is_blocked(&entry.stamp.author.peer_id()) {
+                out.stats.context_refused_blocked += 1;
+                continue;
+            } else if !source.verifications.take(now, VERIFICATIONS) {
+                out.stats.context_refused_busy += 1;
+                continue;
+            }
+            match self.replica.take(wall, entry) {
+                Taken::Known => {}
+                Taken::Refused(Refused::Ahead) => out.stats.context_refused_ahead += 1,
+                Taken::Refused(Refused::NotOwner) => out.stats.context_refused_not_owner += 1,
+                Taken::Refused(Refused::Full) => out.stats.context_refused_full += 1,
+                Taken::Refused(Refused::Forged) => {
+                    out.stats.context_refused_forged += 1;
+                    source.distrusted_until = now + DISTRUST_FOR;
+                    break;
+                }
+                Taken::New { change, again } => {
+                    out.stats.context_taken += 1;
+                    out.stats.context_written_again += again.len() as u64;
+                    news.has_any = true;
+                    news.changes.extend(change);
+                    news.again.extend(again);
+                }
+            }
+        }
+        if news.has_any {
+            self.want_save(now);
+        }
+        self.tell(std::mem::take(&mut news.changes), out);
+        news
+    }
+
+    // What time does.
+
+    fn handle_timeout(&mut self, now: Time, out: &mut Outbox) -> Vec<Arc<Entry>> {
+        let mut again = Vec::new();
+        if self.next_round <= now {
+            self.next_round = now + self.rng.jitter(ROUND_EVERY);
+            again = self.follow_clock(now, out);
+            self.replica.expire(self.wall(now));
+            self.choose_next(now);
+        }
+        if self.save_at.is_some_and(|at| at <= now) {
+            self.save(now, out);
+        }
+        self.begin_exchanges(now, out);
+        again
+    }
+
+    /// Has the next neighbour in turn asked.
+    fn choose_next(&mut self, now: Time) {
+        let after = self.last_asked.take();
+        let mut part = self.peers.iter().filter(|(_, neighbour)| neighbour.takes_part).map(|(peer, _)| peer);
+        let next = after.and_then(|last| part.clone().find(|peer| **peer > last)).or_else(|| part.next()).cloned();
+        if let Some(neighbour) = next.as_ref().and_then(|next| self.peers.get_mut(next)) {
+            neighbour.ask_at.get_or_insert(now);
+        }
+        self.last_asked = next;
+    }
+
+    fn want_save(&mut self, now: Time) {
+        if self.options.file.is_none() || self.save_at.is_some() {
+            return;
+        }
+        let pause = SAVE_AFTER + Duration::from_secs((self.replica.store.bytes() / SAVED_BYTES_PER_SECOND) as u64);
+        self.save_at = Some((now + SAVE_AFTER).max(self.saved_at.map_or(Time::ZERO, |at| at + pause)));
+    }
+
+    fn save(&mut self, now: Time, out: &mut Outbox) {
+        self.save_at = None;
+        self.saved_at = Some(now);
+        out.push(Output::SaveContext { bytes: write_file(&self.replica, self.wall(now)) });
+    }
+
+    fn save_last(&mut self, now: Time, out: &mut Outbox) {
+        if self.save_at.is_some() {
+            self.save(now, out);
+        }
+    }
+}
