@@ -1,20 +1,24 @@
 //! How do nodes of AVI 0.5 share the context, without their faults becoming ours?
 //!
 //! Such a node publishes its whole context after each change of its own, with one time for all of it, and takes over that
-//! of others when their clock says so. So what it publishes is its own change, beside copies of what others had, of any
-//! age. A value of it is taken over another one if it is a change of its own:
+//! of others: if their clock is ahead, all of it; if it is behind, what is missing; and else of two values either. So what
+//! it publishes is its own change, beside copies of what others had, of any age. A value of it is taken over another one
+//! if it is surely a change of its own:
 //!
-//! - it differs from what the node had before: in its last snapshot, or if it has taken over that of this node since, in
-//!   that; and nobody whose snapshots the node has taken since had it there; or
-//! - it comes with the very first change of the node, which is later than the last change here; or
-//! - in the first snapshot that is heard from the node, which has taken over that of this node, it is all that differs.
+//! - What the node had before is known: its last snapshot, if its clock tells of none that it has taken over since; or a
+//!   snapshot of this node, if that was ahead of all else it had. Then whatever differs is its own, but not a value that it
+//!   lacked and that somebody has had before.
+//! - Otherwise, a value that nobody has had before, if everybody whose changes the node has was heard.
+//! - In the first snapshot that is heard from a node: its very first change, if it is later than the last change here; or
+//!   the one value that differs from the snapshot of this node that it has taken over.
 //!
-//! What cannot be told, as most of a first snapshot, fills gaps and changes nothing. Absence and emptiness (null, an empty
-//! object) never remove anything; a key that a 0.5 node deletes comes back to it. A key that was removed here comes back
-//! from there only with a value that it has not had. Below the id of a peer only that peer's snapshot counts.
+//! What cannot be told fills gaps and changes nothing. Absence and emptiness (null, an empty object) never remove anything;
+//! a key that a 0.5 node deletes comes back to it. A key that was removed here comes back from there only with a value that
+//! nobody has had. Of what a node has taken over from this one before this one was started again, nothing is taken. Below the
+//! id of a peer only that peer's snapshot counts.
 //!
-//! In the other direction the shared context is published as such a snapshot, later than all that 0.5 nodes have said,
-//! and they take all of it, deletions included.
+//! In the other direction the shared context is published as such a snapshot, ahead of all that 0.5 nodes have said, and
+//! they take all of it, deletions included.
 //!
 //! This machine has no clock and no network: `driver` gives it both.
 
@@ -30,7 +34,7 @@ use avi_p2p::PeerId;
 use serde_json::Value;
 
 use self::snapshot::{Leaf, Refused, Snapshot, at, hash, is_gap, leaves};
-use self::speaker::{Said, Speaker};
+use self::speaker::{Known, Said};
 
 pub(crate) use self::driver::Adapter;
 pub(crate) use self::snapshot::TOPIC;
@@ -41,6 +45,8 @@ const MAX_SPEAKERS: usize = 32;
 const MAX_CLOCK: usize = 64;
 /// The most paths of the shared context whose last change is remembered.
 const MAX_CHANGES: usize = 4096;
+/// The most snapshots of this node that are remembered.
+const MAX_PUBLISHED: usize = 16;
 /// How far the clock of a node may be ahead, as in the shared context.
 const MAX_AHEAD_S: u64 = 15 * 60;
 
@@ -50,15 +56,18 @@ pub(crate) struct Legacy {
     local: String,
     /// How many changes of each node have been heard, this one's included.
     clock: BTreeMap<String, u64>,
-    /// The nodes that have published their contexts, this one included.
-    speakers: BTreeMap<String, Speaker>,
+    /// The last snapshot of each other node, and when it was heard, as a count of all.
+    speakers: BTreeMap<String, (Said, u64)>,
     heard: u64,
+    /// The last snapshots of this node.
+    published: VecDeque<Said>,
+    known: Known,
     /// The last changes of the shared context: when, in seconds since 1970, and whether it was a removal.
     changes: BTreeMap<String, (u64, bool)>,
     /// Their paths, the oldest first.
     order: VecDeque<String>,
     /// The hash of the context that all nodes have taken, if it is known.
-    published: Option<u64>,
+    shared: Option<u64>,
 }
 
 /// What a snapshot changes.
@@ -73,17 +82,21 @@ pub(crate) struct Taken {
 }
 
 /// A snapshot of a 0.5 node, before its values are looked at.
-#[derive(Debug)]
 struct Statement<'a> {
     from: &'a PeerId,
-    /// The nodes whose snapshots it has taken since its last one, with the count of each.
-    raised: Vec<(String, u64)>,
+    /// What the node had before its last change, but for what it lacked.
+    base: Option<&'a Said>,
+    /// Its last snapshot.
+    last: Option<&'a Said>,
     when: When,
-    /// If it had all of what this node published with this count, and nothing else, when it was changed once.
-    base: Option<u64>,
+    /// Whether it has never taken over anything.
+    is_alone: bool,
+    /// Whether it is the first that is heard, and has what this node has published before it was started again, or too
+    /// long ago.
+    is_past: bool,
 }
 
-/// When a node has written what is new in a snapshot.
+/// When a node has written what nobody else has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum When {
     /// Since its last snapshot.
@@ -114,9 +127,11 @@ impl Legacy {
             clock: BTreeMap::new(),
             speakers: BTreeMap::new(),
             heard: 0,
+            published: VecDeque::new(),
+            known: Known::default(),
             changes: BTreeMap::new(),
             order: VecDeque::new(),
-            published: None,
+            shared: None,
         }
     }
 
@@ -139,37 +154,43 @@ impl Legacy {
         current: &Value,
         unix_ms: u64,
     ) -> Result<Taken, Refused> {
-        let snapshot = Snapshot::read(from.as_str(), json)?;
-        let version = snapshot.vector_clock.get(from.as_str()).copied().unwrap_or_default();
-        if self.speakers.get(from.as_str()).is_some_and(|speaker| version <= speaker.version) {
+        let Snapshot { timestamp, vector_clock, data, shared, .. } = Snapshot::read(from.as_str(), json)?;
+        let version = vector_clock.get(from.as_str()).copied().unwrap_or_default();
+        if self.speakers.get(from.as_str()).is_some_and(|(last, _)| version <= last.version) {
             return Err(Refused::Stale);
         }
-        self.advance(&snapshot.vector_clock);
+        self.advance(&vector_clock);
         // What a 0.5 node has published, others of them may refuse: its clock need not be ahead of theirs.
-        self.published = snapshot.shared.then(|| hash(&snapshot.data));
-        let (leaves, left_out) = leaves(&snapshot.data);
-        let mut taken = Taken { left_out, is_legacy: !snapshot.shared, ..Taken::default() };
-        if !snapshot.shared {
-            let said = self.statement(from, &snapshot, &leaves, unix_ms);
+        self.shared = shared.then(|| hash(&data));
+        let (leaves, left_out) = leaves(&data);
+        let mut taken = Taken { left_out, is_legacy: !shared, ..Taken::default() };
+        let now = Said::new(version, vector_clock, &leaves);
+        if !shared {
+            let said = self.statement(from, &now, timestamp, unix_ms);
             let welcome = leaves.iter().filter(|leaf| self.is_welcome(&said, leaf, current));
             taken.writes = welcome.map(|leaf| (leaf.path.clone(), leaf.value.clone())).collect();
         }
-        self.remember(from.as_str(), version, &leaves, snapshot.vector_clock);
+        self.known.add(&leaves);
+        self.remember(from.as_str(), now);
         Ok(taken)
     }
 
     /// The shared context as a snapshot, unless all nodes have it. `unix_ms` is the time.
     pub fn snapshot(&mut self, current: &Value, unix_ms: u64) -> Option<Vec<u8>> {
         let content = hash(current);
-        if self.published == Some(content) {
+        if self.shared == Some(content) {
             return None;
         }
         // Later than all before it, also of this node before it was started again.
         let count = self.clock.entry(self.local.clone()).or_default();
         *count = (*count + 1).max(unix_ms);
-        let version = *count;
-        self.remember(&self.local.clone(), version, &leaves(current).0, BTreeMap::new());
-        self.published = Some(content);
+        let (version, leaves) = (*count, leaves(current).0);
+        self.known.add(&leaves);
+        self.published.push_back(Said::new(version, self.clock.clone(), &leaves));
+        if self.published.len() > MAX_PUBLISHED {
+            self.published.pop_front();
+        }
+        self.shared = Some(content);
         let snapshot = Snapshot {
             device_id: self.local.clone(),
             timestamp: unix_ms / 1000,
@@ -182,7 +203,7 @@ impl Legacy {
 
     /// Makes the next snapshot be published whatever has been: not all nodes have the last one.
     pub fn forget_published(&mut self) {
-        self.published = None;
+        self.shared = None;
     }
 
     /// What is published from now on is later than this.
@@ -196,67 +217,71 @@ impl Legacy {
     }
 
     /// What is known of a snapshot before its values are looked at.
-    fn statement<'a>(&self, from: &'a PeerId, snapshot: &Snapshot, leaves: &[Leaf], unix_ms: u64) -> Statement<'a> {
-        let version = snapshot.vector_clock.get(from.as_str()).copied().unwrap_or_default();
-        let before = self.speakers.get(from.as_str()).map(|speaker| &speaker.clock);
-        let count_before = |node: &str| before.and_then(|clock| clock.get(node)).copied().unwrap_or_default();
-        let is_raised = |(node, count): &(&String, &u64)| *node != from.as_str() && **count > count_before(node);
-        let raised = snapshot.vector_clock.iter().filter(is_raised).map(|(node, count)| (node.clone(), *count));
-        let is_timely = version == 1 && snapshot.timestamp <= unix_ms / 1000 + MAX_AHEAD_S;
-        let raised: Vec<_> = raised.collect();
-        let here = match raised.as_slice() {
-            [(node, count)] if *node == self.local => self.speakers.get(node).map(|here| (here, *count)),
-            _ => None,
+    fn statement<'a>(&'a self, from: &'a PeerId, now: &Said, timestamp: u64, unix_ms: u64) -> Statement<'a> {
+        let last = self.speakers.get(from.as_str()).map(|(last, _)| last);
+        let others = || now.clock.iter().filter(|(node, _)| *node != from.as_str());
+        let is_timely = now.version == 1 && timestamp <= unix_ms / 1000 + MAX_AHEAD_S;
+        let when = match last {
+            Some(_) if others().all(|(node, count)| self.has_heard(node, *count)) => When::AfterLast,
+            Some(_) => When::Unknown,
+            None if is_timely => When::At(timestamp),
+            None => self.sole(from, now).map_or(When::Unknown, When::Sole),
         };
-        let base = match (self.speakers.get(from.as_str()), here) {
-            // What this node publishes after it has heard a node is ahead of that, and so replaces all that the node has.
-            (Some(last), Some((_, count))) if version == last.version + 1 && count > last.published => Some(count),
-            _ => None,
-        };
-        let when = match before {
-            Some(_) => When::AfterLast,
-            None if is_timely => When::At(snapshot.timestamp),
-            None => here.and_then(|(here, count)| sole(from, here, count, leaves)).map_or(When::Unknown, When::Sole),
-        };
-        Statement { from, raised, when, base }
+        let base = self.published_to(now).filter(|here| {
+            let own = here.count(from.as_str()) + 1 >= now.version;
+            own && others().all(|(node, count)| here.count(node) >= *count)
+        });
+        let unmoved = last.filter(|last| others().all(|(node, count)| last.count(node) >= *count));
+        let is_past =
+            last.is_none() && now.clock.get(&self.local).is_some_and(|count| !self.has_heard(&self.local, *count));
+        Statement { from, base: unmoved.or(base), last, when, is_alone: others().next().is_none(), is_past }
+    }
+
+    /// The snapshot of this node that a node has taken over last.
+    fn published_to(&self, now: &Said) -> Option<&Said> {
+        let count = now.clock.get(&self.local)?;
+        self.published.iter().find(|said| said.version == *count)
+    }
+
+    /// Whether all changes of a node up to this count have been heard.
+    fn has_heard(&self, node: &str, count: u64) -> bool {
+        match self.speakers.get(node) {
+            Some((last, _)) => last.version >= count,
+            None => node == self.local && self.published.front().is_some_and(|first| first.version <= count),
+        }
+    }
+
+    /// The path of the only value that is not as this node has published it, but for what the node says of itself.
+    fn sole(&self, from: &PeerId, now: &Said) -> Option<String> {
+        let here = self.published_to(now).filter(|_| now.clock.len() == 2)?;
+        let is_other =
+            |(path, hash): &(&String, &u64)| owner(path) != Some(from.as_str()) && here.values.get(*path) != Some(hash);
+        let mut differing = now.values.iter().filter(is_other);
+        differing.next().filter(|_| differing.next().is_none()).map(|(path, _)| path.clone())
     }
 
     /// Whose a value of a snapshot is.
     fn origin(&self, said: &Statement<'_>, leaf: &Leaf) -> Origin {
-        let last = match said.base.zip(self.speakers.get(&self.local)) {
-            Some((count, here)) => here.said(&leaf.path, count),
-            None => self.speakers.get(said.from.as_str()).map_or(Said::Nothing, |speaker| speaker.last(&leaf.path)),
-        };
-        match last {
-            Said::Value(hash) if hash == leaf.hash => return Origin::Copy,
-            Said::Forgotten => return Origin::Unknown,
-            Said::Value(_) | Said::Nothing => {}
-        }
-        // 0.5 takes what it lacks from any snapshot, however old, and its clock does not show that.
-        let was_said = || self.speakers.values().any(|speaker| speaker.ever_said(&leaf.path, leaf.hash));
-        let (changed_s, was_removed) = self.last_change(&leaf.path);
-        if last == Said::Nothing && was_removed && was_said() {
-            return Origin::Copy;
-        }
-        let mut origin = match &said.when {
-            When::AfterLast => Origin::Own,
-            When::At(second) if *second > changed_s => Origin::Own,
-            When::Sole(path) if *path == leaf.path => Origin::Own,
-            When::At(_) | When::Sole(_) | When::Unknown => Origin::Unknown,
-        };
-        for (node, count) in &said.raised {
-            match self.speakers.get(node).filter(|speaker| speaker.version >= *count) {
-                Some(speaker) => match speaker.said(&leaf.path, *count) {
-                    Said::Value(hash) if hash == leaf.hash => return Origin::Copy,
-                    Said::Forgotten => origin = Origin::Unknown,
-                    Said::Value(_) | Said::Nothing => {}
-                },
-                // What this node has said before it was started again.
-                None if *node == self.local => return Origin::Copy,
-                None => origin = Origin::Unknown,
+        if let Some(before) = said.base.or(said.last).and_then(|said| said.values.get(&leaf.path)) {
+            if *before == leaf.hash {
+                return Origin::Copy;
+            }
+            // Only what is missing is taken from snapshots that the clock does not show.
+            if said.base.is_some() {
+                return Origin::Own;
             }
         }
-        origin
+        if said.is_past {
+            return Origin::Copy;
+        }
+        let is_new = said.is_alone || self.known.is_new(leaf);
+        let is_own = match &said.when {
+            When::AfterLast => is_new,
+            When::At(second) => is_new && *second > self.last_change(&leaf.path).0,
+            When::Sole(path) => *path == leaf.path,
+            When::Unknown => false,
+        };
+        if is_own { Origin::Own } else { Origin::Unknown }
     }
 
     fn is_welcome(&self, said: &Statement<'_>, leaf: &Leaf, current: &Value) -> bool {
@@ -280,26 +305,14 @@ impl Legacy {
         changes.fold((0, false), |(last_s, removed), (at_s, is_removal)| (last_s.max(*at_s), removed | is_removal))
     }
 
-    fn remember(&mut self, node: &str, version: u64, leaves: &[Leaf], clock: BTreeMap<String, u64>) {
+    fn remember(&mut self, node: &str, said: Said) {
         if !self.speakers.contains_key(node) && self.speakers.len() >= MAX_SPEAKERS {
-            let others = self.speakers.iter().filter(|(id, _)| **id != self.local);
-            let oldest = others.min_by_key(|(_, speaker)| speaker.heard).map(|(id, _)| id.clone());
+            let oldest = self.speakers.iter().min_by_key(|(_, (_, heard))| *heard).map(|(id, _)| id.clone());
             oldest.map(|id| self.speakers.remove(&id));
         }
         self.heard += 1;
-        let published = self.clock.get(&self.local).copied().unwrap_or_default();
-        let speaker = self.speakers.entry(node.to_owned()).or_default();
-        speaker.say(version, leaves);
-        (speaker.clock, speaker.heard, speaker.published) = (clock, self.heard, published);
+        self.speakers.insert(node.to_owned(), (said, self.heard));
     }
-}
-
-/// The path of the only value that is not as this node has published it, but for what the node says of itself.
-fn sole(from: &PeerId, here: &Speaker, count: u64, leaves: &[Leaf]) -> Option<String> {
-    let differs = |leaf: &&Leaf| here.said(&leaf.path, count) != Said::Value(leaf.hash);
-    let of_others = |leaf: &&Leaf| owner(&leaf.path) != Some(from.as_str());
-    let mut differing = leaves.iter().filter(of_others).filter(differs);
-    differing.next().filter(|_| differing.next().is_none()).map(|leaf| leaf.path.clone())
 }
 
 /// The peer that a path belongs to: the first key that is a peer id.

@@ -1,83 +1,61 @@
-//! What has a node said before, and when?
+//! What has a node had before?
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::snapshot::Leaf;
 
-/// How many values of a path are remembered, the last ones.
-const MAX_REMEMBERED: usize = 4;
-/// The most paths that are remembered of one node.
+/// The most paths whose values are remembered, and the most values of one.
 const MAX_PATHS: usize = 4096;
+const MAX_VALUES: usize = 64;
 
-/// A node that has published its context.
+/// A snapshot of a node.
 #[derive(Debug, Default)]
-pub(crate) struct Speaker {
-    /// Its own count of changes in its last snapshot.
+pub(crate) struct Said {
+    /// The node's own count of changes, by which it is known.
     pub version: u64,
-    /// All counts in its last snapshot: what it had heard by then.
+    /// All counts: what the node had taken over by then.
     pub clock: BTreeMap<String, u64>,
-    /// When it was last heard, as a count of all snapshots.
-    pub heard: u64,
-    /// This node's own count at that time: it had published that much.
-    pub published: u64,
-    /// What it had at each path, from which of its versions on.
-    said: BTreeMap<String, VecDeque<(u64, Option<u64>)>>,
+    /// The hashes of its values.
+    pub values: BTreeMap<String, u64>,
 }
 
-/// What a node had at a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Said {
-    /// A value with this hash.
-    Value(u64),
-    /// Nothing.
-    Nothing,
-    /// It was too long ago.
-    Forgotten,
+impl Said {
+    pub fn new(version: u64, clock: BTreeMap<String, u64>, leaves: &[Leaf]) -> Self {
+        Self { version, clock, values: leaves.iter().map(|leaf| (leaf.path.clone(), leaf.hash)).collect() }
+    }
+
+    /// The count of a node in it.
+    pub fn count(&self, node: &str) -> u64 {
+        self.clock.get(node).copied().unwrap_or_default()
+    }
 }
 
-impl Speaker {
-    /// What it has at a path by its last snapshot.
-    pub fn last(&self, path: &str) -> Said {
-        let last = self.said.get(path).and_then(|said| said.back()).and_then(|(_, hash)| *hash);
-        last.map_or(Said::Nothing, Said::Value)
-    }
+/// The values that anybody has ever had.
+#[derive(Debug, Default)]
+pub(crate) struct Known(BTreeMap<String, BTreeSet<u64>>);
 
-    /// What it had at a path by its own count.
-    pub fn said(&self, path: &str, version: u64) -> Said {
-        let Some(said) = self.said.get(path) else { return Said::Nothing };
-        match said.iter().rev().find(|(at, _)| *at <= version) {
-            Some((_, Some(hash))) => Said::Value(*hash),
-            Some((_, None)) => Said::Nothing,
-            None if said.len() == MAX_REMEMBERED => Said::Forgotten,
-            None => Said::Nothing,
-        }
-    }
-
-    /// Whether it had this value at a path at any time that is remembered.
-    pub fn ever_said(&self, path: &str, hash: u64) -> bool {
-        self.said.get(path).is_some_and(|said| said.iter().any(|(_, value)| *value == Some(hash)))
-    }
-
-    /// Remembers a snapshot.
-    pub fn say(&mut self, version: u64, leaves: &[Leaf]) {
-        let now: BTreeMap<_, _> = leaves.iter().map(|leaf| (leaf.path.as_str(), leaf.hash)).collect();
-        for (path, said) in &mut self.said {
-            if !now.contains_key(path.as_str()) && said.back().is_some_and(|(_, last)| last.is_some()) {
-                push(said, version, None);
+impl Known {
+    pub fn add(&mut self, leaves: &[Leaf]) {
+        for leaf in leaves {
+            if self.0.contains_key(&leaf.path) || self.0.len() < MAX_PATHS {
+                let values = self.0.entry(leaf.path.clone()).or_default();
+                if values.len() < MAX_VALUES {
+                    values.insert(leaf.hash);
+                }
             }
         }
-        for (path, hash) in now {
-            if self.last(path) != Said::Value(hash) && (self.said.contains_key(path) || self.said.len() < MAX_PATHS) {
-                push(self.said.entry(path.to_owned()).or_default(), version, Some(hash));
-            }
-        }
-        self.version = version;
     }
-}
 
-fn push(said: &mut VecDeque<(u64, Option<u64>)>, version: u64, value: Option<u64>) {
-    if said.len() == MAX_REMEMBERED {
-        said.pop_front();
+    /// Whether nobody has had this value there. It is not so if that is not known any more.
+    pub fn is_new(&self, leaf: &Leaf) -> bool {
+        match self.0.get(&leaf.path) {
+            Some(values) => values.len() < MAX_VALUES && !values.contains(&leaf.hash),
+            None => self.0.len() < MAX_PATHS,
+        }
     }
-    said.push_back((version, value));
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.0.values().map(BTreeSet::len).sum()
+    }
 }

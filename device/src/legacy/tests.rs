@@ -372,9 +372,81 @@ fn what_is_remembered_is_bounded() {
     }
     assert_eq!(here.legacy.speakers.len(), MAX_SPEAKERS);
     assert_eq!(here.legacy.clock.len(), MAX_CLOCK);
+    for number in 0..10_000 {
+        here.legacy.known.add(&leaves(&json!({ "busy": number, format!("path{number}"): 1 })).0);
+    }
+    assert_eq!(here.legacy.known.len(), 4095 + 64, "a value of each path, and 64 of one");
     for change in 0..2 * MAX_CHANGES {
         here.legacy.handle_change(&format!("a{change}"), true, NOW);
         here.legacy.handle_change(&format!("a{change}"), false, NOW);
     }
     assert_eq!((here.legacy.changes.len(), here.legacy.order.len()), (MAX_CHANGES, MAX_CHANGES));
+}
+
+/// Numbers from a seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        // Knuth's MMIX generator; the high bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// Three 0.5 nodes and this one write, remove, publish, hear late, and merge as 0.5 does. Each write has the next number.
+#[test]
+fn no_value_is_ever_replaced_by_an_older_one_and_all_come_to_the_same() {
+    const Z: &str = "12D3KooWGLrpQv8b6fx5cVTHsvSVPEeCaBqojKdXyerCAnv8t5Qw";
+    for seed in 0..300 {
+        let mut random = Random(seed);
+        let mut here = Here::new(json!({}));
+        let mut olds = [Old::new(X), Old::new(Y), Old::new(Z)];
+        // What was last written at each path here, or removed.
+        let mut newest = BTreeMap::<String, u64>::new();
+        let mut published: Vec<Vec<u8>> = Vec::new();
+        let mut taken = 0;
+        for step in 1..200_u64 {
+            let (who, path) = (random.below(3) as usize, format!("p.{}", random.below(4)));
+            match random.below(9) {
+                0 => {
+                    here.writes(&path, Some(json!(step)));
+                    newest.insert(path, step);
+                }
+                1 if at(&here.context, &path).is_some() => {
+                    here.writes(&path, None);
+                    newest.insert(path, step);
+                }
+                // All that 0.5 nodes publish reaches this node, in order; the others hear it late, or never.
+                2..=4 => {
+                    let key = path[2..].to_owned();
+                    let json = olds[who].writes(NOW + step, |data| data["p"][key.as_str()] = json!(step));
+                    here.now = NOW + step;
+                    for (path, value) in here.hears(&olds[who].id.to_string(), &json) {
+                        let Some(number) = value.as_u64() else { continue };
+                        let before = newest.insert(path.clone(), number).unwrap_or_default();
+                        assert!(before < number, "seed {seed}, step {step}: {path} was of {before}, became {number}");
+                        taken += 1;
+                    }
+                    published.push(json);
+                }
+                5 | 6 if !published.is_empty() => {
+                    let at = random.below(published.len() as u64) as usize;
+                    olds[who].hears(&published[at]);
+                }
+                // Two that connect tell each other all they have, and nobody else.
+                7 => {
+                    let other = olds[(who + 1) % 3].publishes();
+                    olds[who].hears(&other);
+                }
+                _ => published.extend(here.legacy.snapshot(&here.context, here.now * 1000)),
+            }
+        }
+        let last = here.publishes_again();
+        for old in &mut olds {
+            old.hears(&last);
+            assert_eq!(old.data, here.context, "seed {seed}");
+        }
+        assert!(taken > 20, "seed {seed}: only {taken} values of 0.5 nodes were taken");
+    }
 }
