@@ -37,8 +37,8 @@ pub(in crate::net) struct Event {
 pub(in crate::net) enum Answer {
     /// A ping, after so long.
     Pong(Duration),
-    /// All probes so far, so many at once at most; or a ping, by saying that it supports none.
-    Probed { at_once: u32 },
+    /// All probes so far, so many for one request at most; or a ping, by saying that it supports none.
+    Probed { times: u32 },
 }
 
 /// Pings and probes all peers.
