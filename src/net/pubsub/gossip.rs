@@ -87,6 +87,16 @@ pub(in crate::net) fn foreign(key: &Keypair) -> Watched<Upstream> {
     Watched::new(upstream, filter, Closing::new(Arc::default()))
 }
 
+/// The id of a message, as js-libp2p has it (`msgIdFnStrictSign` of @libp2p/gossipsub): the author's public key, which the peer
+/// id of an Ed25519 key holds behind two bytes, and the sequence number.
+fn message_id(message: &gossipsub::Message) -> MessageId {
+    let author = message.source.map(PeerId::to_bytes).unwrap_or_default();
+    let mut id = Vec::with_capacity(GOSSIP_ID_BYTES);
+    id.extend(author.get(2..).unwrap_or_default());
+    id.extend(message.sequence_number.unwrap_or_default().to_be_bytes());
+    MessageId(id)
+}
+
 /// Lets pub/sub record metrics, with a bounded number of labels.
 #[cfg(feature = "metrics")]
 fn observe(upstream: Upstream, metrics: &Metrics, limits: &Limits) -> Upstream {
@@ -120,15 +130,8 @@ fn protocol(limits: &Limits) -> gossipsub::ConfigBuilder {
     config
         // v1.1 §StrictSign: the author's signature is checked before anything else.
         .validation_mode(ValidationMode::Strict)
-        // v1.0 §Message identification, as js-libp2p forms it: the author's public key, which an id of Ed25519 has after
-        // its two bytes of multihash, and the sequence number. IHAVE and IDONTWANT of other makes then mean the same.
-        .message_id_fn(|message| {
-            let author = message.source.map(PeerId::to_bytes).unwrap_or_default();
-            let mut id = Vec::with_capacity(GOSSIP_ID_BYTES);
-            id.extend(author.get(2..).unwrap_or_default());
-            id.extend(message.sequence_number.unwrap_or_default().to_be_bytes());
-            MessageId(id)
-        })
+        // v1.0 §Message identification. IHAVE and IDONTWANT of other makes mean the same.
+        .message_id_fn(message_id)
         // A message is forwarded after the node has checked its bounds. The sender of one beyond them is held
         // responsible.
         .validate_messages()
@@ -302,6 +305,22 @@ mod tests {
             Closing::new(Arc::default()),
         )
         .unwrap();
+    }
+
+    #[test]
+    fn the_id_of_a_message_is_its_authors_key_and_its_number() {
+        let key = Keypair::generate_ed25519();
+        let mut message = gossipsub::Message {
+            source: Some(key.public().to_peer_id()),
+            data: b"hello".to_vec(),
+            sequence_number: Some(0x0102_0304_0506_0708),
+            topic: gossipsub::TopicHash::from_raw("t"),
+        };
+        let MessageId(id) = message_id(&message);
+        let author = key.public().encode_protobuf();
+        assert_eq!((id[..36].to_vec(), &id[36..]), (author, &[1, 2, 3, 4, 5, 6, 7, 8][..]));
+        (message.source, message.sequence_number) = (None, None);
+        assert_eq!(message_id(&message), MessageId(vec![0; 8]));
     }
 
     #[test]
