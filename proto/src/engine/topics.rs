@@ -33,12 +33,12 @@ pub(crate) struct Topics {
     held_bytes: usize,
     pending: BTreeMap<PublishId, Pending>,
     next: u64,
-    /// The topics of the last messages that were sent, the newest last.
-    sent: VecDeque<Topic>,
+    /// The topics of the last messages that were sent, and how many followed each other in each, the newest last.
+    sent: VecDeque<(Topic, u64)>,
 }
 
-/// Of so many messages it is known in which topic they were.
-const MAX_SENT: usize = 4096;
+/// So many changes of the topic are remembered.
+const MAX_SENT: usize = 1024;
 
 #[derive(Debug)]
 struct Held {
@@ -97,15 +97,30 @@ impl Topics {
         self.of_peer.get(peer).is_some_and(|topics| !topics.is_empty())
     }
 
+    fn remember(&mut self, topic: &Topic) {
+        match self.sent.back_mut() {
+            Some((last, count)) if last == topic => *count += 1,
+            _ => {
+                self.sent.push_back((topic.clone(), 1));
+                if self.sent.len() > MAX_SENT {
+                    self.sent.pop_front();
+                }
+            }
+        }
+    }
+
     /// How many of the last `count` messages before the last `since` ones were in a topic of a peer. Of those that were sent
     /// too long ago it is not known, and they count.
-    pub(crate) fn count_for(&self, peer: &PeerId, since: u64, count: u64) -> u64 {
+    pub(crate) fn count_for(&self, peer: &PeerId, mut since: u64, mut count: u64) -> u64 {
         let Some(topics) = self.of_peer.get(peer).filter(|topics| !topics.is_empty()) else { return 0 };
-        let (since, count) =
-            (usize::try_from(since).unwrap_or(usize::MAX), usize::try_from(count).unwrap_or(usize::MAX));
-        let known = self.sent.iter().rev().skip(since).take(count);
-        let unknown = count - known.len();
-        (unknown + known.filter(|topic| topics.contains(*topic)).count()) as u64
+        let mut found = 0;
+        for (topic, sent) in self.sent.iter().rev() {
+            let skipped = since.min(*sent);
+            let counted = count.min(sent - skipped);
+            (since, count) = (since - skipped, count - counted);
+            found += if topics.contains(topic) { counted } else { 0 };
+        }
+        found + count
     }
 
     // Commands of the application.
@@ -166,10 +181,7 @@ impl Topics {
         let result = match (outcome, origin) {
             (PublishOutcome::Sent, origin) => {
                 out.stats.messages_published += 1;
-                if self.sent.len() == MAX_SENT {
-                    self.sent.pop_front();
-                }
-                self.sent.push_back(topic.clone());
+                self.remember(&topic);
                 if let Origin::Command(_) = origin {
                     self.deliver_own(&topic, &data, out);
                 }
