@@ -84,6 +84,13 @@ pub enum Output {
         /// The value.
         value: Value,
     },
+    /// Write to the shared context, in place of all that is there.
+    ReplaceContext {
+        /// The path.
+        path: String,
+        /// The value.
+        value: Value,
+    },
     /// Remove a path, and all below it, from the shared context.
     RemoveContext {
         /// The path.

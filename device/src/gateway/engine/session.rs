@@ -5,9 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::config::GatewayConfig;
-use super::rate::{TokenBucket, network_of};
+use super::rate::{Rates, network_of};
 use super::secure::{OVERHEAD_BYTES, Transport};
 use super::{ErrorCode, MAX_DATAGRAM_BYTES};
+
+/// The values of a name in the shared context, and at most those of a sensor.
+pub(super) const NAME_VALUES: usize = 2;
+pub(super) const SENSOR_VALUES: usize = 4;
 
 /// What one device has.
 #[derive(Debug)]
@@ -22,11 +26,9 @@ pub(super) struct Session {
     pub(super) subscriptions: BTreeMap<String, bool>,
     pub(super) streams: BTreeMap<u8, Stream>,
     pub(super) sensors: BTreeMap<String, Sensor>,
-    pub(super) datagrams: TokenBucket,
-    pub(super) messages: TokenBucket,
-    pub(super) downlink: TokenBucket,
-    /// Whether the shared context has it.
-    pub(super) is_named: bool,
+    pub(super) rates: Rates,
+    /// What the shared context says of it, once it has it.
+    pub(super) named: Option<serde_json::Value>,
     /// When it was last told that it sends too fast.
     pub(super) told_rate: Option<Duration>,
 }
@@ -73,10 +75,11 @@ impl StreamState {
     }
 }
 
-/// When a sensor's value may be written next, and a later value that waits for it.
+/// When a sensor's value may be written next, the one that the shared context has, and a later one that waits.
 #[derive(Debug)]
 pub(super) struct Sensor {
     pub(super) next_write: Duration,
+    pub(super) written: Option<serde_json::Value>,
     pub(super) waiting: Option<serde_json::Value>,
 }
 
@@ -87,8 +90,7 @@ impl Sensor {
 }
 
 impl Session {
-    pub(super) fn new(config: &GatewayConfig, address: SocketAddr, mode: Mode, now: Duration) -> Self {
-        let limits = &config.limits;
+    pub(super) fn new(address: SocketAddr, mode: Mode, rates: Rates, now: Duration) -> Self {
         Self {
             address,
             mode,
@@ -97,12 +99,25 @@ impl Session {
             subscriptions: BTreeMap::new(),
             streams: BTreeMap::new(),
             sensors: BTreeMap::new(),
-            datagrams: TokenBucket::new(limits.datagrams_per_second, limits.datagrams_per_second, now),
-            messages: TokenBucket::new(limits.messages_per_second, limits.messages_per_second.saturating_mul(2), now),
-            downlink: TokenBucket::new(limits.downlink_bytes_per_second, limits.downlink_bytes_per_second, now),
-            is_named: false,
+            rates,
+            named: None,
             told_rate: None,
         }
+    }
+
+    /// Where it comes from, if it has no key.
+    pub(super) fn plain_from(&self) -> Option<IpAddr> {
+        self.is_plain().then_some(self.address.ip())
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.mode, Mode::Plain { .. })
+    }
+
+    /// How many values the shared context has of it.
+    pub(super) fn context_values(&self) -> usize {
+        let written = self.sensors.values().filter(|sensor| sensor.written.is_some()).count();
+        usize::from(self.named.is_some()) * NAME_VALUES + written * SENSOR_VALUES
     }
 
     /// Whether the device reads frames that the original protocol does not have.

@@ -36,7 +36,7 @@ impl GatewayEngine {
         if let Some(code) = refusal {
             return self.refuse(time, device, code);
         }
-        if !session.messages.take(1, time.now) {
+        if !session.rates.messages.take(1, time.now) {
             return self.limit(time, device);
         }
         let request = self.requests;

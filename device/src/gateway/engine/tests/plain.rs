@@ -139,7 +139,8 @@ fn the_context_gets_a_sensors_last_value_and_not_more_than_one_a_second() {
 
 #[test]
 fn the_context_is_not_flooded_and_comes_to_what_is() {
-    let mut bench = Bench::new(GatewayConfig { plain_from_anywhere: true, ..plain_config() });
+    let limits = super::super::GatewayLimits { context_values: 2048, ..Default::default() };
+    let mut bench = Bench::new(GatewayConfig { limits, ..plain_config() });
     let address = |n: u64| SocketAddr::from(([10, 1, u8::try_from(n % 100).expect("small"), 1], 4000));
     let mut written = Vec::new();
     let is_write = |output: &Output| matches!(output, Output::SetContext { .. } | Output::RemoveContext { .. });
