@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, VecDeque};
 use avi_p2p::PeerId;
 use serde_json::Value;
 
-use self::snapshot::{Leaf, Refused, Snapshot, at, hash, is_gap, leaves};
+use self::snapshot::{Leaf, MAX_CLOCK, Refused, Snapshot, at, hash, is_gap, leaves};
 use self::speaker::{Known, Said};
 
 pub(crate) use self::driver::Adapter;
@@ -41,14 +41,15 @@ pub(crate) use self::snapshot::TOPIC;
 
 /// The most nodes that are remembered; one that is forgotten counts as new when it is heard again.
 const MAX_SPEAKERS: usize = 32;
-/// The most nodes in the clock of what is published.
-const MAX_CLOCK: usize = 64;
 /// The most paths of the shared context whose last change is remembered.
 const MAX_CHANGES: usize = 4096;
 /// The most snapshots of this node that are remembered.
 const MAX_PUBLISHED: usize = 16;
 /// How far the clock of a node may be ahead, as in the shared context.
 const MAX_AHEAD_S: u64 = 15 * 60;
+/// How far the count of this node that others tell may be ahead of what it has published, and of its clock, in
+/// milliseconds. One that is further ahead is none that it has said.
+const MAX_STEP: u64 = MAX_AHEAD_S * 1000;
 
 /// What is known of the contexts of other nodes.
 #[derive(Debug)]
@@ -154,17 +155,19 @@ impl Legacy {
         current: &Value,
         unix_ms: u64,
     ) -> Result<Taken, Refused> {
-        let Snapshot { timestamp, vector_clock, data, shared, .. } = Snapshot::read(from.as_str(), json)?;
+        let Snapshot { timestamp, vector_clock, data, shared, is_cut, .. } = Snapshot::read(from.as_str(), json)?;
         let version = vector_clock.get(from.as_str()).copied().unwrap_or_default();
         if self.speakers.get(from.as_str()).is_some_and(|(last, _)| version <= last.version) {
             return Err(Refused::Stale);
         }
-        self.advance(&vector_clock);
+        self.advance(&vector_clock, unix_ms);
         // What a 0.5 node has published, others of them may refuse: its clock need not be ahead of theirs.
         self.shared = shared.then(|| hash(&data));
         let (leaves, left_out) = leaves(&data);
         let mut taken = Taken { left_out, is_legacy: !shared, ..Taken::default() };
-        let now = Said::new(version, vector_clock, &leaves);
+        let mut now = Said::new(version, vector_clock, &leaves);
+        now.is_cut = is_cut;
+        now.shared = shared.then(|| hash(&data));
         if !shared {
             let said = self.statement(from, &now, timestamp, unix_ms);
             let welcome = leaves.iter().filter(|leaf| self.is_welcome(&said, leaf, current));
@@ -186,7 +189,9 @@ impl Legacy {
         *count = (*count + 1).max(unix_ms);
         let (version, leaves) = (*count, leaves(current).0);
         self.known.add(&leaves);
-        self.published.push_back(Said::new(version, self.clock.clone(), &leaves));
+        let mut said = Said::new(version, self.clock.clone(), &leaves);
+        said.shared = Some(content);
+        self.published.push_back(said);
         if self.published.len() > MAX_PUBLISHED {
             self.published.pop_front();
         }
@@ -197,6 +202,7 @@ impl Legacy {
             vector_clock: self.clock.clone(),
             data: current.clone(),
             shared: true,
+            is_cut: false,
         };
         serde_json::to_vec(&snapshot).ok()
     }
@@ -206,9 +212,12 @@ impl Legacy {
         self.shared = None;
     }
 
-    /// What is published from now on is later than this.
-    fn advance(&mut self, heard: &BTreeMap<String, u64>) {
-        for (node, count) in heard {
+    /// What is published from now on is later than this. A count of this node that it cannot have said is a lie: it would
+    /// never end.
+    fn advance(&mut self, heard: &BTreeMap<String, u64>, unix_ms: u64) {
+        let published = self.clock.entry(self.local.clone()).or_default();
+        let most = (*published).max(unix_ms).saturating_add(MAX_STEP);
+        for (node, count) in heard.iter().filter(|(node, count)| **node != self.local || **count <= most) {
             if self.clock.contains_key(node) || self.clock.len() < MAX_CLOCK {
                 let known = self.clock.entry(node.clone()).or_default();
                 *known = (*known).max(*count);
@@ -222,15 +231,12 @@ impl Legacy {
         let others = || now.clock.iter().filter(|(node, _)| *node != from.as_str());
         let is_timely = now.version == 1 && timestamp <= unix_ms / 1000 + MAX_AHEAD_S;
         let when = match last {
-            Some(_) if others().all(|(node, count)| self.has_heard(node, *count)) => When::AfterLast,
+            Some(_) if !now.is_cut && others().all(|(node, count)| self.has_heard(node, *count)) => When::AfterLast,
             Some(_) => When::Unknown,
             None if is_timely => When::At(timestamp),
             None => self.sole(from, now).map_or(When::Unknown, When::Sole),
         };
-        let base = self.published_to(now).filter(|here| {
-            let own = here.count(from.as_str()) + 1 >= now.version;
-            own && others().all(|(node, count)| here.count(node) >= *count)
-        });
+        let base = self.shared_with(from.as_str(), now);
         let unmoved = last.filter(|last| others().all(|(node, count)| last.count(node) >= *count));
         let is_past =
             last.is_none() && now.clock.get(&self.local).is_some_and(|count| !self.has_heard(&self.local, *count));
@@ -241,6 +247,30 @@ impl Legacy {
     fn published_to(&self, now: &Said) -> Option<&Said> {
         let count = now.clock.get(&self.local)?;
         self.published.iter().find(|said| said.version == *count)
+    }
+
+    /// The shared context as a node has taken it over last, from this node or from others of this library: all with the
+    /// same content, ahead of all else that the node had.
+    fn shared_with(&self, from: &str, now: &Said) -> Option<&Said> {
+        let others = self.speakers.iter().filter_map(|(node, (said, _))| {
+            let is_last = said.shared.is_some() && now.clock.get(node) == Some(&said.version);
+            is_last.then_some(said)
+        });
+        let shared: Vec<&Said> = self.published_to(now).into_iter().chain(others).collect();
+        let base = *shared.first()?;
+        let is_one = shared.iter().all(|said| said.shared == base.shared && said.count(from) + 1 >= now.version);
+        let mut counts = now.clock.iter().filter(|(node, _)| *node != from);
+        let is_ahead = counts.all(|(node, count)| shared.iter().any(|said| said.count(node) >= *count));
+        (is_one && is_ahead).then_some(base)
+    }
+
+    /// Whether another one of these nodes publishes the shared context, so that this one need not: the first of all that
+    /// do. Two at once would not be ahead of each other.
+    pub fn leaves_it_to<'a>(&self, mut listeners: impl Iterator<Item = &'a PeerId>) -> bool {
+        listeners.any(|peer| {
+            let said = self.speakers.get(peer.as_str());
+            peer.as_str() < self.local.as_str() && said.is_some_and(|(said, _)| said.shared.is_some())
+        })
     }
 
     /// Whether all changes of a node up to this count have been heard.
