@@ -75,21 +75,40 @@ async fn a_handler_that_never_returns_delays_nobody_elses() {
     core.on_peer_connected(|_, _, _| std::future::pending()).await;
     let slow = core.subscribe_async("kitchen", |_, _, _| std::future::pending());
     slow.await.unwrap();
-    let (sender, mut left) = mpsc::unbounded_channel();
-    core.on_peer_disconnected(move |_, peer| {
-        let sender = sender.clone();
-        async move {
-            let _ = sender.send(peer);
-        }
-    })
-    .await;
     let mut texts = listen(&core, "kitchen").await;
     let satellite = node("satellite", &[&core]).await;
     satellite.publish("kitchen", b"hello".to_vec()).await.unwrap();
     assert_eq!(next("message", &mut texts).await.1, "hello");
-    let id = satellite.get_id().await.to_string();
+}
+
+#[tokio::test]
+async fn what_happens_to_peers_is_told_in_order_one_after_the_other() {
+    let core = node("core", &[]).await;
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let (go, gone) = (Arc::new(Notify::new()), sender.clone());
+    let wait = go.clone();
+    core.on_peer_connected(move |_, peer, _| {
+        let (sender, wait) = (sender.clone(), wait.clone());
+        async move {
+            sender.send(format!("{peer} comes")).unwrap();
+            wait.notified().await;
+            sender.send(format!("{peer} is known")).unwrap();
+        }
+    })
+    .await;
+    core.on_peer_disconnected(move |_, peer| {
+        let gone = gone.clone();
+        async move { gone.send(format!("{peer} goes")).unwrap() }
+    })
+    .await;
+    let satellite = node("satellite", &[&core]).await;
+    let id = satellite.get_id().await;
+    assert_eq!(next("connect", &mut told).await, format!("{id} comes"));
     satellite.shutdown().await.unwrap();
-    assert_eq!(next("disconnect", &mut left).await, id);
+    until("it has gone", async || core.get_peers().await.unwrap().is_empty()).await;
+    go.notify_one();
+    assert_eq!(next("connect", &mut told).await, format!("{id} is known"));
+    assert_eq!(next("disconnect", &mut told).await, format!("{id} goes"));
 }
 
 #[tokio::test]

@@ -27,7 +27,8 @@ pub use self::config::{AviDeviceConfig, AviDeviceType, DeviceOptions};
 ///
 /// Handlers are called from [`start_event_loop`](Self::start_event_loop) on. Each has a task of its own and a queue of
 /// 1,024 items and 8 MiB: a slow one delays nobody else's, and loses its oldest items
-/// ([`stats`](Self::stats) counts them). Handlers of different events have no order among each other.
+/// ([`stats`](Self::stats) counts them). Those of `on_peer_discovered`, `on_peer_connected` and `on_peer_disconnected`
+/// share one task, and are called in the order of what happened. Handlers of other events have no order among each other.
 ///
 /// The device stops with [`shutdown`](Self::shutdown), or when the last of its clones and of its node's handles is
 /// dropped.
