@@ -82,6 +82,31 @@ async fn a_handler_that_never_returns_delays_nobody_elses() {
 }
 
 #[tokio::test]
+async fn who_subscribes_after_an_unsubscription_is_called() {
+    let core = node("core", &[]).await;
+    let (sender, mut heard) = mpsc::unbounded_channel();
+    core.subscribe("kitchen", |_, _, _| {}).await.unwrap();
+    // The first one is under way while the others wait for it, in their order.
+    let other = core.subscribe("hall", |_, _, _| {});
+    let again = core.subscribe("kitchen", move |_, _, data| drop(sender.send(data)));
+    let (other, gone, again) = tokio::join!(other, core.unsubscribe("kitchen"), again);
+    other.and(gone).and(again).unwrap();
+    core.publish("kitchen", b"x".to_vec()).await.unwrap();
+    assert_eq!(next("message", &mut heard).await, b"x");
+}
+
+#[tokio::test]
+async fn a_capability_whose_name_cannot_be_a_key_is_an_error() {
+    let lamp = DeviceCapabilities {
+        extended: [("dim.able".to_owned(), avi_device::capability::ExtendedCapability::Boolean(true))].into(),
+        ..DeviceCapabilities::default()
+    };
+    let options = options(&[]).await;
+    let error = AviDevice::with_options(config("lamp", AviDeviceType::NODE, lamp), options).await.unwrap_err();
+    assert!(error.to_string().contains("dim.able"), "{error}");
+}
+
+#[tokio::test]
 async fn what_happens_to_peers_is_told_in_order_one_after_the_other() {
     let core = node("core", &[]).await;
     let (sender, mut told) = mpsc::unbounded_channel();
