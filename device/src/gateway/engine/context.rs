@@ -38,9 +38,30 @@ impl GatewayEngine {
         self.wake_at(time.now.saturating_add(TURN));
     }
 
+    /// A session has ended. What the context has of its device is another one's of the same number now, or goes.
+    pub(super) fn leave_context(&mut self, time: Time, session: Session) {
+        self.context_values -= session.context_values();
+        let (id, was_named) = (session.id, session.named.is_some());
+        let Some(heir) = self.sessions.of(id).and_then(|key| self.sessions.get_mut(key)) else {
+            if was_named {
+                self.forget_in_context(time, id);
+            }
+            return;
+        };
+        let before = heir.context_values();
+        heir.named = heir.named.take().or(session.named);
+        for (name, sensor) in session.sensors {
+            let Some(written) = sensor.written else { continue };
+            let next_write = sensor.next_write;
+            let heirs = heir.sensors.entry(name).or_insert(Sensor { next_write, written: None, waiting: None });
+            heirs.written.get_or_insert(written);
+        }
+        self.context_values += heir.context_values() - before;
+    }
+
     /// The session of a device has ended, which the context has. Nobody is named before those are removed who wait for
     /// that: so they are never more than there may be sessions.
-    pub(super) fn forget_in_context(&mut self, time: Time, device: u64) {
+    fn forget_in_context(&mut self, time: Time, device: u64) {
         self.to_forget.insert(device);
         if !self.is_behind && self.may_write(time) {
             self.forget(device);
@@ -70,16 +91,16 @@ impl GatewayEngine {
         self.forgotten = 0;
         self.to_forget.clear();
         let path = self.all_devices();
-        let named = self.sessions.iter().filter_map(|(device, session)| {
-            let mut value = session.named.clone()?;
+        let mut named = Map::<String, Value>::new();
+        for (_, session) in self.sessions.iter() {
+            let Some(value) = &session.named else { continue };
+            let device = named.entry(session.id.to_string()).or_insert_with(|| value.clone());
             for (name, sensor) in &session.sensors {
                 if let Some(written) = &sensor.written {
-                    value["sensor"][key_of(name)] = written.clone();
+                    device["sensor"][key_of(name)] = written.clone();
                 }
             }
-            Some((device.to_string(), value))
-        });
-        let named: Map<String, Value> = named.collect();
+        }
         self.outputs.push_back(match named.is_empty() {
             true => Output::RemoveContext { path },
             false => Output::ReplaceContext { path, value: Value::Object(named) },
@@ -99,7 +120,7 @@ impl GatewayEngine {
         if self.is_behind || self.context_values + NAME_VALUES > most || !self.may_write(time) {
             return;
         }
-        let path = self.path(device);
+        let path = self.path(self.id_of(device));
         let Some(session) = self.sessions.get_mut(device) else { return };
         let mode = if session.is_plain() { "plain" } else { "secure" };
         let value = json!({ "mode": mode, "since": time.unix_s });
@@ -119,7 +140,7 @@ impl GatewayEngine {
 
     /// A sensor has a value that waits: the context gets it, now or when its time has come.
     pub(super) fn write_sensor(&mut self, time: Time, device: u64, name: &str) {
-        let path = format!("{}.sensor.{}", self.path(device), key_of(name));
+        let path = format!("{}.sensor.{}", self.path(self.id_of(device)), key_of(name));
         let Some(session) = self.sessions.get(device).filter(|session| session.named.is_some()) else { return };
         let Some(sensor) = session.sensors.get(name).filter(|sensor| sensor.waiting.is_some()) else { return };
         let next_write = sensor.next_write;

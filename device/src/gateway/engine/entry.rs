@@ -117,10 +117,11 @@ impl GatewayEngine {
     }
 
     /// A device says `Hello`, with or without a session: it begins one, moves its own here, or begins it anew.
-    pub(super) fn handle_hello(&mut self, time: Time, from: SocketAddr, device: u64, extended: bool) {
+    pub(super) fn handle_hello(&mut self, time: Time, from: SocketAddr, id: u64, extended: bool) {
         let now = time.now;
+        let device = self.sessions.key_for(&self.config, id, from, extended);
         let refusal = match () {
-            () if !self.config.plain || self.config.key_of(device).is_some() => Err(ErrorCode::NotAllowed),
+            () if !self.config.plain || self.config.key_of(id).is_some() => Err(ErrorCode::NotAllowed),
             () => self.sessions.has_room(&self.config, device, from.ip()),
         };
         if let Err(code) = refusal {
@@ -134,7 +135,7 @@ impl GatewayEngine {
         let mode = Mode::Plain { extended };
         match self.sessions.get(device) {
             None => {
-                self.begin(time, from, device, mode);
+                self.begin(time, from, device, id, mode);
             }
             Some(session) if session.address == from && now.saturating_sub(session.since) < REPEATED => {
                 self.sessions.replace(device, |session| session.mode = mode);
@@ -152,11 +153,11 @@ impl GatewayEngine {
     }
 
     /// Begins a session of a device that has none.
-    fn begin(&mut self, time: Time, from: SocketAddr, device: u64, mode: Mode) {
+    fn begin(&mut self, time: Time, from: SocketAddr, device: u64, id: u64, mode: Mode) {
         let plain_from = matches!(mode, Mode::Plain { .. }).then_some(from.ip());
-        let rates = self.ended.take(device, plain_from);
+        let rates = self.ended.take(id, plain_from);
         let rates = rates.unwrap_or_else(|| Rates::new(&self.config.limits, time.now));
-        self.sessions.insert(device, Session::new(from, mode, rates, time.now));
+        self.sessions.insert(device, Session::new(id, from, mode, rates, time.now));
         self.stats.sessions_begun += 1;
         self.name_in_context(time, device);
     }
@@ -288,7 +289,7 @@ impl GatewayEngine {
                 (session.address, session.mode, session.since, session.heard) = (from, mode, time.now, time.now);
             });
         } else {
-            self.begin(time, from, device, mode);
+            self.begin(time, from, device, device, mode);
         }
         self.wake_for_session(device);
     }

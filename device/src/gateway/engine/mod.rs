@@ -280,12 +280,9 @@ impl GatewayEngine {
         self.tell(time, device, ErrorCode::SessionEnded);
         self.end_uses(time, device);
         let Some(session) = self.sessions.remove(device) else { return };
-        self.context_values -= session.context_values();
         let most = (self.config.limits.sessions as usize).max(ENDED);
-        self.ended.put(device, session.plain_from(), session.rates, time.now, most);
-        if session.named.is_some() {
-            self.forget_in_context(time, device);
-        }
+        self.ended.put(session.id, session.plain_from(), session.rates.clone(), time.now, most);
+        self.leave_context(time, session);
     }
 
     /// Ends the subscriptions and streams of a session.

@@ -36,7 +36,8 @@ pub enum Output {
     },
     /// Publish. If that fails, say so with [`GatewayEngine::handle_refused`](super::GatewayEngine::handle_refused).
     Publish {
-        /// The device whose message it is.
+        /// Names the session whose message it is: the device's number, or another one for a further board that has the
+        /// same.
         device: u64,
         /// The topic.
         topic: String,

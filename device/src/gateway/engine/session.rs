@@ -16,6 +16,8 @@ pub(super) const SENSOR_VALUES: usize = 4;
 /// What one device has.
 #[derive(Debug)]
 pub(super) struct Session {
+    /// The device's number. Boards with the original protocol may share one.
+    pub(super) id: u64,
     pub(super) address: SocketAddr,
     pub(super) mode: Mode,
     /// When it began, or began anew.
@@ -90,8 +92,9 @@ impl Sensor {
 }
 
 impl Session {
-    pub(super) fn new(address: SocketAddr, mode: Mode, rates: Rates, now: Duration) -> Self {
+    pub(super) fn new(id: u64, address: SocketAddr, mode: Mode, rates: Rates, now: Duration) -> Self {
         Self {
+            id,
             address,
             mode,
             since: now,
@@ -152,7 +155,8 @@ impl Session {
     }
 }
 
-/// All sessions, one a device, and how to find them.
+/// All sessions, one a board, and how to find them. A session's key is the device's number, or another one for a further
+/// board with the same number.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_device: BTreeMap<u64, Session>,
@@ -177,6 +181,28 @@ impl Sessions {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Session)> {
         self.by_device.iter().map(|(device, session)| (*device, session))
+    }
+
+    /// The session of a device, one that is told of streams first.
+    pub(super) fn of(&self, id: u64) -> Option<u64> {
+        let of_id = || self.iter().filter(|(_, session)| session.id == id);
+        of_id().find(|(_, session)| session.is_extended()).or_else(|| of_id().next()).map(|(key, _)| key)
+    }
+
+    /// The key for a plain session of a device at this address: of the one that it has, or a new one. All boards with the
+    /// original firmware have the same number: two addresses are two of them.
+    pub(super) fn key_for(&self, config: &GatewayConfig, id: u64, from: SocketAddr, extended: bool) -> u64 {
+        let of_id = || self.iter().filter(|(_, session)| session.id == id);
+        let here = of_id().find(|(_, session)| session.address == from);
+        let is_same = |session: &Session| {
+            network_of(session.address.ip()) == network_of(from.ip()) || (extended && session.is_extended())
+        };
+        if let Some((key, _)) = here.or_else(|| of_id().find(|(_, session)| is_same(session))) {
+            return key;
+        }
+        let is_free = |key: &u64| !self.by_device.contains_key(key);
+        let others = (0..u64::MAX).rev().filter(|key| config.key_of(*key).is_none());
+        [id].into_iter().chain(others).find(is_free).unwrap_or(id)
     }
 
     /// The device with a plain session at this address.

@@ -155,7 +155,8 @@ impl GatewayEngine {
     /// A peer asks this node for a stream. True if its label `device/<device id>/<reason>` says that it is for a small
     /// device: then the gateway answers.
     pub fn handle_stream_offered(&mut self, time: Time, stream: u64, peer: &str, label: &str) -> bool {
-        let Some((device, reason)) = addressee(label) else { return false };
+        let Some((id, reason)) = addressee(label) else { return false };
+        let device = self.sessions.of(id).unwrap_or(id);
         let limit = self.config.limits.streams as usize;
         let reject = |reason| Output::RejectStream { stream, reason };
         let Some(session) = self.sessions.get_mut(device) else {

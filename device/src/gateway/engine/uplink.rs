@@ -21,7 +21,7 @@ impl GatewayEngine {
             Uplink::HelloExtended { device_id } => self.handle_hello_again(time, device, device_id, true),
             Uplink::Subscribe { topic } => self.subscribe(time, device, topic),
             Uplink::Unsubscribe { topic } => self.unsubscribe(time, device, topic),
-            Uplink::Publish { topic, data } => match may_publish(device, topic) {
+            Uplink::Publish { topic, data } => match may_publish(self.id_of(device), topic) {
                 true => self.publish(time, device, topic.to_owned(), data.to_vec()),
                 false => self.refuse(time, device, ErrorCode::BadName),
             },
@@ -42,12 +42,18 @@ impl GatewayEngine {
         }
     }
 
+    /// The number that the device of a session says it has.
+    pub(super) fn id_of(&self, device: u64) -> u64 {
+        self.sessions.get(device).map_or(device, |session| session.id)
+    }
+
     /// A `Hello` with a session: of this device or another at its address. Within a secure session there is none.
     fn handle_hello_again(&mut self, time: Time, device: u64, says: u64, extended: bool) {
         let session = self.sessions.get(device).map(|session| (session.is_plain(), session.address));
+        let id = self.id_of(device);
         match session {
             // Who names another device costs as much as a stranger.
-            Some((true, address)) if says == device || self.may_look_at(time, address) => {
+            Some((true, address)) if says == id || self.may_look_at(time, address) => {
                 self.handle_hello(time, address, says, extended);
             }
             Some((true, _)) => {}
@@ -112,7 +118,8 @@ impl GatewayEngine {
             PressType::Long => "Long",
         };
         let payload = json!({ "button_id": button_id, "type": press_type, "data": custom_data, "ts": time.unix_s });
-        self.publish(time, device, format!("device/{device}/button"), payload.to_string().into_bytes());
+        let id = self.id_of(device);
+        self.publish(time, device, format!("device/{id}/button"), payload.to_string().into_bytes());
     }
 
     fn sensor(&mut self, time: Time, device: u64, name: &str, data: SensorValue, custom_data: &str) {
@@ -135,7 +142,7 @@ impl GatewayEngine {
         let has_room = sensor.is_some_and(|sensor| self.has_room_for(sensor));
         self.stats.context_refused += u64::from(!has_room);
         self.stats.published += 1;
-        let (topic, data) = (format!("device/{device}/sensor/{name}"), payload.to_string().into_bytes());
+        let (topic, data) = (format!("device/{}/sensor/{name}", self.id_of(device)), payload.to_string().into_bytes());
         self.outputs.push_back(Output::Publish { device, topic, data });
         self.write_sensor(time, device, name);
     }
