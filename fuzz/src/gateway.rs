@@ -59,7 +59,7 @@ impl World {
         let limits = match script.flag() {
             true => GatewayLimits {
                 sessions: 4,
-                sessions_per_ip: 1,
+                sessions_per_ip: 2,
                 subscriptions: 2,
                 topics: 3,
                 streams: 1,
