@@ -4,6 +4,7 @@ mod config;
 mod context;
 mod events;
 mod handlers;
+mod own;
 
 use std::fmt;
 use std::future::Future;
