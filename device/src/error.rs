@@ -49,6 +49,13 @@ pub enum DeviceError {
         max: usize,
     },
 
+    /// The name of a sensor, a network or another capability cannot be a key of the shared context.
+    #[error("{name:?} cannot name a capability: a name has 1 to 128 bytes, no dot and no control characters")]
+    CapabilityName {
+        /// The name.
+        name: String,
+    },
+
     /// The capabilities have no JSON form.
     #[error("the capabilities cannot be written as JSON: {0}")]
     Capabilities(String),

@@ -70,7 +70,7 @@ async fn what_is_not_there_is_told_by_its_path() {
 }
 
 #[tokio::test]
-async fn to_write_all_that_was_read_overwrites_nothing() {
+async fn who_writes_a_part_overwrites_only_that_and_who_writes_all_what_he_has_read() {
     let core = node("core", &[]).await;
     let satellite = node("satellite", &[&core]).await;
     core.update_ctx("avi", json!({ "dialogue": { "speaker": "x" }, "user": { "name": "Ana" } })).await.unwrap();
@@ -78,14 +78,13 @@ async fn to_write_all_that_was_read_overwrites_nothing() {
     let mut read = satellite.get_ctx("avi").await.unwrap();
     core.update_ctx("avi.user.name", json!("Bea")).await.unwrap();
     has(&satellite, "avi.user.name", &json!("Bea")).await;
-    core.update_ctx("avi.user.name", json!("Caio")).await.unwrap();
-    has(&satellite, "avi.user.name", &json!("Caio")).await;
-    // What it has read is old by now; only what it has changed is written.
-    read["user"] = json!({ "name": "Caio" });
-    read["dialogue"]["speaker"] = json!("y");
-    satellite.update_ctx("avi", read).await.unwrap();
+    satellite.update_ctx("avi", json!({ "dialogue": { "speaker": "y" } })).await.unwrap();
     has(&core, "avi.dialogue.speaker", &json!("y")).await;
-    assert_eq!(core.get_ctx("avi.user.name").await.unwrap(), json!("Caio"));
+    assert_eq!(core.get_ctx("avi.user.name").await.unwrap(), json!("Bea"));
+    read["dialogue"]["speaker"] = json!("z");
+    satellite.update_ctx("avi", read).await.unwrap();
+    has(&core, "avi.dialogue.speaker", &json!("z")).await;
+    has(&core, "avi.user.name", &json!("Ana")).await;
 }
 
 #[tokio::test]
@@ -162,6 +161,53 @@ async fn a_device_that_was_taken_for_gone_says_again_what_it_can_do() {
     has(&core, &path, &there).await;
     core.clear_ctx().await.unwrap();
     has(&core, &path, &there).await;
+}
+
+#[tokio::test]
+async fn who_clears_the_context_says_again_what_it_is_and_can_do() {
+    let core = start(config("core", AviDeviceType::CORE, microphone()), &[]).await;
+    let id = core.get_id().await.to_string();
+    let path = format!("avi.device.caps.{id}");
+    until("it is the core", async || core.get_core_id().await.is_ok_and(|core| core == id)).await;
+    let there = core.get_ctx(&path).await.unwrap();
+    core.clear_ctx().await.unwrap();
+    assert!(!core.has_ctx("avi.core").await.unwrap() && !core.has_ctx(&path).await.unwrap());
+    has(&core, &path, &there).await;
+    has(&core, "avi.core", &json!(id)).await;
+    // Also of what only a part is left.
+    core.delete_ctx(&format!("{path}.sensors.microphone")).await.unwrap();
+    has(&core, &path, &there).await;
+    core.replace_ctx("avi", json!({ "device": { "caps": "none" } })).await.unwrap();
+    has(&core, &path, &there).await;
+}
+
+#[tokio::test]
+async fn what_an_application_says_of_its_device_stays() {
+    let ear = start(config("ear", AviDeviceType::NODE, microphone()), &[]).await;
+    let path = format!("avi.device.caps.{}", ear.get_id().await);
+    until("the ear is known", async || ear.has_ctx(&path).await.unwrap()).await;
+    ear.update_ctx(&format!("{path}.extended.volume"), json!(0.5)).await.unwrap();
+    ear.update_ctx(&format!("{path}.sensors.microphone.array_size"), json!(4)).await.unwrap();
+    ear.delete_ctx(&format!("{path}.sensors.microphone.max_spl_db")).await.unwrap();
+    has(&ear, &format!("{path}.sensors.microphone.max_spl_db"), &json!(110)).await;
+    assert_eq!(ear.get_ctx(&format!("{path}.sensors.microphone.array_size")).await.unwrap(), 4);
+    assert_eq!(ear.get_ctx(&format!("{path}.extended.volume")).await.unwrap(), 0.5);
+}
+
+#[tokio::test]
+async fn of_two_cores_the_one_that_is_left_takes_over() {
+    for leaves in [true, false] {
+        let core = start(config("core", AviDeviceType::CORE, DeviceCapabilities::default()), &[]).await;
+        let satellite = node("satellite", &[&core]).await;
+        let next = start(config("next", AviDeviceType::CORE, DeviceCapabilities::default()), &[&core]).await;
+        let (id, id_of_next) = (core.get_id().await.to_string(), next.get_id().await.to_string());
+        has(&core, "avi.core", &json!(id_of_next)).await;
+        if leaves {
+            next.shutdown().await.unwrap();
+        }
+        drop(next);
+        has(&satellite, "avi.core", &json!(id)).await;
+    }
 }
 
 #[tokio::test]

@@ -75,21 +75,65 @@ async fn a_handler_that_never_returns_delays_nobody_elses() {
     core.on_peer_connected(|_, _, _| std::future::pending()).await;
     let slow = core.subscribe_async("kitchen", |_, _, _| std::future::pending());
     slow.await.unwrap();
-    let (sender, mut left) = mpsc::unbounded_channel();
-    core.on_peer_disconnected(move |_, peer| {
-        let sender = sender.clone();
-        async move {
-            let _ = sender.send(peer);
-        }
-    })
-    .await;
     let mut texts = listen(&core, "kitchen").await;
     let satellite = node("satellite", &[&core]).await;
     satellite.publish("kitchen", b"hello".to_vec()).await.unwrap();
     assert_eq!(next("message", &mut texts).await.1, "hello");
-    let id = satellite.get_id().await.to_string();
+}
+
+#[tokio::test]
+async fn who_subscribes_after_an_unsubscription_is_called() {
+    let core = node("core", &[]).await;
+    let (sender, mut heard) = mpsc::unbounded_channel();
+    core.subscribe("kitchen", |_, _, _| {}).await.unwrap();
+    // The first one is under way while the others wait for it, in their order.
+    let other = core.subscribe("hall", |_, _, _| {});
+    let again = core.subscribe("kitchen", move |_, _, data| drop(sender.send(data)));
+    let (other, gone, again) = tokio::join!(other, core.unsubscribe("kitchen"), again);
+    other.and(gone).and(again).unwrap();
+    core.publish("kitchen", b"x".to_vec()).await.unwrap();
+    assert_eq!(next("message", &mut heard).await, b"x");
+}
+
+#[tokio::test]
+async fn a_capability_whose_name_cannot_be_a_key_is_an_error() {
+    let lamp = DeviceCapabilities {
+        extended: [("dim.able".to_owned(), avi_device::capability::ExtendedCapability::Boolean(true))].into(),
+        ..DeviceCapabilities::default()
+    };
+    let options = options(&[]).await;
+    let error = AviDevice::with_options(config("lamp", AviDeviceType::NODE, lamp), options).await.unwrap_err();
+    assert!(error.to_string().contains("dim.able"), "{error}");
+}
+
+#[tokio::test]
+async fn what_happens_to_peers_is_told_in_order_one_after_the_other() {
+    let core = node("core", &[]).await;
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let (go, gone) = (Arc::new(Notify::new()), sender.clone());
+    let wait = go.clone();
+    core.on_peer_connected(move |_, peer, _| {
+        let (sender, wait) = (sender.clone(), wait.clone());
+        async move {
+            sender.send(format!("{peer} comes")).unwrap();
+            wait.notified().await;
+            sender.send(format!("{peer} is known")).unwrap();
+        }
+    })
+    .await;
+    core.on_peer_disconnected(move |_, peer| {
+        let gone = gone.clone();
+        async move { gone.send(format!("{peer} goes")).unwrap() }
+    })
+    .await;
+    let satellite = node("satellite", &[&core]).await;
+    let id = satellite.get_id().await;
+    assert_eq!(next("connect", &mut told).await, format!("{id} comes"));
     satellite.shutdown().await.unwrap();
-    assert_eq!(next("disconnect", &mut left).await, id);
+    until("it has gone", async || core.get_peers().await.unwrap().is_empty()).await;
+    go.notify_one();
+    assert_eq!(next("connect", &mut told).await, format!("{id} is known"));
+    assert_eq!(next("disconnect", &mut told).await, format!("{id} goes"));
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ use super::script::Script;
 /// So many operations: a fuzzer learns nothing more from longer ones.
 const OPERATIONS: usize = 300;
 const TOPICS: [&str; 6] = ["a", "b", "device/7/button", "/avi/context/1", "avi-context-updates", ""];
+/// The addresses that `address` has.
+const NETWORKS: u64 = 5;
 /// Devices with a key.
 const SECURE: [u64; 2] = [70, 71];
 
@@ -46,7 +48,10 @@ struct World {
     /// Streams of the node, and whether the gateway may accept them.
     streams: BTreeMap<u64, bool>,
     next_stream: u64,
-    context: BTreeSet<String>,
+    /// What the shared context has, and how many values that is.
+    context: BTreeMap<String, usize>,
+    writes: u64,
+    published: u64,
 }
 
 impl World {
@@ -54,7 +59,7 @@ impl World {
         let limits = match script.flag() {
             true => GatewayLimits {
                 sessions: 4,
-                sessions_per_ip: 1,
+                sessions_per_ip: 2,
                 subscriptions: 2,
                 topics: 3,
                 streams: 1,
@@ -62,6 +67,7 @@ impl World {
                 datagrams_per_second: 3,
                 messages_per_second: 2,
                 context_writes_per_second: 1,
+                context_values: 16,
                 downlink_bytes_per_second: 1024,
                 unknown_per_second: 2,
                 handshakes_per_second: 1,
@@ -93,7 +99,9 @@ impl World {
             requests: VecDeque::new(),
             streams: BTreeMap::new(),
             next_stream: 0,
-            context: BTreeSet::new(),
+            context: BTreeMap::new(),
+            writes: 0,
+            published: 0,
         }
     }
 
@@ -247,6 +255,7 @@ impl World {
                 }
                 Output::Unsubscribe { topic } => assert!(self.topics.remove(&topic), "{topic} is not held"),
                 Output::Publish { topic, .. } => {
+                    self.published += 1;
                     assert!(!topic.is_empty() && !topic.starts_with("/avi/") && topic != "avi-context-updates");
                 }
                 Output::OpenStream { request, .. } => self.requests.push_back(request),
@@ -261,9 +270,21 @@ impl World {
                 Output::RejectStream { stream, .. } | Output::CloseStream { stream } => {
                     assert!(self.streams.remove(&stream).is_some(), "stream {stream} has ended");
                 }
-                Output::SetContext { path, .. } => drop(self.context.insert(path)),
+                Output::SetContext { path, value } => {
+                    self.writes += 1;
+                    self.context.insert(path, value.as_object().map_or(1, |values| values.len()));
+                }
+                // One in a few hundred removals, which paid for it.
+                Output::ReplaceContext { path, value } => {
+                    let named = |kept: &str| {
+                        let device = kept.strip_prefix(&format!("{path}."))?.split('.').next()?;
+                        value.get(device)
+                    };
+                    self.context.retain(|kept, _| named(kept).is_some());
+                }
                 Output::RemoveContext { path } => {
-                    self.context.retain(|kept| *kept != path && !kept.starts_with(&format!("{path}.")));
+                    self.writes += 1;
+                    self.context.retain(|kept, _| *kept != path && !kept.starts_with(&format!("{path}.")));
                 }
             }
         }
@@ -275,6 +296,17 @@ impl World {
         assert!(stats.sessions <= self.limits.sessions as usize, "{} sessions", stats.sessions);
         assert!(stats.topics <= self.limits.topics as usize, "{} topics", stats.topics);
         assert!(stats.streams <= stats.sessions * self.limits.streams as usize, "{} streams", stats.streams);
+        let values: usize = self.context.values().sum();
+        assert!(values <= self.limits.context_values as usize, "{values} values in the context");
+        let seconds = self.now.as_secs().saturating_add(1);
+        let most = seconds.saturating_add(2).saturating_mul(self.limits.context_writes_per_second.into());
+        // One more when it starts.
+        assert!(self.writes <= most.saturating_add(1), "{} writes in {seconds} s", self.writes);
+        // Whose session ends begins the next one with what is left. Who moves leaves his place to another.
+        let places = NETWORKS * u64::from(self.limits.sessions_per_ip) + SECURE.len() as u64 + stats.sessions_moved;
+        let of_one = seconds.saturating_add(2).saturating_mul(self.limits.messages_per_second.into());
+        let most = places.saturating_mul(of_one);
+        assert!(self.published <= most, "{} messages in {seconds} s", self.published);
         assert!(self.topics.len() <= stats.topics, "the node holds {:?}", self.topics);
     }
 

@@ -66,11 +66,40 @@ pub enum ExtendedCapability {
     Object(BTreeMap<String, serde_json::Value>),
 }
 
+/// The longest name of a capability, in bytes: with `avi.device.caps.<id>` before it, it has room in a path.
+const MAX_NAME_BYTES: usize = 128;
+
+/// The first name in capabilities that cannot be a key of the shared context. What is in a list has none.
+pub(crate) fn wrong_name(capabilities: &serde_json::Value) -> Option<&str> {
+    capabilities.as_object()?.iter().find_map(|(name, below)| {
+        let is_right =
+            (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.contains('.') && !name.contains(char::is_control);
+        if is_right { wrong_name(below) } else { Some(name.as_str()) }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn names_that_cannot_be_keys_are_found_at_any_depth() {
+        let named = |name: &str| {
+            let below = ExtendedCapability::Object(BTreeMap::from([(name.to_owned(), json!(1))]));
+            [
+                CapabilityBuilder::new().extended(name, ExtendedCapability::Boolean(true)).build(),
+                CapabilityBuilder::new().extended("inner", below).build(),
+            ]
+        };
+        for (name, is_wrong) in [("", true), ("a.b", true), ("a\n", true), (&"x".repeat(129), true), ("a b", false)] {
+            for capabilities in named(name) {
+                let capabilities = serde_json::to_value(capabilities).unwrap();
+                assert_eq!(wrong_name(&capabilities), is_wrong.then_some(name));
+            }
+        }
+    }
 
     #[test]
     fn the_json_of_a_0_5_device_is_read() {

@@ -1,24 +1,19 @@
-//! What does an application read and write in the shared context, and what does the device itself?
+//! What does an application read and write in the shared context?
 //!
 //! `avi.core` is the id of the core, `avi.device.caps.<id>` what a device can do.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use avi_p2p::PeerId;
 use serde_json::{Map, Value};
 
-use super::{AviDevice, AviDeviceType, Inner, lock};
+use super::AviDevice;
 use crate::capability::DeviceCapabilities;
 use crate::error::DeviceError;
 use crate::query::DeviceQuery;
 
-const CORE: &str = "avi.core";
-const CAPABILITIES: &str = "avi.device.caps";
-/// How long a device waits before it writes its capabilities again.
-const RESTORE_AFTER: Duration = Duration::from_secs(1);
+pub(super) const CORE: &str = "avi.core";
+pub(super) const CAPABILITIES: &str = "avi.device.caps";
 
 impl AviDevice {
     /// What is in the shared context at a path, as `avi.dialogue.speaker`; the empty path is the whole.
@@ -42,8 +37,9 @@ impl AviDevice {
     }
 
     /// Puts a value into the shared context of all devices. An object is merged into what is there: keys that it does not
-    /// have stay, and values that are there already are not written again. So an application can read all, change a part
-    /// and write all, and overwrites nothing that others write meanwhile.
+    /// have stay, and values that are there already are not written again. Values that others have changed since they were
+    /// read here are written back as they were read: write only the part that you change, as
+    /// `update_ctx("avi.dialogue.speaker", …)`.
     ///
     /// # Errors
     /// As [`avi_p2p::Context::set`].
@@ -83,7 +79,8 @@ impl AviDevice {
         }
     }
 
-    /// Removes everything from the shared context, for all devices. Each that runs writes its capabilities again.
+    /// Removes everything from the shared context, for all devices. Each that runs writes its capabilities again within
+    /// about a second, this one too, and a core that it is the core.
     ///
     /// # Errors
     /// As [`avi_p2p::Context::remove`].
@@ -124,66 +121,6 @@ impl AviDevice {
         match value.as_str().and_then(|id| id.parse::<PeerId>().ok()) {
             Some(id) => Ok(id.to_string()),
             None => Err(DeviceError::InvalidCoreId { value: value.to_string().chars().take(128).collect() }),
-        }
-    }
-}
-
-impl Inner {
-    fn capabilities_path(&self) -> String {
-        format!("{CAPABILITIES}.{}", self.node.local_peer_id())
-    }
-
-    /// Writes what this device is and can do.
-    pub(super) async fn announce(&self) {
-        self.announce_capabilities().await;
-        let id = self.node.local_peer_id().as_str();
-        if self.config.device_type == AviDeviceType::CORE
-            && let Err(error) = self.node.context().set(CORE, id).await
-        {
-            tracing::error!(%error, "this core is not in the shared context");
-        }
-    }
-
-    async fn announce_capabilities(&self) {
-        let (context, path) = (self.node.context(), self.capabilities_path());
-        if matches!(context.get(&path).await, Ok(Some(there)) if there == self.capabilities) {
-            return;
-        }
-        if let Err(error) = context.replace(&path, self.capabilities.clone()).await {
-            tracing::error!(%error, "what this device can do is not in the shared context");
-        }
-    }
-
-    /// Another device has changed the shared context. If it has taken this one for gone, this one writes its capabilities
-    /// again, after a while: it may be told so often.
-    pub(super) fn handle_change(self: &Arc<Self>, path: &str) {
-        let own = self.capabilities_path();
-        let is_above =
-            own.strip_prefix(path).is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with('.'));
-        let is_below = path.strip_prefix(&own).is_some_and(|rest| rest.starts_with('.'));
-        if (is_above || is_below) && !self.restoring.swap(true, Ordering::Relaxed) {
-            let inner = Arc::downgrade(self);
-            self.runtime.spawn(async move {
-                tokio::time::sleep(RESTORE_AFTER).await;
-                let Some(inner) = inner.upgrade() else { return };
-                inner.restoring.store(false, Ordering::Relaxed);
-                let is_gone = matches!(inner.node.context().get(&inner.capabilities_path()).await, Ok(None));
-                if is_gone && lock(&inner.owner).is_some() {
-                    inner.announce_capabilities().await;
-                }
-            });
-        }
-    }
-
-    /// Takes back what this device can do, and that it is the core.
-    pub(super) async fn withdraw(&self) {
-        let context = self.node.context();
-        let is_core =
-            matches!(context.get(CORE).await, Ok(Some(Value::String(id))) if id == self.node.local_peer_id().as_str());
-        for path in [Some(self.capabilities_path()), is_core.then(|| CORE.to_owned())].into_iter().flatten() {
-            if let Err(error) = context.remove(&path).await {
-                tracing::warn!(%error, path, "a device that leaves stays in the shared context");
-            }
         }
     }
 }

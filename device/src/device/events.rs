@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use avi_p2p::{AviEvent, EventReceiver, PeerId, StreamId};
 
+use super::handlers::PeerEvent;
 use super::{Inner, lock};
 use crate::call::Change;
 use crate::topics::Message;
@@ -32,14 +33,17 @@ impl Inner {
                     *addresses = listen_addresses;
                 }
             }
-            AviEvent::PeerDiscovered { peer_id } => self.call(lock(&self.callbacks).discovered.as_ref(), peer_id),
+            AviEvent::PeerDiscovered { peer_id } => self.tell_of_peer(PeerEvent::Discovered(peer_id)),
             AviEvent::PeerConnected { peer_id, address } => {
                 if let Some(adapter) = &self.adapter {
                     adapter.publish_soon();
                 }
-                self.call(lock(&self.callbacks).connected.as_ref(), (peer_id, address));
+                self.tell_of_peer(PeerEvent::Connected(peer_id, address));
             }
-            AviEvent::PeerDisconnected { peer_id } => self.call(lock(&self.callbacks).disconnected.as_ref(), peer_id),
+            AviEvent::PeerDisconnected { peer_id } => {
+                self.handle_gone(&peer_id);
+                self.tell_of_peer(PeerEvent::Disconnected(peer_id));
+            }
             AviEvent::Message { from, topic, data } => {
                 #[cfg(feature = "gateway")]
                 self.gateway.message(&topic, &data);
@@ -55,13 +59,11 @@ impl Inner {
             AviEvent::AudioStreamClosed { stream_id, reason, .. } => {
                 self.streams.changed(stream_id, Change::Closed(reason)).await;
             }
-            AviEvent::ContextChanged { author, path, value } => {
+            AviEvent::ContextChanged { path, value, .. } => {
                 if let Some(adapter) = &self.adapter {
                     adapter.handle_change(&path, value.is_none());
                 }
-                if author != *self.node.local_peer_id() && value.is_none() {
-                    self.handle_change(&path);
-                }
+                self.handle_change(&path);
             }
             AviEvent::ContextLagged { changes } => {
                 self.counters.events_dropped.add(changes);
@@ -98,6 +100,11 @@ impl Inner {
             inner.call(asked, (peer, stream, reason));
             asked.is_some()
         });
+    }
+
+    fn tell_of_peer(&self, event: PeerEvent) {
+        let callbacks = lock(&self.callbacks);
+        self.call(callbacks.peers.as_ref().filter(|_| callbacks.peer.has(&event)), event);
     }
 
     /// Gives an item to a handler, if there is one.

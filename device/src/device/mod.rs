@@ -4,6 +4,7 @@ mod config;
 mod context;
 mod events;
 mod handlers;
+mod own;
 
 use std::fmt;
 use std::future::Future;
@@ -14,12 +15,13 @@ use avi_p2p::{AviEvent, AviP2p, AviP2pError, AviP2pHandle, ContextOptions, Event
 use tokio::runtime::Handle;
 
 use self::handlers::Callbacks;
+use crate::capability;
 use crate::error::DeviceError;
 use crate::legacy::{self, Adapter};
 use crate::stats::{Counters, DeviceStats};
 use crate::stream::{StreamHandler, StreamHandlerFactory};
 use crate::streams::Streams;
-use crate::topics::Topics;
+use crate::topics::{Added, Topics};
 
 pub use self::config::{AviDeviceConfig, AviDeviceType, DeviceOptions};
 
@@ -27,7 +29,8 @@ pub use self::config::{AviDeviceConfig, AviDeviceType, DeviceOptions};
 ///
 /// Handlers are called from [`start_event_loop`](Self::start_event_loop) on. Each has a task of its own and a queue of
 /// 1,024 items and 8 MiB: a slow one delays nobody else's, and loses its oldest items
-/// ([`stats`](Self::stats) counts them). Handlers of different events have no order among each other.
+/// ([`stats`](Self::stats) counts them). Those of `on_peer_discovered`, `on_peer_connected` and `on_peer_disconnected`
+/// share one task, and are called in the order of what happened. Handlers of other events have no order among each other.
 ///
 /// The device stops with [`shutdown`](Self::shutdown), or when the last of its clones and of its node's handles is
 /// dropped.
@@ -76,12 +79,15 @@ impl AviDevice {
     /// Starts a device.
     ///
     /// # Errors
-    /// [`NoRuntime`](DeviceError::NoRuntime) outside of a tokio runtime; [`Node`](DeviceError::Node) if the node does not
-    /// start, as [`AviP2p::start`] says.
+    /// [`NoRuntime`](DeviceError::NoRuntime) outside of a tokio runtime; [`CapabilityName`](DeviceError::CapabilityName);
+    /// [`Node`](DeviceError::Node) if the node does not start, as [`AviP2p::start`] says.
     pub async fn with_options(config: AviDeviceConfig, options: DeviceOptions) -> Result<Self, DeviceError> {
         let runtime = Handle::try_current().map_err(|_| DeviceError::NoRuntime)?;
         let failed = |error: serde_json::Error| DeviceError::Capabilities(error.to_string());
         let capabilities = serde_json::to_value(&config.capabilities).map_err(failed)?;
+        if let Some(name) = capability::wrong_name(&capabilities) {
+            return Err(DeviceError::CapabilityName { name: name.to_owned() });
+        }
         let mut p2p = options.p2p;
         p2p.node_name.clone_from(&config.node_name);
         p2p.deliver_own = true;
@@ -191,8 +197,7 @@ impl AviDevice {
         topic: &str,
         handler: impl Fn(PeerId, String, Vec<u8>) + Send + Sync + 'static,
     ) -> Result<(), DeviceError> {
-        let added = self.inner.topics.add_blocking(topic, handler)?;
-        self.inner.subscribe(topic, &added).await
+        self.inner.subscribe(topic, |topics| topics.add_blocking(topic, handler)).await
     }
 
     /// As [`subscribe`](Self::subscribe), for a handler that is asynchronous, and does not block its thread.
@@ -204,8 +209,7 @@ impl AviDevice {
         F: Fn(PeerId, String, Vec<u8>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let added = self.inner.topics.add_async(topic, handler)?;
-        self.inner.subscribe(topic, &added).await
+        self.inner.subscribe(topic, |topics| topics.add_async(topic, handler)).await
     }
 
     /// Ends all handlers of a topic, once they have handled what waits.
@@ -295,11 +299,17 @@ impl Inner {
         }
     }
 
-    async fn subscribe(&self, topic: &str, added: &crate::topics::Added) -> Result<(), DeviceError> {
+    /// Adds a handler within the lock, so that no unsubscription from before takes it away.
+    async fn subscribe(
+        &self,
+        topic: &str,
+        add: impl FnOnce(&Topics) -> Result<Added, DeviceError>,
+    ) -> Result<(), DeviceError> {
         let _subscribing = self.subscribing.lock().await;
+        let added = add(&self.topics)?;
         let subscribed = self.node.subscribe(topic).await;
         if subscribed.is_err() {
-            self.topics.undo(topic, added);
+            self.topics.undo(topic, &added);
         }
         Ok(subscribed?)
     }

@@ -202,6 +202,10 @@ impl Driver {
                     let written = self.node.context().set(&path, value).await;
                     self.written(&path, written);
                 }
+                Output::ReplaceContext { path, value } => {
+                    let written = self.node.context().replace(&path, value).await;
+                    self.written(&path, written);
+                }
                 Output::RemoveContext { path } => {
                     let written = self.node.context().remove(&path).await;
                     self.written(&path, written);

@@ -146,6 +146,9 @@ impl Publisher {
         if listeners.is_empty() {
             return Ok(());
         }
+        if lock(&self.legacy).leaves_it_to(listeners.iter()) {
+            return Ok(());
+        }
         let current = self.node.context().snapshot().await?;
         let snapshot = lock(&self.legacy).snapshot(&current, unix_ms());
         if let Some(json) = snapshot {

@@ -23,6 +23,7 @@
 //! This machine has no clock and no network: `driver` gives it both.
 
 mod driver;
+mod origin;
 mod snapshot;
 mod speaker;
 #[cfg(test)]
@@ -33,7 +34,8 @@ use std::collections::{BTreeMap, VecDeque};
 use avi_p2p::PeerId;
 use serde_json::Value;
 
-use self::snapshot::{Leaf, Refused, Snapshot, at, hash, is_gap, leaves};
+use self::origin::{Origin, Statement};
+use self::snapshot::{Leaf, MAX_CLOCK, Refused, Snapshot, at, hash, is_gap, leaves};
 use self::speaker::{Known, Said};
 
 pub(crate) use self::driver::Adapter;
@@ -41,14 +43,15 @@ pub(crate) use self::snapshot::TOPIC;
 
 /// The most nodes that are remembered; one that is forgotten counts as new when it is heard again.
 const MAX_SPEAKERS: usize = 32;
-/// The most nodes in the clock of what is published.
-const MAX_CLOCK: usize = 64;
 /// The most paths of the shared context whose last change is remembered.
 const MAX_CHANGES: usize = 4096;
 /// The most snapshots of this node that are remembered.
 const MAX_PUBLISHED: usize = 16;
 /// How far the clock of a node may be ahead, as in the shared context.
 const MAX_AHEAD_S: u64 = 15 * 60;
+/// How far the count of this node that others tell may be ahead of what it has published, and of its clock, in
+/// milliseconds. One that is further ahead is none that it has said.
+const MAX_STEP: u64 = MAX_AHEAD_S * 1000;
 
 /// What is known of the contexts of other nodes.
 #[derive(Debug)]
@@ -79,45 +82,6 @@ pub(crate) struct Taken {
     pub left_out: u64,
     /// Whether it was a node of AVI 0.5.
     pub is_legacy: bool,
-}
-
-/// A snapshot of a 0.5 node, before its values are looked at.
-struct Statement<'a> {
-    from: &'a PeerId,
-    /// What the node had before its last change, but for what it lacked.
-    base: Option<&'a Said>,
-    /// Its last snapshot.
-    last: Option<&'a Said>,
-    when: When,
-    /// Whether it has never taken over anything.
-    is_alone: bool,
-    /// Whether it is the first that is heard, and has what this node has published before it was started again, or too
-    /// long ago.
-    is_past: bool,
-}
-
-/// When a node has written what nobody else has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum When {
-    /// Since its last snapshot.
-    AfterLast,
-    /// In this second since 1970: it has never written anything else.
-    At(u64),
-    /// The value at this path is all that differs from what it has taken over: that is why it has published.
-    Sole(String),
-    /// At some time.
-    Unknown,
-}
-
-/// Whose a value in a snapshot is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// The node has just written it.
-    Own,
-    /// It is a copy of what somebody has said.
-    Copy,
-    /// It cannot be told.
-    Unknown,
 }
 
 impl Legacy {
@@ -154,17 +118,19 @@ impl Legacy {
         current: &Value,
         unix_ms: u64,
     ) -> Result<Taken, Refused> {
-        let Snapshot { timestamp, vector_clock, data, shared, .. } = Snapshot::read(from.as_str(), json)?;
+        let Snapshot { timestamp, vector_clock, data, shared, is_cut, .. } = Snapshot::read(from.as_str(), json)?;
         let version = vector_clock.get(from.as_str()).copied().unwrap_or_default();
         if self.speakers.get(from.as_str()).is_some_and(|(last, _)| version <= last.version) {
             return Err(Refused::Stale);
         }
-        self.advance(&vector_clock);
+        self.advance(&vector_clock, unix_ms);
         // What a 0.5 node has published, others of them may refuse: its clock need not be ahead of theirs.
         self.shared = shared.then(|| hash(&data));
         let (leaves, left_out) = leaves(&data);
         let mut taken = Taken { left_out, is_legacy: !shared, ..Taken::default() };
-        let now = Said::new(version, vector_clock, &leaves);
+        let mut now = Said::new(version, vector_clock, &leaves);
+        now.is_cut = is_cut;
+        now.shared = shared.then(|| hash(&data));
         if !shared {
             let said = self.statement(from, &now, timestamp, unix_ms);
             let welcome = leaves.iter().filter(|leaf| self.is_welcome(&said, leaf, current));
@@ -186,7 +152,9 @@ impl Legacy {
         *count = (*count + 1).max(unix_ms);
         let (version, leaves) = (*count, leaves(current).0);
         self.known.add(&leaves);
-        self.published.push_back(Said::new(version, self.clock.clone(), &leaves));
+        let mut said = Said::new(version, self.clock.clone(), &leaves);
+        said.shared = Some(content);
+        self.published.push_back(said);
         if self.published.len() > MAX_PUBLISHED {
             self.published.pop_front();
         }
@@ -197,6 +165,7 @@ impl Legacy {
             vector_clock: self.clock.clone(),
             data: current.clone(),
             shared: true,
+            is_cut: false,
         };
         serde_json::to_vec(&snapshot).ok()
     }
@@ -206,9 +175,12 @@ impl Legacy {
         self.shared = None;
     }
 
-    /// What is published from now on is later than this.
-    fn advance(&mut self, heard: &BTreeMap<String, u64>) {
-        for (node, count) in heard {
+    /// What is published from now on is later than this. A count of this node that it cannot have said is a lie: it would
+    /// never end.
+    fn advance(&mut self, heard: &BTreeMap<String, u64>, unix_ms: u64) {
+        let published = self.clock.entry(self.local.clone()).or_default();
+        let most = (*published).max(unix_ms).saturating_add(MAX_STEP);
+        for (node, count) in heard.iter().filter(|(node, count)| **node != self.local || **count <= most) {
             if self.clock.contains_key(node) || self.clock.len() < MAX_CLOCK {
                 let known = self.clock.entry(node.clone()).or_default();
                 *known = (*known).max(*count);
@@ -216,72 +188,13 @@ impl Legacy {
         }
     }
 
-    /// What is known of a snapshot before its values are looked at.
-    fn statement<'a>(&'a self, from: &'a PeerId, now: &Said, timestamp: u64, unix_ms: u64) -> Statement<'a> {
-        let last = self.speakers.get(from.as_str()).map(|(last, _)| last);
-        let others = || now.clock.iter().filter(|(node, _)| *node != from.as_str());
-        let is_timely = now.version == 1 && timestamp <= unix_ms / 1000 + MAX_AHEAD_S;
-        let when = match last {
-            Some(_) if others().all(|(node, count)| self.has_heard(node, *count)) => When::AfterLast,
-            Some(_) => When::Unknown,
-            None if is_timely => When::At(timestamp),
-            None => self.sole(from, now).map_or(When::Unknown, When::Sole),
-        };
-        let base = self.published_to(now).filter(|here| {
-            let own = here.count(from.as_str()) + 1 >= now.version;
-            own && others().all(|(node, count)| here.count(node) >= *count)
-        });
-        let unmoved = last.filter(|last| others().all(|(node, count)| last.count(node) >= *count));
-        let is_past =
-            last.is_none() && now.clock.get(&self.local).is_some_and(|count| !self.has_heard(&self.local, *count));
-        Statement { from, base: unmoved.or(base), last, when, is_alone: others().next().is_none(), is_past }
-    }
-
-    /// The snapshot of this node that a node has taken over last.
-    fn published_to(&self, now: &Said) -> Option<&Said> {
-        let count = now.clock.get(&self.local)?;
-        self.published.iter().find(|said| said.version == *count)
-    }
-
-    /// Whether all changes of a node up to this count have been heard.
-    fn has_heard(&self, node: &str, count: u64) -> bool {
-        match self.speakers.get(node) {
-            Some((last, _)) => last.version >= count,
-            None => node == self.local && self.published.front().is_some_and(|first| first.version <= count),
-        }
-    }
-
-    /// The path of the only value that is not as this node has published it, but for what the node says of itself.
-    fn sole(&self, from: &PeerId, now: &Said) -> Option<String> {
-        let here = self.published_to(now).filter(|_| now.clock.len() == 2)?;
-        let is_other =
-            |(path, hash): &(&String, &u64)| owner(path) != Some(from.as_str()) && here.values.get(*path) != Some(hash);
-        let mut differing = now.values.iter().filter(is_other);
-        differing.next().filter(|_| differing.next().is_none()).map(|(path, _)| path.clone())
-    }
-
-    /// Whose a value of a snapshot is.
-    fn origin(&self, said: &Statement<'_>, leaf: &Leaf) -> Origin {
-        if let Some(before) = said.base.or(said.last).and_then(|said| said.values.get(&leaf.path)) {
-            if *before == leaf.hash {
-                return Origin::Copy;
-            }
-            // Only what is missing is taken from snapshots that the clock does not show.
-            if said.base.is_some() {
-                return Origin::Own;
-            }
-        }
-        if said.is_past {
-            return Origin::Copy;
-        }
-        let is_new = said.is_alone || self.known.is_new(leaf);
-        let is_own = match &said.when {
-            When::AfterLast => is_new,
-            When::At(second) => is_new && *second > self.last_change(&leaf.path).0,
-            When::Sole(path) => *path == leaf.path,
-            When::Unknown => false,
-        };
-        if is_own { Origin::Own } else { Origin::Unknown }
+    /// Whether another one of these nodes publishes the shared context, so that this one need not: the first of all that
+    /// do. Two at once would not be ahead of each other.
+    pub fn leaves_it_to<'a>(&self, mut listeners: impl Iterator<Item = &'a PeerId>) -> bool {
+        listeners.any(|peer| {
+            let said = self.speakers.get(peer.as_str());
+            peer.as_str() < self.local.as_str() && said.is_some_and(|(said, _)| said.shared.is_some())
+        })
     }
 
     fn is_welcome(&self, said: &Statement<'_>, leaf: &Leaf, current: &Value) -> bool {

@@ -11,8 +11,9 @@ pub(crate) const TOPIC: &str = "avi-context-updates";
 
 /// The most values of a context that are read.
 const MAX_LEAVES: usize = 2048;
-/// The most devices in a clock, and the highest count of one. Ours are milliseconds since 1970.
-const MAX_CLOCK: usize = 64;
+/// The most devices in a clock: a 0.5 node has another id after each start, and its clock forgets none. And the highest
+/// count of one; ours are milliseconds since 1970.
+pub(super) const MAX_CLOCK: usize = 4096;
 const MAX_COUNT: u64 = 1 << 48;
 const MAX_PATH_BYTES: usize = 256;
 const MAX_DEPTH: usize = 16;
@@ -31,6 +32,9 @@ pub(crate) struct Snapshot {
     /// Whether it shows the shared context of this library, of which it says nothing new. 0.5 does not know this field.
     #[serde(default)]
     pub shared: bool,
+    /// Whether the clock has counts that were left out: beyond the bounds.
+    #[serde(skip)]
+    pub is_cut: bool,
 }
 
 /// Why a snapshot is not taken at all.
@@ -47,14 +51,21 @@ pub(crate) enum Refused {
 impl Snapshot {
     /// Reads what `from` has signed.
     pub fn read(from: &str, json: &[u8]) -> Result<Self, Refused> {
-        let snapshot: Self = serde_json::from_slice(json).map_err(|_| Refused::Malformed)?;
-        let clock = &snapshot.vector_clock;
-        if clock.len() > MAX_CLOCK || clock.values().any(|count| *count > MAX_COUNT) || !snapshot.data.is_object() {
+        let mut snapshot: Self = serde_json::from_slice(json).map_err(|_| Refused::Malformed)?;
+        if !snapshot.data.is_object() {
             return Err(Refused::Malformed);
         }
         if snapshot.device_id != from {
             return Err(Refused::OtherDevice);
         }
+        let (all, clock) = (snapshot.vector_clock.len(), &mut snapshot.vector_clock);
+        clock.retain(|_, count| *count <= MAX_COUNT);
+        let own = clock.remove_entry(from);
+        while clock.len() >= MAX_CLOCK {
+            clock.pop_last();
+        }
+        clock.extend(own);
+        snapshot.is_cut = clock.len() < all;
         Ok(snapshot)
     }
 }
@@ -160,13 +171,27 @@ mod tests {
         let with = |clock: &str, data: &str| {
             format!(r#"{{"device_id":"x","timestamp":1,"vector_clock":{clock},"data":{data}}}"#)
         };
-        let many: BTreeMap<_, _> = (0..65).map(|id| (id.to_string(), 1)).collect();
-        let many = with(&serde_json::to_string(&many).unwrap(), "{}");
         let deep = with("{}", &format!("{}{}", r#"{"a":"#.repeat(200), "}".repeat(200)));
-        let bad = ["", "[]", "{}", &with("{}", "null"), &with(r#"{"x":281474976710657}"#, "{}"), &many, &deep];
+        let bad = ["", "[]", "{}", &with("{}", "null"), &with(r#"{"x":-1}"#, "{}"), &deep];
         for json in bad {
             assert_eq!(Snapshot::read("x", json.as_bytes()), Err(Refused::Malformed), "{json:.80}");
         }
+    }
+
+    #[test]
+    fn counts_beyond_the_bounds_are_left_out_and_the_context_is_read() {
+        let with = |clock: &BTreeMap<String, u64>| {
+            let snapshot = json!({ "device_id": "x", "timestamp": 1, "vector_clock": clock, "data": { "a": 1 } });
+            Snapshot::read("x", snapshot.to_string().as_bytes()).unwrap()
+        };
+        let snapshot = with(&BTreeMap::from([("x".to_owned(), 2), ("y".to_owned(), MAX_COUNT + 1)]));
+        assert_eq!((snapshot.vector_clock.len(), snapshot.is_cut), (1, true));
+        let mut many: BTreeMap<_, _> = (0..MAX_CLOCK).map(|id| (id.to_string(), 1)).collect();
+        many.insert("x".to_owned(), 7);
+        let snapshot = with(&many);
+        assert_eq!((snapshot.vector_clock.len(), snapshot.vector_clock["x"], snapshot.is_cut), (MAX_CLOCK, 7, true));
+        many.remove("9");
+        assert!(!with(&many).is_cut);
     }
 
     #[test]

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::snapshot::Leaf;
 
-/// The most paths whose values are remembered, and the most values of one.
+/// The most paths whose values are remembered, the most values of all, and those of one path after which the oldest of it
+/// are forgotten: a slider has many.
 const MAX_PATHS: usize = 4096;
-const MAX_VALUES: usize = 64;
+const MAX_VALUES: usize = 1 << 18;
+const MAX_GENERATION: usize = 2048;
 
 /// A snapshot of a node.
 #[derive(Debug, Default)]
@@ -17,11 +19,16 @@ pub(crate) struct Said {
     pub clock: BTreeMap<String, u64>,
     /// The hashes of its values.
     pub values: BTreeMap<String, u64>,
+    /// Whether its clock has counts that were left out.
+    pub is_cut: bool,
+    /// The hash of the whole, if it shows the shared context.
+    pub shared: Option<u64>,
 }
 
 impl Said {
     pub fn new(version: u64, clock: BTreeMap<String, u64>, leaves: &[Leaf]) -> Self {
-        Self { version, clock, values: leaves.iter().map(|leaf| (leaf.path.clone(), leaf.hash)).collect() }
+        let values = leaves.iter().map(|leaf| (leaf.path.clone(), leaf.hash)).collect();
+        Self { version, clock, values, is_cut: false, shared: None }
     }
 
     /// The count of a node in it.
@@ -30,17 +37,31 @@ impl Said {
     }
 }
 
-/// The values that anybody has ever had.
+/// The values that anybody has had: of a path the last ones, a few thousand.
 #[derive(Debug, Default)]
-pub(crate) struct Known(BTreeMap<String, BTreeSet<u64>>);
+pub(crate) struct Known {
+    paths: BTreeMap<String, Values>,
+    len: usize,
+}
+
+/// Values in two generations: when the younger one is full, it takes the place of the older one.
+#[derive(Debug, Default)]
+struct Values {
+    younger: BTreeSet<u64>,
+    older: BTreeSet<u64>,
+}
 
 impl Known {
     pub fn add(&mut self, leaves: &[Leaf]) {
         for leaf in leaves {
-            if self.0.contains_key(&leaf.path) || self.0.len() < MAX_PATHS {
-                let values = self.0.entry(leaf.path.clone()).or_default();
-                if values.len() < MAX_VALUES {
-                    values.insert(leaf.hash);
+            if self.paths.contains_key(&leaf.path) || self.paths.len() < MAX_PATHS {
+                let values = self.paths.entry(leaf.path.clone()).or_default();
+                if values.younger.len() >= MAX_GENERATION {
+                    self.len -= values.older.len();
+                    values.older = std::mem::take(&mut values.younger);
+                }
+                if self.len < MAX_VALUES && values.younger.insert(leaf.hash) {
+                    self.len += 1;
                 }
             }
         }
@@ -48,14 +69,15 @@ impl Known {
 
     /// Whether nobody has had this value there. It is not so if that is not known any more.
     pub fn is_new(&self, leaf: &Leaf) -> bool {
-        match self.0.get(&leaf.path) {
-            Some(values) => values.len() < MAX_VALUES && !values.contains(&leaf.hash),
-            None => self.0.len() < MAX_PATHS,
+        let is_known = |values: &Values| values.younger.contains(&leaf.hash) || values.older.contains(&leaf.hash);
+        match self.paths.get(&leaf.path) {
+            Some(values) => self.len < MAX_VALUES && !is_known(values),
+            None => self.paths.len() < MAX_PATHS,
         }
     }
 
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.0.values().map(BTreeSet::len).sum()
+        self.paths.values().map(|values| values.younger.len() + values.older.len()).sum()
     }
 }

@@ -89,6 +89,10 @@ impl Here {
         Self { legacy: Legacy::new(&PeerId::new(HERE)), context, now: NOW }
     }
 
+    fn new_at(id: &str, context: Value) -> Self {
+        Self { legacy: Legacy::new(&PeerId::new(id)), context, now: NOW }
+    }
+
     fn hears(&mut self, from: &str, json: &[u8]) -> Vec<(String, Value)> {
         let taken = self.legacy.handle_snapshot(&PeerId::new(from), json, &self.context, self.now * 1000).unwrap();
         for (path, value) in &taken.writes {
@@ -371,16 +375,111 @@ fn what_is_remembered_is_bounded() {
         here.writes(&format!("path{node}"), None);
     }
     assert_eq!(here.legacy.speakers.len(), MAX_SPEAKERS);
+    assert_eq!(here.legacy.clock.len(), 101);
+    let many: BTreeMap<_, _> = (0..2 * MAX_CLOCK as u64).map(|node| (node.to_string(), 1)).collect();
+    here.legacy.advance(&many, NOW * 1000);
     assert_eq!(here.legacy.clock.len(), MAX_CLOCK);
+    assert!(here.legacy.clock.contains_key(HERE), "this node has its place");
     for number in 0..10_000 {
         here.legacy.known.add(&leaves(&json!({ "busy": number, format!("path{number}"): 1 })).0);
     }
-    assert_eq!(here.legacy.known.len(), 4095 + 64, "a value of each path, and 64 of one");
+    assert_eq!(here.legacy.known.len(), 4095 + 2048 + 10_000 % 2048, "a value of each path, and the last ones of one");
     for change in 0..2 * MAX_CHANGES {
         here.legacy.handle_change(&format!("a{change}"), true, NOW);
         here.legacy.handle_change(&format!("a{change}"), false, NOW);
     }
     assert_eq!((here.legacy.changes.len(), here.legacy.order.len()), (MAX_CHANGES, MAX_CHANGES));
+}
+
+/// A 0.5 node has a new id after each start.
+#[test]
+fn a_hundred_starts_of_0_5_nodes_end_nothing() {
+    let (mut here, mut x) = met(json!({ "light": 0 }));
+    for start in 1..=100 {
+        let mut y = Old::new(&format!("{Y}{start}"));
+        y.hears(&here.publishes_again());
+        let id = y.id.to_string();
+        let json = y.writes(NOW, |data| data["light"] = json!(start));
+        assert_eq!(here.hears(&id, &json), written("light", start));
+        x.hears(&json);
+        x.hears(&here.publishes());
+        assert_eq!(x.data, here.context, "start {start}");
+    }
+    assert!(x.clock.len() > 100);
+    assert_eq!(here.hears(X, &x.writes(NOW, |data| data["light"] = json!(0))), written("light", 0));
+    let mut there = Here::new_at(Y, json!({}));
+    assert_eq!(there.hears(HERE, &here.publishes()), [], "another adapter reads it");
+}
+
+#[test]
+fn who_lies_about_counts_harms_only_himself() {
+    let (mut here, mut x) = met(json!({ "light": 0 }));
+    let mut liar = Old::new(Y);
+    for lie in [u64::MAX, (1 << 48) - 1, NOW * 1000 * 2] {
+        liar.clock.insert(HERE.to_owned(), lie);
+        liar.clock.insert("nobody".to_owned(), u64::MAX);
+        here.hears(Y, &liar.writes(NOW, |data| data["y"] = json!(lie)));
+        let published: Snapshot = serde_json::from_slice(&here.publishes()).unwrap();
+        assert!(published.vector_clock[HERE] <= NOW * 1000 + MAX_STEP, "{lie}");
+        assert!(!published.vector_clock.contains_key("nobody"));
+        // Who has not heard the liar shares as before.
+        x.hears(&serde_json::to_vec(&published).unwrap());
+        assert_eq!(x.data, here.context);
+        assert_eq!(here.hears(X, &x.writes(NOW, |data| data["light"] = json!(lie))), written("light", lie));
+    }
+}
+
+#[test]
+fn a_toggle_is_followed_when_two_adapters_have_published() {
+    for order in [[0, 1], [1, 0]] {
+        let (mut here, mut x) = met(json!({ "light": false }));
+        let mut there = Here::new_at(Y, here.context.clone());
+        for round in 0..10 {
+            let on = round % 2 == 0;
+            let json = x.writes(NOW, |data| data["light"] = json!(on));
+            let taken = [here.hears(X, &json), there.hears(X, &json)];
+            assert!(taken.contains(&written("light", on)), "round {round}: {taken:?}");
+            // They share the context.
+            for adapter in [&mut here, &mut there] {
+                adapter.context["light"] = json!(on);
+            }
+            there.context = here.context.clone();
+            // Both publish before they hear each other.
+            let both = [here.publishes_again(), there.publishes_again()];
+            order.iter().for_each(|first| x.hears(&both[*first]));
+            here.hears(Y, &both[1]);
+            there.hears(HERE, &both[0]);
+            assert_eq!(x.data["light"], on, "round {round}");
+        }
+    }
+}
+
+#[test]
+fn of_two_adapters_one_publishes() {
+    let (mut here, mut there) = (Here::new(json!({ "a": 1 })), Here::new_at(Y, json!({ "a": 1 })));
+    let (first, second) = (PeerId::new(HERE), PeerId::new(Y));
+    assert!(!here.legacy.leaves_it_to([&second].into_iter()), "before it is known");
+    let (of_here, of_there) = (here.publishes(), there.publishes());
+    here.hears(Y, &of_there);
+    there.hears(HERE, &of_here);
+    assert!(here.legacy.leaves_it_to([&second].into_iter()));
+    assert!(!there.legacy.leaves_it_to([&first].into_iter()));
+    assert!(!here.legacy.leaves_it_to([].into_iter()), "when the other one has gone");
+    let mut x = Old::new("12D3KooWA");
+    here.hears("12D3KooWA", &x.writes(NOW, |_| {}));
+    assert!(!here.legacy.leaves_it_to([&x.id].into_iter()), "a 0.5 node publishes no shared context");
+}
+
+#[test]
+fn a_slider_is_followed_however_often_it_moves() {
+    let (mut here, mut x) = met(json!({ "dim": 0 }));
+    let mut y = Old::new(Y);
+    for position in 1..6000 {
+        // What the node hears from another one hides what it had: only new values are surely its own.
+        x.hears(&y.writes(NOW, |_| {}));
+        here.hears(Y, &y.publishes());
+        assert_eq!(here.hears(X, &x.writes(NOW, |data| data["dim"] = json!(position))), written("dim", position));
+    }
 }
 
 /// Numbers from a seed.

@@ -74,6 +74,10 @@ pub struct GatewayLimits {
     /// Writes a second to the shared context for all devices together, 1 to 10,000, and twice as many at once. Default
     /// 20. What is more waits; of a sensor the last value.
     pub context_writes_per_second: u32,
+    /// Values that the shared context has of all devices together, 16 to 4,096, default 512: two of a device, and four of
+    /// a sensor. Sensors beyond are published, and written once there is room. The node's context has a bound for each
+    /// author, by default 1,024: leave it half of that for what was removed.
+    pub context_values: u32,
     /// Bytes a second to one device, 1,024 to 2^30, and as many at once. Default 256 KiB.
     pub downlink_bytes_per_second: u32,
     /// Datagrams a second from one address that has no session, 1 to 10,000, and twice as many at once. Default 10.
@@ -95,6 +99,7 @@ impl Default for GatewayLimits {
             datagrams_per_second: 500,
             messages_per_second: 50,
             context_writes_per_second: 20,
+            context_values: 512,
             downlink_bytes_per_second: 256 * 1024,
             unknown_per_second: 10,
             handshakes_per_second: 20,
@@ -241,6 +246,7 @@ impl GatewayLimits {
         within("limits.datagrams_per_second", self.datagrams_per_second, 1, 100_000)?;
         within("limits.messages_per_second", self.messages_per_second, 1, 10_000)?;
         within("limits.context_writes_per_second", self.context_writes_per_second, 1, 10_000)?;
+        within("limits.context_values", self.context_values, 16, 4096)?;
         within("limits.downlink_bytes_per_second", self.downlink_bytes_per_second, 1024, 1 << 30)?;
         within("limits.unknown_per_second", self.unknown_per_second, 1, 10_000)?;
         within("limits.handshakes_per_second", self.handshakes_per_second, 1, 10_000)

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::rate::Rates;
 use super::secure::{self, Grant, Transport};
 use super::session::{Mode, Session};
 use super::{Downlink, ErrorCode, GatewayEngine, MAX_DATAGRAM_BYTES, Time, Uplink};
@@ -45,7 +46,7 @@ impl GatewayEngine {
     /// A frame of a device that has a session. The datagram was as long as `datagram_bytes`.
     fn handle_frame(&mut self, time: Time, device: u64, frame: &[u8], datagram_bytes: usize) {
         let Some(session) = self.sessions.get_mut(device) else { return };
-        if !session.datagrams.take(1, time.now) {
+        if !session.rates.datagrams.take(1, time.now) {
             return self.limit(time, device);
         }
         session.heard = session.heard.max(time.now);
@@ -70,7 +71,8 @@ impl GatewayEngine {
         }
     }
 
-    fn may_look_at(&mut self, time: Time, from: SocketAddr) -> bool {
+    /// Whether an address has not yet asked for too many sessions.
+    pub(super) fn may_look_at(&mut self, time: Time, from: SocketAddr) -> bool {
         let may = self.senders.take(from.ip(), time.now);
         if !may {
             self.stats.unknown_limited += 1;
@@ -115,10 +117,11 @@ impl GatewayEngine {
     }
 
     /// A device says `Hello`, with or without a session: it begins one, moves its own here, or begins it anew.
-    pub(super) fn handle_hello(&mut self, time: Time, from: SocketAddr, device: u64, extended: bool) {
+    pub(super) fn handle_hello(&mut self, time: Time, from: SocketAddr, id: u64, extended: bool) {
         let now = time.now;
+        let device = self.sessions.key_for(&self.config, id, from, extended);
         let refusal = match () {
-            () if !self.config.plain || self.config.key_of(device).is_some() => Err(ErrorCode::NotAllowed),
+            () if !self.config.plain || self.config.key_of(id).is_some() => Err(ErrorCode::NotAllowed),
             () => self.sessions.has_room(&self.config, device, from.ip()),
         };
         if let Err(code) = refusal {
@@ -132,9 +135,7 @@ impl GatewayEngine {
         let mode = Mode::Plain { extended };
         match self.sessions.get(device) {
             None => {
-                self.sessions.insert(device, Session::new(&self.config, from, mode, now));
-                self.stats.sessions_begun += 1;
-                self.name_in_context(time, device);
+                self.begin(time, from, device, id, mode);
             }
             Some(session) if session.address == from && now.saturating_sub(session.since) < REPEATED => {
                 self.sessions.replace(device, |session| session.mode = mode);
@@ -149,6 +150,16 @@ impl GatewayEngine {
         }
         self.wake_for_session(device);
         self.send(time, device, &Downlink::Welcome);
+    }
+
+    /// Begins a session of a device that has none.
+    fn begin(&mut self, time: Time, from: SocketAddr, device: u64, id: u64, mode: Mode) {
+        let plain_from = matches!(mode, Mode::Plain { .. }).then_some(from.ip());
+        let rates = self.ended.take(id, plain_from);
+        let rates = rates.unwrap_or_else(|| Rates::new(&self.config.limits, time.now));
+        self.sessions.insert(device, Session::new(id, from, mode, rates, time.now));
+        self.stats.sessions_begun += 1;
+        self.name_in_context(time, device);
     }
 
     fn wake_for_session(&mut self, device: u64) {
@@ -278,9 +289,7 @@ impl GatewayEngine {
                 (session.address, session.mode, session.since, session.heard) = (from, mode, time.now, time.now);
             });
         } else {
-            self.sessions.insert(device, Session::new(&self.config, from, mode, time.now));
-            self.stats.sessions_begun += 1;
-            self.name_in_context(time, device);
+            self.begin(time, from, device, device, mode);
         }
         self.wake_for_session(device);
     }

@@ -34,9 +34,12 @@ pub use stats::GatewayStats;
 pub use streams::is_for_small_device;
 
 use entry::Pending;
-use rate::{Senders, TokenBucket};
+use rate::{Ended, Senders, TokenBucket};
 use session::{Mode, Session, Sessions};
 use topics::Topics;
+
+/// Sessions that are remembered when they have ended, if no more may be at once.
+const ENDED: usize = 256;
 
 /// Gives bytes that nobody can guess, or none: then there is no handshake.
 pub type Entropy = Box<dyn FnMut() -> Option<[u8; 32]> + Send>;
@@ -48,6 +51,7 @@ pub struct GatewayEngine {
     node: String,
     entropy: Entropy,
     sessions: Sessions,
+    ended: Ended,
     topics: Topics,
     /// The device and its number for each stream of the node.
     streams: BTreeMap<u64, (u64, u8)>,
@@ -58,8 +62,16 @@ pub struct GatewayEngine {
     /// The last handshakes of each device: one that comes again is somebody's who recorded it.
     seen: BTreeMap<u64, VecDeque<Vec<u8>>>,
     context_writes: TokenBucket,
+    /// Whether something waits for a turn to be written: then nothing else goes before it.
+    is_behind: bool,
     /// Devices whose session has ended, and whom the context still has.
     to_forget: BTreeSet<u64>,
+    /// How many devices were removed from the context since all were written at once.
+    forgotten: usize,
+    /// How many values the context has.
+    context_values: usize,
+    /// The sensor that was written last when its turn came.
+    last_written: (u64, String),
     outputs: VecDeque<Output>,
     stats: GatewayStats,
     /// Not later than the next thing to do.
@@ -90,13 +102,18 @@ impl GatewayEngine {
             node: node.to_owned(),
             entropy,
             sessions: Sessions::default(),
+            ended: Ended::default(),
             topics: Topics::default(),
             streams: BTreeMap::new(),
             requests: 0,
             pending: BTreeMap::new(),
             seen: BTreeMap::new(),
             context_writes: TokenBucket::new(writes, writes.saturating_mul(2), Duration::ZERO),
+            is_behind: false,
             to_forget: BTreeSet::new(),
+            forgotten: 0,
+            context_values: 0,
+            last_written: (0, String::new()),
             outputs: VecDeque::from([stale]),
             stats: GatewayStats::default(),
             deadline: None,
@@ -228,7 +245,7 @@ impl GatewayEngine {
             self.stats.oversize += 1;
             return Sent::Oversize;
         }
-        if !session.downlink.take(bytes.len(), time.now) {
+        if !session.rates.downlink.take(bytes.len(), time.now) {
             self.stats.downlink_limited += 1;
             return Sent::No;
         }
@@ -262,10 +279,10 @@ impl GatewayEngine {
     fn end(&mut self, time: Time, device: u64) {
         self.tell(time, device, ErrorCode::SessionEnded);
         self.end_uses(time, device);
-        let was_named = self.sessions.remove(device).is_some_and(|session| session.is_named);
-        if was_named {
-            self.forget_in_context(time, device);
-        }
+        let Some(session) = self.sessions.remove(device) else { return };
+        let most = (self.config.limits.sessions as usize).max(ENDED);
+        self.ended.put(session.id, session.plain_from(), session.rates.clone(), time.now, most);
+        self.leave_context(time, session);
     }
 
     /// Ends the subscriptions and streams of a session.

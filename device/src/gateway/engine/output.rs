@@ -36,7 +36,8 @@ pub enum Output {
     },
     /// Publish. If that fails, say so with [`GatewayEngine::handle_refused`](super::GatewayEngine::handle_refused).
     Publish {
-        /// The device whose message it is.
+        /// Names the session whose message it is: the device's number, or another one for a further board that has the
+        /// same.
         device: u64,
         /// The topic.
         topic: String,
@@ -79,6 +80,13 @@ pub enum Output {
     },
     /// Write to the shared context.
     SetContext {
+        /// The path.
+        path: String,
+        /// The value.
+        value: Value,
+    },
+    /// Write to the shared context, in place of all that is there.
+    ReplaceContext {
         /// The path.
         path: String,
         /// The value.

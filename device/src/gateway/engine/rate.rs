@@ -1,8 +1,10 @@
 //! How fast may somebody send?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
+
+use super::config::GatewayLimits;
 
 /// Addresses that the gateway counts one by one. Those beyond share one bucket.
 const SENDERS: usize = 256;
@@ -44,6 +46,59 @@ impl TokenBucket {
     fn is_full(&mut self, now: Duration) -> bool {
         self.fill(now);
         self.level == self.burst
+    }
+}
+
+/// How much a session may send and get now.
+#[derive(Clone, Debug)]
+pub(super) struct Rates {
+    pub(super) datagrams: TokenBucket,
+    pub(super) messages: TokenBucket,
+    pub(super) downlink: TokenBucket,
+}
+
+impl Rates {
+    /// Those of a device that has used nothing.
+    pub(super) fn new(limits: &GatewayLimits, now: Duration) -> Self {
+        Self {
+            datagrams: TokenBucket::new(limits.datagrams_per_second, limits.datagrams_per_second, now),
+            messages: TokenBucket::new(limits.messages_per_second, limits.messages_per_second.saturating_mul(2), now),
+            downlink: TokenBucket::new(limits.downlink_bytes_per_second, limits.downlink_bytes_per_second, now),
+        }
+    }
+
+    fn is_full(&mut self, now: Duration) -> bool {
+        self.datagrams.is_full(now) && self.messages.is_full(now) && self.downlink.is_full(now)
+    }
+}
+
+/// What sessions had used that have ended. The next one from the address goes on with that, or the next one of the device:
+/// to begin anew makes nobody faster.
+#[derive(Debug, Default)]
+pub(super) struct Ended(VecDeque<(u64, Option<IpAddr>, Rates)>);
+
+impl Ended {
+    /// A session of a device has ended, which was one without a key from this address. `most` are remembered.
+    pub(super) fn put(&mut self, device: u64, plain_from: Option<IpAddr>, rates: Rates, now: Duration, most: usize) {
+        // Full ones say as much as none: in two seconds each is.
+        self.0.retain_mut(|(_, _, rates)| !rates.is_full(now));
+        self.0.push_back((device, plain_from.map(network_of), rates));
+        if self.0.len() > most {
+            self.0.pop_front();
+        }
+    }
+
+    /// A session of a device begins, without a key from this address.
+    pub(super) fn take(&mut self, device: u64, plain_from: Option<IpAddr>) -> Option<Rates> {
+        let network = plain_from.map(network_of);
+        let near = network.and_then(|_| self.0.iter().rposition(|(_, ended, _)| *ended == network));
+        let at = near.or_else(|| self.0.iter().rposition(|(ended, _, _)| *ended == device))?;
+        self.0.remove(at).map(|(_, _, rates)| rates)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 

@@ -5,13 +5,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::config::GatewayConfig;
-use super::rate::{TokenBucket, network_of};
+use super::rate::{Rates, network_of};
 use super::secure::{OVERHEAD_BYTES, Transport};
 use super::{ErrorCode, MAX_DATAGRAM_BYTES};
+
+/// The values of a name in the shared context, and at most those of a sensor.
+pub(super) const NAME_VALUES: usize = 2;
+pub(super) const SENSOR_VALUES: usize = 4;
 
 /// What one device has.
 #[derive(Debug)]
 pub(super) struct Session {
+    /// The device's number. Boards with the original protocol may share one.
+    pub(super) id: u64,
     pub(super) address: SocketAddr,
     pub(super) mode: Mode,
     /// When it began, or began anew.
@@ -22,11 +28,9 @@ pub(super) struct Session {
     pub(super) subscriptions: BTreeMap<String, bool>,
     pub(super) streams: BTreeMap<u8, Stream>,
     pub(super) sensors: BTreeMap<String, Sensor>,
-    pub(super) datagrams: TokenBucket,
-    pub(super) messages: TokenBucket,
-    pub(super) downlink: TokenBucket,
-    /// Whether the shared context has it.
-    pub(super) is_named: bool,
+    pub(super) rates: Rates,
+    /// What the shared context says of it, once it has it.
+    pub(super) named: Option<serde_json::Value>,
     /// When it was last told that it sends too fast.
     pub(super) told_rate: Option<Duration>,
 }
@@ -73,10 +77,11 @@ impl StreamState {
     }
 }
 
-/// When a sensor's value may be written next, and a later value that waits for it.
+/// When a sensor's value may be written next, the one that the shared context has, and a later one that waits.
 #[derive(Debug)]
 pub(super) struct Sensor {
     pub(super) next_write: Duration,
+    pub(super) written: Option<serde_json::Value>,
     pub(super) waiting: Option<serde_json::Value>,
 }
 
@@ -87,9 +92,9 @@ impl Sensor {
 }
 
 impl Session {
-    pub(super) fn new(config: &GatewayConfig, address: SocketAddr, mode: Mode, now: Duration) -> Self {
-        let limits = &config.limits;
+    pub(super) fn new(id: u64, address: SocketAddr, mode: Mode, rates: Rates, now: Duration) -> Self {
         Self {
+            id,
             address,
             mode,
             since: now,
@@ -97,12 +102,25 @@ impl Session {
             subscriptions: BTreeMap::new(),
             streams: BTreeMap::new(),
             sensors: BTreeMap::new(),
-            datagrams: TokenBucket::new(limits.datagrams_per_second, limits.datagrams_per_second, now),
-            messages: TokenBucket::new(limits.messages_per_second, limits.messages_per_second.saturating_mul(2), now),
-            downlink: TokenBucket::new(limits.downlink_bytes_per_second, limits.downlink_bytes_per_second, now),
-            is_named: false,
+            rates,
+            named: None,
             told_rate: None,
         }
+    }
+
+    /// Where it comes from, if it has no key.
+    pub(super) fn plain_from(&self) -> Option<IpAddr> {
+        self.is_plain().then_some(self.address.ip())
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.mode, Mode::Plain { .. })
+    }
+
+    /// How many values the shared context has of it.
+    pub(super) fn context_values(&self) -> usize {
+        let written = self.sensors.values().filter(|sensor| sensor.written.is_some()).count();
+        usize::from(self.named.is_some()) * NAME_VALUES + written * SENSOR_VALUES
     }
 
     /// Whether the device reads frames that the original protocol does not have.
@@ -137,7 +155,8 @@ impl Session {
     }
 }
 
-/// All sessions, one a device, and how to find them.
+/// All sessions, one a board, and how to find them. A session's key is the device's number, or another one for a further
+/// board with the same number.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_device: BTreeMap<u64, Session>,
@@ -162,6 +181,28 @@ impl Sessions {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Session)> {
         self.by_device.iter().map(|(device, session)| (*device, session))
+    }
+
+    /// The session of a device, one that is told of streams first.
+    pub(super) fn of(&self, id: u64) -> Option<u64> {
+        let of_id = || self.iter().filter(|(_, session)| session.id == id);
+        of_id().find(|(_, session)| session.is_extended()).or_else(|| of_id().next()).map(|(key, _)| key)
+    }
+
+    /// The key for a plain session of a device at this address: of the one that it has, or a new one. All boards with the
+    /// original firmware have the same number: two addresses are two of them.
+    pub(super) fn key_for(&self, config: &GatewayConfig, id: u64, from: SocketAddr, extended: bool) -> u64 {
+        let of_id = || self.iter().filter(|(_, session)| session.id == id);
+        let here = of_id().find(|(_, session)| session.address == from);
+        let is_same = |session: &Session| {
+            network_of(session.address.ip()) == network_of(from.ip()) || (extended && session.is_extended())
+        };
+        if let Some((key, _)) = here.or_else(|| of_id().find(|(_, session)| is_same(session))) {
+            return key;
+        }
+        let is_free = |key: &u64| !self.by_device.contains_key(key);
+        let others = (0..u64::MAX).rev().filter(|key| config.key_of(*key).is_none());
+        [id].into_iter().chain(others).find(is_free).unwrap_or(id)
     }
 
     /// The device with a plain session at this address.

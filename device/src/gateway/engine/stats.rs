@@ -56,7 +56,7 @@ pub struct GatewayStats {
     pub audio_dropped: u64,
     /// What the mesh did not take.
     pub mesh_refused: u64,
-    /// What the shared context did not take.
+    /// What the shared context did not take, and values beyond `context_values`.
     pub context_refused: u64,
     /// Messages and calls from the mesh that the gateway was too slow for.
     pub events_dropped: u64,

@@ -36,7 +36,7 @@ impl GatewayEngine {
         if let Some(code) = refusal {
             return self.refuse(time, device, code);
         }
-        if !session.messages.take(1, time.now) {
+        if !session.rates.messages.take(1, time.now) {
             return self.limit(time, device);
         }
         let request = self.requests;
@@ -155,7 +155,8 @@ impl GatewayEngine {
     /// A peer asks this node for a stream. True if its label `device/<device id>/<reason>` says that it is for a small
     /// device: then the gateway answers.
     pub fn handle_stream_offered(&mut self, time: Time, stream: u64, peer: &str, label: &str) -> bool {
-        let Some((device, reason)) = addressee(label) else { return false };
+        let Some((id, reason)) = addressee(label) else { return false };
+        let device = self.sessions.of(id).unwrap_or(id);
         let limit = self.config.limits.streams as usize;
         let reject = |reason| Output::RejectStream { stream, reason };
         let Some(session) = self.sessions.get_mut(device) else {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::context::sensor_value;
-use super::session::{Mode, Sensor};
+use super::session::Sensor;
 use super::topics::Need;
 use super::{Downlink, ErrorCode, GatewayEngine, Output, PressType, SensorValue, Time, Uplink};
 
@@ -21,7 +21,7 @@ impl GatewayEngine {
             Uplink::HelloExtended { device_id } => self.handle_hello_again(time, device, device_id, true),
             Uplink::Subscribe { topic } => self.subscribe(time, device, topic),
             Uplink::Unsubscribe { topic } => self.unsubscribe(time, device, topic),
-            Uplink::Publish { topic, data } => match may_publish(device, topic) {
+            Uplink::Publish { topic, data } => match may_publish(self.id_of(device), topic) {
                 true => self.publish(time, device, topic.to_owned(), data.to_vec()),
                 false => self.refuse(time, device, ErrorCode::BadName),
             },
@@ -42,10 +42,21 @@ impl GatewayEngine {
         }
     }
 
+    /// The number that the device of a session says it has.
+    pub(super) fn id_of(&self, device: u64) -> u64 {
+        self.sessions.get(device).map_or(device, |session| session.id)
+    }
+
     /// A `Hello` with a session: of this device or another at its address. Within a secure session there is none.
     fn handle_hello_again(&mut self, time: Time, device: u64, says: u64, extended: bool) {
-        match self.sessions.get(device).map(|session| (&session.mode, session.address)) {
-            Some((Mode::Plain { .. }, address)) => self.handle_hello(time, address, says, extended),
+        let session = self.sessions.get(device).map(|session| (session.is_plain(), session.address));
+        let id = self.id_of(device);
+        match session {
+            // Who names another device costs as much as a stranger.
+            Some((true, address)) if says == id || self.may_look_at(time, address) => {
+                self.handle_hello(time, address, says, extended);
+            }
+            Some((true, _)) => {}
             _ => {
                 self.stats.bad_frames += 1;
                 self.tell(time, device, ErrorCode::BadFrame);
@@ -62,7 +73,7 @@ impl GatewayEngine {
         if is_new && session.subscriptions.len() >= self.config.limits.subscriptions as usize {
             return self.refuse(time, device, ErrorCode::TooManySubscriptions);
         }
-        if is_new && !session.messages.take(1, time.now) {
+        if is_new && !session.rates.messages.take(1, time.now) {
             return self.limit(time, device);
         }
         if !self.topics.contains(topic) && self.topics.len() >= self.config.limits.topics as usize {
@@ -93,7 +104,7 @@ impl GatewayEngine {
 
     fn publish(&mut self, time: Time, device: u64, topic: String, data: Vec<u8>) {
         let Some(session) = self.sessions.get_mut(device) else { return };
-        if !session.messages.take(1, time.now) {
+        if !session.rates.messages.take(1, time.now) {
             return self.limit(time, device);
         }
         self.stats.published += 1;
@@ -107,7 +118,8 @@ impl GatewayEngine {
             PressType::Long => "Long",
         };
         let payload = json!({ "button_id": button_id, "type": press_type, "data": custom_data, "ts": time.unix_s });
-        self.publish(time, device, format!("device/{device}/button"), payload.to_string().into_bytes());
+        let id = self.id_of(device);
+        self.publish(time, device, format!("device/{id}/button"), payload.to_string().into_bytes());
     }
 
     fn sensor(&mut self, time: Time, device: u64, name: &str, data: SensorValue, custom_data: &str) {
@@ -118,16 +130,19 @@ impl GatewayEngine {
         if !session.sensors.contains_key(name) && session.sensors.len() >= self.config.limits.sensors as usize {
             return self.refuse(time, device, ErrorCode::TooManySensors);
         }
-        if !session.messages.take(1, time.now) {
+        if !session.rates.messages.take(1, time.now) {
             return self.limit(time, device);
         }
         let data = json!({ "value": value, "unit": unit, "custom": custom_data });
         let payload = json!({ "name": name, "data": data, "ts": time.unix_s });
         let sensor = session.sensors.entry(name.to_owned());
-        let sensor = sensor.or_insert(Sensor { next_write: time.now, waiting: None });
+        let sensor = sensor.or_insert(Sensor { next_write: time.now, written: None, waiting: None });
         sensor.waiting = Some(sensor_value(&value, unit, custom_data, time.unix_s));
+        let sensor = self.sessions.get(device).and_then(|session| session.sensors.get(name));
+        let has_room = sensor.is_some_and(|sensor| self.has_room_for(sensor));
+        self.stats.context_refused += u64::from(!has_room);
         self.stats.published += 1;
-        let (topic, data) = (format!("device/{device}/sensor/{name}"), payload.to_string().into_bytes());
+        let (topic, data) = (format!("device/{}/sensor/{name}", self.id_of(device)), payload.to_string().into_bytes());
         self.outputs.push_back(Output::Publish { device, topic, data });
         self.write_sensor(time, device, name);
     }

@@ -1,5 +1,6 @@
 //! What does the gateway promise to devices, and against others?
 
+mod context;
 mod hostile;
 mod original;
 mod plain;

@@ -45,18 +45,49 @@ fn a_session_expires_with_its_subscriptions_and_its_name_in_the_context() {
 }
 
 #[test]
-fn a_hello_from_a_new_address_moves_the_session() {
+fn an_extended_hello_from_a_new_address_moves_the_session() {
     let mut bench = Bench::new(plain_config());
-    bench.hello(at(1), 7);
+    bench.frame(at(1), &Uplink::HelloExtended { device_id: 7 });
     subscribe(&mut bench, at(1), "lamp");
     bench.pass(seconds(5));
-    assert!(answers(&bench.hello(at(2), 7), at(2), &Downlink::Welcome));
+    assert!(answers(&bench.frame(at(2), &Uplink::HelloExtended { device_id: 7 }), at(2), &Downlink::Welcome));
     assert_eq!(bench.engine.stats().sessions, 1);
     assert_eq!(bench.message("lamp", b"on"), [], "the old address gets nothing more");
     let outputs = subscribe(&mut bench, at(2), "lamp");
     assert!(answers(&outputs, at(2), &Downlink::SubscribeAck { topic: "lamp" }));
     assert!(!outputs.contains(&Output::Subscribe { topic: "lamp".to_owned() }), "the mesh hears of no change");
     assert_eq!(datagrams(&bench.message("lamp", b"on"), at(2)).len(), 1);
+}
+
+#[test]
+fn boards_with_one_number_at_two_addresses_have_two_sessions_and_one_name() {
+    let mut bench = Bench::new(plain_config());
+    bench.hello(at(1), 7);
+    subscribe(&mut bench, at(1), "lamp");
+    assert!(answers(&bench.hello(at(2), 7), at(2), &Downlink::Welcome));
+    subscribe(&mut bench, at(2), "lamp");
+    let outputs = bench.message("lamp", b"on");
+    assert_eq!((datagrams(&outputs, at(1)).len(), datagrams(&outputs, at(2)).len()), (1, 1));
+    let sensor = |sensor_name| Uplink::SensorUpdate {
+        sensor_name,
+        data: super::super::SensorValue::Battery(1),
+        custom_data: "",
+    };
+    let path = "avi.gateway.12D3KooWGateway.device.7".to_owned();
+    for (host, name) in [(1, "kitchen"), (2, "hall")] {
+        let outputs = bench.frame(at(host), &sensor(name));
+        assert!(matches!(&outputs[..], [Output::Publish { topic, .. }, Output::SetContext { path: written, .. }]
+            if *topic == format!("device/7/sensor/{name}") && *written == format!("{path}.sensor.{name}")));
+    }
+    // A board that starts anew has its own session again, also with another port.
+    bench.pass(seconds(5));
+    let again = SocketAddr::from(([192, 168, 1, 1], 4001));
+    assert!(answers(&bench.hello(again, 7), again, &Downlink::Welcome));
+    assert_eq!(bench.engine.stats().sessions, 2);
+    // The name goes with the last of them.
+    assert!(!bench.frame(at(2), &Uplink::Goodbye).contains(&Output::RemoveContext { path: path.clone() }));
+    assert!(bench.frame(again, &Uplink::Goodbye).contains(&Output::RemoveContext { path }));
+    assert_eq!(bench.engine.context_values, 0);
 }
 
 #[test]
@@ -139,7 +170,8 @@ fn the_context_gets_a_sensors_last_value_and_not_more_than_one_a_second() {
 
 #[test]
 fn the_context_is_not_flooded_and_comes_to_what_is() {
-    let mut bench = Bench::new(GatewayConfig { plain_from_anywhere: true, ..plain_config() });
+    let limits = super::super::GatewayLimits { context_values: 2048, ..Default::default() };
+    let mut bench = Bench::new(GatewayConfig { limits, ..plain_config() });
     let address = |n: u64| SocketAddr::from(([10, 1, u8::try_from(n % 100).expect("small"), 1], 4000));
     let mut written = Vec::new();
     let is_write = |output: &Output| matches!(output, Output::SetContext { .. } | Output::RemoveContext { .. });
