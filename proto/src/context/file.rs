@@ -22,8 +22,9 @@ use crate::wire::Reader;
 const MAGIC: [u8; 14] = *b"avi context 1\n";
 const HEAD_BYTES: usize = MAGIC.len() + 8 + 32;
 
-/// All of a context as a file.
+/// All of a context as a file. Before the clock of this node is set, the file keeps the age of the one that was read.
 pub(crate) fn write_file(replica: &Replica, wall: Wall) -> Bytes {
+    let wall = replica.read_at.filter(|_| !wall.is_plausible()).unwrap_or(wall);
     let mut entries = Vec::with_capacity(replica.store.bytes());
     replica.store.entries().for_each(|entry| entry.write(&mut entries));
     let written = wall.0.to_be_bytes();
@@ -31,7 +32,8 @@ pub(crate) fn write_file(replica: &Replica, wall: Wall) -> Bytes {
 }
 
 /// Fills an empty replica from a file. Of a file that is older than the lifetime of tombstones, only this node's own entries
-/// are taken: what others have removed meanwhile would come back.
+/// are taken: what others have removed meanwhile would come back. While the clock is not set, all are taken, and the rule is
+/// applied [once it is](Replica::follow_clock). Returns when the file was written.
 ///
 /// # Errors
 /// What is wrong with the file.
@@ -40,7 +42,7 @@ pub(crate) fn read_file(
     options: &ContextOptions,
     wall: Wall,
     bytes: Bytes,
-) -> Result<(), String> {
+) -> Result<Wall, String> {
     let max = max_file_bytes(options);
     if bytes.len() > max {
         return Err(format!("{} bytes, expected at most {max}, as context.max_bytes says", bytes.len()));
@@ -64,8 +66,9 @@ pub(crate) fn read_file(
         return Err(damaged(&format!("an entry at {:?} has a wrong signature", forged.path)));
     }
     taken.for_each(|entry: &Arc<Entry>| replica.restore(entry.clone()));
+    replica.read_at = (!wall.is_plausible()).then_some(Wall(written));
     replica.expire(wall);
-    Ok(())
+    Ok(Wall(written))
 }
 
 /// The longest file that a node writes.

@@ -29,5 +29,5 @@ pub use file::max_file_bytes;
 pub(crate) use file::{read_file, write_file};
 pub use frames::MAX_FRAME_BYTES;
 pub(crate) use frames::{Request, Response, message, read_message};
-pub(crate) use replica::{Change, Refused, Replica, Taken, topmost};
+pub(crate) use replica::{Change, Corrected, Refused, Replica, Taken, topmost};
 pub(crate) use stamp::{Author, Wall};

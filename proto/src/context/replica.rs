@@ -77,6 +77,17 @@ pub(crate) enum Taken {
     },
 }
 
+/// What the clock of this node has led to.
+#[derive(Debug, Default)]
+pub(crate) struct Corrected {
+    /// This node's own entries, written again.
+    pub(crate) again: Vec<Arc<Entry>>,
+    /// What is not shown any more.
+    pub(crate) changes: Vec<Change>,
+    /// How many entries were too far ahead.
+    pub(crate) ahead: usize,
+}
+
 /// The context of one node.
 #[derive(Debug)]
 pub(crate) struct Replica {
@@ -88,6 +99,8 @@ pub(crate) struct Replica {
     last: Hlc,
     /// The latest entry that was taken: the time of a node whose own clock was never set.
     latest: Hlc,
+    /// When the file that was read was written, until the clock is set and tells how old that is.
+    pub(crate) read_at: Option<Wall>,
     /// What this node has written since its start.
     written: BTreeMap<Path, Op>,
     written_again: usize,
@@ -103,6 +116,7 @@ impl Replica {
             signer,
             last: Hlc::default(),
             latest: Hlc::default(),
+            read_at: None,
             written: BTreeMap::new(),
             written_again: 0,
         }
@@ -140,7 +154,8 @@ impl Replica {
         }
         covering.iter().chain(&leaves).try_for_each(|(path, _)| self.check_owner(path))?;
         let floor = covering.iter().chain(&leaves).filter_map(|(path, _)| self.latest_around(path)).max();
-        let first = self.stamp(wall, floor);
+        let own = self.stamp(wall);
+        let first = own.max(floor.map_or(Hlc::default(), Hlc::next));
         let second = if covering.is_empty() { first } else { first.next() };
         let stamped = covering.into_iter().map(|op| (first, op)).chain(leaves.into_iter().map(|op| (second, op)));
         let mut entries = Vec::new();
@@ -148,7 +163,8 @@ impl Replica {
             entries.extend(self.signer.as_ref().map(|signer| signer.sign(path, hlc, op)));
         }
         let changes = self.put_all(&entries)?;
-        self.last = second;
+        // Not `second`: where this node must win, the clock may be that of another author.
+        self.last = own.next();
         for entry in &entries {
             self.note(entry);
         }
@@ -222,12 +238,12 @@ impl Replica {
         above.chain(under).map(|entry| entry.stamp.hlc).max()
     }
 
-    /// The clock of the next write: later than this node's last one and than what it must cover, and else the wall clock.
-    /// What others have written elsewhere does not move it: one of them, ahead by as much as is allowed, could have this
-    /// node's writes refused by those whose clocks are behind.
-    fn stamp(&self, wall: Wall, floor: Option<Hlc>) -> Hlc {
+    /// The clock of the next write: the wall clock, or more to be later than this node's last one. Where a write must cover
+    /// a later entry it is later than that, and there alone: an author that is ahead by as much as is allowed could
+    /// otherwise have this node's writes refused by those whose clocks are behind.
+    fn stamp(&self, wall: Wall) -> Hlc {
         let learned = if wall.is_plausible() { Hlc::default() } else { self.latest.next() };
-        Hlc::at(wall).max(self.last.next()).max(floor.map_or(Hlc::default(), Hlc::next)).max(learned)
+        Hlc::at(wall).max(self.last.next()).max(learned)
     }
 
     /// Puts all entries into the store, or none.
@@ -318,8 +334,7 @@ impl Replica {
         let Some(signer) = self.signer.as_ref().filter(|signer| signer.author == came.author) else {
             return Vec::new();
         };
-        self.last = self.last.max(came.hlc);
-        let hlc = self.last.next();
+        let hlc = self.last.max(came.hlc).next();
         let mut again = Vec::new();
         for entry in covered {
             if self.has_written(entry) && self.written_again < MAX_WRITTEN_AGAIN {
@@ -327,17 +342,20 @@ impl Replica {
                 again.push(signer.sign(entry.path.clone(), hlc, entry.op.clone()));
             }
         }
-        self.put_again(&again);
-        self.last = hlc;
-        again
+        self.put_again(again)
     }
 
-    fn put_again(&mut self, entries: &[Arc<Entry>]) {
-        for entry in entries {
-            if let Plan::Fits(covered) = self.store.plan(entry) {
+    /// Puts this node's own entries in, as far as they fit. Returns those that did.
+    fn put_again(&mut self, mut entries: Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
+        entries.retain(|entry| match self.store.plan(entry) {
+            Plan::Fits(covered) => {
                 self.put(entry.clone(), &covered);
+                self.note(entry);
+                true
             }
-        }
+            Plan::Known | Plan::Full { .. } => false,
+        });
+        entries
     }
 
     /// Drops the tombstones whose time is over.
@@ -347,31 +365,50 @@ impl Replica {
         }
     }
 
-    /// Drops what is too far ahead of the clock, which was not set before, or was wrong. What this node has written there, it
-    /// writes again. Returns that, and how many entries were dropped.
-    pub(crate) fn follow_clock(&mut self, wall: Wall) -> (Vec<Arc<Entry>>, usize) {
-        let bound = wall.after(self.options.max_ahead);
-        if !wall.is_plausible() || self.latest.max(self.last).wall() <= bound {
-            return (Vec::new(), 0);
+    /// Drops what the clock, which was not set before, or was wrong, tells to be too far ahead or to come from an old file.
+    /// This node's own entries of those it writes again.
+    pub(crate) fn follow_clock(&mut self, wall: Wall) -> Corrected {
+        if !wall.is_plausible() {
+            return Corrected::default();
         }
-        let dropped = self.store.forget_after(bound);
-        self.last = self.last.min(Hlc::at(wall));
-        self.latest = self.store.entries().map(|entry| entry.stamp.hlc).max().unwrap_or_default();
-        let lost = dropped.iter().filter(|entry| self.has_written(entry));
-        let hlc = self.stamp(wall, None);
-        let again = lost.filter_map(|lost| Some(self.signer.as_ref()?.sign(lost.path.clone(), hlc, lost.op.clone())));
-        let again: Vec<_> = again.collect();
-        self.put_again(&again);
-        self.last = hlc;
-        (again, dropped.len())
+        let own = self.author();
+        let mut dropped = Vec::new();
+        if let Some(read_at) = self.read_at.take().filter(|at| *at < wall.before(self.options.tombstone_lifetime)) {
+            let in_file = read_at.after(self.options.max_ahead);
+            dropped = self.store.take_out(|entry| own != Some(entry.stamp.author) && entry.stamp.hlc.wall() <= in_file);
+        }
+        let bound = wall.after(self.options.max_ahead);
+        let mut again = Vec::new();
+        let mut ahead = 0;
+        if self.latest.max(self.last).wall() > bound {
+            let too_far = self.store.take_out(|entry| entry.stamp.hlc.wall() > bound);
+            self.last = self.last.min(Hlc::at(wall));
+            self.latest = self.store.entries().map(|entry| entry.stamp.hlc).max().unwrap_or_default();
+            ahead = too_far.len();
+            again = self.sign_again(wall, too_far.iter());
+            dropped.extend(too_far);
+        }
+        let is_again = |entry: &Entry| again.iter().any(|again| (&again.path, &again.op) == (&entry.path, &entry.op));
+        let lost = dropped.iter().filter(|entry| entry.is_visible() && !is_again(entry));
+        let changes = lost.map(|entry| Change { author: entry.stamp.author, path: entry.path.clone() }).collect();
+        Corrected { again, changes, ahead }
+    }
+
+    /// Writes this node's own of these entries again, at its own time.
+    fn sign_again<'a>(&mut self, wall: Wall, entries: impl Iterator<Item = &'a Arc<Entry>>) -> Vec<Arc<Entry>> {
+        let hlc = self.stamp(wall);
+        let Some(signer) = &self.signer else { return Vec::new() };
+        let own = entries.filter(|entry| entry.stamp.author == signer.author);
+        let again: Vec<_> = own.map(|entry| signer.sign(entry.path.clone(), hlc, entry.op.clone())).collect();
+        if !again.is_empty() {
+            self.last = hlc;
+        }
+        self.put_again(again)
     }
 
     /// Puts in an entry of the node's own file, which was verified.
     pub(crate) fn restore(&mut self, entry: Arc<Entry>) {
         if let Plan::Fits(covered) = self.store.plan(&entry) {
-            if self.author() == Some(entry.stamp.author) {
-                self.last = self.last.max(entry.stamp.hlc);
-            }
             self.put(entry, &covered);
         }
     }

@@ -172,11 +172,11 @@ impl Store {
         }
     }
 
-    /// Takes out the entries that were written after this time.
-    pub(crate) fn forget_after(&mut self, after: Wall) -> Vec<Arc<Entry>> {
-        let ahead: Vec<_> = self.entries().filter(|entry| entry.stamp.hlc.wall() > after).cloned().collect();
-        ahead.iter().for_each(|entry| self.remove(entry));
-        ahead
+    /// Takes some of the entries out.
+    pub(crate) fn take_out(&mut self, which: impl Fn(&Entry) -> bool) -> Vec<Arc<Entry>> {
+        let out: Vec<_> = self.entries().filter(|entry| which(entry)).cloned().collect();
+        out.iter().for_each(|entry| self.remove(entry));
+        out
     }
 
     pub(crate) fn slot(&self, path: &str) -> Option<&Slot> {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::replicas::{NOW, exchange, id, later, remove, replica, replica_with, set, take, whole, write};
 use crate::context::entry::{Op, Signer};
+use crate::context::file::{read_file, write_file};
 use crate::context::options::ContextOptions;
 use crate::context::path::Path;
 use crate::context::replica::{Refused, Taken};
@@ -132,6 +133,14 @@ fn a_clock_far_ahead_is_refused_and_moves_no_other_clock() {
     let there = write(&mut a, NOW, set("x", json!(2)));
     assert_eq!(there[0].stamp.hlc.wall(), later(14 * 60));
     assert_eq!(a.value("x").unwrap(), Some(json!(2)));
+    let elsewhere = format!("other.{}", id(1));
+    // That moves no other write of this node either, nor does what it has of before a restart.
+    assert_eq!(write(&mut a, NOW, set(&elsewhere, json!(3)))[0].stamp.hlc.wall(), NOW);
+    let mut again = replica(1);
+    read_file(&mut again, &ContextOptions::default(), NOW, write_file(&a, NOW)).unwrap();
+    assert_eq!(write(&mut again, NOW, set(&elsewhere, json!(4)))[0].stamp.hlc.wall(), NOW);
+    let over = write(&mut again, NOW, set("x", json!(5)));
+    assert!(over[0].stamp > there[0].stamp);
 }
 
 #[test]
@@ -148,10 +157,58 @@ fn a_node_without_a_clock_takes_the_time_of_the_others_until_its_own_is_set() {
     take(&mut b, boot, &[lie]);
     let lost = write(&mut b, boot, set("y", json!("c")));
     assert!(matches!(a.take(NOW, lost[0].clone()), Taken::Refused(Refused::Ahead)));
-    let (again, dropped) = b.follow_clock(later(60));
-    assert_eq!((again.len(), dropped), (1, 2));
-    take(&mut a, later(60), &again);
+    let corrected = b.follow_clock(later(60));
+    assert_eq!((corrected.again.len(), corrected.ahead), (1, 2));
+    // What the liar wrote is not there any more.
+    assert_eq!(corrected.changes.iter().map(|change| change.path.as_str()).collect::<Vec<_>>(), ["z"]);
+    take(&mut a, later(60), &corrected.again);
     assert_eq!((whole(&a), whole(&b)), (json!({ "x": "a", "y": "c" }), json!({ "x": "a", "y": "c" })));
+}
+
+#[test]
+fn a_node_that_restarts_with_its_clock_put_right_keeps_what_it_wrote_by_the_wrong_one() {
+    let options = ContextOptions::default();
+    let (mut a, wrong) = (replica(1), later(400 * 24 * 3600));
+    let lie = write(&mut replica(2), wrong, set("theirs", json!(1)));
+    take(&mut a, wrong, &lie);
+    let before = write(&mut a, wrong, set("x", json!({ "y": 1, "z": 2 })));
+    write(&mut a, wrong, remove("gone"));
+    let mut again = replica(1);
+    read_file(&mut again, &options, NOW, write_file(&a, wrong)).unwrap();
+    let corrected = again.follow_clock(NOW);
+    assert_eq!((corrected.again.len(), corrected.ahead), (3, 4));
+    assert_eq!(corrected.changes.len(), 1, "{:?}", corrected.changes);
+    assert_eq!(whole(&again), json!({ "x": { "y": 1, "z": 2 } }));
+    let mut b = replica(3);
+    take(&mut b, NOW, &corrected.again);
+    assert_eq!(whole(&b), whole(&again));
+    // When the time of the old ones comes, they do not win over what is written now.
+    write(&mut again, later(1), set("x.y", json!("now")));
+    take(&mut again, wrong, &before);
+    assert_eq!(whole(&again), json!({ "x": { "y": "now", "z": 2 } }));
+}
+
+#[test]
+fn the_age_of_a_file_is_looked_at_when_the_clock_is_set() {
+    let (options, boot) = (ContextOptions::default(), Wall(60_000));
+    let (mut a, mut b) = (replica(1), replica(2));
+    let of_b = write(&mut b, NOW, set("b", json!(1)));
+    take(&mut a, NOW, &of_b);
+    write(&mut a, NOW, set("a", json!(1)));
+    let file = write_file(&a, NOW);
+    let restarted = |file: &bytes::Bytes| {
+        let mut again = replica(1);
+        assert_eq!(read_file(&mut again, &options, boot, file.clone()).unwrap(), NOW);
+        again
+    };
+    // Saved before its clock was set, it is as old as it was.
+    let file = write_file(&restarted(&file), boot);
+    let mut soon = restarted(&file);
+    assert_eq!(soon.follow_clock(later(6 * 24 * 3600)).changes, []);
+    assert_eq!(whole(&soon), json!({ "a": 1, "b": 1 }));
+    let mut late = restarted(&file);
+    assert_eq!(late.follow_clock(later(8 * 24 * 3600)).changes.len(), 1);
+    assert_eq!(whole(&late), json!({ "a": 1 }));
 }
 
 #[test]

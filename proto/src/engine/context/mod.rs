@@ -20,8 +20,8 @@ use super::time::Time;
 use super::topics::CONTEXT_TOPIC;
 use crate::config::AviP2pConfig;
 use crate::context::{
-    Author, Change, ContextOptions, ContextWrite, Entry, Refused, Replica, Taken, Wall, read_file, read_message,
-    topmost, write_file,
+    Author, Change, ContextOptions, ContextWrite, Corrected, Entry, Refused, Replica, Taken, Wall, read_file,
+    read_message, topmost, write_file,
 };
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
@@ -36,6 +36,9 @@ const MAX_SOURCES: usize = 1024;
 /// time must not wear out a memory card.
 const SAVE_AFTER: Duration = Duration::from_secs(1);
 const SAVED_BYTES_PER_SECOND: usize = 100 * 1024;
+/// The file is written at least so often, or eight times in the lifetime of a tombstone: its age says how long the node was
+/// away.
+const SAVE_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// What a context needs of the machine when a node starts.
 #[derive(derive_more::Debug, Default)]
@@ -69,6 +72,8 @@ pub(crate) struct SharedContext {
     last_asked: Option<PeerId>,
     save_at: Option<Time>,
     saved_at: Option<Time>,
+    /// The wall time in the file.
+    file_time: Wall,
 }
 
 /// What entries that came have led to.
@@ -102,6 +107,7 @@ impl SharedContext {
             last_asked: None,
             save_at: None,
             saved_at: None,
+            file_time: Wall(0),
         })
     }
 
@@ -109,8 +115,9 @@ impl SharedContext {
         self.wall = (Time::ZERO, Wall(start.unix_millis));
         self.replica = Replica::new(&self.options, local.clone(), start.secret.as_deref());
         let (Some(path), Some(bytes)) = (&self.options.file, start.file) else { return Ok(()) };
-        read_file(&mut self.replica, &self.options, self.wall.1, bytes)
-            .map_err(|reason| AviP2pError::ContextFile { path: path.clone(), reason })
+        let read = read_file(&mut self.replica, &self.options, self.wall.1, bytes);
+        self.file_time = read.map_err(|reason| AviP2pError::ContextFile { path: path.clone(), reason })?;
+        Ok(())
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
@@ -147,9 +154,13 @@ impl SharedContext {
     }
 
     fn follow_clock(&mut self, now: Time, out: &mut Outbox) -> Vec<Arc<Entry>> {
-        let (again, dropped) = self.replica.follow_clock(self.wall(now));
-        out.stats.context_refused_ahead += dropped as u64;
+        let Corrected { again, changes, ahead } = self.replica.follow_clock(self.wall(now));
+        out.stats.context_refused_ahead += ahead as u64;
         out.stats.context_written_again += again.len() as u64;
+        if ahead > 0 || !changes.is_empty() {
+            self.want_save(now);
+        }
+        self.tell(changes, out);
         again
     }
 
@@ -255,6 +266,7 @@ impl SharedContext {
             again = self.follow_clock(now, out);
             self.replica.expire(self.wall(now));
             self.choose_next(now);
+            self.keep_file_young(now);
         }
         if self.save_at.is_some_and(|at| at <= now) {
             self.save(now, out);
@@ -282,14 +294,26 @@ impl SharedContext {
         self.save_at = Some((now + SAVE_AFTER).max(self.saved_at.map_or(Time::ZERO, |at| at + pause)));
     }
 
+    /// Has the file written again before it looks as if this node had been away, and after the clock was set.
+    fn keep_file_young(&mut self, now: Time) {
+        let wall = self.wall(now);
+        let every = SAVE_EVERY.min(self.options.tombstone_lifetime / 8);
+        let is_young = self.file_time.after(every) > wall && self.file_time <= wall.after(every);
+        if wall.is_plausible() && !is_young && self.replica.store.bytes() > 0 {
+            self.want_save(now);
+        }
+    }
+
     fn save(&mut self, now: Time, out: &mut Outbox) {
         self.save_at = None;
         self.saved_at = Some(now);
+        self.file_time = self.wall(now);
         out.push(Output::SaveContext { bytes: write_file(&self.replica, self.wall(now)) });
     }
 
+    /// Saves at the end, also without a change: the node was here until now.
     fn save_last(&mut self, now: Time, out: &mut Outbox) {
-        if self.save_at.is_some() {
+        if self.options.file.is_some() && (self.save_at.is_some() || self.replica.store.bytes() > 0) {
             self.save(now, out);
         }
     }

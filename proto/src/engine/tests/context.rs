@@ -11,11 +11,20 @@ const TOPIC: &str = "/avi/context/1";
 
 /// An engine with the key `n`, and its id.
 pub(super) fn started(n: u16, config: &AviP2pConfig, file: Option<Bytes>) -> Result<(PeerId, Engine), AviP2pError> {
+    started_at(n, config, file, STARTED_AT)
+}
+
+fn started_at(
+    n: u16,
+    config: &AviP2pConfig,
+    file: Option<Bytes>,
+    unix_millis: u64,
+) -> Result<(PeerId, Engine), AviP2pError> {
     let secret = [n as u8; 32];
     let key = ed25519_dalek::SigningKey::from_bytes(&secret).verifying_key().to_bytes();
     let id = Author(key).peer_id();
     let mut engine = Engine::new(config, id.clone(), [n as u8; 32]);
-    engine.start_context(ContextStart { secret: Some(secret.into()), file, unix_millis: STARTED_AT })?;
+    engine.start_context(ContextStart { secret: Some(secret.into()), file, unix_millis })?;
     Ok((id, engine))
 }
 
@@ -214,6 +223,35 @@ fn the_file_is_written_a_second_after_a_change_and_at_the_end() {
     assert_eq!(at, mesh.now, "at once");
     let (_, engine) = started(1, &config, Some(bytes)).unwrap();
     assert_eq!(engine.context_value(""), Ok(Some(json!({ "a": 9, "b": 1 }))));
+}
+
+#[test]
+fn a_quiet_week_is_no_absence_and_an_absence_is_one() {
+    const DAY: u64 = 24 * 3600;
+    let options = ContextOptions { file: Some("context".into()), ..ContextOptions::default() };
+    let config = AviP2pConfig { context: Some(options), ..config() };
+    let mut mesh = Mesh::new(vec![config.clone(), with_context()]);
+    mesh.connect(0, 1);
+    set(&mut mesh, 1, "theirs", json!(1)).unwrap();
+    set(&mut mesh, 0, "own", json!(1)).unwrap();
+    let node = &mut mesh.nodes[0];
+    (0..8 * 24).for_each(|_| node.wait(secs(3600)));
+    let days = |days: u64| STARTED_AT + days * DAY * 1000;
+    let found = |file: &Bytes, at: u64| {
+        let (_, engine) = started_at(1, &config, Some(file.clone()), at).unwrap();
+        engine.context_value("").unwrap().unwrap()
+    };
+    // It crashes now.
+    assert!(node.saved.len() >= 8, "{} times", node.saved.len());
+    let (_, file) = node.saved.last().unwrap();
+    assert_eq!(found(file, days(8)), json!({ "own": 1, "theirs": 1 }));
+    assert_eq!(found(file, days(16)), json!({ "own": 1 }));
+    // It is shut down half a day later, and nothing has changed.
+    (0..12).for_each(|_| node.wait(secs(3600)));
+    let saved = node.saved.len();
+    node.command(|id: CommandId| Command::Shutdown { id });
+    assert_eq!(node.saved.len(), saved + 1);
+    assert_eq!(found(&node.saved[saved].1, days(15)), json!({ "own": 1, "theirs": 1 }));
 }
 
 #[test]
