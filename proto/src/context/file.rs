@@ -67,6 +67,7 @@ pub(crate) fn read_file(
     }
     taken.for_each(|entry: &Arc<Entry>| replica.restore(entry.clone()));
     replica.read_at = (!wall.is_plausible()).then_some(Wall(written));
+    replica.renew(wall);
     replica.expire(wall);
     Ok(Wall(written))
 }

@@ -58,8 +58,12 @@ pub(crate) enum Refused {
     Ahead,
     /// It belongs to another peer.
     NotOwner,
+    /// Its author may not connect to this node either.
+    KeptOut,
     /// A limit is reached.
     Full,
+    /// Too much came from where it came from.
+    Busy,
     /// The author has not signed it.
     Forged,
 }
@@ -110,7 +114,7 @@ impl Replica {
     pub(crate) fn new(options: &ContextOptions, local: PeerId, secret: Option<&[u8; 32]>) -> Self {
         let signer = secret.map(Signer::new).filter(|signer| signer.author.peer_id() == local);
         Self {
-            store: Store::new(options.clone()),
+            store: Store::new(options.clone(), signer.as_ref().map(|signer| signer.author)),
             options: options.clone(),
             local,
             signer,
@@ -152,6 +156,7 @@ impl Replica {
         if self.signer.is_none() {
             return Err(AviP2pError::ContextReadOnly(self.local.clone()));
         }
+        self.check_size(&leaves)?;
         covering.iter().chain(&leaves).try_for_each(|(path, _)| self.check_owner(path))?;
         let floor = covering.iter().chain(&leaves).filter_map(|(path, _)| self.latest_around(path)).max();
         let own = self.stamp(wall);
@@ -213,6 +218,23 @@ impl Replica {
         });
         leaves.extend(above.and_then(|above| Path::parse(above).ok()).map(|above| (above, Op::Object)));
         leaves
+    }
+
+    /// Refuses what cannot fit before it is signed.
+    fn check_size(&self, leaves: &[(Path, Op)]) -> Result<(), AviP2pError> {
+        let max = self.options.max_entries_per_author;
+        if leaves.len() > max {
+            return Err(AviP2pError::LimitReached { limit: "context.max_entries_per_author", max });
+        }
+        let max = self.options.max_bytes / 4;
+        let len = |(path, op): &(Path, Op)| {
+            let json = if let Op::Value(json) = op { json.len() } else { 0 };
+            path.as_str().len() + json
+        };
+        match leaves.iter().map(len).sum::<usize>() > max {
+            true => Err(AviP2pError::LimitReached { limit: "a quarter of context.max_bytes", max }),
+            false => Ok(()),
+        }
     }
 
     fn may_write(&self, owner: Option<&str>) -> bool {
@@ -299,33 +321,39 @@ impl Replica {
     // What comes from others.
 
     /// Takes an entry of another node, if it is new, allowed and signed.
+    #[cfg(test)]
     pub(crate) fn take(&mut self, wall: Wall, entry: Arc<Entry>) -> Taken {
-        let written = entry.stamp.hlc.wall();
-        if wall.is_plausible() && written > wall.after(self.options.max_ahead) {
-            return Taken::Refused(Refused::Ahead);
-        }
-        if self.options.ownership && entry.owner().is_some_and(|owner| owner != entry.stamp.author.peer_id().as_str()) {
-            return Taken::Refused(Refused::NotOwner);
-        }
-        if !entry.is_visible() && wall.is_plausible() && written < wall.before(self.options.tombstone_lifetime) {
-            return Taken::Known;
-        }
-        let covered = match self.store.plan(&entry) {
-            Plan::Known => return Taken::Known,
-            Plan::Full { .. } => return Taken::Refused(Refused::Full),
-            Plan::Fits(covered) => covered,
-        };
-        if !entry.is_authentic() {
-            return Taken::Refused(Refused::Forged);
-        }
-        let stamp = entry.stamp;
-        let change = self.put(entry, &covered);
-        Taken::New { change, again: self.write_again(stamp, &covered) }
+        self.screen(wall, &entry).unwrap_or_else(|| self.take_new(entry).0)
     }
 
-    /// Whether the entry may be new. Costs no verification.
-    pub(crate) fn is_news(&self, entry: &Entry) -> bool {
-        matches!(self.store.plan(entry), Plan::Fits(_))
+    /// What becomes of an entry of another node, if a short look is enough to tell.
+    pub(crate) fn screen(&self, wall: Wall, entry: &Entry) -> Option<Taken> {
+        let written = entry.stamp.hlc.wall();
+        if wall.is_plausible() && written > wall.after(self.options.max_ahead) {
+            return Some(Taken::Refused(Refused::Ahead));
+        }
+        if self.options.ownership && entry.owner().is_some_and(|owner| owner != entry.stamp.author.peer_id().as_str()) {
+            return Some(Taken::Refused(Refused::NotOwner));
+        }
+        let is_over = wall.is_plausible() && written < wall.before(self.options.tombstone_lifetime);
+        ((is_over && self.store.expires(entry)) || self.store.has(entry)).then_some(Taken::Known)
+    }
+
+    /// Takes an entry that has been [screened](Replica::screen), if there is room and it is signed. Also tells with how many
+    /// entries it was compared.
+    pub(crate) fn take_new(&mut self, entry: Arc<Entry>) -> (Taken, usize) {
+        let (plan, compared) = self.store.plan_new(&entry);
+        let taken = match plan {
+            Plan::Known => Taken::Known,
+            Plan::Full { .. } => Taken::Refused(Refused::Full),
+            Plan::Fits(_) if !entry.is_authentic() => Taken::Refused(Refused::Forged),
+            Plan::Fits(covered) => {
+                let stamp = entry.stamp;
+                let change = self.put(entry, &covered);
+                Taken::New { change, again: self.write_again(stamp, &covered) }
+            }
+        };
+        (taken, compared)
     }
 
     /// An entry of this node from before its start has come back with a later stamp than what it has written since: its
@@ -358,11 +386,29 @@ impl Replica {
         entries
     }
 
-    /// Drops the tombstones whose time is over.
-    pub(crate) fn expire(&mut self, wall: Wall) {
-        if wall.is_plausible() {
-            self.store.expire(wall.before(self.options.tombstone_lifetime));
+    /// Drops the tombstones whose time is over, and what belongs to a peer that has not renewed it.
+    pub(crate) fn expire(&mut self, wall: Wall) -> Vec<Change> {
+        if !wall.is_plausible() {
+            return Vec::new();
         }
+        let expired = self.store.expire(wall.before(self.options.tombstone_lifetime));
+        let lost = expired.iter().filter(|entry| entry.is_visible());
+        lost.map(|entry| Change { author: entry.stamp.author, path: entry.path.clone() }).collect()
+    }
+
+    /// Writes again what belongs to this node, before it expires. What is shown: a value that something is below would cover
+    /// that.
+    pub(crate) fn renew(&mut self, wall: Wall) -> Vec<Arc<Entry>> {
+        if !wall.is_plausible() {
+            return Vec::new();
+        }
+        let (own, half) = (self.author(), wall.before(self.options.tombstone_lifetime / 2));
+        let is_due = |entry: &&Arc<Entry>| {
+            let is_renewed = entry.op == Op::Object || self.is_shown(entry);
+            entry.is_visible() && own == Some(entry.stamp.author) && is_renewed
+        };
+        let due: Vec<_> = self.store.expiring(half).filter(is_due).cloned().collect();
+        self.sign_again(wall, due.iter())
     }
 
     /// Drops what the clock, which was not set before, or was wrong, tells to be too far ahead or to come from an old file.

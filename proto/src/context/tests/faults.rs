@@ -11,6 +11,7 @@ use crate::context::options::ContextOptions;
 use crate::context::path::Path;
 use crate::context::replica::{Refused, Taken};
 use crate::context::stamp::{Hlc, Wall};
+use crate::error::AviP2pError;
 
 #[test]
 fn two_writes_at_the_same_time_end_equal_at_all_nodes() {
@@ -230,7 +231,7 @@ fn what_a_node_wrote_before_its_clock_went_back_does_not_win_over_what_it_writes
 #[test]
 fn bounds_hold_and_what_is_beyond_them_is_refused() {
     let options =
-        ContextOptions { max_entries_per_author: 3, max_authors: 2, max_tombstones: 2, ..ContextOptions::default() };
+        ContextOptions { max_entries_per_author: 3, max_authors: 2, max_tombstones: 8, ..ContextOptions::default() };
     let mut a = replica_with(1, &options);
     let sign =
         |author: u8, path: &str, op: Op| Signer::new(&[author; 32]).sign(Path::parse(path).unwrap(), Hlc::at(NOW), op);
@@ -242,8 +243,14 @@ fn bounds_hold_and_what_is_beyond_them_is_refused() {
     assert!(full(2, "k3", Op::Object), "a fourth entry of one author");
     assert!(!full(3, "gone1", Op::Removed));
     assert!(!full(3, "gone2", Op::Removed));
-    assert!(full(3, "gone3", Op::Removed), "a third tombstone");
+    assert!(full(3, "gone3", Op::Removed), "a third tombstone of one author");
+    assert!(!full(3, "k3", Op::Object), "tombstones take nothing from values");
     assert!(full(4, "x", Op::Object), "a third author");
+    // This node has a place beside them.
+    write(&mut a, NOW, set("own", json!(1)));
+    let mut c = replica_with(1, &ContextOptions { max_tombstones: 1, ..ContextOptions::default() });
+    take(&mut c, NOW, &[sign(2, "gone1", Op::Removed)]);
+    assert!(matches!(c.take(NOW, sign(3, "gone2", Op::Removed)), Taken::Refused(Refused::Full)), "a second tombstone");
     let json = |n: usize| Op::Value(format!("\"{}\"", "x".repeat(n)).into());
     let options = ContextOptions { max_bytes: 128 * 1024, ..ContextOptions::default() };
     let mut b = replica_with(1, &options);
@@ -264,4 +271,77 @@ fn a_tombstone_is_dropped_after_its_lifetime_and_not_taken_again() {
     assert_eq!(a.store.tombstones(), 0);
     let taken = a.take(later(week + 1), removal[0].clone());
     assert!(matches!(taken, Taken::Known), "{taken:?}");
+}
+
+#[test]
+fn what_belongs_to_a_peer_goes_when_that_peer_does() {
+    const DAY: u64 = 24 * 3600;
+    let (mut a, mut b) = (replica(1), replica(2));
+    let of_a = format!("caps.{}", id(1));
+    let entries = write(&mut a, NOW, set(&of_a, json!({ "mic": true, "leds": {} })));
+    take(&mut b, NOW, &entries);
+    take(&mut b, NOW, &write(&mut a, NOW, set("shared", json!(1))));
+    assert_eq!(a.renew(later(3 * DAY)).len(), 0);
+    // It renews what is its own, and nothing is seen of that.
+    let renewed = a.renew(later(4 * DAY));
+    assert_eq!(renewed.len(), 2);
+    for entry in &renewed {
+        let taken = b.take(later(4 * DAY), entry.clone());
+        assert!(matches!(taken, Taken::New { change: None, .. }), "{taken:?}");
+    }
+    assert_eq!((b.expire(later(10 * DAY)), whole(&a)), (vec![], whole(&b)));
+    assert_eq!(a.store.digest().root(), b.store.digest().root());
+    // It was here four days ago, and comes back with its file: all is there, also where it was dropped.
+    let file = write_file(&a, later(4 * DAY));
+    let at = later(12 * DAY);
+    let gone: Vec<_> = b.expire(at).into_iter().map(|change| change.path.as_str().to_owned()).collect();
+    assert_eq!(gone, [format!("{of_a}.leds"), format!("{of_a}.mic")]);
+    assert_eq!(whole(&b), json!({ "shared": 1 }));
+    assert!(matches!(b.take(at, renewed[0].clone()), Taken::Known), "nobody brings it back but the peer");
+    let mut again = replica(1);
+    read_file(&mut again, &ContextOptions::default(), at, file).unwrap();
+    exchange(at, &mut again, &mut b);
+    assert_eq!(whole(&b), json!({ "shared": 1, "caps": { (id(1).as_str()): { "mic": true, "leds": {} } } }));
+    // Without ownership nobody renews it.
+    let anybody = ContextOptions { ownership: false, ..ContextOptions::default() };
+    let mut c = replica_with(3, &anybody);
+    take(&mut c, NOW, &entries);
+    assert_eq!(c.expire(later(30 * DAY)), vec![]);
+}
+
+#[test]
+fn renewing_a_value_covers_nothing_below_it() {
+    const DAY: u64 = 24 * 3600;
+    let mut a = replica(1);
+    let path = format!("caps.{}", id(1));
+    write(&mut a, NOW, set(&path, json!("a value")));
+    write(&mut a, later(2 * DAY), set(&path, json!({ "mic": true })));
+    let before = whole(&a);
+    a.renew(later(4 * DAY));
+    assert_eq!(whole(&a), before);
+    for day in 5..20 {
+        a.renew(later(day * DAY));
+        a.expire(later(day * DAY));
+        assert_eq!(whole(&a), before, "day {day}");
+    }
+}
+
+#[test]
+fn an_object_is_compared_with_one_entry_however_much_is_below_it() {
+    let mut a = replica(1);
+    (0..200).for_each(|n| drop(write(&mut a, NOW, set(&format!("a.k{n}"), json!(n)))));
+    let sign = |op: Op| Signer::new(&[2; 32]).sign(Path::parse("a").unwrap(), Hlc::at(NOW), op);
+    assert_eq!(a.store.plan_new(&sign(Op::Object)).1, 0);
+    assert_eq!(a.store.plan_new(&sign(Op::Removed)).1, 200);
+}
+
+#[test]
+fn what_cannot_fit_is_refused_before_it_is_signed() {
+    let mut a = replica(1);
+    let many: serde_json::Map<_, _> = (0..1025).map(|n| (format!("k{n}"), json!(n))).collect();
+    let error = a.write(NOW, &set("a", many.into())).unwrap_err();
+    assert_eq!(error, AviP2pError::LimitReached { limit: "context.max_entries_per_author", max: 1024 });
+    let large: serde_json::Map<_, _> = (0..20).map(|n| (format!("k{n}"), json!("x".repeat(15_000)))).collect();
+    let error = a.write(NOW, &set("a", large.into())).unwrap_err();
+    assert_eq!(error, AviP2pError::LimitReached { limit: "a quarter of context.max_bytes", max: 256 * 1024 });
 }

@@ -56,8 +56,10 @@ impl Engine {
     }
 
     pub(in crate::engine) fn on_context_message(&mut self, now: Time, from: &PeerId, data: Bytes) {
-        let Some(context) = &mut self.context else { return self.out.stats.messages_refused += 1 };
-        let news = context.on_message(now, from, data, &mut self.out);
+        let (peers, Some(context)) = (&self.peers, &mut self.context) else {
+            return self.out.stats.messages_refused += 1;
+        };
+        let news = context.on_message(now, from, data, &|peer| peers.standing(peer), &mut self.out);
         self.publish_context(now, news.again);
     }
 
@@ -75,7 +77,7 @@ impl Engine {
     ) {
         let (peers, Some(context)) = (&self.peers, &mut self.context) else { return };
         let from = context.exchanges.get(&exchange).map(|exchange| exchange.peer.clone());
-        let news = context.on_answered(now, exchange, result, &|peer| peers.is_blocked(peer), &mut self.out);
+        let news = context.on_answered(now, exchange, result, &|peer| peers.standing(peer), &mut self.out);
         self.on_context_news(now, from, news);
     }
 
@@ -84,7 +86,7 @@ impl Engine {
         let (peers, Some(context)) = (&self.peers, self.context.as_mut().filter(|_| is_here)) else {
             return self.out.net(NetAction::AnswerContext { ask, response: None });
         };
-        let news = context.on_asked(now, ask, &peer, request, &|peer| peers.is_blocked(peer), &mut self.out);
+        let news = context.on_asked(now, ask, &peer, request, &|peer| peers.standing(peer), &mut self.out);
         self.on_context_news(now, Some(peer), news);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::sources::{Budget, DISTRUST_FOR, REQUESTS, Source};
-use super::{News, SharedContext};
+use super::{News, SharedContext, Standing};
 use crate::context::{EntryId, Request, Response, answer, ask, gifts, next_request};
 use crate::engine::io::{AskId, ExchangeId, NetAction};
 use crate::engine::outbox::Outbox;
@@ -107,7 +107,7 @@ impl SharedContext {
         now: Time,
         id: ExchangeId,
         result: Result<Bytes, String>,
-        is_blocked: &dyn Fn(&PeerId) -> bool,
+        standing: &dyn Fn(&PeerId) -> Standing,
         out: &mut Outbox,
     ) -> News {
         let Some(exchange) = self.exchanges.remove(&id) else { return News::default() };
@@ -119,7 +119,7 @@ impl SharedContext {
                 }
                 "busy".to_owned()
             }
-            Ok(Ok(response)) => match self.go_on(now, exchange, response, is_blocked, out) {
+            Ok(Ok(response)) => match self.go_on(now, exchange, response, standing, out) {
                 Ok(news) => return news,
                 Err(why) => why.to_owned(),
             },
@@ -142,7 +142,7 @@ impl SharedContext {
         now: Time,
         mut exchange: Exchange,
         response: Response,
-        is_blocked: &dyn Fn(&PeerId) -> bool,
+        standing: &dyn Fn(&PeerId) -> Standing,
         out: &mut Outbox,
     ) -> Result<News, &'static str> {
         let mut news = News::default();
@@ -157,7 +157,7 @@ impl SharedContext {
             (Step::Have { is_all }, Response::Differ { has_more, wanted, entries }) => {
                 let Some(mut neighbour) = self.peers.remove(&exchange.peer) else { return Ok(news) };
                 if neighbour.source.distrusted_until <= now {
-                    news = self.take_all(now, &mut neighbour.source, entries, is_blocked, out);
+                    news = self.take_all(now, &mut neighbour.source, entries, standing, out);
                 }
                 self.peers.insert(exchange.peer.clone(), neighbour);
                 let wanted: BTreeSet<_> = wanted.into_iter().collect();
@@ -195,7 +195,7 @@ impl SharedContext {
         id: AskId,
         peer: &PeerId,
         request: Bytes,
-        is_blocked: &dyn Fn(&PeerId) -> bool,
+        standing: &dyn Fn(&PeerId) -> Standing,
         out: &mut Outbox,
     ) -> News {
         // It may ask before its subscription has come. Only connected peers ask.
@@ -212,7 +212,7 @@ impl SharedContext {
                     }
                     let answer = answer(&mut self.replica.store, request);
                     out.stats.context_answers += 1;
-                    news = self.take_all(now, &mut neighbour.source, answer.given, is_blocked, out);
+                    news = self.take_all(now, &mut neighbour.source, answer.given, standing, out);
                     Some(answer.response)
                 }
                 Err(error) => {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::exchanges::{Exchange, MAX_EXCHANGES, Neighbour};
-use self::sources::{DISTRUST_FOR, Source, VERIFICATIONS};
+use self::sources::{BEYOND_BOUNDS, Budget, DISTRUST_FOR, NEW_AUTHORS, Source, VERIFICATIONS};
 use super::io::{ExchangeId, NetAction, Output};
 use super::outbox::Outbox;
 use super::rng::Rng;
@@ -67,6 +67,8 @@ pub(crate) struct SharedContext {
     last_exchange: u64,
     /// Authors of messages.
     sources: BTreeMap<PeerId, Source>,
+    /// New authors of messages.
+    new_authors: Budget,
     next_round: Time,
     /// Whose turn it was in the last round.
     last_asked: Option<PeerId>,
@@ -86,6 +88,29 @@ struct News {
     has_any: bool,
 }
 
+/// How an author stands with this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It may not connect: nothing of it is taken.
+    KeptOut,
+    /// Nobody knows whether it exists.
+    Stranger,
+    /// It is connected, or listed.
+    Met,
+}
+
+fn count(refused: Refused, stats: &mut Stats) {
+    let counter = match refused {
+        Refused::Ahead => &mut stats.context_refused_ahead,
+        Refused::NotOwner => &mut stats.context_refused_not_owner,
+        Refused::KeptOut => &mut stats.context_refused_blocked,
+        Refused::Full => &mut stats.context_refused_full,
+        Refused::Busy => &mut stats.context_refused_busy,
+        Refused::Forged => &mut stats.context_refused_forged,
+    };
+    *counter += 1;
+}
+
 impl SharedContext {
     /// The context of a node, if it is configured.
     pub(crate) fn new(config: &AviP2pConfig, local: &PeerId, rng: Rng, out: &mut Outbox) -> Option<Self> {
@@ -103,6 +128,7 @@ impl SharedContext {
             exchanges: BTreeMap::new(),
             last_exchange: 0,
             sources: BTreeMap::new(),
+            new_authors: Budget::new(Time::ZERO, NEW_AUTHORS),
             next_round: Time::ZERO + ROUND_EVERY,
             last_asked: None,
             save_at: None,
@@ -164,6 +190,18 @@ impl SharedContext {
         again
     }
 
+    /// Renews what belongs to this node, and drops what others have not renewed.
+    fn renew(&mut self, now: Time, out: &mut Outbox) -> Vec<Arc<Entry>> {
+        let renewed = self.replica.renew(self.wall(now));
+        out.stats.context_written_again += renewed.len() as u64;
+        let changes = self.replica.expire(self.wall(now));
+        if !renewed.is_empty() || !changes.is_empty() {
+            self.want_save(now);
+        }
+        self.tell(changes, out);
+        renewed
+    }
+
     /// Tells the application what has changed.
     fn tell(&self, changes: Vec<Change>, out: &mut Outbox) {
         for Change { author, path } in topmost(changes) {
@@ -174,7 +212,14 @@ impl SharedContext {
 
     // What others write.
 
-    fn on_message(&mut self, now: Time, from: &PeerId, data: Bytes, out: &mut Outbox) -> News {
+    fn on_message(
+        &mut self,
+        now: Time,
+        from: &PeerId,
+        data: Bytes,
+        standing: &dyn Fn(&PeerId) -> Standing,
+        out: &mut Outbox,
+    ) -> News {
         let Some(mut source) = self.source(now, from) else {
             out.stats.context_refused_busy += 1;
             return News::default();
@@ -193,7 +238,10 @@ impl SharedContext {
                 let all = entries.len();
                 entries.retain(|entry| Some(entry.stamp.author) == author);
                 out.stats.context_refused_invalid += (all - entries.len()) as u64;
-                news = self.take_all(now, &mut source, entries, &|_| false, out);
+                // Whoever publishes under invented keys has one budget for all of them.
+                source.new_authors = self.new_authors;
+                news = self.take_all(now, &mut source, entries, standing, out);
+                self.new_authors = source.new_authors;
             }
         }
         self.sources.insert(from.clone(), source);
@@ -217,30 +265,19 @@ impl SharedContext {
         now: Time,
         source: &mut Source,
         entries: Vec<Arc<Entry>>,
-        is_blocked: &dyn Fn(&PeerId) -> bool,
+        standing: &dyn Fn(&PeerId) -> Standing,
         out: &mut Outbox,
     ) -> News {
-        let (wall, mut news) = (self.wall(now), News::default());
+        let mut news = News::default();
         for entry in entries {
-            if !self.replica.is_news(&entry) {
-                // It may be refused for want of room, which is counted below, and costs no verification.
-            } else if is_blocked(&entry.stamp.author.peer_id()) {
-                out.stats.context_refused_blocked += 1;
-                continue;
-            } else if !source.verifications.take(now, VERIFICATIONS) {
-                out.stats.context_refused_busy += 1;
-                continue;
-            }
-            match self.replica.take(wall, entry) {
+            match self.take_one(now, source, entry, standing) {
                 Taken::Known => {}
-                Taken::Refused(Refused::Ahead) => out.stats.context_refused_ahead += 1,
-                Taken::Refused(Refused::NotOwner) => out.stats.context_refused_not_owner += 1,
-                Taken::Refused(Refused::Full) => out.stats.context_refused_full += 1,
                 Taken::Refused(Refused::Forged) => {
                     out.stats.context_refused_forged += 1;
                     source.distrusted_until = now + DISTRUST_FOR;
                     break;
                 }
+                Taken::Refused(why) => count(why, &mut out.stats),
                 Taken::New { change, again } => {
                     out.stats.context_taken += 1;
                     out.stats.context_written_again += again.len() as u64;
@@ -257,6 +294,44 @@ impl SharedContext {
         news
     }
 
+    /// Takes an entry, if its author may write, and as far as the budgets of its source allow.
+    fn take_one(
+        &mut self,
+        now: Time,
+        source: &mut Source,
+        entry: Arc<Entry>,
+        standing: &dyn Fn(&PeerId) -> Standing,
+    ) -> Taken {
+        if let Some(taken) = self.replica.screen(self.wall(now), &entry) {
+            return taken;
+        }
+        let (store, author) = (&self.replica.store, entry.stamp.author);
+        if self.replica.author() != Some(author) {
+            match standing(&author.peer_id()) {
+                Standing::KeptOut => return Taken::Refused(Refused::KeptOut),
+                Standing::Stranger if !store.has_author(author) => {
+                    if !source.new_authors.take(now, NEW_AUTHORS) {
+                        return Taken::Refused(Refused::Busy);
+                    }
+                }
+                Standing::Stranger | Standing::Met => {}
+            }
+        }
+        // What takes the place of an entry at the same path may fit also where nothing else does.
+        let is_update = store.slot(entry.path.as_str()).is_some();
+        if !(is_update || source.beyond_bounds.has(now, BEYOND_BOUNDS))
+            || !source.verifications.take(now, VERIFICATIONS)
+        {
+            return Taken::Refused(Refused::Busy);
+        }
+        let (taken, compared) = self.replica.take_new(entry);
+        source.verifications.spend_on(compared);
+        if let Taken::Refused(Refused::Full) = taken {
+            source.beyond_bounds.take(now, BEYOND_BOUNDS);
+        }
+        taken
+    }
+
     // What time does.
 
     fn handle_timeout(&mut self, now: Time, out: &mut Outbox) -> Vec<Arc<Entry>> {
@@ -264,7 +339,7 @@ impl SharedContext {
         if self.next_round <= now {
             self.next_round = now + self.rng.jitter(ROUND_EVERY);
             again = self.follow_clock(now, out);
-            self.replica.expire(self.wall(now));
+            again.extend(self.renew(now, out));
             self.choose_next(now);
             self.keep_file_young(now);
         }

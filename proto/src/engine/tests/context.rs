@@ -1,9 +1,11 @@
 //! Do nodes come to the same context, whatever the network does between them?
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::*;
-use crate::context::{Author, ContextOptions, ContextWrite};
+use crate::context::{Author, ContextOptions, ContextWrite, Entry, Hlc, Op, Path, Request, Signer, Wall};
 
 /// 2026-01-01.
 pub(super) const STARTED_AT: u64 = 1_767_225_600_000;
@@ -204,6 +206,79 @@ fn what_a_blocked_peer_has_written_is_not_taken_from_others_either() {
     mesh.run_for(secs(6));
     assert_eq!((whole(&mesh, 1), whole(&mesh, 2)), (json!({ "a": 1 }), json!({})));
     assert!(mesh.nodes[2].engine().stats().unwrap().context_refused_blocked > 0);
+}
+
+#[test]
+fn what_is_not_allowed_to_connect_does_not_come_by_others_either() {
+    let ids: Vec<_> = (1..=3u8).map(|n| Signer::new(&[n; 32]).author.peer_id()).collect();
+    let closed = AviP2pConfig { allowed_peers: Some(vec![ids[1].clone()]), ..with_context() };
+    let mut mesh = Mesh::new(vec![with_context(), with_context(), closed]);
+    mesh.connect(0, 1);
+    mesh.connect(1, 2);
+    mesh.run_for(secs(1));
+    set(&mut mesh, 0, "a", json!(1)).unwrap();
+    set(&mut mesh, 1, "b", json!(2)).unwrap();
+    mesh.run_for(secs(60));
+    assert_eq!((whole(&mesh, 1), whole(&mesh, 2)), (json!({ "a": 1, "b": 2 }), json!({ "b": 2 })));
+    assert!(mesh.nodes[2].engine().stats().unwrap().context_refused_blocked > 0);
+    // As soon as it is, it does.
+    mesh.ask(2, |id| Command::SetAllowed { id, peer: ids[0].clone(), is_allowed: true }).unwrap();
+    mesh.run_for(secs(60));
+    assert_eq!(whole(&mesh, 2), whole(&mesh, 1));
+}
+
+/// Entries of this author, or of as many invented ones as there are paths.
+fn signed(author: Option<u16>, paths: impl IntoIterator<Item = String>) -> Vec<Arc<Entry>> {
+    let sign = |(n, path): (u16, String)| {
+        let mut secret = [0; 32];
+        secret[..2].copy_from_slice(&author.unwrap_or(1000 + n).to_be_bytes());
+        Signer::new(&secret).sign(Path::parse(&path).unwrap(), Hlc::at(Wall(STARTED_AT)), Op::Value("1".into()))
+    };
+    (0..).zip(paths).map(sign).collect()
+}
+
+/// A peer gives entries in an exchange.
+fn give(mesh: &mut Mesh, n: usize, from: &PeerId, entries: Vec<Arc<Entry>>) {
+    for (ask, entries) in (5000..).zip(entries.chunks(500)) {
+        let (ask, request) = (AskId(ask), Request::Give(entries.to_vec()).encode());
+        mesh.nodes[n].net(NetEvent::ContextAsked { ask, peer: from.clone(), request });
+    }
+    mesh.nodes[n].actions.clear();
+}
+
+#[test]
+fn invented_authors_come_in_slowly_and_known_ones_at_once() {
+    let mut mesh = mesh(2);
+    mesh.connect(0, 1);
+    mesh.run_for(secs(1));
+    let from = mesh.id(0);
+    let authors = |mesh: &Mesh| mesh.nodes[1].engine().stats().unwrap().context_authors;
+    give(&mut mesh, 1, &from, signed(None, (0..200).map(|n| format!("k{n}"))));
+    assert_eq!(authors(&mesh), 64);
+    assert_eq!(mesh.nodes[1].engine().stats().unwrap().context_refused_busy, 136);
+    // One that is known writes on, and one that is connected begins.
+    give(&mut mesh, 1, &from, signed(Some(1000), (0..100).map(|n| format!("again{n}"))));
+    assert_eq!(mesh.nodes[1].engine().stats().unwrap().context_entries, 164);
+    set(&mut mesh, 0, "a", json!(1)).unwrap();
+    assert_eq!(authors(&mesh), 65);
+    mesh.nodes[1].wait(secs(61));
+    give(&mut mesh, 1, &from, signed(None, (0..200).map(|n| format!("k{n}"))));
+    assert_eq!(authors(&mesh), 65 + 12);
+}
+
+#[test]
+fn what_is_beyond_the_bounds_is_looked_at_seldom_and_updates_still_come() {
+    let mut mesh = mesh(2);
+    mesh.connect(0, 1);
+    mesh.run_for(secs(1));
+    let from = mesh.id(0);
+    let max = ContextOptions::default().max_entries_per_author;
+    give(&mut mesh, 1, &from, signed(Some(7), (0..max + 1000).map(|n| format!("k{n}"))));
+    let stats = mesh.nodes[1].engine().stats().unwrap();
+    assert_eq!((stats.context_entries, stats.context_refused_full), (max as u64, 256));
+    assert_eq!(stats.context_refused_busy, 1000 - 256);
+    set(&mut mesh, 0, "k5", json!("new")).unwrap();
+    assert_eq!(whole(&mesh, 1)["k5"], json!("new"));
 }
 
 #[test]
