@@ -31,7 +31,6 @@ pub use file::max_file_bytes;
 pub(crate) use file::{read_file, write_file};
 pub use frames::MAX_FRAME_BYTES;
 pub(crate) use frames::{Request, Response, message, read_message};
-#[cfg(test)]
 pub(crate) use path::Path;
 pub(crate) use replica::{Change, Corrected, Refused, Replica, Taken, topmost};
 #[cfg(test)]

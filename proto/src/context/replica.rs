@@ -14,9 +14,11 @@ use super::store::{Plan, Store};
 use crate::error::AviP2pError;
 use crate::id::PeerId;
 
-/// How many of its own entries a node writes again in a run, because older ones of its own came back with a later stamp.
-/// Without a bound, two nodes with one key would do it for ever.
-const MAX_WRITTEN_AGAIN: usize = 4096;
+/// How many of its own entries a node writes again at once, because older ones of its own came back with a later stamp. Two
+/// nodes with one key would do it as fast as they can.
+const MAX_WRITTEN_AGAIN: usize = 1024;
+/// How many more after each [`Replica::calm_down`].
+const WRITTEN_AGAIN_A_ROUND: usize = 32;
 
 /// A write of the application.
 #[derive(derive_more::Debug, Clone, PartialEq, Eq)]
@@ -371,6 +373,11 @@ impl Replica {
             }
         }
         self.put_again(again)
+    }
+
+    /// Lets a few more entries be written again.
+    pub(crate) fn calm_down(&mut self) {
+        self.written_again = self.written_again.saturating_sub(WRITTEN_AGAIN_A_ROUND);
     }
 
     /// Puts this node's own entries in, as far as they fit. Returns those that did.

@@ -112,8 +112,15 @@ impl Engine {
 
     /// Sends this node's own entries to those who are there. Who is not gets them by an exchange.
     fn publish_context(&mut self, now: Time, mut entries: Vec<Arc<Entry>>) {
-        let Some(context) = self.context.as_ref().filter(|_| !entries.is_empty()) else { return };
+        if entries.is_empty() {
+            return;
+        }
         self.last_publish = Some(now);
+        // What is too long for a message goes by exchanges alone: they begin at once.
+        if let Some(context) = self.context.as_mut().filter(|it| entries.iter().any(|entry| it.is_long(entry))) {
+            context.spread(now, &self.local);
+        }
+        let Some(context) = self.context.as_ref() else { return };
         while let Some(data) = message(&mut entries, context.max_message_bytes) {
             self.topics.publish_now(context.topic.clone(), data, &mut self.out);
         }
@@ -122,6 +129,7 @@ impl Engine {
     /// Ends the context, and saves what is not saved yet.
     pub(in crate::engine) fn end_context(&mut self, now: Time) {
         if let Some(mut context) = self.context.take() {
+            context.tell_all(now, &mut self.out);
             context.save_last(now, &mut self.out);
         }
     }

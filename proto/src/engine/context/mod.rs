@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::exchanges::{Exchange, MAX_EXCHANGES, Neighbour};
+use self::exchanges::{Exchange, Neighbour};
 use self::sources::{BEYOND_BOUNDS, Budget, DISTRUST_FOR, NEW_AUTHORS, Source, VERIFICATIONS};
 use super::io::{ExchangeId, NetAction, Output};
 use super::outbox::Outbox;
@@ -20,7 +20,7 @@ use super::time::Time;
 use super::topics::CONTEXT_TOPIC;
 use crate::config::AviP2pConfig;
 use crate::context::{
-    Author, Change, ContextOptions, ContextWrite, Corrected, Entry, Refused, Replica, Taken, Wall, read_file,
+    Author, Change, ContextOptions, ContextWrite, Corrected, Entry, Path, Refused, Replica, Taken, Wall, read_file,
     read_message, topmost, write_file,
 };
 use crate::error::AviP2pError;
@@ -39,6 +39,14 @@ const SAVED_BYTES_PER_SECOND: usize = 100 * 1024;
 /// The file is written at least so often, or eight times in the lifetime of a tombstone: its age says how long the node was
 /// away.
 const SAVE_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// After more entries than this were told in events, the next ones wait. What changes meanwhile is told together: who
+/// writes above all again and again must not make this node read all of it each time.
+const TOLD_AT_ONCE: usize = 64;
+/// How long they wait, for each entry that was told.
+const REST_PER_TOLD: Duration = Duration::from_micros(20);
+/// Changes that wait. Beyond them, one of the whole tells them all.
+const MAX_UNTOLD: usize = 4096;
 
 /// What a context needs of the machine when a node starts.
 #[derive(derive_more::Debug, Default)]
@@ -72,6 +80,10 @@ pub(crate) struct SharedContext {
     next_round: Time,
     /// Whose turn it was in the last round.
     last_asked: Option<PeerId>,
+    /// Changes that the application is not told yet.
+    untold: Vec<Change>,
+    /// Until then they wait.
+    quiet_until: Time,
     save_at: Option<Time>,
     saved_at: Option<Time>,
     /// The wall time in the file.
@@ -131,6 +143,8 @@ impl SharedContext {
             new_authors: Budget::new(Time::ZERO, NEW_AUTHORS),
             next_round: Time::ZERO + ROUND_EVERY,
             last_asked: None,
+            untold: Vec::new(),
+            quiet_until: Time::ZERO,
             save_at: None,
             saved_at: None,
             file_time: Wall(0),
@@ -147,9 +161,8 @@ impl SharedContext {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let asks = self.peers.values().filter_map(|peer| peer.ask_at);
-        let next_ask = asks.min().filter(|_| self.exchanges.len() < MAX_EXCHANGES);
-        [Some(self.next_round), next_ask, self.save_at].into_iter().flatten().min()
+        let tell_at = (!self.untold.is_empty()).then_some(self.quiet_until);
+        [Some(self.next_round), self.next_exchange(), self.save_at, tell_at].into_iter().flatten().min()
     }
 
     pub(crate) fn add_figures(&self, stats: Stats) -> Stats {
@@ -163,6 +176,11 @@ impl SharedContext {
         }
     }
 
+    /// Whether an entry is too long for a message.
+    fn is_long(&self, entry: &Entry) -> bool {
+        entry.len() > self.max_message_bytes
+    }
+
     fn wall(&self, now: Time) -> Wall {
         self.wall.1.after(now - self.wall.0)
     }
@@ -173,7 +191,7 @@ impl SharedContext {
         let mut publish = self.follow_clock(now, out);
         let (entries, changes) = self.replica.write(self.wall(now), write)?;
         out.stats.context_writes += entries.len() as u64;
-        self.tell(changes, out);
+        self.tell(now, changes, out);
         self.want_save(now);
         publish.extend(entries);
         Ok(publish)
@@ -186,7 +204,7 @@ impl SharedContext {
         if ahead > 0 || !changes.is_empty() {
             self.want_save(now);
         }
-        self.tell(changes, out);
+        self.tell(now, changes, out);
         again
     }
 
@@ -198,15 +216,31 @@ impl SharedContext {
         if !renewed.is_empty() || !changes.is_empty() {
             self.want_save(now);
         }
-        self.tell(changes, out);
+        self.tell(now, changes, out);
         renewed
     }
 
-    /// Tells the application what has changed.
-    fn tell(&self, changes: Vec<Change>, out: &mut Outbox) {
-        for Change { author, path } in topmost(changes) {
+    /// Tells the application what has changed, at once unless much was told just now.
+    fn tell(&mut self, now: Time, changes: Vec<Change>, out: &mut Outbox) {
+        self.untold.extend(changes);
+        if self.untold.len() > MAX_UNTOLD {
+            // One event tells it all.
+            self.untold = self.untold.pop().into_iter().map(|last| Change { path: Path::root(), ..last }).collect();
+        }
+        if self.quiet_until <= now {
+            self.tell_all(now, out);
+        }
+    }
+
+    fn tell_all(&mut self, now: Time, out: &mut Outbox) {
+        let mut told = 0;
+        for Change { author, path } in topmost(std::mem::take(&mut self.untold)) {
+            told += self.replica.store.under(path.as_str()).count();
             let value = self.replica.value_at(&path);
             out.event(AviEvent::ContextChanged { author: author.peer_id(), path: path.as_str().to_owned(), value });
+        }
+        if told > TOLD_AT_ONCE {
+            self.quiet_until = now + REST_PER_TOLD.saturating_mul(u32::try_from(told).unwrap_or(u32::MAX));
         }
     }
 
@@ -290,7 +324,7 @@ impl SharedContext {
         if news.has_any {
             self.want_save(now);
         }
-        self.tell(std::mem::take(&mut news.changes), out);
+        self.tell(now, std::mem::take(&mut news.changes), out);
         news
     }
 
@@ -340,12 +374,18 @@ impl SharedContext {
             self.next_round = now + self.rng.jitter(ROUND_EVERY);
             again = self.follow_clock(now, out);
             again.extend(self.renew(now, out));
+            self.replica.calm_down();
+            self.forget_gone(now);
             self.choose_next(now);
             self.keep_file_young(now);
         }
         if self.save_at.is_some_and(|at| at <= now) {
             self.save(now, out);
         }
+        if self.quiet_until <= now {
+            self.tell_all(now, out);
+        }
+        self.end_exchanges(now, out);
         self.begin_exchanges(now, out);
         again
     }
