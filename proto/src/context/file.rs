@@ -22,12 +22,11 @@ use crate::wire::Reader;
 const MAGIC: [u8; 14] = *b"avi context 1\n";
 const HEAD_BYTES: usize = MAGIC.len() + 8 + 32;
 
-/// All of a context as a file. Before the clock of this node is set, the file keeps the age of the one that was read.
+/// All of a context as a file.
 pub(crate) fn write_file(replica: &Replica, wall: Wall) -> Bytes {
-    let wall = replica.read_at.filter(|_| !wall.is_plausible()).unwrap_or(wall);
     let mut entries = Vec::with_capacity(replica.store.bytes());
     replica.store.entries().for_each(|entry| entry.write(&mut entries));
-    let written = wall.0.to_be_bytes();
+    let written = replica.age(wall).0.to_be_bytes();
     [&MAGIC[..], &written, &checksum(written, &entries), &entries].concat().into()
 }
 

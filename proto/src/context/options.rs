@@ -19,7 +19,7 @@ use crate::error::AviP2pError;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct ContextOptions {
-    /// A file that keeps the context across restarts. It is made by the first write. If it is damaged, the start fails, and
+    /// A file that keeps the context across restarts. It is made when there is something to save. If it is damaged, the start fails, and
     /// the file stays as it is. Default: none, and the context comes from the other nodes after a restart.
     pub file: Option<PathBuf>,
     /// Whether what is below a peer's own id, as `avi.device.caps.<peer>`, is written by that peer alone. Default true.

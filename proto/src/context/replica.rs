@@ -320,6 +320,12 @@ impl Replica {
         self.author() == Some(entry.stamp.author) && self.written.get(&entry.path) == Some(&entry.op)
     }
 
+    /// The time of a file that is written now: that of the one that was read, for as long as the clock has not told how old
+    /// that is.
+    pub(crate) fn age(&self, wall: Wall) -> Wall {
+        self.read_at.unwrap_or(wall)
+    }
+
     // What comes from others.
 
     /// Takes an entry of another node, if it is new, allowed and signed.

@@ -422,7 +422,7 @@ impl SharedContext {
     fn save(&mut self, now: Time, out: &mut Outbox) {
         self.save_at = None;
         self.saved_at = Some(now);
-        self.file_time = self.wall(now);
+        self.file_time = self.replica.age(self.wall(now));
         out.push(Output::SaveContext { bytes: write_file(&self.replica, self.wall(now)) });
     }
 
