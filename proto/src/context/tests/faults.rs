@@ -9,7 +9,7 @@ use crate::context::entry::{Op, Signer};
 use crate::context::file::{read_file, write_file};
 use crate::context::options::ContextOptions;
 use crate::context::path::Path;
-use crate::context::replica::{Refused, Taken};
+use crate::context::replica::{Refused, Replica, Taken};
 use crate::context::stamp::{Hlc, Wall};
 use crate::error::AviP2pError;
 
@@ -345,4 +345,27 @@ fn what_cannot_fit_is_refused_before_it_is_signed() {
     let large: serde_json::Map<_, _> = (0..20).map(|n| (format!("k{n}"), json!("x".repeat(15_000)))).collect();
     let error = a.write(NOW, &set("a", large.into())).unwrap_err();
     assert_eq!(error, AviP2pError::LimitReached { limit: "a quarter of context.max_bytes", max: 256 * 1024 });
+}
+
+#[test]
+fn two_nodes_with_one_key_do_not_write_again_as_fast_as_they_can() {
+    let (mut a, twin) = (replica(1), Signer::new(&[1; 32]));
+    write(&mut a, NOW, set("x", json!("a")));
+    // It writes over what the other one has, again and again.
+    let fight = |a: &mut Replica, times: usize| {
+        let mut last = a.store.entries().next().unwrap().stamp.hlc;
+        let mut written = 0;
+        for _ in 0..times {
+            let entry = twin.sign(Path::parse("x").unwrap(), last.next(), Op::Value("\"twin\"".into()));
+            let Taken::New { again, .. } = a.take(NOW, entry.clone()) else { panic!("{entry:?}") };
+            last = again.first().map_or(entry.stamp.hlc, |again| again.stamp.hlc);
+            written += again.len();
+        }
+        written
+    };
+    assert_eq!(fight(&mut a, 2000), 1024);
+    assert_eq!(whole(&a), json!({ "x": "twin" }));
+    a.calm_down();
+    write(&mut a, NOW, set("x", json!("a")));
+    assert_eq!(fight(&mut a, 100), 32);
 }

@@ -391,6 +391,21 @@ fn a_reason_to_ask_during_an_exchange_is_not_lost() {
 }
 
 #[test]
+fn a_peer_that_asks_and_does_not_go_on_is_asked() {
+    let (mut node, peer) = with_a_peer_that_takes_part();
+    node.net(NetEvent::ContextAsked { ask: AskId(1), peer: peer.clone(), request: Request::Root(7).encode() });
+    assert_eq!(asked(&mut node), None);
+    node.wait(secs(12));
+    let exchange = asked(&mut node).expect("before the next round");
+    // It asks for all, and so hears of all: nothing is left to ask.
+    answered(&mut node, exchange, Err("the connection broke"));
+    let request = Request::Have { buckets: (0..=255).collect(), ids: Vec::new() }.encode();
+    node.net(NetEvent::ContextAsked { ask: AskId(2), peer, request });
+    node.wait(secs(5));
+    assert_eq!(asked(&mut node), None);
+}
+
+#[test]
 fn an_exchange_that_fails_is_tried_again_and_ever_more_seldom() {
     let (mut node, _) = with_a_peer_that_takes_part();
     node.wait(secs(8));
