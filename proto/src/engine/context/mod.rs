@@ -3,7 +3,9 @@
 
 mod driver;
 mod exchanges;
+mod saving;
 mod sources;
+mod taking;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,17 +14,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::exchanges::{Exchange, Neighbour};
-use self::sources::{BEYOND_BOUNDS, Budget, DISTRUST_FOR, NEW_AUTHORS, Source, VERIFICATIONS};
-use super::io::{ExchangeId, NetAction, Output};
+use self::sources::{Budget, NEW_AUTHORS, Source};
+pub(crate) use self::taking::Standing;
+use super::io::{ExchangeId, NetAction};
 use super::outbox::Outbox;
 use super::rng::Rng;
 use super::time::Time;
 use super::topics::CONTEXT_TOPIC;
 use crate::config::AviP2pConfig;
-use crate::context::{
-    Author, Change, ContextOptions, ContextWrite, Corrected, Entry, Path, Refused, Replica, Taken, Wall, read_file,
-    read_message, topmost, write_file,
-};
+use crate::context::{Change, ContextOptions, ContextWrite, Corrected, Entry, Path, Replica, Wall, read_file, topmost};
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, Topic};
@@ -30,16 +30,6 @@ use crate::stats::Stats;
 
 /// How often a node compares its context with one of its neighbours, in turn: what a message lost is found so.
 const ROUND_EVERY: Duration = Duration::from_secs(30);
-/// Authors whose rate is remembered.
-const MAX_SOURCES: usize = 1024;
-/// The file is written so long after a change, and for each 100 KiB of it a second later: a context that changes all the
-/// time must not wear out a memory card.
-const SAVE_AFTER: Duration = Duration::from_secs(1);
-const SAVED_BYTES_PER_SECOND: usize = 100 * 1024;
-/// The file is written at least so often, or eight times in the lifetime of a tombstone: its age says how long the node was
-/// away.
-const SAVE_EVERY: Duration = Duration::from_secs(24 * 3600);
-
 /// After more entries than this were told in events, the next ones wait. What changes meanwhile is told together: who
 /// writes above all again and again must not make this node read all of it each time.
 const TOLD_AT_ONCE: usize = 64;
@@ -98,29 +88,6 @@ struct News {
     again: Vec<Arc<Entry>>,
     /// Whether a part of the state is new.
     has_any: bool,
-}
-
-/// How an author stands with this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It may not connect: nothing of it is taken.
-    KeptOut,
-    /// Nobody knows whether it exists.
-    Stranger,
-    /// It is connected, or listed.
-    Met,
-}
-
-fn count(refused: Refused, stats: &mut Stats) {
-    let counter = match refused {
-        Refused::Ahead => &mut stats.context_refused_ahead,
-        Refused::NotOwner => &mut stats.context_refused_not_owner,
-        Refused::KeptOut => &mut stats.context_refused_blocked,
-        Refused::Full => &mut stats.context_refused_full,
-        Refused::Busy => &mut stats.context_refused_busy,
-        Refused::Forged => &mut stats.context_refused_forged,
-    };
-    *counter += 1;
 }
 
 impl SharedContext {
@@ -244,128 +211,6 @@ impl SharedContext {
         }
     }
 
-    // What others write.
-
-    fn on_message(
-        &mut self,
-        now: Time,
-        from: &PeerId,
-        data: Bytes,
-        standing: &dyn Fn(&PeerId) -> Standing,
-        out: &mut Outbox,
-    ) -> News {
-        let Some(mut source) = self.source(now, from) else {
-            out.stats.context_refused_busy += 1;
-            return News::default();
-        };
-        let mut news = News::default();
-        match read_message(data) {
-            _ if source.distrusted_until > now => out.stats.context_refused_busy += 1,
-            Err(error) => {
-                tracing::debug!(%from, %error, "not a message of the context");
-                out.stats.context_refused_invalid += 1;
-                source.distrusted_until = now + DISTRUST_FOR;
-            }
-            Ok(mut entries) => {
-                // Nobody publishes what another one has written: exchanges are for that.
-                let author = Author::of(from);
-                let all = entries.len();
-                entries.retain(|entry| Some(entry.stamp.author) == author);
-                out.stats.context_refused_invalid += (all - entries.len()) as u64;
-                // Whoever publishes under invented keys has one budget for all of them.
-                source.new_authors = self.new_authors;
-                news = self.take_all(now, &mut source, entries, standing, out);
-                self.new_authors = source.new_authors;
-            }
-        }
-        self.sources.insert(from.clone(), source);
-        news
-    }
-
-    /// What is remembered of the author of a message. `None` if there are too many.
-    fn source(&mut self, now: Time, from: &PeerId) -> Option<Source> {
-        if let Some(source) = self.sources.remove(from) {
-            return Some(source);
-        }
-        if self.sources.len() >= MAX_SOURCES {
-            self.sources.retain(|_, source| !source.is_idle(now));
-        }
-        (self.sources.len() < MAX_SOURCES).then(|| Source::new(now))
-    }
-
-    /// Takes entries until one is forged.
-    fn take_all(
-        &mut self,
-        now: Time,
-        source: &mut Source,
-        entries: Vec<Arc<Entry>>,
-        standing: &dyn Fn(&PeerId) -> Standing,
-        out: &mut Outbox,
-    ) -> News {
-        let mut news = News::default();
-        for entry in entries {
-            match self.take_one(now, source, entry, standing) {
-                Taken::Known => {}
-                Taken::Refused(Refused::Forged) => {
-                    out.stats.context_refused_forged += 1;
-                    source.distrusted_until = now + DISTRUST_FOR;
-                    break;
-                }
-                Taken::Refused(why) => count(why, &mut out.stats),
-                Taken::New { change, again } => {
-                    out.stats.context_taken += 1;
-                    out.stats.context_written_again += again.len() as u64;
-                    news.has_any = true;
-                    news.changes.extend(change);
-                    news.again.extend(again);
-                }
-            }
-        }
-        if news.has_any {
-            self.want_save(now);
-        }
-        self.tell(now, std::mem::take(&mut news.changes), out);
-        news
-    }
-
-    /// Takes an entry, if its author may write, and as far as the budgets of its source allow.
-    fn take_one(
-        &mut self,
-        now: Time,
-        source: &mut Source,
-        entry: Arc<Entry>,
-        standing: &dyn Fn(&PeerId) -> Standing,
-    ) -> Taken {
-        if let Some(taken) = self.replica.screen(self.wall(now), &entry) {
-            return taken;
-        }
-        let (store, author) = (&self.replica.store, entry.stamp.author);
-        if self.replica.author() != Some(author) {
-            match standing(&author.peer_id()) {
-                Standing::KeptOut => return Taken::Refused(Refused::KeptOut),
-                Standing::Stranger if !store.has_author(author) => {
-                    if !source.new_authors.take(now, NEW_AUTHORS) {
-                        return Taken::Refused(Refused::Busy);
-                    }
-                }
-                Standing::Stranger | Standing::Met => {}
-            }
-        }
-        // What takes the place of an entry at the same path may fit also where nothing else does.
-        let is_update = store.slot(entry.path.as_str()).is_some();
-        if !(is_update || source.beyond_bounds.has(now, BEYOND_BOUNDS))
-            || !source.verifications.take(now, VERIFICATIONS)
-        {
-            return Taken::Refused(Refused::Busy);
-        }
-        let (taken, compared) = self.replica.take_new(entry);
-        source.verifications.spend_on(compared);
-        if let Taken::Refused(Refused::Full) = taken {
-            source.beyond_bounds.take(now, BEYOND_BOUNDS);
-        }
-        taken
-    }
-
     // What time does.
 
     fn handle_timeout(&mut self, now: Time, out: &mut Outbox) -> Vec<Arc<Entry>> {
@@ -399,37 +244,5 @@ impl SharedContext {
             neighbour.ask_at.get_or_insert(now);
         }
         self.last_asked = next;
-    }
-
-    fn want_save(&mut self, now: Time) {
-        if self.options.file.is_none() || self.save_at.is_some() {
-            return;
-        }
-        let pause = SAVE_AFTER + Duration::from_secs((self.replica.store.bytes() / SAVED_BYTES_PER_SECOND) as u64);
-        self.save_at = Some((now + SAVE_AFTER).max(self.saved_at.map_or(Time::ZERO, |at| at + pause)));
-    }
-
-    /// Has the file written again before it looks as if this node had been away, and after the clock was set.
-    fn keep_file_young(&mut self, now: Time) {
-        let wall = self.wall(now);
-        let every = SAVE_EVERY.min(self.options.tombstone_lifetime / 8);
-        let is_young = self.file_time.after(every) > wall && self.file_time <= wall.after(every);
-        if wall.is_plausible() && !is_young && self.replica.store.bytes() > 0 {
-            self.want_save(now);
-        }
-    }
-
-    fn save(&mut self, now: Time, out: &mut Outbox) {
-        self.save_at = None;
-        self.saved_at = Some(now);
-        self.file_time = self.replica.age(self.wall(now));
-        out.push(Output::SaveContext { bytes: write_file(&self.replica, self.wall(now)) });
-    }
-
-    /// Saves at the end, also without a change: the node was here until now.
-    fn save_last(&mut self, now: Time, out: &mut Outbox) {
-        if self.options.file.is_some() && (self.save_at.is_some() || self.replica.store.bytes() > 0) {
-            self.save(now, out);
-        }
     }
 }
