@@ -161,7 +161,7 @@ stats! {
     counter context_refused_busy;
     /// Exchanges that this node began: with a neighbour it has met, in turn, and after one that brought news.
     counter context_exchanges;
-    /// Those that failed half-way. They are begun again in turn.
+    /// Those that failed, or lasted too long. They are tried again.
     counter context_exchanges_failed;
     /// Requests of exchanges that others began, answered.
     counter context_answers;
