@@ -140,7 +140,7 @@ stats! {
     gauge context_authors;
     /// Entries that this node has written into the shared context.
     counter context_writes;
-    /// Entries that this node has written again, because its clock has gone back since.
+    /// Entries that this node has written again: its clock has gone back since, or they belong to it and would expire.
     counter context_written_again;
     /// New entries of others that were taken.
     counter context_taken;
@@ -154,13 +154,14 @@ stats! {
     counter context_refused_forged;
     /// Messages and frames of the shared context that could not be read, and entries published by another than their author.
     counter context_refused_invalid;
-    /// Entries refused because their author is blocked.
+    /// Entries refused because their author may not connect: it is blocked, or not in `allowed_peers`.
     counter context_refused_blocked;
-    /// Messages, requests and entries that were not looked at, because too many came, or forged ones came before.
+    /// Messages, requests and entries that were not looked at, because too many came, of too many new authors or beyond the
+    /// bounds, or forged ones came before.
     counter context_refused_busy;
     /// Exchanges that this node began: with a neighbour it has met, in turn, and after one that brought news.
     counter context_exchanges;
-    /// Those that failed half-way. They are begun again in turn.
+    /// Those that failed, or lasted too long. They are tried again.
     counter context_exchanges_failed;
     /// Requests of exchanges that others began, answered.
     counter context_answers;

@@ -324,6 +324,7 @@ impl World {
     /// Makes the report.
     pub(crate) fn conclude(self, end: Duration) -> Report {
         let mut ledger = self.ledger.lock();
+        ledger.context.has_one_clock = self.scenario.context.skew == 0.0 && self.scenario.hostile.context_flood == 0;
         audit::at_the_end(&mut ledger, &self.plan);
         summary::check_heartbeats(&mut ledger, &self.plan, end);
         let asked = interpose::asked();

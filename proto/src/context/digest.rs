@@ -10,13 +10,13 @@ use super::entry::{Entry, EntryId};
 /// Entries are in the bucket of the first byte of their ids.
 pub(crate) const BUCKETS: usize = 256;
 
-/// The entries of a node by their ids. The hashes are SHA-256 of sorted ids, so that nobody can choose entries whose hash
-/// is that of others.
+/// The entries of a node by their ids. The hashes are 128 bits of SHA-256 of sorted ids, so that nobody can choose entries
+/// whose hash is that of others.
 #[derive(Clone, Debug)]
 pub(crate) struct Digest {
     by_id: BTreeMap<EntryId, Arc<Entry>>,
     /// `None` where entries have changed since.
-    hashes: [Option<u64>; BUCKETS],
+    hashes: [Option<u128>; BUCKETS],
 }
 
 impl Default for Digest {
@@ -47,7 +47,7 @@ impl Digest {
     }
 
     /// The hash of each bucket.
-    pub(crate) fn buckets(&mut self) -> [u64; BUCKETS] {
+    pub(crate) fn buckets(&mut self) -> [u128; BUCKETS] {
         let mut hashes = [0; BUCKETS];
         for (bucket, hash) in (0..=u8::MAX).zip(&mut hashes) {
             let known = self.hashes[usize::from(bucket)];
@@ -58,8 +58,8 @@ impl Digest {
     }
 
     /// The hash of all.
-    pub(crate) fn root(&mut self) -> u64 {
-        hash_of(self.buckets().map(u64::to_be_bytes))
+    pub(crate) fn root(&mut self) -> u128 {
+        hash_of(self.buckets().map(u128::to_be_bytes))
     }
 }
 
@@ -67,8 +67,8 @@ fn bucket_of(id: EntryId) -> usize {
     usize::from(id.0.to_be_bytes()[0])
 }
 
-fn hash_of<const N: usize>(parts: impl IntoIterator<Item = [u8; N]>) -> u64 {
+fn hash_of<const N: usize>(parts: impl IntoIterator<Item = [u8; N]>) -> u128 {
     let mut hash = Sha256::new();
     parts.into_iter().for_each(|part| hash.update(part));
-    hash.finalize().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    hash.finalize().iter().take(16).fold(0, |sum, byte| sum << 8 | u128::from(*byte))
 }

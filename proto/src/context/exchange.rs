@@ -36,23 +36,26 @@ pub(crate) fn answer(store: &mut Store, request: Request) -> Answer {
 }
 
 fn differ(store: &mut Store, buckets: &[u8], ids: Vec<EntryId>) -> Response {
-    let (theirs, buckets): (BTreeSet<EntryId>, BTreeSet<u8>) =
-        (ids.into_iter().collect(), buckets.iter().copied().collect());
+    let theirs: BTreeSet<EntryId> = ids.into_iter().collect();
     let wanted: Vec<_> = theirs.iter().filter(|id| store.by_id(**id).is_none()).copied().take(MAX_IDS).collect();
     let digest = store.digest();
-    let ours = buckets.iter().flat_map(|bucket| digest.bucket(*bucket));
+    // In the order of the question: it begins elsewhere each time.
+    let mut seen = BTreeSet::new();
+    let buckets = buckets.iter().filter(|bucket| seen.insert(**bucket));
+    let ours = buckets.flat_map(|bucket| digest.bucket(*bucket));
     let mut lacking: Vec<_> = ours.filter(|(id, _)| !theirs.contains(id)).map(|(_, entry)| entry.clone()).collect();
     let entries = fitting(&mut lacking, wanted.len());
     Response::Differ { has_more: !lacking.is_empty(), wanted, entries }
 }
 
-/// Says what this node has in the buckets that differ. Returns whether that is all of them.
-pub(crate) fn next_request(store: &mut Store, theirs: &[u64; BUCKETS]) -> (Request, bool) {
+/// Says what this node has in the buckets that differ, from this one on. Returns whether that is all of them. If each
+/// exchange begins elsewhere, what one of two nodes does not take hides nothing from it.
+pub(crate) fn next_request(store: &mut Store, theirs: &[u128; BUCKETS], first: u8) -> (Request, bool) {
     let digest = store.digest();
     let ours = digest.buckets();
     let (mut buckets, mut ids) = (Vec::new(), Vec::new());
     let mut is_all = true;
-    for bucket in 0..=u8::MAX {
+    for bucket in (0..=u8::MAX).map(|n| first.wrapping_add(n)) {
         let at = usize::from(bucket);
         if ours[at] == theirs[at] {
             continue;

@@ -26,12 +26,13 @@ const HEAD_BYTES: usize = MAGIC.len() + 8 + 32;
 pub(crate) fn write_file(replica: &Replica, wall: Wall) -> Bytes {
     let mut entries = Vec::with_capacity(replica.store.bytes());
     replica.store.entries().for_each(|entry| entry.write(&mut entries));
-    let written = wall.0.to_be_bytes();
+    let written = replica.age(wall).0.to_be_bytes();
     [&MAGIC[..], &written, &checksum(written, &entries), &entries].concat().into()
 }
 
 /// Fills an empty replica from a file. Of a file that is older than the lifetime of tombstones, only this node's own entries
-/// are taken: what others have removed meanwhile would come back.
+/// are taken: what others have removed meanwhile would come back. While the clock is not set, all are taken, and the rule is
+/// applied [once it is](Replica::follow_clock). Returns when the file was written.
 ///
 /// # Errors
 /// What is wrong with the file.
@@ -40,7 +41,7 @@ pub(crate) fn read_file(
     options: &ContextOptions,
     wall: Wall,
     bytes: Bytes,
-) -> Result<(), String> {
+) -> Result<Wall, String> {
     let max = max_file_bytes(options);
     if bytes.len() > max {
         return Err(format!("{} bytes, expected at most {max}, as context.max_bytes says", bytes.len()));
@@ -64,8 +65,10 @@ pub(crate) fn read_file(
         return Err(damaged(&format!("an entry at {:?} has a wrong signature", forged.path)));
     }
     taken.for_each(|entry: &Arc<Entry>| replica.restore(entry.clone()));
+    replica.read_at = (!wall.is_plausible()).then_some(Wall(written));
+    replica.renew(wall);
     replica.expire(wall);
-    Ok(())
+    Ok(Wall(written))
 }
 
 /// The longest file that a node writes.

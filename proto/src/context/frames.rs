@@ -4,14 +4,14 @@
 //!
 //! | Request | Byte | Then |
 //! |---|---|---|
-//! | root: the hash of all | 1 | 8 |
+//! | root: the hash of all | 1 | 16 |
 //! | have: the ids in these buckets | 2 | varint count of buckets, 1 each; ids, 16 each, to the end |
 //! | give: entries that the other end lacks | 3 | entries to the end |
 //!
 //! | Response | Byte | Then |
 //! |---|---|---|
 //! | same: to a root that is equal | 1 | |
-//! | buckets: to another root, the hash of each | 2 | 256 times 8 |
+//! | buckets: to another root, the hash of each | 2 | 256 times 16 |
 //! | differ: to have | 3 | 1: whether there is more; varint count of wanted ids, 16 each; entries to the end |
 //! | taken: to give | 4 | |
 //! | busy: asked too often | 5 | |
@@ -34,7 +34,7 @@ pub(crate) const MAX_IDS: usize = MAX_FRAME_BYTES / 2 / 16;
 /// What one node asks another one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Request {
-    Root(u64),
+    Root(u128),
     Have { buckets: Vec<u8>, ids: Vec<EntryId> },
     Give(Vec<Arc<Entry>>),
 }
@@ -43,7 +43,7 @@ pub(crate) enum Request {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Response {
     Same,
-    Buckets(Box<[u64; BUCKETS]>),
+    Buckets(Box<[u128; BUCKETS]>),
     Differ { has_more: bool, wanted: Vec<EntryId>, entries: Vec<Arc<Entry>> },
     Taken,
     Busy,
@@ -75,7 +75,7 @@ impl Request {
         let mut reader = bounded(bytes)?;
         match reader.u8("request.kind")? {
             1 => {
-                let hash = reader.u64("root.hash")?;
+                let hash = hash(&mut reader, "root.hash")?;
                 reader.finish("root").map(|()| Self::Root(hash))
             }
             2 => {
@@ -120,7 +120,7 @@ impl Response {
             2 => {
                 let mut hashes = Box::new([0; BUCKETS]);
                 for hash in hashes.iter_mut() {
-                    *hash = reader.u64("buckets.hash")?;
+                    *hash = self::hash(&mut reader, "buckets.hash")?;
                 }
                 Self::Buckets(hashes)
             }
@@ -150,6 +150,10 @@ fn bounded(bytes: Bytes) -> Result<Reader, WireError> {
         len if len > MAX_FRAME_BYTES => Err(WireError::FrameTooLarge { len: len as u64, max: MAX_FRAME_BYTES }),
         _ => Ok(Reader::new(bytes)),
     }
+}
+
+fn hash(reader: &mut Reader, field: &'static str) -> Result<u128, WireError> {
+    reader.array(field).map(u128::from_be_bytes)
 }
 
 fn id(reader: &mut Reader, field: &'static str) -> Result<EntryId, WireError> {

@@ -24,10 +24,15 @@ pub use path::{MAX_DEPTH, MAX_PATH_BYTES};
 pub use replica::ContextWrite;
 
 pub(crate) use entry::{Entry, EntryId};
+#[cfg(test)]
+pub(crate) use entry::{Op, Signer};
 pub(crate) use exchange::{answer, ask, gifts, next_request};
 pub use file::max_file_bytes;
 pub(crate) use file::{read_file, write_file};
 pub use frames::MAX_FRAME_BYTES;
 pub(crate) use frames::{Request, Response, message, read_message};
-pub(crate) use replica::{Change, Refused, Replica, Taken, topmost};
+pub(crate) use path::Path;
+pub(crate) use replica::{Change, Corrected, Refused, Replica, Taken, topmost};
+#[cfg(test)]
+pub(crate) use stamp::Hlc;
 pub(crate) use stamp::{Author, Wall};

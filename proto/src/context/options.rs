@@ -19,16 +19,17 @@ use crate::error::AviP2pError;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct ContextOptions {
-    /// A file that keeps the context across restarts. It is made by the first write. If it is damaged, the start fails, and
+    /// A file that keeps the context across restarts. It is made when there is something to save. If it is damaged, the start fails, and
     /// the file stays as it is. Default: none, and the context comes from the other nodes after a restart.
     pub file: Option<PathBuf>,
     /// Whether what is below a peer's own id, as `avi.device.caps.<peer>`, is written by that peer alone. Default true.
     pub ownership: bool,
     /// The most values, of all authors together; 1 to 65,536, default 4,096. An empty object is one.
     pub max_entries: usize,
-    /// The most values and tombstones of one author; 1 to 65,536, default 1,024.
+    /// The most values of one author; 1 to 65,536, default 1,024.
     pub max_entries_per_author: usize,
-    /// The most tombstones, which keep what was removed from coming back; 1 to 65,536, default 4,096.
+    /// The most tombstones, which keep what was removed from coming back; 1 to 65,536, default 4,096. One author may have a
+    /// quarter of them.
     pub max_tombstones: usize,
     /// The most authors; 1 to 10,000, default 256.
     pub max_authors: usize,
@@ -36,7 +37,8 @@ pub struct ContextOptions {
     /// may have a quarter of it.
     pub max_bytes: usize,
     /// How long a tombstone is kept; 1 minute to 1 year, default 7 days. A node that was away for longer may bring back what
-    /// was removed meanwhile.
+    /// was removed meanwhile. With `ownership`, what is below a peer's own id is kept for as long: that peer renews it while
+    /// it runs.
     #[cfg_attr(feature = "serde", serde(with = "crate::serial::seconds"))]
     pub tombstone_lifetime: Duration,
     /// How far the clock of another author may be ahead of this node's; 1 s to 1 day, default 15 minutes. What is further

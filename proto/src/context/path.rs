@@ -40,6 +40,11 @@ impl Path {
         Ok(Self(text.into()))
     }
 
+    /// The whole.
+    pub(crate) fn root() -> Self {
+        Self("".into())
+    }
+
     /// The path of a key of the object at this path.
     pub(crate) fn child(&self, key: &str) -> Result<Self, &'static str> {
         if key.is_empty() || key.contains('.') {

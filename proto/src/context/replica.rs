@@ -1,5 +1,7 @@
 //! What does a node write into the context, and what does it take from others?
 
+mod upkeep;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,14 +11,10 @@ use super::entry::{Entry, Op, Signer};
 use super::json::{invalid_path, leaves, value_at};
 use super::options::ContextOptions;
 use super::path::Path;
-use super::stamp::{Author, Hlc, Stamp, Wall};
+use super::stamp::{Author, Hlc, Wall};
 use super::store::{Plan, Store};
 use crate::error::AviP2pError;
 use crate::id::PeerId;
-
-/// How many of its own entries a node writes again in a run, because older ones of its own came back with a later stamp.
-/// Without a bound, two nodes with one key would do it for ever.
-const MAX_WRITTEN_AGAIN: usize = 4096;
 
 /// A write of the application.
 #[derive(derive_more::Debug, Clone, PartialEq, Eq)]
@@ -58,8 +56,12 @@ pub(crate) enum Refused {
     Ahead,
     /// It belongs to another peer.
     NotOwner,
+    /// Its author may not connect to this node either.
+    KeptOut,
     /// A limit is reached.
     Full,
+    /// Too much came from where it came from.
+    Busy,
     /// The author has not signed it.
     Forged,
 }
@@ -77,6 +79,17 @@ pub(crate) enum Taken {
     },
 }
 
+/// What the clock of this node has led to.
+#[derive(Debug, Default)]
+pub(crate) struct Corrected {
+    /// This node's own entries, written again.
+    pub(crate) again: Vec<Arc<Entry>>,
+    /// What is not shown any more.
+    pub(crate) changes: Vec<Change>,
+    /// How many entries were too far ahead.
+    pub(crate) ahead: usize,
+}
+
 /// The context of one node.
 #[derive(Debug)]
 pub(crate) struct Replica {
@@ -88,6 +101,8 @@ pub(crate) struct Replica {
     last: Hlc,
     /// The latest entry that was taken: the time of a node whose own clock was never set.
     latest: Hlc,
+    /// When the file that was read was written, until the clock is set and tells how old that is.
+    pub(crate) read_at: Option<Wall>,
     /// What this node has written since its start.
     written: BTreeMap<Path, Op>,
     written_again: usize,
@@ -97,12 +112,13 @@ impl Replica {
     pub(crate) fn new(options: &ContextOptions, local: PeerId, secret: Option<&[u8; 32]>) -> Self {
         let signer = secret.map(Signer::new).filter(|signer| signer.author.peer_id() == local);
         Self {
-            store: Store::new(options.clone()),
+            store: Store::new(options.clone(), signer.as_ref().map(|signer| signer.author)),
             options: options.clone(),
             local,
             signer,
             last: Hlc::default(),
             latest: Hlc::default(),
+            read_at: None,
             written: BTreeMap::new(),
             written_again: 0,
         }
@@ -138,9 +154,11 @@ impl Replica {
         if self.signer.is_none() {
             return Err(AviP2pError::ContextReadOnly(self.local.clone()));
         }
+        self.check_size(&leaves)?;
         covering.iter().chain(&leaves).try_for_each(|(path, _)| self.check_owner(path))?;
         let floor = covering.iter().chain(&leaves).filter_map(|(path, _)| self.latest_around(path)).max();
-        let first = self.stamp(wall, floor);
+        let own = self.stamp(wall);
+        let first = own.max(floor.map_or(Hlc::default(), Hlc::next));
         let second = if covering.is_empty() { first } else { first.next() };
         let stamped = covering.into_iter().map(|op| (first, op)).chain(leaves.into_iter().map(|op| (second, op)));
         let mut entries = Vec::new();
@@ -148,7 +166,8 @@ impl Replica {
             entries.extend(self.signer.as_ref().map(|signer| signer.sign(path, hlc, op)));
         }
         let changes = self.put_all(&entries)?;
-        self.last = second;
+        // Not `second`: where this node must win, the clock may be that of another author.
+        self.last = own.next();
         for entry in &entries {
             self.note(entry);
         }
@@ -199,6 +218,23 @@ impl Replica {
         leaves
     }
 
+    /// Refuses what cannot fit before it is signed.
+    fn check_size(&self, leaves: &[(Path, Op)]) -> Result<(), AviP2pError> {
+        let max = self.options.max_entries_per_author;
+        if leaves.len() > max {
+            return Err(AviP2pError::LimitReached { limit: "context.max_entries_per_author", max });
+        }
+        let max = self.options.max_bytes / 4;
+        let len = |(path, op): &(Path, Op)| {
+            let json = if let Op::Value(json) = op { json.len() } else { 0 };
+            path.as_str().len() + json
+        };
+        match leaves.iter().map(len).sum::<usize>() > max {
+            true => Err(AviP2pError::LimitReached { limit: "a quarter of context.max_bytes", max }),
+            false => Ok(()),
+        }
+    }
+
     fn may_write(&self, owner: Option<&str>) -> bool {
         !self.options.ownership || owner.is_none_or(|owner| owner == self.local.as_str())
     }
@@ -222,12 +258,12 @@ impl Replica {
         above.chain(under).map(|entry| entry.stamp.hlc).max()
     }
 
-    /// The clock of the next write: later than this node's last one and than what it must cover, and else the wall clock.
-    /// What others have written elsewhere does not move it: one of them, ahead by as much as is allowed, could have this
-    /// node's writes refused by those whose clocks are behind.
-    fn stamp(&self, wall: Wall, floor: Option<Hlc>) -> Hlc {
+    /// The clock of the next write: the wall clock, or more to be later than this node's last one. Where a write must cover
+    /// a later entry it is later than that, and there alone: an author that is ahead by as much as is allowed could
+    /// otherwise have this node's writes refused by those whose clocks are behind.
+    fn stamp(&self, wall: Wall) -> Hlc {
         let learned = if wall.is_plausible() { Hlc::default() } else { self.latest.next() };
-        Hlc::at(wall).max(self.last.next()).max(floor.map_or(Hlc::default(), Hlc::next)).max(learned)
+        Hlc::at(wall).max(self.last.next()).max(learned)
     }
 
     /// Puts all entries into the store, or none.
@@ -280,98 +316,53 @@ impl Replica {
         self.author() == Some(entry.stamp.author) && self.written.get(&entry.path) == Some(&entry.op)
     }
 
+    /// The time of a file that is written now: that of the one that was read, for as long as the clock has not told how old
+    /// that is.
+    pub(crate) fn age(&self, wall: Wall) -> Wall {
+        self.read_at.unwrap_or(wall)
+    }
+
     // What comes from others.
 
     /// Takes an entry of another node, if it is new, allowed and signed.
+    #[cfg(test)]
     pub(crate) fn take(&mut self, wall: Wall, entry: Arc<Entry>) -> Taken {
+        self.screen(wall, &entry).unwrap_or_else(|| self.take_new(entry).0)
+    }
+
+    /// What becomes of an entry of another node, if a short look is enough to tell.
+    pub(crate) fn screen(&self, wall: Wall, entry: &Entry) -> Option<Taken> {
         let written = entry.stamp.hlc.wall();
         if wall.is_plausible() && written > wall.after(self.options.max_ahead) {
-            return Taken::Refused(Refused::Ahead);
+            return Some(Taken::Refused(Refused::Ahead));
         }
         if self.options.ownership && entry.owner().is_some_and(|owner| owner != entry.stamp.author.peer_id().as_str()) {
-            return Taken::Refused(Refused::NotOwner);
+            return Some(Taken::Refused(Refused::NotOwner));
         }
-        if !entry.is_visible() && wall.is_plausible() && written < wall.before(self.options.tombstone_lifetime) {
-            return Taken::Known;
-        }
-        let covered = match self.store.plan(&entry) {
-            Plan::Known => return Taken::Known,
-            Plan::Full { .. } => return Taken::Refused(Refused::Full),
-            Plan::Fits(covered) => covered,
-        };
-        if !entry.is_authentic() {
-            return Taken::Refused(Refused::Forged);
-        }
-        let stamp = entry.stamp;
-        let change = self.put(entry, &covered);
-        Taken::New { change, again: self.write_again(stamp, &covered) }
+        let is_over = wall.is_plausible() && written < wall.before(self.options.tombstone_lifetime);
+        ((is_over && self.store.expires(entry)) || self.store.has(entry)).then_some(Taken::Known)
     }
 
-    /// Whether the entry may be new. Costs no verification.
-    pub(crate) fn is_news(&self, entry: &Entry) -> bool {
-        matches!(self.store.plan(entry), Plan::Fits(_))
-    }
-
-    /// An entry of this node from before its start has come back with a later stamp than what it has written since: its
-    /// clock has gone back. What it has written last counts.
-    fn write_again(&mut self, came: Stamp, covered: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
-        let Some(signer) = self.signer.as_ref().filter(|signer| signer.author == came.author) else {
-            return Vec::new();
-        };
-        self.last = self.last.max(came.hlc);
-        let hlc = self.last.next();
-        let mut again = Vec::new();
-        for entry in covered {
-            if self.has_written(entry) && self.written_again < MAX_WRITTEN_AGAIN {
-                self.written_again += 1;
-                again.push(signer.sign(entry.path.clone(), hlc, entry.op.clone()));
+    /// Takes an entry that has been [screened](Replica::screen), if there is room and it is signed. Also tells with how many
+    /// entries it was compared.
+    pub(crate) fn take_new(&mut self, entry: Arc<Entry>) -> (Taken, usize) {
+        let (plan, compared) = self.store.plan_new(&entry);
+        let taken = match plan {
+            Plan::Known => Taken::Known,
+            Plan::Full { .. } => Taken::Refused(Refused::Full),
+            Plan::Fits(_) if !entry.is_authentic() => Taken::Refused(Refused::Forged),
+            Plan::Fits(covered) => {
+                let stamp = entry.stamp;
+                let change = self.put(entry, &covered);
+                Taken::New { change, again: self.write_again(stamp, &covered) }
             }
-        }
-        self.put_again(&again);
-        self.last = hlc;
-        again
-    }
-
-    fn put_again(&mut self, entries: &[Arc<Entry>]) {
-        for entry in entries {
-            if let Plan::Fits(covered) = self.store.plan(entry) {
-                self.put(entry.clone(), &covered);
-            }
-        }
-    }
-
-    /// Drops the tombstones whose time is over.
-    pub(crate) fn expire(&mut self, wall: Wall) {
-        if wall.is_plausible() {
-            self.store.expire(wall.before(self.options.tombstone_lifetime));
-        }
-    }
-
-    /// Drops what is too far ahead of the clock, which was not set before, or was wrong. What this node has written there, it
-    /// writes again. Returns that, and how many entries were dropped.
-    pub(crate) fn follow_clock(&mut self, wall: Wall) -> (Vec<Arc<Entry>>, usize) {
-        let bound = wall.after(self.options.max_ahead);
-        if !wall.is_plausible() || self.latest.max(self.last).wall() <= bound {
-            return (Vec::new(), 0);
-        }
-        let dropped = self.store.forget_after(bound);
-        self.last = self.last.min(Hlc::at(wall));
-        self.latest = self.store.entries().map(|entry| entry.stamp.hlc).max().unwrap_or_default();
-        let lost = dropped.iter().filter(|entry| self.has_written(entry));
-        let hlc = self.stamp(wall, None);
-        let again = lost.filter_map(|lost| Some(self.signer.as_ref()?.sign(lost.path.clone(), hlc, lost.op.clone())));
-        let again: Vec<_> = again.collect();
-        self.put_again(&again);
-        self.last = hlc;
-        (again, dropped.len())
+        };
+        (taken, compared)
     }
 
     /// Puts in an entry of the node's own file, which was verified.
     pub(crate) fn restore(&mut self, entry: Arc<Entry>) {
         if let Plan::Fits(covered) = self.store.plan(&entry) {
-            if self.author() == Some(entry.stamp.author) {
-                self.last = self.last.max(entry.stamp.hlc);
-            }
             self.put(entry, &covered);
         }
     }

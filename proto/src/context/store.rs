@@ -14,12 +14,15 @@ use super::stamp::{Author, Hlc, Wall};
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     limits: ContextOptions,
+    /// This node as an author. It has a place whatever others write.
+    own: Option<Author>,
     slots: BTreeMap<Path, Slot>,
     authors: BTreeMap<Author, Usage>,
-    /// The tombstones, the oldest first.
-    tombstones: BTreeSet<(Hlc, Path)>,
+    /// The entries that [expire](Store::expires), the oldest first.
+    mortal: BTreeSet<(Hlc, EntryId)>,
     digest: Digest,
     visible: usize,
+    tombstones: usize,
     bytes: usize,
 }
 
@@ -35,6 +38,7 @@ pub(crate) struct Slot {
 #[derive(Clone, Copy, Debug, Default)]
 struct Usage {
     entries: usize,
+    tombstones: usize,
     bytes: usize,
 }
 
@@ -61,58 +65,79 @@ impl Slot {
 }
 
 impl Store {
-    pub(crate) fn new(limits: ContextOptions) -> Self {
+    pub(crate) fn new(limits: ContextOptions, own: Option<Author>) -> Self {
         Self {
             limits,
+            own,
             slots: BTreeMap::new(),
             authors: BTreeMap::new(),
-            tombstones: BTreeSet::new(),
+            mortal: BTreeSet::new(),
             digest: Digest::default(),
             visible: 0,
+            tombstones: 0,
             bytes: 0,
         }
     }
 
     /// What would become of an entry. Changes nothing.
     pub(crate) fn plan(&self, entry: &Entry) -> Plan {
-        let known = entry.path.lineage().filter_map(|path| self.slots.get(path)).flat_map(Slot::entries);
-        for known in known {
-            if **known == *entry || known.covers(entry) {
-                return Plan::Known;
-            }
-        }
-        let covered: Vec<_> = self.under(entry.path.as_str()).filter(|other| entry.covers(other)).cloned().collect();
-        match self.first_exceeded(entry, &covered) {
+        if self.has(entry) { Plan::Known } else { self.plan_new(entry).0 }
+    }
+
+    /// Whether the entry is there, or another one covers it. Looks at its path and at those above it alone.
+    pub(crate) fn has(&self, entry: &Entry) -> bool {
+        let mut above = entry.path.lineage().filter_map(|path| self.slots.get(path)).flat_map(Slot::entries);
+        above.any(|known| **known == *entry || known.covers(entry))
+    }
+
+    /// What would become of an entry that the store does not [have](Store::has), and how many it was compared with.
+    pub(crate) fn plan_new(&self, entry: &Entry) -> (Plan, usize) {
+        let mut compared = 0;
+        let mut is_covered = |other: &&Arc<Entry>| {
+            compared += 1;
+            entry.covers(other)
+        };
+        let covered: Vec<_> = match entry.op {
+            Op::Object => self.slots.get(&entry.path).and_then(|slot| slot.object.as_ref()).into_iter().collect(),
+            Op::Removed | Op::Value(_) => self.under(entry.path.as_str()).filter(&mut is_covered).collect(),
+        };
+        let covered: Vec<_> = covered.into_iter().cloned().collect();
+        let plan = match self.first_exceeded(entry, &covered) {
             Some((limit, max)) => Plan::Full { limit, max },
             None => Plan::Fits(covered),
-        }
+        };
+        (plan, compared)
     }
 
     /// The limit that the entry exceeds when these have gone.
     fn first_exceeded(&self, entry: &Entry, covered: &[Arc<Entry>]) -> Option<(&'static str, usize)> {
         let limits = &self.limits;
         let mut gone = Usage::default();
-        let (mut gone_of_author, mut gone_visible) = (Usage::default(), 0);
+        let mut gone_of_author = Usage::default();
         for entry_gone in covered {
             gone.add(entry_gone);
-            gone_visible += usize::from(entry_gone.is_visible());
             if entry_gone.stamp.author == entry.stamp.author {
                 gone_of_author.add(entry_gone);
             }
         }
         let of_author = self.authors.get(&entry.stamp.author).copied().unwrap_or_default();
-        let visible = self.visible - gone_visible + usize::from(entry.is_visible());
-        let tombstones = self.tombstones.len() - (covered.len() - gone_visible) + usize::from(!entry.is_visible());
+        let visible = self.visible - gone.visible() + usize::from(entry.is_visible());
+        let tombstones = self.tombstones - gone.tombstones + usize::from(!entry.is_visible());
         // The authors who are gone are not counted off: it is a bound against many, and not an exact one.
         let authors = self.authors.len() + usize::from(of_author.entries == 0);
-        let entries_of_author = of_author.entries - gone_of_author.entries + 1;
+        let tombstones_of_author = of_author.tombstones - gone_of_author.tombstones + 1;
+        let visible_of_author = of_author.visible() - gone_of_author.visible() + 1;
         let bytes_of_author = of_author.bytes - gone_of_author.bytes + entry.len();
         let bytes = self.bytes - gone.bytes + entry.len();
+        let is_visible = entry.is_visible();
+        let is_new_author = of_author.entries == 0 && self.own != Some(entry.stamp.author);
+        let quarter_of_tombstones = (limits.max_tombstones / 4).max(1);
         [
-            ("context.max_entries", limits.max_entries, visible, entry.is_visible()),
-            ("context.max_tombstones", limits.max_tombstones, tombstones, !entry.is_visible()),
-            ("context.max_entries_per_author", limits.max_entries_per_author, entries_of_author, true),
-            ("context.max_authors", limits.max_authors, authors, of_author.entries == 0),
+            ("context.max_entries", limits.max_entries, visible, is_visible),
+            ("context.max_tombstones", limits.max_tombstones, tombstones, !is_visible),
+            ("context.max_entries_per_author", limits.max_entries_per_author, visible_of_author, is_visible),
+            ("a quarter of context.max_tombstones", quarter_of_tombstones, tombstones_of_author, !is_visible),
+            ("context.max_authors", limits.max_authors, authors, is_new_author),
             ("context.max_bytes", limits.max_bytes, bytes, true),
             ("a quarter of context.max_bytes", limits.max_bytes / 4, bytes_of_author, true),
         ]
@@ -127,7 +152,10 @@ impl Store {
         self.bytes += entry.len();
         match entry.is_visible() {
             true => self.visible += 1,
-            false => drop(self.tombstones.insert((entry.stamp.hlc, entry.path.clone()))),
+            false => self.tombstones += 1,
+        }
+        if self.expires(&entry) {
+            self.mortal.insert((entry.stamp.hlc, entry.id));
         }
         self.digest.insert(entry.clone());
         let slot = self.slots.entry(entry.path.clone()).or_default();
@@ -148,6 +176,7 @@ impl Store {
         }
         if let Some(usage) = self.authors.get_mut(&entry.stamp.author) {
             usage.entries -= 1;
+            usage.tombstones -= usize::from(!entry.is_visible());
             usage.bytes -= entry.len();
             if usage.entries == 0 {
                 self.authors.remove(&entry.stamp.author);
@@ -156,27 +185,36 @@ impl Store {
         self.bytes -= entry.len();
         match entry.is_visible() {
             true => self.visible -= 1,
-            false => drop(self.tombstones.remove(&(entry.stamp.hlc, entry.path.clone()))),
+            false => self.tombstones -= 1,
         }
+        self.mortal.remove(&(entry.stamp.hlc, entry.id));
         self.digest.remove(entry.id);
     }
 
-    /// Drops the tombstones that were written before this time.
-    pub(crate) fn expire(&mut self, before: Wall) {
-        while let Some((hlc, path)) = self.tombstones.first().filter(|(hlc, _)| hlc.wall() < before).cloned() {
-            let entry = self.slots.get(&path).and_then(|slot| slot.value.clone());
-            match entry {
-                Some(entry) => self.remove(&entry),
-                None => drop(self.tombstones.remove(&(hlc, path))),
-            }
-        }
+    /// Whether an entry is dropped when it becomes old: a tombstone, and what belongs to a peer, which renews it for as long
+    /// as it is there. With [`ContextOptions::ownership`] off, only tombstones are.
+    pub(crate) fn expires(&self, entry: &Entry) -> bool {
+        !entry.is_visible() || (self.limits.ownership && entry.owned_from.is_some())
     }
 
-    /// Takes out the entries that were written after this time.
-    pub(crate) fn forget_after(&mut self, after: Wall) -> Vec<Arc<Entry>> {
-        let ahead: Vec<_> = self.entries().filter(|entry| entry.stamp.hlc.wall() > after).cloned().collect();
-        ahead.iter().for_each(|entry| self.remove(entry));
-        ahead
+    /// The entries that expire and were written before this time.
+    pub(crate) fn expiring(&self, before: Wall) -> impl Iterator<Item = &Arc<Entry>> {
+        let old = self.mortal.iter().take_while(move |(hlc, _)| hlc.wall() < before);
+        old.filter_map(|(_, id)| self.digest.entry(*id))
+    }
+
+    /// Drops the entries that expire and were written before this time.
+    pub(crate) fn expire(&mut self, before: Wall) -> Vec<Arc<Entry>> {
+        let old: Vec<_> = self.expiring(before).cloned().collect();
+        old.iter().for_each(|entry| self.remove(entry));
+        old
+    }
+
+    /// Takes some of the entries out.
+    pub(crate) fn take_out(&mut self, which: impl Fn(&Entry) -> bool) -> Vec<Arc<Entry>> {
+        let out: Vec<_> = self.entries().filter(|entry| which(entry)).cloned().collect();
+        out.iter().for_each(|entry| self.remove(entry));
+        out
     }
 
     pub(crate) fn slot(&self, path: &str) -> Option<&Slot> {
@@ -223,7 +261,11 @@ impl Store {
     }
 
     pub(crate) fn tombstones(&self) -> usize {
-        self.tombstones.len()
+        self.tombstones
+    }
+
+    pub(crate) fn has_author(&self, author: Author) -> bool {
+        self.authors.contains_key(&author)
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -238,6 +280,11 @@ impl Store {
 impl Usage {
     fn add(&mut self, entry: &Entry) {
         self.entries += 1;
+        self.tombstones += usize::from(!entry.is_visible());
         self.bytes += entry.len();
+    }
+
+    fn visible(&self) -> usize {
+        self.entries - self.tombstones
     }
 }

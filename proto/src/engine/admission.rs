@@ -193,6 +193,12 @@ impl Access {
         self.lists.blocked.contains(peer)
     }
 
+    /// Whether the peer is named in `allowed_peers` or `paired_peers`.
+    #[cfg(feature = "context")]
+    pub(super) fn is_listed(&self, peer: &PeerId) -> bool {
+        self.is_paired(peer) || self.lists.allowed.as_ref().is_some_and(|allowed| allowed.contains(peer))
+    }
+
     pub(super) fn paired(&self) -> impl Iterator<Item = &PeerId> {
         self.lists.paired.iter()
     }

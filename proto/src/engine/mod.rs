@@ -704,7 +704,7 @@ impl Engine {
             self.bulk.end(&peer, &mut self.out);
             self.topics.on_peer_gone(&peer);
             #[cfg(feature = "context")]
-            self.context.iter_mut().for_each(|context| context.on_peer_gone(&peer));
+            self.context.iter_mut().for_each(|context| context.on_peer_gone(now, &peer));
             self.out.event(AviEvent::PeerDisconnected { peer_id: peer });
         } else {
             self.keep_one(now, &peer);

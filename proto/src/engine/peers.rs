@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::admission::{Access, Admission, BAN, Verdict};
+#[cfg(feature = "context")]
+use super::context::Standing;
 use super::io::{ConnectionId, DialId, Direction};
 use super::outbox::Outbox;
 use super::peer::{Bootstrap, Connection, Peer, State, is_loopback};
@@ -101,6 +103,18 @@ impl Peers {
     /// Why the peer cannot be connected under the current lists.
     pub(crate) fn objection(&self, peer: &PeerId) -> Option<&'static str> {
         if *peer == self.local { Some("it is this node itself") } else { self.access.objection(peer) }
+    }
+
+    /// What is known of a peer that has written into the shared context.
+    #[cfg(feature = "context")]
+    pub(crate) fn standing(&self, author: &PeerId) -> Standing {
+        if !self.admits(author) {
+            Standing::KeptOut
+        } else if self.is_connected(author) || self.access.is_listed(author) {
+            Standing::Met
+        } else {
+            Standing::Stranger
+        }
     }
 
     pub(crate) fn is_blocked(&self, peer: &PeerId) -> bool {

@@ -273,7 +273,7 @@ fn line_of_field(text: &str, field: &str) -> usize {
 }
 
 /// Name and text of the built-in scenarios.
-pub const BUILTIN: [(&str, &str); 40] = [
+pub const BUILTIN: [(&str, &str); 41] = [
     ("quiet", include_str!("../../scenarios/quiet.toml")),
     ("calls", include_str!("../../scenarios/calls.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
@@ -312,6 +312,7 @@ pub const BUILTIN: [(&str, &str); 40] = [
     ("mixed", include_str!("../../scenarios/mixed.toml")),
     ("farewell", include_str!("../../scenarios/farewell.toml")),
     ("context", include_str!("../../scenarios/context.toml")),
+    ("context_one_clock", include_str!("../../scenarios/context_one_clock.toml")),
     ("context_hostile", include_str!("../../scenarios/context_hostile.toml")),
     ("chaos_plain", include_str!("../../scenarios/chaos_plain.toml")),
 ];

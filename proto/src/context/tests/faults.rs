@@ -6,10 +6,12 @@ use serde_json::json;
 
 use super::replicas::{NOW, exchange, id, later, remove, replica, replica_with, set, take, whole, write};
 use crate::context::entry::{Op, Signer};
+use crate::context::file::{read_file, write_file};
 use crate::context::options::ContextOptions;
 use crate::context::path::Path;
-use crate::context::replica::{Refused, Taken};
+use crate::context::replica::{Refused, Replica, Taken};
 use crate::context::stamp::{Hlc, Wall};
+use crate::error::AviP2pError;
 
 #[test]
 fn two_writes_at_the_same_time_end_equal_at_all_nodes() {
@@ -132,6 +134,14 @@ fn a_clock_far_ahead_is_refused_and_moves_no_other_clock() {
     let there = write(&mut a, NOW, set("x", json!(2)));
     assert_eq!(there[0].stamp.hlc.wall(), later(14 * 60));
     assert_eq!(a.value("x").unwrap(), Some(json!(2)));
+    let elsewhere = format!("other.{}", id(1));
+    // That moves no other write of this node either, nor does what it has of before a restart.
+    assert_eq!(write(&mut a, NOW, set(&elsewhere, json!(3)))[0].stamp.hlc.wall(), NOW);
+    let mut again = replica(1);
+    read_file(&mut again, &ContextOptions::default(), NOW, write_file(&a, NOW)).unwrap();
+    assert_eq!(write(&mut again, NOW, set(&elsewhere, json!(4)))[0].stamp.hlc.wall(), NOW);
+    let over = write(&mut again, NOW, set("x", json!(5)));
+    assert!(over[0].stamp > there[0].stamp);
 }
 
 #[test]
@@ -148,10 +158,59 @@ fn a_node_without_a_clock_takes_the_time_of_the_others_until_its_own_is_set() {
     take(&mut b, boot, &[lie]);
     let lost = write(&mut b, boot, set("y", json!("c")));
     assert!(matches!(a.take(NOW, lost[0].clone()), Taken::Refused(Refused::Ahead)));
-    let (again, dropped) = b.follow_clock(later(60));
-    assert_eq!((again.len(), dropped), (1, 2));
-    take(&mut a, later(60), &again);
+    let corrected = b.follow_clock(later(60));
+    assert_eq!((corrected.again.len(), corrected.ahead), (1, 2));
+    // What the liar wrote is not there any more.
+    assert_eq!(corrected.changes.iter().map(|change| change.path.as_str()).collect::<Vec<_>>(), ["z"]);
+    take(&mut a, later(60), &corrected.again);
     assert_eq!((whole(&a), whole(&b)), (json!({ "x": "a", "y": "c" }), json!({ "x": "a", "y": "c" })));
+}
+
+#[test]
+fn a_node_that_restarts_with_its_clock_put_right_keeps_what_it_wrote_by_the_wrong_one() {
+    let options = ContextOptions::default();
+    let (mut a, wrong) = (replica(1), later(400 * 24 * 3600));
+    let lie = write(&mut replica(2), wrong, set("theirs", json!(1)));
+    take(&mut a, wrong, &lie);
+    let before = write(&mut a, wrong, set("x", json!({ "y": 1, "z": 2 })));
+    write(&mut a, wrong, remove("gone"));
+    let mut again = replica(1);
+    read_file(&mut again, &options, NOW, write_file(&a, wrong)).unwrap();
+    let corrected = again.follow_clock(NOW);
+    assert_eq!((corrected.again.len(), corrected.ahead), (3, 4));
+    assert_eq!(corrected.changes.len(), 1, "{:?}", corrected.changes);
+    assert_eq!(whole(&again), json!({ "x": { "y": 1, "z": 2 } }));
+    let mut b = replica(3);
+    take(&mut b, NOW, &corrected.again);
+    assert_eq!(whole(&b), whole(&again));
+    // When the time of the old ones comes, they do not win over what is written now.
+    write(&mut again, later(1), set("x.y", json!("now")));
+    take(&mut again, wrong, &before);
+    assert_eq!(whole(&again), json!({ "x": { "y": "now", "z": 2 } }));
+}
+
+#[test]
+fn the_age_of_a_file_is_looked_at_when_the_clock_is_set() {
+    let (options, boot) = (ContextOptions::default(), Wall(60_000));
+    let (mut a, mut b) = (replica(1), replica(2));
+    let of_b = write(&mut b, NOW, set("b", json!(1)));
+    take(&mut a, NOW, &of_b);
+    write(&mut a, NOW, set("a", json!(1)));
+    let file = write_file(&a, NOW);
+    let restarted = |file: &bytes::Bytes| {
+        let mut again = replica(1);
+        assert_eq!(read_file(&mut again, &options, boot, file.clone()).unwrap(), NOW);
+        again
+    };
+    // Saved before its clock was set, or before that was noticed, it is as old as it was.
+    let file = write_file(&restarted(&file), boot);
+    let file = write_file(&restarted(&file), later(9 * 24 * 3600));
+    let mut soon = restarted(&file);
+    assert_eq!(soon.follow_clock(later(6 * 24 * 3600)).changes, []);
+    assert_eq!(whole(&soon), json!({ "a": 1, "b": 1 }));
+    let mut late = restarted(&file);
+    assert_eq!(late.follow_clock(later(8 * 24 * 3600)).changes.len(), 1);
+    assert_eq!(whole(&late), json!({ "a": 1 }));
 }
 
 #[test]
@@ -173,7 +232,7 @@ fn what_a_node_wrote_before_its_clock_went_back_does_not_win_over_what_it_writes
 #[test]
 fn bounds_hold_and_what_is_beyond_them_is_refused() {
     let options =
-        ContextOptions { max_entries_per_author: 3, max_authors: 2, max_tombstones: 2, ..ContextOptions::default() };
+        ContextOptions { max_entries_per_author: 3, max_authors: 2, max_tombstones: 8, ..ContextOptions::default() };
     let mut a = replica_with(1, &options);
     let sign =
         |author: u8, path: &str, op: Op| Signer::new(&[author; 32]).sign(Path::parse(path).unwrap(), Hlc::at(NOW), op);
@@ -185,8 +244,14 @@ fn bounds_hold_and_what_is_beyond_them_is_refused() {
     assert!(full(2, "k3", Op::Object), "a fourth entry of one author");
     assert!(!full(3, "gone1", Op::Removed));
     assert!(!full(3, "gone2", Op::Removed));
-    assert!(full(3, "gone3", Op::Removed), "a third tombstone");
+    assert!(full(3, "gone3", Op::Removed), "a third tombstone of one author");
+    assert!(!full(3, "k3", Op::Object), "tombstones take nothing from values");
     assert!(full(4, "x", Op::Object), "a third author");
+    // This node has a place beside them.
+    write(&mut a, NOW, set("own", json!(1)));
+    let mut c = replica_with(1, &ContextOptions { max_tombstones: 1, ..ContextOptions::default() });
+    take(&mut c, NOW, &[sign(2, "gone1", Op::Removed)]);
+    assert!(matches!(c.take(NOW, sign(3, "gone2", Op::Removed)), Taken::Refused(Refused::Full)), "a second tombstone");
     let json = |n: usize| Op::Value(format!("\"{}\"", "x".repeat(n)).into());
     let options = ContextOptions { max_bytes: 128 * 1024, ..ContextOptions::default() };
     let mut b = replica_with(1, &options);
@@ -207,4 +272,100 @@ fn a_tombstone_is_dropped_after_its_lifetime_and_not_taken_again() {
     assert_eq!(a.store.tombstones(), 0);
     let taken = a.take(later(week + 1), removal[0].clone());
     assert!(matches!(taken, Taken::Known), "{taken:?}");
+}
+
+#[test]
+fn what_belongs_to_a_peer_goes_when_that_peer_does() {
+    const DAY: u64 = 24 * 3600;
+    let (mut a, mut b) = (replica(1), replica(2));
+    let of_a = format!("caps.{}", id(1));
+    let entries = write(&mut a, NOW, set(&of_a, json!({ "mic": true, "leds": {} })));
+    take(&mut b, NOW, &entries);
+    take(&mut b, NOW, &write(&mut a, NOW, set("shared", json!(1))));
+    assert_eq!(a.renew(later(3 * DAY)).len(), 0);
+    // It renews what is its own, and nothing is seen of that.
+    let renewed = a.renew(later(4 * DAY));
+    assert_eq!(renewed.len(), 2);
+    for entry in &renewed {
+        let taken = b.take(later(4 * DAY), entry.clone());
+        assert!(matches!(taken, Taken::New { change: None, .. }), "{taken:?}");
+    }
+    assert_eq!((b.expire(later(10 * DAY)), whole(&a)), (vec![], whole(&b)));
+    assert_eq!(a.store.digest().root(), b.store.digest().root());
+    // It was here four days ago, and comes back with its file: all is there, also where it was dropped.
+    let file = write_file(&a, later(4 * DAY));
+    let at = later(12 * DAY);
+    let gone: Vec<_> = b.expire(at).into_iter().map(|change| change.path.as_str().to_owned()).collect();
+    assert_eq!(gone, [format!("{of_a}.leds"), format!("{of_a}.mic")]);
+    assert_eq!(whole(&b), json!({ "shared": 1 }));
+    assert!(matches!(b.take(at, renewed[0].clone()), Taken::Known), "nobody brings it back but the peer");
+    let mut again = replica(1);
+    read_file(&mut again, &ContextOptions::default(), at, file).unwrap();
+    exchange(at, &mut again, &mut b);
+    assert_eq!(whole(&b), json!({ "shared": 1, "caps": { (id(1).as_str()): { "mic": true, "leds": {} } } }));
+    // Without ownership nobody renews it.
+    let anybody = ContextOptions { ownership: false, ..ContextOptions::default() };
+    let mut c = replica_with(3, &anybody);
+    take(&mut c, NOW, &entries);
+    assert_eq!(c.expire(later(30 * DAY)), vec![]);
+}
+
+#[test]
+fn renewing_a_value_covers_nothing_below_it() {
+    const DAY: u64 = 24 * 3600;
+    let mut a = replica(1);
+    let path = format!("caps.{}", id(1));
+    write(&mut a, NOW, set(&path, json!("a value")));
+    write(&mut a, later(2 * DAY), set(&path, json!({ "mic": true })));
+    let before = whole(&a);
+    a.renew(later(4 * DAY));
+    assert_eq!(whole(&a), before);
+    for day in 5..20 {
+        a.renew(later(day * DAY));
+        a.expire(later(day * DAY));
+        assert_eq!(whole(&a), before, "day {day}");
+    }
+}
+
+#[test]
+fn an_object_is_compared_with_one_entry_however_much_is_below_it() {
+    let mut a = replica(1);
+    (0..200).for_each(|n| drop(write(&mut a, NOW, set(&format!("a.k{n}"), json!(n)))));
+    let sign = |op: Op| Signer::new(&[2; 32]).sign(Path::parse("a").unwrap(), Hlc::at(NOW), op);
+    assert_eq!(a.store.plan_new(&sign(Op::Object)).1, 0);
+    assert_eq!(a.store.plan_new(&sign(Op::Removed)).1, 200);
+}
+
+#[test]
+fn what_cannot_fit_is_refused_before_it_is_signed() {
+    let mut a = replica(1);
+    let many: serde_json::Map<_, _> = (0..1025).map(|n| (format!("k{n}"), json!(n))).collect();
+    let error = a.write(NOW, &set("a", many.into())).unwrap_err();
+    assert_eq!(error, AviP2pError::LimitReached { limit: "context.max_entries_per_author", max: 1024 });
+    let large: serde_json::Map<_, _> = (0..20).map(|n| (format!("k{n}"), json!("x".repeat(15_000)))).collect();
+    let error = a.write(NOW, &set("a", large.into())).unwrap_err();
+    assert_eq!(error, AviP2pError::LimitReached { limit: "a quarter of context.max_bytes", max: 256 * 1024 });
+}
+
+#[test]
+fn two_nodes_with_one_key_do_not_write_again_as_fast_as_they_can() {
+    let (mut a, twin) = (replica(1), Signer::new(&[1; 32]));
+    write(&mut a, NOW, set("x", json!("a")));
+    // It writes over what the other one has, again and again.
+    let fight = |a: &mut Replica, times: usize| {
+        let mut last = a.store.entries().next().unwrap().stamp.hlc;
+        let mut written = 0;
+        for _ in 0..times {
+            let entry = twin.sign(Path::parse("x").unwrap(), last.next(), Op::Value("\"twin\"".into()));
+            let Taken::New { again, .. } = a.take(NOW, entry.clone()) else { panic!("{entry:?}") };
+            last = again.first().map_or(entry.stamp.hlc, |again| again.stamp.hlc);
+            written += again.len();
+        }
+        written
+    };
+    assert_eq!(fight(&mut a, 2000), 1024);
+    assert_eq!(whole(&a), json!({ "x": "twin" }));
+    a.calm_down();
+    write(&mut a, NOW, set("x", json!("a")));
+    assert_eq!(fight(&mut a, 100), 32);
 }

@@ -24,7 +24,7 @@ fn merge(store: &mut Store, entry: &Arc<Entry>) {
 }
 
 fn store_of<'a>(entries: impl IntoIterator<Item = &'a Arc<Entry>>) -> Store {
-    let mut store = Store::new(ContextOptions::default());
+    let mut store = Store::new(ContextOptions::default(), None);
     entries.into_iter().for_each(|entry| merge(&mut store, entry));
     store
 }

@@ -74,13 +74,13 @@ pub(super) fn exchange(wall: Wall, asks: &mut Replica, answers: &mut Replica) ->
         assert!(bytes.len() <= MAX_FRAME_BYTES);
         Response::decode(bytes).unwrap()
     };
-    for _ in 0..100 {
-        let theirs: Box<[u64; BUCKETS]> = match say(answers, ask(&mut asks.store)) {
+    for round in 0..100u8 {
+        let theirs: Box<[u128; BUCKETS]> = match say(answers, ask(&mut asks.store)) {
             Response::Same => return requests,
             Response::Buckets(theirs) => theirs,
             other => panic!("{other:?}"),
         };
-        let (request, _) = next_request(&mut asks.store, &theirs);
+        let (request, _) = next_request(&mut asks.store, &theirs, round.wrapping_mul(77));
         let Response::Differ { mut wanted, entries, .. } = say(answers, request) else {
             panic!("expected a difference")
         };
@@ -224,4 +224,29 @@ fn an_old_file_brings_back_this_nodes_own_entries_alone() {
     let mut again = replica(1);
     read_file(&mut again, &options, later(8 * 24 * 3600), bytes).unwrap();
     assert_eq!(whole(&again), json!({ "a": 1 }));
+}
+
+#[test]
+fn what_one_of_two_nodes_does_not_take_hides_nothing_from_it() {
+    let few = ContextOptions { max_entries_per_author: 10, ..ContextOptions::default() };
+    let many = ContextOptions { max_entries_per_author: 4096, max_bytes: 8 << 20, ..ContextOptions::default() };
+    let (mut a, mut b) = (replica_with(1, &many), replica_with(2, &few));
+    for n in 0..200 {
+        write(&mut a, NOW, set(&format!("k{n}"), json!("x".repeat(4000))));
+    }
+    // It is in the last of the buckets, behind more than a frame.
+    let mut c = replica(3);
+    let one = (0..).map(|n| write(&mut c, NOW, set(&format!("c{n}"), json!(n)))).find(|one| one[0].id.0 >> 120 > 0xf8);
+    take(&mut a, NOW, &one.unwrap());
+    let mut rounds = 0..=u8::MAX;
+    let has_come = |b: &Replica| b.store.authors() == 2;
+    while !has_come(&b) {
+        // Not a power of two, so that each round begins elsewhere.
+        let first = rounds.next().unwrap().wrapping_mul(77);
+        let theirs = a.store.digest().buckets();
+        let (request, _) = next_request(&mut b.store, &theirs, first);
+        let Response::Differ { entries, .. } = answer(&mut a.store, request).response else { panic!() };
+        entries.into_iter().for_each(|entry| drop(b.take(NOW, entry)));
+    }
+    assert!(rounds.start() > &1, "the first round must not have brought it");
 }

@@ -56,8 +56,10 @@ impl Engine {
     }
 
     pub(in crate::engine) fn on_context_message(&mut self, now: Time, from: &PeerId, data: Bytes) {
-        let Some(context) = &mut self.context else { return self.out.stats.messages_refused += 1 };
-        let news = context.on_message(now, from, data, &mut self.out);
+        let (peers, Some(context)) = (&self.peers, &mut self.context) else {
+            return self.out.stats.messages_refused += 1;
+        };
+        let news = context.on_message(now, from, data, &|peer| peers.standing(peer), &mut self.out);
         self.publish_context(now, news.again);
     }
 
@@ -75,7 +77,7 @@ impl Engine {
     ) {
         let (peers, Some(context)) = (&self.peers, &mut self.context) else { return };
         let from = context.exchanges.get(&exchange).map(|exchange| exchange.peer.clone());
-        let news = context.on_answered(now, exchange, result, &|peer| peers.is_blocked(peer), &mut self.out);
+        let news = context.on_answered(now, exchange, result, &|peer| peers.standing(peer), &mut self.out);
         self.on_context_news(now, from, news);
     }
 
@@ -84,7 +86,7 @@ impl Engine {
         let (peers, Some(context)) = (&self.peers, self.context.as_mut().filter(|_| is_here)) else {
             return self.out.net(NetAction::AnswerContext { ask, response: None });
         };
-        let news = context.on_asked(now, ask, &peer, request, &|peer| peers.is_blocked(peer), &mut self.out);
+        let news = context.on_asked(now, ask, &peer, request, &|peer| peers.standing(peer), &mut self.out);
         self.on_context_news(now, Some(peer), news);
     }
 
@@ -110,8 +112,15 @@ impl Engine {
 
     /// Sends this node's own entries to those who are there. Who is not gets them by an exchange.
     fn publish_context(&mut self, now: Time, mut entries: Vec<Arc<Entry>>) {
-        let Some(context) = self.context.as_ref().filter(|_| !entries.is_empty()) else { return };
+        if entries.is_empty() {
+            return;
+        }
         self.last_publish = Some(now);
+        // What is too long for a message goes by exchanges alone: they begin at once.
+        if let Some(context) = self.context.as_mut().filter(|it| entries.iter().any(|entry| it.is_long(entry))) {
+            context.spread(now, &self.local);
+        }
+        let Some(context) = self.context.as_ref() else { return };
         while let Some(data) = message(&mut entries, context.max_message_bytes) {
             self.topics.publish_now(context.topic.clone(), data, &mut self.out);
         }
@@ -120,6 +129,7 @@ impl Engine {
     /// Ends the context, and saves what is not saved yet.
     pub(in crate::engine) fn end_context(&mut self, now: Time) {
         if let Some(mut context) = self.context.take() {
+            context.tell_all(now, &mut self.out);
             context.save_last(now, &mut self.out);
         }
     }

@@ -3,7 +3,9 @@
 
 mod driver;
 mod exchanges;
+mod saving;
 mod sources;
+mod taking;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,18 +13,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::exchanges::{Exchange, MAX_EXCHANGES, Neighbour};
-use self::sources::{DISTRUST_FOR, Source, VERIFICATIONS};
-use super::io::{ExchangeId, NetAction, Output};
+use self::exchanges::{Exchange, Neighbour};
+use self::sources::{Budget, NEW_AUTHORS, Source};
+pub(crate) use self::taking::Standing;
+use super::io::{ExchangeId, NetAction};
 use super::outbox::Outbox;
 use super::rng::Rng;
 use super::time::Time;
 use super::topics::CONTEXT_TOPIC;
 use crate::config::AviP2pConfig;
-use crate::context::{
-    Author, Change, ContextOptions, ContextWrite, Entry, Refused, Replica, Taken, Wall, read_file, read_message,
-    topmost, write_file,
-};
+use crate::context::{Change, ContextOptions, ContextWrite, Corrected, Entry, Path, Replica, Wall, read_file, topmost};
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, Topic};
@@ -30,12 +30,13 @@ use crate::stats::Stats;
 
 /// How often a node compares its context with one of its neighbours, in turn: what a message lost is found so.
 const ROUND_EVERY: Duration = Duration::from_secs(30);
-/// Authors whose rate is remembered.
-const MAX_SOURCES: usize = 1024;
-/// The file is written so long after a change, and for each 100 KiB of it a second later: a context that changes all the
-/// time must not wear out a memory card.
-const SAVE_AFTER: Duration = Duration::from_secs(1);
-const SAVED_BYTES_PER_SECOND: usize = 100 * 1024;
+/// After more entries than this were told in events, the next ones wait. What changes meanwhile is told together: who
+/// writes above all again and again must not make this node read all of it each time.
+const TOLD_AT_ONCE: usize = 64;
+/// How long they wait, for each entry that was told.
+const REST_PER_TOLD: Duration = Duration::from_micros(20);
+/// Changes that wait. Beyond them, one of the whole tells them all.
+const MAX_UNTOLD: usize = 4096;
 
 /// What a context needs of the machine when a node starts.
 #[derive(derive_more::Debug, Default)]
@@ -64,11 +65,19 @@ pub(crate) struct SharedContext {
     last_exchange: u64,
     /// Authors of messages.
     sources: BTreeMap<PeerId, Source>,
+    /// New authors of messages.
+    new_authors: Budget,
     next_round: Time,
     /// Whose turn it was in the last round.
     last_asked: Option<PeerId>,
+    /// Changes that the application is not told yet.
+    untold: Vec<Change>,
+    /// Until then they wait.
+    quiet_until: Time,
     save_at: Option<Time>,
     saved_at: Option<Time>,
+    /// The wall time in the file.
+    file_time: Wall,
 }
 
 /// What entries that came have led to.
@@ -98,10 +107,14 @@ impl SharedContext {
             exchanges: BTreeMap::new(),
             last_exchange: 0,
             sources: BTreeMap::new(),
+            new_authors: Budget::new(Time::ZERO, NEW_AUTHORS),
             next_round: Time::ZERO + ROUND_EVERY,
             last_asked: None,
+            untold: Vec::new(),
+            quiet_until: Time::ZERO,
             save_at: None,
             saved_at: None,
+            file_time: Wall(0),
         })
     }
 
@@ -109,14 +122,14 @@ impl SharedContext {
         self.wall = (Time::ZERO, Wall(start.unix_millis));
         self.replica = Replica::new(&self.options, local.clone(), start.secret.as_deref());
         let (Some(path), Some(bytes)) = (&self.options.file, start.file) else { return Ok(()) };
-        read_file(&mut self.replica, &self.options, self.wall.1, bytes)
-            .map_err(|reason| AviP2pError::ContextFile { path: path.clone(), reason })
+        let read = read_file(&mut self.replica, &self.options, self.wall.1, bytes);
+        self.file_time = read.map_err(|reason| AviP2pError::ContextFile { path: path.clone(), reason })?;
+        Ok(())
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let asks = self.peers.values().filter_map(|peer| peer.ask_at);
-        let next_ask = asks.min().filter(|_| self.exchanges.len() < MAX_EXCHANGES);
-        [Some(self.next_round), next_ask, self.save_at].into_iter().flatten().min()
+        let tell_at = (!self.untold.is_empty()).then_some(self.quiet_until);
+        [Some(self.next_round), self.next_exchange(), self.save_at, tell_at].into_iter().flatten().min()
     }
 
     pub(crate) fn add_figures(&self, stats: Stats) -> Stats {
@@ -130,6 +143,11 @@ impl SharedContext {
         }
     }
 
+    /// Whether an entry is too long for a message.
+    fn is_long(&self, entry: &Entry) -> bool {
+        entry.len() > self.max_message_bytes
+    }
+
     fn wall(&self, now: Time) -> Wall {
         self.wall.1.after(now - self.wall.0)
     }
@@ -140,110 +158,57 @@ impl SharedContext {
         let mut publish = self.follow_clock(now, out);
         let (entries, changes) = self.replica.write(self.wall(now), write)?;
         out.stats.context_writes += entries.len() as u64;
-        self.tell(changes, out);
+        self.tell(now, changes, out);
         self.want_save(now);
         publish.extend(entries);
         Ok(publish)
     }
 
     fn follow_clock(&mut self, now: Time, out: &mut Outbox) -> Vec<Arc<Entry>> {
-        let (again, dropped) = self.replica.follow_clock(self.wall(now));
-        out.stats.context_refused_ahead += dropped as u64;
+        let Corrected { again, changes, ahead } = self.replica.follow_clock(self.wall(now));
+        out.stats.context_refused_ahead += ahead as u64;
         out.stats.context_written_again += again.len() as u64;
+        if ahead > 0 || !changes.is_empty() {
+            self.want_save(now);
+        }
+        self.tell(now, changes, out);
         again
     }
 
-    /// Tells the application what has changed.
-    fn tell(&self, changes: Vec<Change>, out: &mut Outbox) {
-        for Change { author, path } in topmost(changes) {
+    /// Renews what belongs to this node, and drops what others have not renewed.
+    fn renew(&mut self, now: Time, out: &mut Outbox) -> Vec<Arc<Entry>> {
+        let renewed = self.replica.renew(self.wall(now));
+        out.stats.context_written_again += renewed.len() as u64;
+        let changes = self.replica.expire(self.wall(now));
+        if !renewed.is_empty() || !changes.is_empty() {
+            self.want_save(now);
+        }
+        self.tell(now, changes, out);
+        renewed
+    }
+
+    /// Tells the application what has changed, at once unless much was told just now.
+    fn tell(&mut self, now: Time, changes: Vec<Change>, out: &mut Outbox) {
+        self.untold.extend(changes);
+        if self.untold.len() > MAX_UNTOLD {
+            // One event tells it all.
+            self.untold = self.untold.pop().into_iter().map(|last| Change { path: Path::root(), ..last }).collect();
+        }
+        if self.quiet_until <= now {
+            self.tell_all(now, out);
+        }
+    }
+
+    fn tell_all(&mut self, now: Time, out: &mut Outbox) {
+        let mut told = 0;
+        for Change { author, path } in topmost(std::mem::take(&mut self.untold)) {
+            told += self.replica.store.under(path.as_str()).count();
             let value = self.replica.value_at(&path);
             out.event(AviEvent::ContextChanged { author: author.peer_id(), path: path.as_str().to_owned(), value });
         }
-    }
-
-    // What others write.
-
-    fn on_message(&mut self, now: Time, from: &PeerId, data: Bytes, out: &mut Outbox) -> News {
-        let Some(mut source) = self.source(now, from) else {
-            out.stats.context_refused_busy += 1;
-            return News::default();
-        };
-        let mut news = News::default();
-        match read_message(data) {
-            _ if source.distrusted_until > now => out.stats.context_refused_busy += 1,
-            Err(error) => {
-                tracing::debug!(%from, %error, "not a message of the context");
-                out.stats.context_refused_invalid += 1;
-                source.distrusted_until = now + DISTRUST_FOR;
-            }
-            Ok(mut entries) => {
-                // Nobody publishes what another one has written: exchanges are for that.
-                let author = Author::of(from);
-                let all = entries.len();
-                entries.retain(|entry| Some(entry.stamp.author) == author);
-                out.stats.context_refused_invalid += (all - entries.len()) as u64;
-                news = self.take_all(now, &mut source, entries, &|_| false, out);
-            }
+        if told > TOLD_AT_ONCE {
+            self.quiet_until = now + REST_PER_TOLD.saturating_mul(u32::try_from(told).unwrap_or(u32::MAX));
         }
-        self.sources.insert(from.clone(), source);
-        news
-    }
-
-    /// What is remembered of the author of a message. `None` if there are too many.
-    fn source(&mut self, now: Time, from: &PeerId) -> Option<Source> {
-        if let Some(source) = self.sources.remove(from) {
-            return Some(source);
-        }
-        if self.sources.len() >= MAX_SOURCES {
-            self.sources.retain(|_, source| !source.is_idle(now));
-        }
-        (self.sources.len() < MAX_SOURCES).then(|| Source::new(now))
-    }
-
-    /// Takes entries until one is forged.
-    fn take_all(
-        &mut self,
-        now: Time,
-        source: &mut Source,
-        entries: Vec<Arc<Entry>>,
-        is_blocked: &dyn Fn(&PeerId) -> bool,
-        out: &mut Outbox,
-    ) -> News {
-        let (wall, mut news) = (self.wall(now), News::default());
-        for entry in entries {
-            if !self.replica.is_news(&entry) {
-                // It may be refused for want of room, which is counted below, and costs no verification.
-            } else if is_blocked(&entry.stamp.author.peer_id()) {
-                out.stats.context_refused_blocked += 1;
-                continue;
-            } else if !source.verifications.take(now, VERIFICATIONS) {
-                out.stats.context_refused_busy += 1;
-                continue;
-            }
-            match self.replica.take(wall, entry) {
-                Taken::Known => {}
-                Taken::Refused(Refused::Ahead) => out.stats.context_refused_ahead += 1,
-                Taken::Refused(Refused::NotOwner) => out.stats.context_refused_not_owner += 1,
-                Taken::Refused(Refused::Full) => out.stats.context_refused_full += 1,
-                Taken::Refused(Refused::Forged) => {
-                    out.stats.context_refused_forged += 1;
-                    source.distrusted_until = now + DISTRUST_FOR;
-                    break;
-                }
-                Taken::New { change, again } => {
-                    out.stats.context_taken += 1;
-                    out.stats.context_written_again += again.len() as u64;
-                    news.has_any = true;
-                    news.changes.extend(change);
-                    news.again.extend(again);
-                }
-            }
-        }
-        if news.has_any {
-            self.want_save(now);
-        }
-        self.tell(std::mem::take(&mut news.changes), out);
-        news
     }
 
     // What time does.
@@ -253,12 +218,19 @@ impl SharedContext {
         if self.next_round <= now {
             self.next_round = now + self.rng.jitter(ROUND_EVERY);
             again = self.follow_clock(now, out);
-            self.replica.expire(self.wall(now));
+            again.extend(self.renew(now, out));
+            self.replica.calm_down();
+            self.forget_gone(now);
             self.choose_next(now);
+            self.keep_file_young(now);
         }
         if self.save_at.is_some_and(|at| at <= now) {
             self.save(now, out);
         }
+        if self.quiet_until <= now {
+            self.tell_all(now, out);
+        }
+        self.end_exchanges(now, out);
         self.begin_exchanges(now, out);
         again
     }
@@ -272,25 +244,5 @@ impl SharedContext {
             neighbour.ask_at.get_or_insert(now);
         }
         self.last_asked = next;
-    }
-
-    fn want_save(&mut self, now: Time) {
-        if self.options.file.is_none() || self.save_at.is_some() {
-            return;
-        }
-        let pause = SAVE_AFTER + Duration::from_secs((self.replica.store.bytes() / SAVED_BYTES_PER_SECOND) as u64);
-        self.save_at = Some((now + SAVE_AFTER).max(self.saved_at.map_or(Time::ZERO, |at| at + pause)));
-    }
-
-    fn save(&mut self, now: Time, out: &mut Outbox) {
-        self.save_at = None;
-        self.saved_at = Some(now);
-        out.push(Output::SaveContext { bytes: write_file(&self.replica, self.wall(now)) });
-    }
-
-    fn save_last(&mut self, now: Time, out: &mut Outbox) {
-        if self.save_at.is_some() {
-            self.save(now, out);
-        }
     }
 }
