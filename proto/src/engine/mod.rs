@@ -133,7 +133,7 @@ pub struct Engine {
     heartbeat: Heartbeat,
     doubles: Doubles,
     #[cfg(feature = "context")]
-    context: Option<context::SharedContext>,
+    context: Option<Box<context::SharedContext>>,
     out: Outbox,
 }
 
@@ -174,7 +174,9 @@ impl Engine {
         #[cfg(feature = "context")]
         let context = context::SharedContext::new(config, &engine.local, of_context, &mut engine.out);
         #[cfg(feature = "context")]
-        context.into_iter().for_each(|context| engine.context = Some(context));
+        {
+            engine.context = context.map(Box::new);
+        }
         engine.advance(Time::ZERO, true);
         engine
     }
@@ -245,7 +247,7 @@ impl Engine {
             self.retries.next_deadline(),
             self.heartbeat.next_deadline(),
             #[cfg(feature = "context")]
-            self.context.as_ref().and_then(context::SharedContext::next_deadline),
+            self.context.as_ref().and_then(|context| context.next_deadline()),
         ];
         machines.into_iter().chain([phase]).flatten().min()
     }

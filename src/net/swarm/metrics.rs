@@ -40,7 +40,7 @@ impl Recorder {
             SwarmEvent::Behaviour(BehaviourEvent::Ping(Answered { connection, peer, result })) => {
                 let result = match result {
                     Ok(Answer::Pong(rtt)) => Ok(*rtt),
-                    Ok(Answer::Probed) => return,
+                    Ok(Answer::Probed { .. }) => return,
                     Err(Failure::Timeout) => Err(Failure::Timeout),
                     Err(Failure::Unsupported) => Err(Failure::Unsupported),
                     Err(Failure::Other { error }) => Err(Failure::Other { error: error.to_string().into() }),

@@ -17,7 +17,7 @@ use crate::id::PeerId;
 
 impl Engine {
     /// Gives the context what it needs of the machine. Call it once, before the first input, if
-    /// [`AviP2pConfig::context`] is set; without it this node writes nothing into the context.
+    /// [`AviP2pConfig::context`](crate::config::AviP2pConfig::context) is set; without it this node writes nothing into the context.
     ///
     /// # Errors
     /// [`AviP2pError::ContextFile`] for a file that is damaged.
@@ -40,7 +40,7 @@ impl Engine {
     /// What the shared context has at a path; the whole of it at the empty path.
     ///
     /// # Errors
-    /// [`AviP2pError::Disabled`] without [`AviP2pConfig::context`]; [`AviP2pError::InvalidContextPath`].
+    /// [`AviP2pError::Disabled`] without [`AviP2pConfig::context`](crate::config::AviP2pConfig::context); [`AviP2pError::InvalidContextPath`].
     pub fn context_value(&self, path: &str) -> Result<Option<Value>, AviP2pError> {
         self.check_running()?;
         self.context.as_ref().ok_or(AviP2pError::Disabled("context"))?.replica.value(path)
