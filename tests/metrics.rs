@@ -113,7 +113,18 @@ async fn the_figures_are_well_formed_and_say_what_the_stats_say() {
         let gauges: Vec<_> = gauges.map(|(name, _)| name.as_str()).collect();
         assert_eq!(
             gauges,
-            ["peers_connected", "peers_known", "mesh_peers", "retired_connections", "messages_held_now", "streams_now"]
+            [
+                "peers_connected",
+                "peers_known",
+                "mesh_peers",
+                "retired_connections",
+                "messages_held_now",
+                "context_entries",
+                "context_tombstones",
+                "context_bytes",
+                "context_authors",
+                "streams_now"
+            ]
         );
         for family in [
             "libp2p_swarm_connections_established",
