@@ -51,6 +51,7 @@ mod network;
 mod node;
 mod reader;
 mod runtime;
+mod temporary;
 mod udp;
 mod wake;
 

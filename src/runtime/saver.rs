@@ -1,8 +1,7 @@
 //! Who writes the file of the shared context? A thread of its own: neither the node nor a caller waits for a disk.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -15,6 +14,7 @@ use super::events::EventQueue;
 use crate::config::ContextOptions;
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
+use crate::temporary::{self, Temporary};
 use avi_p2p_proto::context::max_file_bytes;
 
 /// The content of the context's file; `None` if there is no file yet, or none is configured.
@@ -27,7 +27,7 @@ pub(super) fn read(options: &ContextOptions) -> Result<Option<Bytes>, AviP2pErro
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let folder = folder(path);
+            let folder = temporary::folder(path);
             return match folder.is_dir() {
                 true => Ok(None),
                 false => Err(failed(format!("the folder {folder:?} is missing: make it, or name another file"))),
@@ -123,47 +123,8 @@ impl Slot {
 
 /// Replaces a file: at any moment, also after a power failure, it is the old or the new one, and whole.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or_else(|| io::Error::other("the path has no file name"))?;
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    temporary.push(".new");
-    let temporary = path.with_file_name(temporary);
-    let mut file = create(&temporary)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
-        // What is left there is replaced next time.
-        let _ = fs::remove_file(&temporary);
-        return Err(error);
-    }
-    sync_folder(folder(path))
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
-#[cfg(unix)]
-fn create(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
-#[cfg(not(unix))]
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).open(path)
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// On other systems a folder cannot be opened as a file.
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
+    let folder = temporary::folder(path);
+    let written = Temporary::write(folder, bytes)?;
+    fs::rename(written.path(), path)?;
+    temporary::sync(folder)
 }

@@ -4,10 +4,9 @@
 //! half, which must match: damage is detected, and never leads to another peer id. A node locks it for as long as it
 //! lives, so that no two nodes of a machine have one identity.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File, Metadata, TryLockError};
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
 
 use libp2p_identity::{KeyType, Keypair};
 
@@ -15,6 +14,7 @@ use avi_p2p_proto::config::invalid;
 
 use crate::config::Identity;
 use crate::error::AviP2pError;
+use crate::temporary::{self, Temporary};
 
 /// The most bytes that are read from a file. A key has 68 bytes.
 const MAX_FILE_BYTES: u64 = 512;
@@ -127,77 +127,23 @@ fn decode(bytes: &[u8]) -> Option<Keypair> {
 /// Writes a new key if the path is free; a file that has appeared meanwhile stays. Nobody ever sees a part of the file,
 /// and it survives a power failure.
 fn make(path: &Path) -> Result<(), String> {
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    let folder = temporary::folder(path);
     let key = Keypair::generate_ed25519();
     let encoded = key.to_protobuf_encoding().map_err(|error| format!("cannot be made: {error}"))?;
     let unmakeable = |error: io::Error| {
         format!("cannot be made: {error}: the folder {folder:?} must be there, and writable for the node's user")
     };
     let written = Temporary::write(folder, &encoded).map_err(unmakeable)?;
-    if let Err(error) = fs::hard_link(&written.path, path)
+    if let Err(error) = fs::hard_link(written.path(), path)
         && error.kind() != ErrorKind::AlreadyExists
     {
         return Err(format!("cannot be put in place: {error}: the file system must know hard links"));
     }
     drop(written);
-    if let Err(error) = sync_folder(folder) {
+    if let Err(error) = temporary::sync(folder) {
         tracing::warn!(?path, %error, "a power failure may lose the new identity");
     }
     Ok(())
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// On other systems a folder cannot be opened as a file.
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-/// A file with a unique name, deleted when this is dropped.
-struct Temporary {
-    path: PathBuf,
-}
-
-impl Temporary {
-    fn write(folder: &Path, bytes: &[u8]) -> io::Result<Self> {
-        let number = getrandom::u64().map_err(io::Error::other)?;
-        let path = folder.join(OsStr::new(&format!(".avi-identity-{number:016x}")));
-        let mut file = create(&path)?;
-        let temporary = Self { path };
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        Ok(temporary)
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = ?self.path, %error, "a temporary file stays behind");
-        }
-    }
-}
-
-#[cfg(unix)]
-fn create(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    // The process's umask may have removed the owner's own permissions.
-    file.set_permissions(fs::Permissions::from_mode(0o600)).inspect_err(|_| drop(fs::remove_file(path)))?;
-    Ok(file)
-}
-
-#[cfg(not(unix))]
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).open(path)
 }
 
 #[cfg(test)]
