@@ -134,7 +134,7 @@ impl Entry {
     }
 
     /// Whether the other path is this one or below it, and this one is not above the peer's own that the other belongs to.
-    fn reaches(&self, other: &Self) -> bool {
+    pub(crate) fn reaches(&self, other: &Self) -> bool {
         let (above, below) = (self.path.as_str(), other.path.as_str());
         let is_below = match below.strip_prefix(above) {
             Some(rest) => rest.is_empty() || above.is_empty() || rest.starts_with('.'),

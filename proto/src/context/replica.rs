@@ -90,6 +90,9 @@ pub(crate) struct Corrected {
     pub(crate) ahead: usize,
 }
 
+/// Whether an entry is an [`Op::Object`].
+type IsObject = bool;
+
 /// The context of one node.
 #[derive(Debug)]
 pub(crate) struct Replica {
@@ -103,8 +106,8 @@ pub(crate) struct Replica {
     latest: Hlc,
     /// When the file that was read was written, until the clock is set and tells how old that is.
     pub(crate) read_at: Option<Wall>,
-    /// What this node has written since its start.
-    written: BTreeMap<Path, Op>,
+    /// What this node has written since its start: at each path, the last object, and the last of what covers.
+    written: BTreeMap<(Path, IsObject), Op>,
     written_again: usize,
 }
 
@@ -304,16 +307,17 @@ impl Replica {
 
     /// Remembers what this node has written in this run.
     fn note(&mut self, entry: &Entry) {
-        self.written.insert(entry.path.clone(), entry.op.clone());
+        self.written.insert((entry.path.clone(), entry.op == Op::Object), entry.op.clone());
         if self.written.len() > 2 * self.options.max_entries_per_author {
             let store = &self.store;
-            self.written.retain(|path, _| store.slot(path.as_str()).is_some());
+            self.written.retain(|(path, _), _| store.slot(path.as_str()).is_some());
         }
     }
 
     /// Whether this node has written the entry in this run, and nothing else at its path since.
     fn has_written(&self, entry: &Entry) -> bool {
-        self.author() == Some(entry.stamp.author) && self.written.get(&entry.path) == Some(&entry.op)
+        let key = (entry.path.clone(), entry.op == Op::Object);
+        self.author() == Some(entry.stamp.author) && self.written.get(&key) == Some(&entry.op)
     }
 
     /// The time of a file that is written now: that of the one that was read, for as long as the clock has not told how old
@@ -352,9 +356,8 @@ impl Replica {
             Plan::Full { .. } => Taken::Refused(Refused::Full),
             Plan::Fits(_) if !entry.is_authentic() => Taken::Refused(Refused::Forged),
             Plan::Fits(covered) => {
-                let stamp = entry.stamp;
-                let change = self.put(entry, &covered);
-                Taken::New { change, again: self.write_again(stamp, &covered) }
+                let change = self.put(entry.clone(), &covered);
+                Taken::New { change, again: self.write_again(&entry, &covered) }
             }
         };
         (taken, compared)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Change, Corrected, Replica};
 use crate::context::entry::{Entry, Op};
-use crate::context::stamp::{Hlc, Stamp, Wall};
+use crate::context::stamp::{Hlc, Wall};
 use crate::context::store::Plan;
 
 /// How many of its own entries a node writes again at once, because older ones of its own came back with a later stamp. Two
@@ -15,20 +15,30 @@ const WRITTEN_AGAIN_A_ROUND: usize = 32;
 
 impl Replica {
     /// An entry of this node from before its start has come back with a later stamp than what it has written since: its
-    /// clock has gone back. What it has written last counts.
-    pub(super) fn write_again(&mut self, came: Stamp, covered: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
-        let Some(signer) = self.signer.as_ref().filter(|signer| signer.author == came.author) else {
+    /// clock has gone back. What it has written last counts, at the path, below it, and above it.
+    pub(super) fn write_again(&mut self, came: &Entry, covered: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
+        let Some(signer) = self.signer.as_ref().filter(|signer| signer.author == came.stamp.author) else {
             return Vec::new();
         };
-        let hlc = self.last.max(came.hlc).next();
-        let mut again = Vec::new();
-        for entry in covered {
-            if self.has_written(entry) && self.written_again < MAX_WRITTEN_AGAIN {
-                self.written_again += 1;
-                again.push(signer.sign(entry.path.clone(), hlc, entry.op.clone()));
-            }
+        let hlc = self.last.max(came.stamp.hlc).next();
+        let written = covered.iter().filter(|entry| self.has_written(entry));
+        let mut again: Vec<_> = written.map(|entry| (entry.path.clone(), entry.op.clone())).collect();
+        if came.is_visible()
+            && !again.iter().any(|(path, op)| *path == came.path && *op != Op::Object)
+            && self.has_covered(came)
+        {
+            again.push((came.path.clone(), Op::Removed));
         }
+        again.truncate(MAX_WRITTEN_AGAIN.saturating_sub(self.written_again));
+        self.written_again += again.len();
+        let again = again.into_iter().map(|(path, op)| signer.sign(path, hlc, op)).collect();
         self.put_again(again)
+    }
+
+    /// Whether something that this node has written in this run would cover the entry, if its stamp were later.
+    fn has_covered(&self, entry: &Entry) -> bool {
+        let mut above = self.store.above(&entry.path);
+        above.any(|above| above.op != Op::Object && above.reaches(entry) && self.has_written(above))
     }
 
     /// Lets a few more entries be written again.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::replicas::{NOW, exchange, id, later, remove, replica, replica_with, set, take, whole, write};
+use super::replicas::{NOW, exchange, id, later, remove, replace, replica, replica_with, set, take, whole, write};
 use crate::context::entry::{Op, Signer};
 use crate::context::file::{read_file, write_file};
 use crate::context::options::ContextOptions;
@@ -227,6 +227,29 @@ fn what_a_node_wrote_before_its_clock_went_back_does_not_win_over_what_it_writes
     wall = wall.after(Duration::from_secs(1));
     exchange(wall, &mut now, &mut others);
     assert_eq!(whole(&others), json!({ "x": "now" }));
+}
+
+#[test]
+fn what_came_before_the_clock_went_back_stays_gone_below_what_was_written_since() {
+    let written = [remove("x"), set("x", json!("now")), replace("x", json!({ "c": 3 }))];
+    for (now, expected) in written.iter().zip([json!({}), json!({ "x": "now" }), json!({ "x": { "c": 3 } })]) {
+        let mut others = replica(9);
+        let before = write(&mut replica(1), later(3600), set("x", json!({ "a": 1, "b": 2 })));
+        take(&mut others, later(3600), &before);
+        // It does not know yet what it writes over.
+        let mut again = replica(1);
+        write(&mut again, NOW, now.clone());
+        for wall in [later(3600), later(3601)] {
+            exchange(wall, &mut again, &mut others);
+        }
+        assert_eq!((whole(&again), whole(&others)), (expected.clone(), expected), "{now:?}");
+    }
+    // What it has only added to, it has not written over.
+    let mut again = replica(1);
+    write(&mut again, NOW, set("x", json!({ "c": 3 })));
+    let before = write(&mut replica(1), later(3600), set("x", json!({ "a": 1 })));
+    take(&mut again, later(3600), &before);
+    assert_eq!(whole(&again), json!({ "x": { "a": 1, "c": 3 } }));
 }
 
 #[test]
