@@ -243,28 +243,39 @@ pub fn expected(ledger: &Ledger, plan: &Plan, author: Host, at: Duration) -> Vec
 
 /// Whether the first `nodes` nodes, as far as they are up, are connected with each other.
 fn is_one(ledger: &mut Ledger, nodes: u32, invariant: &str) {
-    let up: BTreeSet<Host> = (0..nodes)
-        .map(Host)
-        .filter(|host| ledger.hosts.get(host).is_some_and(|record| record.up_since.is_some()))
-        .collect();
+    let groups = groups(ledger, (0..nodes).map(Host));
+    let up: usize = groups.iter().map(Vec::len).sum();
+    if let [first, second, ..] = groups.as_slice() {
+        let detail = format!("{} of {up} nodes are in one mesh, this one is not", first.len());
+        ledger.violate(invariant, second[0], detail);
+    }
+}
+
+/// Those of the nodes that are up, in groups that are connected among themselves. Each is in order, as the groups are by
+/// their first node.
+fn groups(ledger: &Ledger, nodes: impl Iterator<Item = Host>) -> Vec<Vec<Host>> {
+    let is_up = |host: &Host| ledger.hosts.get(host).is_some_and(|record| record.up_since.is_some());
+    let mut apart: BTreeSet<Host> = nodes.filter(is_up).collect();
     let mut links: BTreeMap<Host, Vec<Host>> = BTreeMap::new();
-    for host in &up {
+    for host in &apart {
         for peer in ledger.hosts[host].peers.iter().filter_map(|peer| ledger.host_of(peer)) {
             links.entry(*host).or_default().push(peer);
             links.entry(peer).or_default().push(*host);
         }
     }
-    let mut reached = BTreeSet::new();
-    let mut next: Vec<_> = up.first().copied().into_iter().collect();
-    while let Some(host) = next.pop() {
-        if reached.insert(host) {
-            next.extend(links.get(&host).into_iter().flatten().filter(|peer| up.contains(peer)));
+    let mut groups = Vec::new();
+    while let Some(first) = apart.pop_first() {
+        let (mut group, mut next) = (vec![first], vec![first]);
+        while let Some(host) = next.pop() {
+            let found: Vec<_> =
+                links.get(&host).into_iter().flatten().filter(|peer| apart.remove(peer)).copied().collect();
+            group.extend(&found);
+            next.extend(found);
         }
+        group.sort();
+        groups.push(group);
     }
-    if let Some(apart) = up.difference(&reached).next() {
-        let detail = format!("{} of {} nodes are in one mesh, this one is not", reached.len(), up.len());
-        ledger.violate(invariant, *apart, detail);
-    }
+    groups
 }
 
 /// At the end of a run: no stream is left, and every sent message and frame is accounted for.
@@ -316,12 +327,14 @@ fn told(ledger: &mut Ledger, plan: &Plan) {
     }
 }
 
-/// All nodes that are up have the same in the shared context, and of what one node alone writes, what it wrote last.
+/// All nodes that can reach each other have the same in the shared context, and of what one node alone writes, what it wrote
+/// last.
 fn context(ledger: &mut Ledger, plan: &Plan) {
-    let is_up = |host: &Host| ledger.hosts.get(host).is_some_and(|record| record.up_since.is_some());
     let honest = (0..plan.honest as u32).map(Host).filter(|host| !plan.foreign.contains_key(host));
-    let up: Vec<_> = honest.filter(is_up).map(|host| (host, ledger.generation(host))).collect();
-    for (invariant, host, detail) in ledger.context.faults(&up) {
+    let with_run = |host: Host| (host, ledger.generation(host));
+    let groups: Vec<Vec<_>> =
+        groups(ledger, honest).into_iter().map(|group| group.into_iter().map(with_run).collect()).collect();
+    for (invariant, host, detail) in ledger.context.faults(&groups) {
         ledger.violate(invariant, host, detail);
     }
 }

@@ -63,27 +63,36 @@ impl ContextRecord {
         self.snapshots.insert(host, snapshot);
     }
 
-    /// The promises that are broken for the nodes that are up, each in its newest run.
-    pub fn faults(&self, up: &[(Host, u32)]) -> Vec<(&'static str, Host, String)> {
-        let Some((first, expected)) = self.snapshots.first_key_value() else { return Vec::new() };
+    /// The promises that are broken for the nodes that are up, each in its newest run, in groups that can reach each other.
+    pub fn faults(&self, groups: &[Vec<(Host, u32)>]) -> Vec<(&'static str, Host, String)> {
+        groups.iter().flat_map(|group| self.faults_of(group)).collect()
+    }
+
+    fn faults_of(&self, group: &[(Host, u32)]) -> Vec<(&'static str, Host, String)> {
         let mut faults = Vec::new();
-        for (host, _) in up {
-            match self.snapshots.get(host) {
+        let told: Vec<_> = group.iter().map(|(host, _)| (*host, self.snapshots.get(host))).collect();
+        let Some((first, expected)) = told.iter().find_map(|(host, told)| Some((*host, (*told)?))) else {
+            return faults;
+        };
+        for (host, told) in told {
+            match told {
                 Some(snapshot) if snapshot == expected => {}
                 Some(snapshot) => {
                     let detail = format!("it differs from node {} at {}", first.0, difference(snapshot, expected));
-                    faults.push(("all nodes have the same context", *host, detail));
+                    faults.push(("all nodes have the same context", host, detail));
                 }
-                None => faults.push(("all nodes have the same context", *host, "it has told nothing".to_owned())),
+                None => faults.push(("all nodes have the same context", host, "it has told nothing".to_owned())),
             }
         }
-        for (path, writes) in &self.writes {
+        // What others have written may not have got here.
+        let is_here = |writer: &Host| group.iter().any(|(host, _)| host == writer);
+        for (path, writes) in self.writes.iter().filter(|(_, writes)| writes.iter().all(|(host, ..)| is_here(host))) {
             let found = path.split('.').try_fold(expected, |value, key| value.get(key)).cloned();
             let is_open = path.starts_with(SHARED) && !self.has_one_clock;
-            let possible = if is_open { all_of(writes) } else { last_of(writes, up) };
+            let possible = if is_open { all_of(writes) } else { last_of(writes, group) };
             if !possible.contains(&found) {
                 let detail = format!("{path} is {found:?}, expected one of {possible:?}");
-                faults.push(("the context has what was written last", *first, detail));
+                faults.push(("the context has what was written last", first, detail));
             }
         }
         faults
@@ -133,17 +142,26 @@ mod tests {
         let mut record = ContextRecord::default();
         record.on_write(Host(0), 1, "own.0.1".to_owned(), Some(json!(1)));
         record.on_write(Host(0), 1, "own.0.1".to_owned(), Some(json!(2)));
-        let up = [(Host(0), 1), (Host(1), 1)];
+        let up = vec![(Host(0), 1), (Host(1), 1)];
         let snapshot = |n: u64| json!({ "own": { "0": { "1": n } }, "noise": n });
         record.on_snapshot(Host(0), snapshot(2));
         record.on_snapshot(Host(1), json!({ "own": { "0": { "1": 2 } } }));
-        assert_eq!(record.faults(&up), []);
+        assert_eq!(record.faults(std::slice::from_ref(&up)), []);
         record.on_snapshot(Host(1), snapshot(1));
-        assert!(record.faults(&up)[0].2.contains("own.0.1.: 1 and 2"), "{:?}", record.faults(&up));
+        assert!(
+            record.faults(std::slice::from_ref(&up))[0].2.contains("own.0.1.: 1 and 2"),
+            "{:?}",
+            record.faults(std::slice::from_ref(&up))
+        );
         record.on_snapshot(Host(0), snapshot(1));
-        assert_eq!(record.faults(&up)[0].0, "the context has what was written last");
+        assert_eq!(record.faults(std::slice::from_ref(&up))[0].0, "the context has what was written last");
+        // Who cannot reach the other one has its own.
+        record.on_snapshot(Host(0), snapshot(2));
+        assert_eq!(record.faults(&[vec![up[0]], vec![up[1]]]), []);
+        assert_ne!(record.faults(std::slice::from_ref(&up)), []);
+        record.on_snapshot(Host(0), snapshot(1));
         // After a restart, what was written before may be lost.
-        assert_eq!(record.faults(&[(Host(0), 2), (Host(1), 1)]), []);
+        assert_eq!(record.faults(&[vec![(Host(0), 2), (Host(1), 1)]]), []);
     }
 
     #[test]
@@ -151,10 +169,10 @@ mod tests {
         let mut record = ContextRecord::default();
         record.on_write(Host(0), 1, "shared.0".to_owned(), Some(json!(1)));
         record.on_write(Host(1), 1, "shared.0".to_owned(), Some(json!(2)));
-        let up = [(Host(0), 1), (Host(1), 1)];
+        let up = vec![(Host(0), 1), (Host(1), 1)];
         up.iter().for_each(|(host, _)| record.on_snapshot(*host, json!({ "shared": { "0": 1 } })));
-        assert_eq!(record.faults(&up), []);
+        assert_eq!(record.faults(std::slice::from_ref(&up)), []);
         record.has_one_clock = true;
-        assert_eq!(record.faults(&up)[0].0, "the context has what was written last");
+        assert_eq!(record.faults(std::slice::from_ref(&up))[0].0, "the context has what was written last");
     }
 }

@@ -47,6 +47,8 @@ pub struct Plan {
     pub actions: Vec<(Duration, Action)>,
     /// The planned faults, for invariants and reports.
     pub troubles: Vec<Trouble>,
+    /// When the wall clocks of nodes jump, and by how many seconds.
+    pub jumps: BTreeMap<Host, Vec<(Duration, f64)>>,
     /// The times in which a node has two processes.
     pub overlaps: Vec<Overlap>,
     /// Nodes whose applications read slowly.
@@ -205,6 +207,7 @@ struct Drawing<'a> {
     victim: Option<Host>,
     slow: Vec<Host>,
     foreign: BTreeMap<Host, Vec<Lack>>,
+    jumps: BTreeMap<Host, Vec<(Duration, f64)>>,
     overlaps: Vec<Overlap>,
     moves: BTreeMap<Host, Group>,
     /// The next machine that no node has used yet.
@@ -224,6 +227,7 @@ impl Plan {
         let Drawing {
             mut actions,
             mut troubles,
+            jumps,
             overlaps,
             bootstrap,
             victim,
@@ -253,6 +257,7 @@ impl Plan {
             end: scenario.seconds.duration(),
             actions,
             troubles,
+            jumps,
             overlaps,
             slow,
             foreign,
@@ -311,6 +316,7 @@ impl<'a> Drawing<'a> {
             victim: None,
             slow: Vec::new(),
             foreign: BTreeMap::new(),
+            jumps: BTreeMap::new(),
             overlaps: Vec::new(),
             moves: BTreeMap::new(),
             free: outsiders.end,
@@ -505,6 +511,7 @@ impl<'a> Drawing<'a> {
             Fault::Unsubscribe { from, until, ref nodes } => self.unsubscribe(from, until, nodes),
             Fault::Overlap { from, until, ref nodes, id, ends } => self.overlap(from, until, nodes, id, ends),
             Fault::Latency { from, until, add_ms } => self.latency(from, until, add_ms),
+            Fault::Clock { at, ref nodes, by } => self.clock(at, nodes, by),
             Fault::Chaos { from, until, count, ref kinds } => {
                 let kinds = if kinds.is_empty() { &FaultKind::ALL } else { kinds.as_slice() };
                 (0..count).for_each(|_| self.any_fault(from, until, kinds));
@@ -620,6 +627,13 @@ impl<'a> Drawing<'a> {
         self.faults.push(Fault::Latency { from, until, add_ms });
         self.actions.push((secs(from), Action::SlowDown(secs(add_ms / 1000.0))));
         self.actions.push((secs(until), Action::SlowDown(Duration::ZERO)));
+    }
+
+    /// No trouble: only the shared context asks what time it is.
+    fn clock(&mut self, at: f64, nodes: &Nodes, by: f64) {
+        let nodes = self.pick(nodes);
+        nodes.iter().for_each(|node| self.jumps.entry(*node).or_default().push((secs(at), by)));
+        self.faults.push(Fault::Clock { at, nodes: Nodes::These(numbers_of(&nodes)), by });
     }
 
     fn down(&mut self, at: f64, nodes: &Nodes, restart_at: Option<f64>, moves: bool, how: Down) {

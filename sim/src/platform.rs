@@ -26,20 +26,22 @@ const WALL_BASE_S: f64 = 1_767_225_600.0;
 pub struct SimPlatform {
     transport: Arc<dyn Transport>,
     epoch: Instant,
-    /// The seconds by which its wall clock is ahead.
+    /// The seconds by which its wall clock is ahead at the start.
     wrong_by: f64,
+    /// When it jumps, and by how many seconds.
+    jumps: Vec<(Duration, f64)>,
 }
 
 impl SimPlatform {
     /// Create it inside the simulation's runtime.
     pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { transport, epoch: Instant::now(), wrong_by: 0.0 }
+        Self { transport, epoch: Instant::now(), wrong_by: 0.0, jumps: Vec::new() }
     }
 
-    /// A wall clock that is ahead by so many seconds.
+    /// A wall clock that is ahead by so many seconds, and jumps at these times of the run.
     #[must_use]
-    pub fn with_wall_clock(self, wrong_by: f64) -> Self {
-        Self { wrong_by, ..self }
+    pub fn with_wall_clock(self, wrong_by: f64, jumps: Vec<(Duration, f64)>) -> Self {
+        Self { wrong_by, jumps, ..self }
     }
 }
 
@@ -49,7 +51,9 @@ impl Platform for SimPlatform {
     }
 
     fn unix_millis(&self) -> u64 {
-        ((WALL_BASE_S + self.wrong_by + interpose::now().as_secs_f64()) * 1000.0) as u64
+        let now = interpose::now();
+        let jumped: f64 = self.jumps.iter().filter(|(at, _)| *at <= now).map(|(_, by)| by).sum();
+        ((WALL_BASE_S + self.wrong_by + jumped + now.as_secs_f64()) * 1000.0) as u64
     }
 
     fn sleep_until(&self, moment: Duration) -> BoxFuture<'static, ()> {

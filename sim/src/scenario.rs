@@ -479,6 +479,15 @@ pub enum Fault {
         /// Additional milliseconds, one way.
         add_ms: f64,
     },
+    /// The wall clocks of some nodes jump, as when somebody sets them. The network has no part in it.
+    Clock {
+        /// The time, in seconds.
+        at: f64,
+        /// Which nodes.
+        nodes: Nodes,
+        /// The seconds by which they jump ahead, or back if it is negative.
+        by: f64,
+    },
     /// Faults of all kinds, drawn from the seed.
     Chaos {
         /// When the first fault may begin, in seconds.
@@ -616,6 +625,7 @@ impl Fault {
             | Self::Latency { from, until, .. }
             | Self::Chaos { from, until, .. } => from..until,
             Self::Crash { at, restart_at, .. } | Self::Leave { at, restart_at, .. } => at..restart_at.unwrap_or(at),
+            Self::Clock { at, .. } => at..at,
         }
     }
 
@@ -627,7 +637,8 @@ impl Fault {
             | Self::Leave { nodes, .. }
             | Self::Stall { nodes, .. }
             | Self::Unsubscribe { nodes, .. }
-            | Self::Overlap { nodes, .. } => nodes.named(),
+            | Self::Overlap { nodes, .. }
+            | Self::Clock { nodes, .. } => nodes.named(),
             Self::Latency { .. } | Self::Chaos { .. } => &[],
         }
     }

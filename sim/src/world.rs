@@ -198,12 +198,13 @@ impl World {
         };
         let (transport, ledger) = (self.network.transport(machine), self.ledger.clone());
         let wrong_by = self.wrong_by(host, generation);
+        let jumps = self.plan.jumps.get(&host).cloned().unwrap_or_default();
         self.running.insert(host, Running { machine, generation, orders, tasks: tasks.clone() });
         let foreign = self.plan.foreign.get(&host).map(|lacks| self.foreign(host, lacks));
         let software = move || match foreign {
             Some(make) => tasks.spawn(foreign::run(setup, make, transport, tasks.clone(), inbox, ledger)),
             None => {
-                let platform = SimPlatform::new(transport).with_wall_clock(wrong_by);
+                let platform = SimPlatform::new(transport).with_wall_clock(wrong_by, jumps);
                 tasks.spawn(app::run(setup, platform, tasks.clone(), inbox, ledger));
             }
         };
@@ -324,7 +325,8 @@ impl World {
     /// Makes the report.
     pub(crate) fn conclude(self, end: Duration) -> Report {
         let mut ledger = self.ledger.lock();
-        ledger.context.has_one_clock = self.scenario.context.skew == 0.0 && self.scenario.hostile.context_flood == 0;
+        ledger.context.has_one_clock =
+            self.scenario.context.skew == 0.0 && self.plan.jumps.is_empty() && self.scenario.hostile.context_flood == 0;
         audit::at_the_end(&mut ledger, &self.plan);
         summary::check_heartbeats(&mut ledger, &self.plan, end);
         let asked = interpose::asked();

@@ -191,3 +191,25 @@ fn a_private_mesh_is_a_mesh() {
     let report = report(&written("private.toml", "seconds = 20\n[node]\nprivate = true\n"), 10);
     assert_eq!(report.messages.delivered, report.messages.possible);
 }
+
+#[test]
+fn all_nodes_have_the_same_context_whatever_happened_to_the_mesh_and_its_clocks() {
+    for seed in 0..8 {
+        report_of("context", 12, seed);
+    }
+    for seed in 0..4 {
+        report_of("context_one_clock", 12, seed);
+    }
+    report_of("context_hostile", 6, 1);
+}
+
+#[test]
+fn nodes_that_can_reach_each_other_have_the_same_context_and_the_others_have_theirs() {
+    let text = "seconds = 90\n[publish]\nmessages = 0\n[context]\nwrites = 100\nfrom = 5\nuntil = 25\n\
+        [[faults]]\nkind = \"partition\"\nfrom = 10\nuntil = 90\nmode = \"reset\"\n\
+        [[faults]]\nkind = \"clock\"\nat = 15\nnodes = 4\nby = -300\n";
+    let apart = written("context_apart.toml", text);
+    for seed in 0..4 {
+        report_of(&apart, 12, seed);
+    }
+}

@@ -50,6 +50,7 @@ impl Fault {
             Self::Crash { restart_at, .. } | Self::Leave { restart_at, .. } => {
                 *restart_at = restart_at.map(|at| at.min(end));
             }
+            Self::Clock { .. } => {}
         }
     }
 }

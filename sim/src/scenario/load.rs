@@ -184,6 +184,9 @@ impl Scenario {
         for fault in &self.faults {
             let moves_at_all = !fault.moves() || fault.restarts();
             check("moves", moves_at_all, "true".to_owned(), "false, or a restart_at beside it")?;
+            if let Fault::Clock { by, .. } = fault {
+                check("by", (-86_400.0..=86_400.0).contains(by), by.to_string(), "-86400 to 86400")?;
+            }
             let Range { start, end: stop } = fault.span();
             let ok = start >= 0.0 && start <= stop && stop <= end;
             check("faults", ok, format!("{start} to {stop}"), "a begin before its end, within the scenario's seconds")?;

@@ -254,7 +254,8 @@ fn named_mut(fault: &mut Fault) -> Option<&mut Vec<u32>> {
         | Fault::Leave { nodes: Nodes::These(nodes), .. }
         | Fault::Stall { nodes: Nodes::These(nodes), .. }
         | Fault::Unsubscribe { nodes: Nodes::These(nodes), .. }
-        | Fault::Overlap { nodes: Nodes::These(nodes), .. } => Some(nodes),
+        | Fault::Overlap { nodes: Nodes::These(nodes), .. }
+        | Fault::Clock { nodes: Nodes::These(nodes), .. } => Some(nodes),
         _ => None,
     }
 }
@@ -277,6 +278,7 @@ fn each_time(scenario: &mut Scenario, mut visit: impl FnMut(&mut f64)) {
                 visit(at);
                 restart_at.iter_mut().for_each(&mut visit);
             }
+            Fault::Clock { at, .. } => visit(at),
         }
     }
     scenario.publish.list.iter_mut().for_each(|message| visit(&mut message.at));
