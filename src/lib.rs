@@ -44,6 +44,7 @@
 
 #[cfg(feature = "context")]
 mod context;
+mod lock;
 mod metrics;
 mod net;
 #[cfg_attr(not(feature = "unstable"), allow(dead_code, reason = "only `unstable` opens it to other networks"))]

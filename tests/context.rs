@@ -97,6 +97,9 @@ async fn a_file_keeps_the_context_across_restarts_and_a_damaged_one_fails_the_st
     node.node.shutdown().await.unwrap();
     let node = Node::start(configured()).await;
     assert_eq!(node.handle.context().snapshot().await.unwrap(), json!({ "a": { "b": [1, 2.5, null] } }));
+    let other = AviP2pConfig { identity: Identity::Generated, ..configured() };
+    let error = avi_p2p::AviP2p::start(other).await.unwrap_err();
+    assert!(error.to_string().contains("another node uses it"), "{error}");
     node.node.shutdown().await.unwrap();
 
     let whole = std::fs::read(&path).unwrap();

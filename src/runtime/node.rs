@@ -20,7 +20,7 @@ use super::Platform;
 use super::events::EventQueue;
 use super::readers::{ReaderQueue, Readers};
 #[cfg(feature = "context")]
-use super::saver::{self, Saver};
+use super::saver::{ContextFile, Saver};
 use super::tasks::Tasks;
 use crate::config::AviP2pConfig;
 #[cfg(feature = "context")]
@@ -35,6 +35,8 @@ use crate::publish::Published;
 use crate::reader::AudioReader;
 use crate::stats::{AudioStats, Stats};
 use crate::wake::{Flag, Wake};
+#[cfg(feature = "context")]
+use avi_p2p_proto::context::max_file_bytes;
 #[cfg(feature = "context")]
 use avi_p2p_proto::engine::ContextStart;
 use avi_p2p_proto::engine::{Command, CommandId, Engine, Input, Output, Reply, Time};
@@ -453,9 +455,11 @@ fn start_context(
     net: &mut Net,
     engine: &mut Engine,
 ) -> Result<Option<Saver>, AviP2pError> {
-    let (secret, file, unix_millis) = (net.take_secret(), saver::read(context)?, shared.platform.unix_millis());
-    engine.start_context(ContextStart { secret, file, unix_millis })?;
-    let saver = context.file.clone().map(|path| Saver::start(path, shared.events.clone())).transpose();
+    let file = context.file.as_ref().map(|path| ContextFile::open(path, max_file_bytes(context))).transpose()?;
+    let content = file.as_ref().and_then(|file| file.content.clone());
+    let (secret, unix_millis) = (net.take_secret(), shared.platform.unix_millis());
+    engine.start_context(ContextStart { secret, file: content, unix_millis })?;
+    let saver = file.map(|file| Saver::start(file, shared.events.clone())).transpose();
     saver.map_err(|error| AviP2pError::Io(format!("cannot start the thread of the context's file: {error}")))
 }
 

@@ -1,6 +1,6 @@
 //! Who writes the file of the shared context? A thread of its own: neither the node nor a caller waits for a disk.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,37 +11,56 @@ use futures::channel::oneshot;
 use parking_lot::{Condvar, Mutex};
 
 use super::events::EventQueue;
-use crate::config::ContextOptions;
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
+use crate::lock::Lock;
 use crate::temporary::{self, Temporary};
-use avi_p2p_proto::context::max_file_bytes;
 
-/// The content of the context's file; `None` if there is no file yet, or none is configured.
-///
-/// # Errors
-/// [`AviP2pError::ContextFile`] if it cannot be read, or if no file can be made there.
-pub(super) fn read(options: &ContextOptions) -> Result<Option<Bytes>, AviP2pError> {
-    let Some(path) = &options.file else { return Ok(None) };
-    let failed = |reason: String| AviP2pError::ContextFile { path: path.clone(), reason };
+/// The file of a node's context, which no other node may use meanwhile.
+pub(super) struct ContextFile {
+    path: PathBuf,
+    /// What it has; `None` if there is no file yet.
+    pub(super) content: Option<Bytes>,
+    lock: Option<Lock>,
+}
+
+impl ContextFile {
+    /// # Errors
+    /// [`AviP2pError::ContextFile`] if it cannot be read, if no file can be made there, or if another node uses it.
+    pub(super) fn open(path: &Path, max_bytes: usize) -> Result<Self, AviP2pError> {
+        let failed = |reason: String| AviP2pError::ContextFile { path: path.to_owned(), reason };
+        let lock = lock(path).map_err(failed)?;
+        let content = read(path, max_bytes).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), content, lock })
+    }
+}
+
+/// Locks the file's neighbour with the ending `.lock`, which stays: the file itself is replaced with each save.
+fn lock(path: &Path) -> Result<Option<Lock>, String> {
+    let folder = temporary::folder(path);
+    if !folder.is_dir() {
+        return Err(format!("the folder {folder:?} is missing: make it, or name another file"));
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let beside = Path::new(&beside);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(beside);
+    let file = file.map_err(|error| format!("{beside:?} cannot be made: {error}"))?;
+    Lock::take(beside, file).map_err(|_| "another node uses it: stop that node, or name another file".to_owned())
+}
+
+fn read(path: &Path, max_bytes: usize) -> Result<Option<Bytes>, String> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let folder = temporary::folder(path);
-            return match folder.is_dir() {
-                true => Ok(None),
-                false => Err(failed(format!("the folder {folder:?} is missing: make it, or name another file"))),
-            };
-        }
-        Err(error) => return Err(failed(format!("cannot be looked at: {error}"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("cannot be looked at: {error}")),
     };
-    let max = max_file_bytes(options) as u64;
     if !metadata.is_file() {
-        return Err(failed("not a file: name a file, or a path where none is yet".to_owned()));
+        return Err("not a file: name a file, or a path where none is yet".to_owned());
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).and_then(|file| file.take(max + 1).read_to_end(&mut bytes));
-    file.map_err(|error| failed(format!("cannot be read: {error}")))?;
+    let file = File::open(path).and_then(|file| file.take(max_bytes as u64 + 1).read_to_end(&mut bytes));
+    file.map_err(|error| format!("cannot be read: {error}"))?;
     Ok(Some(bytes.into()))
 }
 
@@ -67,7 +86,8 @@ struct State {
 impl Saver {
     /// # Errors
     /// The system's, if it refuses a thread.
-    pub(super) fn start(path: PathBuf, events: Arc<EventQueue>) -> io::Result<Self> {
+    pub(super) fn start(file: ContextFile, events: Arc<EventQueue>) -> io::Result<Self> {
+        let ContextFile { path, lock, .. } = file;
         let slot = Arc::<Slot>::default();
         let (ending, ended) = oneshot::channel();
         let of_thread = slot.clone();
@@ -79,7 +99,8 @@ impl Saver {
                     events.wake();
                 }
             }
-            // Nobody has to wait for it.
+            // Whoever has waited may start the next node with this file.
+            drop(lock);
             let _ = ending.send(());
         })?;
         Ok(Self { slot, ended })

@@ -20,7 +20,8 @@ use crate::error::AviP2pError;
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct ContextOptions {
     /// A file that keeps the context across restarts. It is made when there is something to save. If it is damaged, the start fails, and
-    /// the file stays as it is. Default: none, and the context comes from the other nodes after a restart.
+    /// the file stays as it is. So does a start with the file of another node that runs: a second file with the ending `.lock` is
+    /// locked meanwhile. Default: none, and the context comes from the other nodes after a restart.
     pub file: Option<PathBuf>,
     /// Whether what is below a peer's own id, as `avi.device.caps.<peer>`, is written by that peer alone. Default true.
     pub ownership: bool,

@@ -4,7 +4,7 @@
 //! half, which must match: damage is detected, and never leads to another peer id. A node locks it for as long as it
 //! lives, so that no two nodes of a machine have one identity.
 
-use std::fs::{self, File, Metadata, TryLockError};
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use avi_p2p_proto::config::invalid;
 
 use crate::config::Identity;
 use crate::error::AviP2pError;
+use crate::lock::Lock;
 use crate::temporary::{self, Temporary};
 
 /// The most bytes that are read from a file. A key has 68 bytes.
@@ -22,18 +23,6 @@ const DAMAGED: &str = "damaged, or no Ed25519 key in libp2p's encoding: restore 
 
 const IN_USE: &str = "another node uses it, in this process or another, and no two nodes may have one peer id: stop \
                       that node, or name another file";
-
-/// The lock on an identity file. The system releases it when the process ends.
-pub(in crate::net) struct Lock(File);
-
-impl Drop for Lock {
-    /// Closing the file alone would not do while a child process that is about to begin has it open too.
-    fn drop(&mut self) {
-        if let Err(error) = self.0.unlock() {
-            tracing::debug!(%error, "an identity file stays locked until it is closed");
-        }
-    }
-}
 
 /// The key that the configuration names, and the lock on its file. Creates a missing file.
 ///
@@ -71,15 +60,7 @@ fn read(path: &Path) -> Result<Option<(Keypair, Option<Lock>)>, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let file = File::open(path).map_err(unreadable)?;
     check(path, &file.metadata().map_err(unreadable)?)?;
-    let lock = match file.try_lock() {
-        Ok(()) => Some(Lock(file.try_clone().map_err(unreadable)?)),
-        Err(TryLockError::WouldBlock) => return Err(IN_USE.to_owned()),
-        // Some file systems have no locks.
-        Err(TryLockError::Error(error)) => {
-            tracing::warn!(?path, %error, "the identity file cannot be locked: start no second node with it");
-            None
-        }
-    };
+    let lock = Lock::take(path, file.try_clone().map_err(unreadable)?).map_err(|_| IN_USE.to_owned())?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     decode(&bytes).map(|key| Some((key, lock))).ok_or_else(|| DAMAGED.to_owned())

@@ -14,7 +14,7 @@ use futures::Stream as _;
 use libp2p_swarm::SwarmEvent;
 
 pub(super) use self::behaviour::{Behaviour, BehaviourEvent};
-pub(super) use self::identity::{Lock, keypair};
+pub(super) use self::identity::keypair;
 pub(super) use self::metrics::Recorder;
 pub(super) use self::transport::build as build_transport;
 use crate::wake::{Flag, Wake};
