@@ -14,7 +14,9 @@ type Started = Result<(AviP2p, EventReceiver), AviP2pError>;
 /// The quick start, with a second node to say hello to. Names no runtime.
 async fn quick_start<F: Future<Output = Started>>(start: impl Fn(AviP2pConfig) -> F) {
     let (first, mut first_events) = start(common::config()).await.unwrap();
+    let at_once = first.handle().listen_addresses().await.unwrap();
     let Some(AviEvent::Started { listen_addresses, .. }) = first_events.recv().await else { panic!("no Started") };
+    assert_eq!(at_once, listen_addresses);
     first.handle().subscribe("lobby").await.unwrap();
     first.handle().publish("lobby", b"Hello AVI!".to_vec()).await.unwrap();
 

@@ -355,6 +355,8 @@ impl Shared {
         let local_peer_id = node.net.local_peer_id().clone();
         *self.node.lock() = State::Running(Box::new(node));
         self.wake.set_due();
+        // Whoever has started the node may ask at once where it listens.
+        let _ = self.work();
         // If nobody waits for the start any more, the node is abandoned, and sees that.
         let _ = started.send(Ok(local_peer_id));
         poll_fn(|cx| self.poll(cx)).await;
