@@ -331,7 +331,7 @@ impl Replica {
     /// Takes an entry of another node, if it is new, allowed and signed.
     #[cfg(test)]
     pub(crate) fn take(&mut self, wall: Wall, entry: Arc<Entry>) -> Taken {
-        self.screen(wall, &entry).unwrap_or_else(|| self.take_new(entry).0)
+        self.screen(wall, &entry).unwrap_or_else(|| self.take_new(wall, entry).0)
     }
 
     /// What becomes of an entry of another node, if a short look is enough to tell.
@@ -349,7 +349,7 @@ impl Replica {
 
     /// Takes an entry that has been [screened](Replica::screen), if there is room and it is signed. Also tells with how many
     /// entries it was compared.
-    pub(crate) fn take_new(&mut self, entry: Arc<Entry>) -> (Taken, usize) {
+    pub(crate) fn take_new(&mut self, wall: Wall, entry: Arc<Entry>) -> (Taken, usize) {
         let (plan, compared) = self.store.plan_new(&entry);
         let taken = match plan {
             Plan::Known => Taken::Known,
@@ -357,7 +357,7 @@ impl Replica {
             Plan::Fits(_) if !entry.is_authentic() => Taken::Refused(Refused::Forged),
             Plan::Fits(covered) => {
                 let change = self.put(entry.clone(), &covered);
-                Taken::New { change, again: self.write_again(&entry, &covered) }
+                Taken::New { change, again: self.write_again(wall, &entry, &covered) }
             }
         };
         (taken, compared)

@@ -54,7 +54,7 @@ pub(crate) enum Plan {
 }
 
 impl Slot {
-    fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.value.iter().chain(&self.object)
     }
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::replicas::{NOW, exchange, id, later, remove, replace, replica, replica_with, set, take, whole, write};
 use crate::context::entry::{Op, Signer};
 use crate::context::file::{read_file, write_file};
 use crate::context::options::ContextOptions;
 use crate::context::path::Path;
-use crate::context::replica::{Refused, Replica, Taken};
+use crate::context::replica::{ContextWrite, Refused, Replica, Taken};
 use crate::context::stamp::{Hlc, Wall};
 use crate::error::AviP2pError;
 
@@ -158,7 +158,7 @@ fn a_node_without_a_clock_takes_the_time_of_the_others_until_its_own_is_set() {
     take(&mut b, boot, &[lie]);
     let lost = write(&mut b, boot, set("y", json!("c")));
     assert!(matches!(a.take(NOW, lost[0].clone()), Taken::Refused(Refused::Ahead)));
-    let corrected = b.follow_clock(later(60));
+    let corrected = b.follow_clock(later(60), Duration::ZERO);
     assert_eq!((corrected.again.len(), corrected.ahead), (1, 2));
     // What the liar wrote is not there any more.
     assert_eq!(corrected.changes.iter().map(|change| change.path.as_str()).collect::<Vec<_>>(), ["z"]);
@@ -176,16 +176,16 @@ fn a_node_that_restarts_with_its_clock_put_right_keeps_what_it_wrote_by_the_wron
     write(&mut a, wrong, remove("gone"));
     let mut again = replica(1);
     read_file(&mut again, &options, NOW, write_file(&a, wrong)).unwrap();
-    let corrected = again.follow_clock(NOW);
+    let corrected = again.follow_clock(NOW, Duration::ZERO);
     assert_eq!((corrected.again.len(), corrected.ahead), (3, 4));
     assert_eq!(corrected.changes.len(), 1, "{:?}", corrected.changes);
     assert_eq!(whole(&again), json!({ "x": { "y": 1, "z": 2 } }));
     let mut b = replica(3);
     take(&mut b, NOW, &corrected.again);
     assert_eq!(whole(&b), whole(&again));
-    // When the time of the old ones comes, they do not win over what is written now.
+    // Just before the time of the old ones comes, they do not win over what is written now.
     write(&mut again, later(1), set("x.y", json!("now")));
-    take(&mut again, wrong, &before);
+    take(&mut again, wrong.before(Duration::from_secs(60)), &before);
     assert_eq!(whole(&again), json!({ "x": { "y": "now", "z": 2 } }));
 }
 
@@ -206,50 +206,124 @@ fn the_age_of_a_file_is_looked_at_when_the_clock_is_set() {
     let file = write_file(&restarted(&file), boot);
     let file = write_file(&restarted(&file), later(9 * 24 * 3600));
     let mut soon = restarted(&file);
-    assert_eq!(soon.follow_clock(later(6 * 24 * 3600)).changes, []);
+    assert_eq!(soon.follow_clock(later(6 * 24 * 3600), Duration::ZERO).changes, []);
     assert_eq!(whole(&soon), json!({ "a": 1, "b": 1 }));
     let mut late = restarted(&file);
-    assert_eq!(late.follow_clock(later(8 * 24 * 3600)).changes.len(), 1);
+    assert_eq!(late.follow_clock(later(8 * 24 * 3600), Duration::ZERO).changes.len(), 1);
     assert_eq!(whole(&late), json!({ "a": 1 }));
 }
 
 #[test]
 fn what_a_node_wrote_before_its_clock_went_back_does_not_win_over_what_it_writes_now() {
     let mut others = replica(9);
-    let before = write(&mut replica(1), later(3600), set("x", json!("before")));
-    take(&mut others, later(3600), &before);
-    // It restarts without its context, and its clock is an hour behind.
+    let before = write(&mut replica(1), later(600), set("x", json!("before")));
+    take(&mut others, later(600), &before);
+    // It restarts without its context, and its clock is ten minutes behind.
     let mut now = replica(1);
     write(&mut now, NOW, set("x", json!("now")));
-    let mut wall = later(3600);
-    exchange(wall, &mut now, &mut others);
+    exchange(later(1), &mut now, &mut others);
     assert_eq!(whole(&now), json!({ "x": "now" }));
-    wall = wall.after(Duration::from_secs(1));
-    exchange(wall, &mut now, &mut others);
+    exchange(later(2), &mut now, &mut others);
     assert_eq!(whole(&others), json!({ "x": "now" }));
+}
+
+/// What is at the end if a node writes `before`, restarts without its context and with a clock that is ten minutes behind,
+/// writes `now`, and only then meets a node that has what it wrote before.
+fn after_the_clock_went_back(before: &[ContextWrite], now: ContextWrite) -> Value {
+    let (mut first, mut again, mut others) = (replica(1), replica(1), replica(9));
+    for before in before {
+        let entries = write(&mut first, later(600), before.clone());
+        take(&mut others, later(600), &entries);
+    }
+    write(&mut again, NOW, now);
+    for wall in [later(1), later(2), later(3)] {
+        exchange(wall, &mut again, &mut others);
+    }
+    assert_eq!(whole(&again), whole(&others));
+    whole(&again)
 }
 
 #[test]
 fn what_came_before_the_clock_went_back_stays_gone_below_what_was_written_since() {
-    let written = [remove("x"), set("x", json!("now")), replace("x", json!({ "c": 3 }))];
-    for (now, expected) in written.iter().zip([json!({}), json!({ "x": "now" }), json!({ "x": { "c": 3 } })]) {
-        let mut others = replica(9);
-        let before = write(&mut replica(1), later(3600), set("x", json!({ "a": 1, "b": 2 })));
-        take(&mut others, later(3600), &before);
-        // It does not know yet what it writes over.
-        let mut again = replica(1);
-        write(&mut again, NOW, now.clone());
-        for wall in [later(3600), later(3601)] {
-            exchange(wall, &mut again, &mut others);
-        }
-        assert_eq!((whole(&again), whole(&others)), (expected.clone(), expected), "{now:?}");
-    }
+    let before = [set("x", json!({ "a": 1, "b": 2 }))];
+    let after = |now| after_the_clock_went_back(&before, now);
+    assert_eq!(after(remove("x")), json!({}));
+    assert_eq!(after(set("x", json!("now"))), json!({ "x": "now" }));
+    assert_eq!(after(replace("x", json!({ "c": 3 }))), json!({ "x": { "c": 3 } }));
     // What it has only added to, it has not written over.
-    let mut again = replica(1);
-    write(&mut again, NOW, set("x", json!({ "c": 3 })));
-    let before = write(&mut replica(1), later(3600), set("x", json!({ "a": 1 })));
-    take(&mut again, later(3600), &before);
-    assert_eq!(whole(&again), json!({ "x": { "a": 1, "c": 3 } }));
+    assert_eq!(after(set("x.c", json!(3))), json!({ "x": { "a": 1, "b": 2, "c": 3 } }));
+}
+
+#[test]
+fn an_object_from_before_the_clock_went_back_takes_nothing_away() {
+    let empty = [set("x", json!({}))];
+    assert_eq!(after_the_clock_went_back(&empty, set("x", json!(5))), json!({ "x": 5 }));
+    assert_eq!(after_the_clock_went_back(&empty, replace("x", json!({ "c": 3 }))), json!({ "x": { "c": 3 } }));
+    let below_a_value = [set("x", json!(1)), set("x.y", json!(2))];
+    assert_eq!(after_the_clock_went_back(&below_a_value, set("x", json!(5))), json!({ "x": 5 }));
+    // Also at the root, with what others have written meanwhile.
+    let (mut others, mut again, mut b) = (replica(9), replica(1), replica(2));
+    take(&mut others, later(600), &write(&mut replica(1), later(600), set("", json!({}))));
+    take(&mut b, NOW, &write(&mut again, NOW, remove("")));
+    take(&mut again, later(300), &write(&mut b, later(300), set("of_b", json!({ "a": 1, "b": 2 }))));
+    for wall in [later(301), later(302), later(303)] {
+        exchange(wall, &mut again, &mut others);
+        exchange(wall, &mut b, &mut others);
+    }
+    assert_eq!((whole(&again), whole(&b)), (json!({ "of_b": { "a": 1, "b": 2 } }), whole(&others)));
+}
+
+#[test]
+fn what_is_written_again_wins_over_nothing_that_others_have_written_later() {
+    let (mut others, mut a, mut b) = (replica(9), replica(1), replica(2));
+    let before = [
+        write(&mut replica(1), later(300), set("x.a", json!(1))),
+        write(&mut replica(1), later(300), set("y", json!(1))),
+    ];
+    take(&mut others, later(300), &before.concat());
+    take(&mut b, NOW, &write(&mut a, NOW, remove("x")));
+    take(&mut b, NOW, &write(&mut a, NOW, set("y", json!("now"))));
+    let of_b =
+        [write(&mut b, later(500), set("x.a.k", json!(9))), write(&mut b, later(500), set("y", json!("b")))].concat();
+    write(&mut a, later(10), set("z", json!(1)));
+    exchange(later(20), &mut a, &mut others);
+    take(&mut a, later(500), &of_b);
+    for seconds in 501..504 {
+        exchange(later(seconds), &mut a, &mut others);
+        exchange(later(seconds), &mut b, &mut others);
+    }
+    assert_eq!(whole(&others), json!({ "x": { "a": { "k": 9 } }, "y": "b", "z": 1 }));
+    assert_eq!((whole(&a), whole(&b)), (whole(&others), whole(&others)));
+}
+
+#[test]
+fn of_two_processes_with_one_key_and_clocks_that_are_right_the_later_write_counts() {
+    let (mut old, mut new) = (replica(1), replica(1));
+    take(&mut new, NOW, &write(&mut old, NOW, remove("x")));
+    let written = write(&mut new, later(10), set("x", json!({ "on": true, "dim": 3 })));
+    for entry in written {
+        let taken = old.take(later(10), entry);
+        assert!(matches!(&taken, Taken::New { again, .. } if again.is_empty()), "{taken:?}");
+    }
+    assert_eq!(whole(&old), json!({ "x": { "on": true, "dim": 3 } }));
+}
+
+#[test]
+fn a_clock_that_is_put_right_moves_writes_back_by_as_much() {
+    let (mut a, mut b) = (replica(1), replica(2));
+    let ahead = Duration::from_secs(20 * 60);
+    take(&mut a, NOW, &write(&mut b, NOW, set("x.old", json!(1))));
+    // What it replaces now, it replaces by a clock that is 20 minutes ahead.
+    write(&mut a, NOW.after(ahead), replace("x", json!({ "a": 1 })));
+    let meanwhile = write(&mut b, later(10), set("x.new", json!(2)));
+    take(&mut a, later(10).after(ahead), &meanwhile);
+    let corrected = a.follow_clock(later(20), ahead);
+    take(&mut b, later(20), &corrected.again);
+    take(&mut a, later(20), &meanwhile);
+    assert_eq!((whole(&a), whole(&b)), (json!({ "x": { "a": 1, "new": 2 } }), whole(&a)));
+    // If nobody knows by how much, the last write was just now.
+    write(&mut a, later(60).after(ahead), set("y", json!(1)));
+    assert_eq!(a.follow_clock(later(60), Duration::ZERO).again[0].stamp.hlc.wall(), later(60));
 }
 
 #[test]
@@ -376,7 +450,8 @@ fn two_nodes_with_one_key_do_not_write_again_as_fast_as_they_can() {
     write(&mut a, NOW, set("x", json!("a")));
     // It writes over what the other one has, again and again.
     let fight = |a: &mut Replica, times: usize| {
-        let mut last = a.store.entries().next().unwrap().stamp.hlc;
+        // The other one's clock is a minute ahead.
+        let mut last = a.store.entries().next().unwrap().stamp.hlc.max(Hlc::at(later(60)));
         let mut written = 0;
         for _ in 0..times {
             let entry = twin.sign(Path::parse("x").unwrap(), last.next(), Op::Value("\"twin\"".into()));

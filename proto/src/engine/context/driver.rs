@@ -33,7 +33,7 @@ impl Engine {
     /// Tells the wall time in milliseconds since 1970. It may jump in either direction.
     pub fn set_wall_time(&mut self, now: Time, unix_millis: u64) {
         if let Some(context) = &mut self.context {
-            context.wall = (now, Wall(unix_millis));
+            context.set_wall(now, Wall(unix_millis));
         }
     }
 
@@ -50,9 +50,10 @@ impl Engine {
         let Some(context) = &mut self.context else {
             return self.out.done(id, Err(AviP2pError::Disabled("context")));
         };
+        let again = context.follow_clock(now, &mut self.out);
         let written = context.write(now, write, &mut self.out);
         self.out.done(id, written.as_ref().map(|_| ()).map_err(Clone::clone));
-        self.publish_context(now, written.unwrap_or_default());
+        self.publish_context(now, again.into_iter().chain(written.unwrap_or_default()).collect());
     }
 
     pub(in crate::engine) fn on_context_message(&mut self, now: Time, from: &PeerId, data: Bytes) {

@@ -60,6 +60,8 @@ pub(crate) struct SharedContext {
     replica: Replica,
     rng: Rng,
     wall: (Time, Wall),
+    /// The latest wall time at [`Time::ZERO`] that the clock has stood for since the context followed it.
+    latest_zero: Wall,
     peers: BTreeMap<PeerId, Neighbour>,
     exchanges: BTreeMap<ExchangeId, Exchange>,
     last_exchange: u64,
@@ -103,6 +105,7 @@ impl SharedContext {
             topic,
             rng,
             wall: (Time::ZERO, Wall(0)),
+            latest_zero: Wall(0),
             peers: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             last_exchange: 0,
@@ -119,7 +122,7 @@ impl SharedContext {
     }
 
     fn start(&mut self, local: &PeerId, start: ContextStart) -> Result<(), AviP2pError> {
-        self.wall = (Time::ZERO, Wall(start.unix_millis));
+        self.set_wall(Time::ZERO, Wall(start.unix_millis));
         self.replica = Replica::new(&self.options, local.clone(), start.secret.as_deref());
         let (Some(path), Some(bytes)) = (&self.options.file, start.file) else { return Ok(()) };
         let read = read_file(&mut self.replica, &self.options, self.wall.1, bytes);
@@ -148,6 +151,16 @@ impl SharedContext {
         entry.len() > self.max_message_bytes
     }
 
+    fn set_wall(&mut self, now: Time, wall: Wall) {
+        self.wall = (now, wall);
+        self.latest_zero = self.latest_zero.max(self.zero());
+    }
+
+    /// The wall time at [`Time::ZERO`], by the clock as it is.
+    fn zero(&self) -> Wall {
+        self.wall.1.before(self.wall.0 - Time::ZERO)
+    }
+
     fn wall(&self, now: Time) -> Wall {
         self.wall.1.after(now - self.wall.0)
     }
@@ -155,20 +168,20 @@ impl SharedContext {
     // What the application writes.
 
     fn write(&mut self, now: Time, write: &ContextWrite, out: &mut Outbox) -> Result<Vec<Arc<Entry>>, AviP2pError> {
-        let mut publish = self.follow_clock(now, out);
         let (entries, changes) = self.replica.write(self.wall(now), write)?;
         out.stats.context_writes += entries.len() as u64;
         self.tell(now, changes, out);
         self.want_save(now);
-        publish.extend(entries);
-        Ok(publish)
+        Ok(entries)
     }
 
     fn follow_clock(&mut self, now: Time, out: &mut Outbox) -> Vec<Arc<Entry>> {
-        let Corrected { again, changes, ahead } = self.replica.follow_clock(self.wall(now));
+        let gone_back = Duration::from_millis(self.latest_zero.0.saturating_sub(self.zero().0));
+        let Corrected { again, changes, ahead } = self.replica.follow_clock(self.wall(now), gone_back);
         out.stats.context_refused_ahead += ahead as u64;
         out.stats.context_written_again += again.len() as u64;
         if ahead > 0 || !changes.is_empty() {
+            self.latest_zero = self.zero();
             self.want_save(now);
         }
         self.tell(now, changes, out);

@@ -151,7 +151,7 @@ impl SharedContext {
         {
             return Taken::Refused(Refused::Busy);
         }
-        let (taken, compared) = self.replica.take_new(entry);
+        let (taken, compared) = self.replica.take_new(self.wall(now), entry);
         source.verifications.spend_on(compared);
         if let Taken::Refused(Refused::Full) = taken {
             source.beyond_bounds.take(now, BEYOND_BOUNDS);
