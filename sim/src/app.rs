@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pHandle, EventReceiver, StreamId};
+use avi_p2p::{AviEvent, AviP2p, AviP2pConfig, AviP2pHandle, EventReceiver, Platform, StreamId};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -108,6 +108,7 @@ pub fn topic(number: usize) -> String {
 /// Runs a node and its application until [`Order::Leave`], or until its host loses power.
 pub async fn run(setup: Setup, platform: SimPlatform, tasks: Tasks, orders: UnboundedReceiver<Order>, ledger: Shared) {
     let host = setup.host;
+    let clock = platform.clone();
     let (node, events) = match AviP2p::start_on(setup.config.clone(), platform, |task| tasks.spawn(task)).await {
         Ok(started) => started,
         Err(error) => return ledger.lock().violate("a node starts", host, error.to_string()),
@@ -118,7 +119,7 @@ pub async fn run(setup: Setup, platform: SimPlatform, tasks: Tasks, orders: Unbo
     }
     let handle = node.handle();
     subscribe(&handle, &ledger, &setup).await;
-    let app = App { setup, handle, ledger: ledger.clone(), jobs: FuturesUnordered::new() };
+    let app = App { setup, handle, clock, ledger: ledger.clone(), jobs: FuturesUnordered::new() };
     app.serve(events, orders).await;
     if let Err(error) = node.shutdown().await {
         ledger.lock().violate("a shutdown succeeds", host, error.to_string());
@@ -128,6 +129,7 @@ pub async fn run(setup: Setup, platform: SimPlatform, tasks: Tasks, orders: Unbo
 struct App {
     setup: Setup,
     handle: AviP2pHandle,
+    clock: SimPlatform,
     ledger: Shared,
     /// Running calls and other tasks that take time.
     jobs: FuturesUnordered<BoxFuture<'static, ()>>,
@@ -204,12 +206,15 @@ impl App {
         let Write { path, value } = Write::draw(self.setup.seed, write, host, self.setup.shared, &self.handle);
         let context = self.handle.context();
         let written = match &value {
-            Some(value) if write.is_multiple_of(3) => context.replace(&path, value.clone()).await,
+            // What one node alone writes is what it writes last, and nothing of what it wrote before.
+            Some(value) if !path.starts_with(SHARED) || write.is_multiple_of(3) => {
+                context.replace(&path, value.clone()).await
+            }
             Some(value) => context.set(&path, value.clone()).await,
             None => context.remove(&path).await,
         };
         match written {
-            Ok(()) => self.ledger.lock().context.on_write(host, generation, path, value),
+            Ok(()) => self.ledger.lock().context.on_write(host, generation, self.clock.unix_millis(), path, value),
             Err(error) => self.ledger.lock().violate("a write into the context succeeds", host, error.to_string()),
         }
     }
