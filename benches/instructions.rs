@@ -31,7 +31,7 @@ const INSTALL: &str = "valgrind is missing: `apt-get install valgrind` on Debian
 /// A hot path, so many times.
 type HotPath = (&'static str, fn(u64));
 
-const PATHS: [HotPath; 7] = [
+const PATHS: [HotPath; 10] = [
     ("encode a frame of 1 KiB", |repeats| {
         let mut out = BytesMut::with_capacity(2048);
         for sequence in 0..repeats {
@@ -66,6 +66,25 @@ const PATHS: [HotPath; 7] = [
         for _ in 0..repeats {
             let input = rig.message(Bytes::from(PAYLOAD.to_vec()));
             rig.step(input, |output| drop(black_box(output)));
+        }
+    }),
+    ("send a frame of 160 B, recorded", |repeats| {
+        let (mut rig, payload) = (Rig::recorded(100), Bytes::from(vec![7; 160]));
+        for _ in 0..repeats {
+            rig.send_and_write(payload.clone(), |output| drop(black_box(output)));
+        }
+    }),
+    ("receive a frame of 160 B, recorded", |repeats| {
+        let mut rig = Rig::recorded(100);
+        for _ in 0..repeats {
+            let input = rig.receive(1, &PAYLOAD[..160]);
+            rig.step(input, |output| drop(black_box(output)));
+        }
+    }),
+    ("publish a message of 64 B, recorded", |repeats| {
+        let (mut rig, data) = (Rig::recorded(100), Bytes::from(vec![7; 64]));
+        for _ in 0..repeats {
+            rig.publish(data.clone(), |output| drop(black_box(output)));
         }
     }),
 ];

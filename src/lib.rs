@@ -30,13 +30,14 @@
 //!
 //! An enum or a struct that a node hands out, such as an event, an error, an end or a statistic, is `#[non_exhaustive]`, and
 //! so is an enum that an application passes in: match with `_` and `..`. What an application writes as a literal
-//! ([`AviP2pConfig`], [`Limits`], `ContextOptions`, [`StreamOptions`], [`PlayoutOptions`]) is not: end it with `..Default::default()`, and a
+//! ([`AviP2pConfig`], [`Limits`], `ContextOptions`, `RecorderOptions`, [`StreamOptions`], [`PlayoutOptions`]) is not: end it with `..Default::default()`, and a
 //! field more changes nothing. [`Media`], [`AudioItem`] and [`PeerDirection`] are complete.
 //!
 //! # Features
 //!
 //! - `context`, on by default: [`AviP2pHandle::context`], a map of JSON values that all nodes agree on.
 //! - `metrics`: `AviP2pHandle::metrics`, the figures of the node and of libp2p as Prometheus text.
+//! - `recorder`, on by default: `AviP2pConfig::recorder`, a flight recorder whose recordings can be replayed.
 //! - `serde`: [`AviP2pConfig`] from a file; ids, [`AviEvent`], [`Stats`] and its like in an application's own messages.
 //!   Secrets are read, and never written.
 //! - `unstable`: opens the pure core and the platform seam to simulators and benchmarks. Exempt from semver.
@@ -56,6 +57,8 @@ mod temporary;
 mod udp;
 mod wake;
 
+#[cfg(all(feature = "recorder", feature = "unstable"))]
+pub use avi_p2p_proto::recording;
 use avi_p2p_proto::{address, error, event, id, media, publish, stats};
 #[cfg(feature = "unstable")]
 pub use avi_p2p_proto::{audio, engine, path, wire};
@@ -65,6 +68,8 @@ pub mod config {
     pub use avi_p2p_proto::config::{AviP2pConfig, Identity, Interfaces, Limits, NetworkKey};
     #[cfg(feature = "context")]
     pub use avi_p2p_proto::context::ContextOptions;
+    #[cfg(feature = "recorder")]
+    pub use avi_p2p_proto::recording::{Content, RecorderOptions};
 }
 
 /// The network below a node, as a program may replace it.
@@ -79,6 +84,8 @@ pub use avi_p2p_proto::context::{MAX_DEPTH, MAX_PATH_BYTES, MAX_VALUE_BYTES};
 #[cfg(feature = "context")]
 pub use config::ContextOptions;
 pub use config::{AviP2pConfig, Identity, Interfaces, Limits, NetworkKey};
+#[cfg(feature = "recorder")]
+pub use config::{Content, RecorderOptions};
 #[cfg(feature = "context")]
 pub use context::Context;
 pub use error::{AviP2pError, StreamCloseReason};
@@ -111,6 +118,11 @@ struct Readme;
 #[cfg(all(doctest, feature = "context"))]
 #[doc = include_str!("../docs/context.md")]
 struct ContextPage;
+
+/// Compiles the page on the recorder.
+#[cfg(all(doctest, feature = "recorder"))]
+#[doc = include_str!("../docs/recorder.md")]
+struct RecorderPage;
 
 /// Compiles the page on private meshes.
 #[cfg(doctest)]

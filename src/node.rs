@@ -489,6 +489,25 @@ impl AviP2pHandle {
         SharedContext::new(self.owner.clone())
     }
 
+    /// What the flight recorder has recorded so far: what went into the node's engine, and a digest of what came out. It can also
+    /// be had after the node has ended, by a panic too; with [`RecorderOptions::file`](crate::RecorderOptions::file) it is
+    /// what the files of this run hold.
+    ///
+    /// ```no_run
+    /// # async fn example(handle: avi_p2p::AviP2pHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// std::fs::write("flight.rec", handle.recording().await?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Disabled`](AviP2pError::Disabled) without [`AviP2pConfig::recorder`](crate::AviP2pConfig::recorder);
+    /// [`RecorderFile`](AviP2pError::RecorderFile) if its files cannot be read.
+    #[cfg(feature = "recorder")]
+    pub async fn recording(&self) -> Result<Vec<u8>, AviP2pError> {
+        self.owner.shared.recording().await
+    }
+
     /// The figures of an audio stream, also of the 64 that ended last.
     ///
     /// # Errors

@@ -56,8 +56,9 @@ pub(crate) fn sync(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// A new file that its owner alone can read.
 #[cfg(unix)]
-fn create(path: &Path) -> io::Result<File> {
+pub(crate) fn create(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
@@ -67,6 +68,6 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 #[cfg(not(unix))]
-fn create(path: &Path) -> io::Result<File> {
+pub(crate) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }

@@ -5,8 +5,9 @@ use avi_p2p::engine::{
     Command, CommandId, ConnectionId, Direction, Engine, Input, NetAction, NetEvent, Output, PublishOutcome, Reply,
     SubstreamId, Time,
 };
+use avi_p2p::recording::{Memory, Recorded, Start};
 use avi_p2p::wire::{Ack, Frame, encode_data};
-use avi_p2p::{AviP2pConfig, Limits, OnCongestion, PeerId, StreamId, StreamOptions};
+use avi_p2p::{AviP2pConfig, Limits, OnCongestion, PeerId, RecorderOptions, StreamId, StreamOptions};
 use bytes::{Bytes, BytesMut};
 
 pub const TOPIC: &str = "bench";
@@ -15,7 +16,7 @@ pub const SUBSTREAM: SubstreamId = SubstreamId(1);
 
 /// An engine, and the time it believes in.
 pub struct Rig {
-    pub engine: Engine,
+    pub engine: Recorded,
     pub now: Time,
     pub stream: StreamId,
     first_peer: PeerId,
@@ -26,13 +27,24 @@ pub struct Rig {
 impl Rig {
     /// An engine that subscribes to [`TOPIC`], as its `peers` do, and has a call with the first of them.
     pub fn new(peers: usize) -> Self {
+        Self::with(peers, None)
+    }
+
+    /// The same, and it is recorded in memory.
+    pub fn recorded(peers: usize) -> Self {
+        let options = RecorderOptions { bytes: 64 * 1024 * 1024, ..RecorderOptions::default() };
+        let (store, segment_bytes) = (Box::<Memory>::default(), options.segment_bytes());
+        Self::with(peers, Some(Start { options, store, hash_key: [7; 16], unix_millis: 0, segment_bytes }))
+    }
+
+    fn with(peers: usize, start: Option<Start>) -> Self {
         let config = AviP2pConfig {
             max_peers: 2 * peers,
             limits: Limits { known_peers: 4 * peers + 16, ..Limits::default() },
             ..AviP2pConfig::default()
         };
         config.validate().expect("the configuration is valid");
-        let engine = Engine::new(&config, peer(u32::MAX), [7; 32]);
+        let engine = Recorded::new(Engine::new(&config, peer(u32::MAX), [7; 32]), start);
         let mut rig = Self {
             engine,
             now: Time::ZERO,

@@ -7,7 +7,7 @@
 //!
 //! The runs of the sides take turns. Each row has the median of each side, and the median of the ratios of the runs of
 //! the same round, with the least and the greatest of them. Sides are `plain`, `ours`, `ours-on-tokio`, with `--before`
-//! also `before` and `before-on-tokio`, and, only if they are chosen, those of `ways.rs`. `BENCHMARKS.md` says more.
+//! also `before` and `before-on-tokio`, and, only if they are chosen, `ours-recorded` and those of `ways.rs`. `BENCHMARKS.md` says more.
 
 mod ear;
 mod ours;
@@ -21,7 +21,7 @@ mod ways;
 mod work;
 mod works;
 
-use ours::{Ours, Own};
+use ours::{Ours, Own, Recorded};
 use plain::Plain;
 use process::{Facts, Outcome};
 use run::{Plan, Run, Section, Work};
@@ -30,7 +30,8 @@ use table::{Figure, Goal};
 use ways::{OnTokio, SmolAsyncIo, SmolTokio};
 
 const SECTIONS: [Section; 3] = [("audio", audio), ("pubsub", |plan| works::pubsub(plan, 1)), ("node", works::node)];
-const SIDES: Sides = Sides { usual: &["plain", "ours", "ours-on-tokio"], further: &["smol-tokio", "smol-async-io"] };
+const SIDES: Sides =
+    Sides { usual: &["plain", "ours", "ours-on-tokio"], further: &["ours-recorded", "smol-tokio", "smol-async-io"] };
 
 fn main() -> std::process::ExitCode {
     process::program("versus", child, |arguments| Plan::parse(arguments, &SECTIONS, &SIDES)?.run(&SECTIONS))
@@ -41,6 +42,7 @@ fn child(role: &str, facts: Facts) -> Outcome {
         "plain" => work::child::<Plain>(role, facts),
         "ours" => work::child::<Ours<Own>>(role, facts),
         "ours-on-tokio" => work::child::<Ours<OnTokio>>(role, facts),
+        "ours-recorded" => work::child::<Ours<Recorded>>(role, facts),
         "smol-tokio" => work::child::<Ours<SmolTokio>>(role, facts),
         "smol-async-io" => work::child::<Ours<SmolAsyncIo>>(role, facts),
         other => Err(format!("no side {other:?}").into()),

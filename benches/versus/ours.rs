@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use avi_p2p::{
-    AviEvent, AviP2p, AviP2pConfig, AviP2pError, AviP2pHandle, EventReceiver, Limits, OnCongestion, PeerId, StreamId,
-    StreamOptions,
+    AviEvent, AviP2p, AviP2pConfig, AviP2pError, AviP2pHandle, EventReceiver, Limits, OnCongestion, PeerId,
+    RecorderOptions, StreamId, StreamOptions,
 };
 
 use crate::ear::{Ear, Kind, Many};
@@ -22,6 +22,11 @@ pub trait Way: Send + Sync + 'static {
         Limits { peer_queue_messages: 4096, ..Limits::default() }
     }
 
+    /// Nothing is recorded, as usual.
+    fn recorder() -> Option<RecorderOptions> {
+        None
+    }
+
     fn start(config: AviP2pConfig) -> impl Future<Output = Outcome<(AviP2p, EventReceiver)>> + Send;
 }
 
@@ -29,6 +34,19 @@ pub trait Way: Send + Sync + 'static {
 pub enum Own {}
 
 impl Way for Own {
+    async fn start(config: AviP2pConfig) -> Outcome<(AviP2p, EventReceiver)> {
+        Ok(AviP2p::start(config).await?)
+    }
+}
+
+/// The same, and what goes into its engine is recorded in memory.
+pub enum Recorded {}
+
+impl Way for Recorded {
+    fn recorder() -> Option<RecorderOptions> {
+        Some(RecorderOptions::default())
+    }
+
     async fn start(config: AviP2pConfig) -> Outcome<(AviP2p, EventReceiver)> {
         Ok(AviP2p::start(config).await?)
     }
@@ -55,6 +73,7 @@ impl<W: Way> Ours<W> {
             max_audio_streams: MAX_CALLS,
             bootstrap_peers,
             limits: W::limits(),
+            recorder: W::recorder(),
             ..AviP2pConfig::default()
         };
         let (node, mut events) = W::start(config).await?;

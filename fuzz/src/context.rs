@@ -10,10 +10,12 @@ use avi_p2p_proto::engine::{
     Output, PublishOutcome, Time,
 };
 use avi_p2p_proto::id::PeerId;
+use avi_p2p_proto::recording::Recorded;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::contract::Contract;
+use super::recorded::{assert_replays, recorded};
 use super::script::Script;
 
 const TOPIC: &str = "/avi/context/1";
@@ -36,7 +38,7 @@ const MAX_EVENTS: usize = 100_000;
 
 struct Node {
     id: PeerId,
-    engine: Engine,
+    engine: Recorded,
     contract: Contract,
     unix_millis: u64,
     commands: u64,
@@ -129,7 +131,13 @@ impl World {
             let mut engine = Engine::new(&config, id.clone(), secret);
             let start = ContextStart { secret: Some(secret.into()), file: None, unix_millis: STARTED_AT };
             engine.start_context(start).expect("there is no file");
-            Node { id, engine, contract: Contract::new(&config), unix_millis: STARTED_AT, commands: 0 }
+            Node {
+                id,
+                engine: recorded(engine),
+                contract: Contract::new(&config),
+                unix_millis: STARTED_AT,
+                commands: 0,
+            }
         };
         let nodes = (0..IDS.len()).map(start).collect();
         let mut world = Self { nodes, now: Time::ZERO, queue: VecDeque::new(), asked: BTreeMap::new(), last_ask: 0 };
@@ -252,7 +260,10 @@ impl World {
             self.handle(n, Input::Command(Command::Shutdown { id }));
         }
         self.wait(Duration::from_secs(3));
-        self.nodes.iter().for_each(|node| node.contract.assert_settled());
+        for node in &self.nodes {
+            node.contract.assert_settled();
+            assert_replays(&node.engine);
+        }
     }
 
     // What engines do.

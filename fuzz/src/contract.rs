@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use avi_p2p_proto::config::AviP2pConfig;
 use avi_p2p_proto::context::MAX_FRAME_BYTES;
 use avi_p2p_proto::engine::{
-    AskId, Command, ConnectionId, DatagramId, DialId, Direction, Engine, ExchangeId, Input, MAX_DATAGRAM_BYTES,
-    NetAction, NetEvent, Output, PublishId, PublishOutcome, Reply, SubstreamId, Time,
+    AskId, Command, ConnectionId, DatagramId, DialId, Direction, ExchangeId, Input, MAX_DATAGRAM_BYTES, NetAction,
+    NetEvent, Output, PublishId, PublishOutcome, Reply, SubstreamId, Time,
 };
 use avi_p2p_proto::event::{AviEvent, DiscoverySource};
 use avi_p2p_proto::id::{PeerId, StreamId};
+use avi_p2p_proto::recording::Recorded;
 use avi_p2p_proto::stats::Stats;
 
 const CONTEXT_TOPIC: &str = "/avi/context/1";
@@ -123,7 +124,7 @@ impl Contract {
 
     /// After an input and its outputs, checks that nothing was left undone: a timeout, which checks everything, must
     /// give no further output.
-    pub(crate) fn assert_nothing_is_missed(engine: &mut Engine, now: Time) {
+    pub(crate) fn assert_nothing_is_missed(engine: &mut Recorded, now: Time) {
         if engine.next_deadline().is_none_or(|deadline| deadline > now) {
             engine.handle_timeout(now);
             assert_eq!(engine.poll_output(), None, "an early timeout does something, or the input has missed it");

@@ -14,6 +14,8 @@ mod engine_ops;
 mod frames;
 mod mailbox;
 mod playout;
+mod recorded;
+mod recording;
 mod script;
 
 pub use audio_recv::audio_recv;
@@ -25,17 +27,21 @@ pub use engine_ops::engine_ops;
 pub use frames::{decoder_split, frame_decode, frame_roundtrip};
 pub use mailbox::mailbox;
 pub use playout::playout;
+pub use recording::recording;
 
 #[cfg(test)]
 pub(crate) use contract::Contract;
-#[cfg(test)]
 pub(crate) use engine_ops::{address, peer};
+#[cfg(test)]
+pub(crate) use recorded::{assert_replays, recorded};
+#[cfg(test)]
+pub(crate) use recording::whole;
 
 /// The body of a fuzz target, for one input.
 pub type Body = fn(&[u8]);
 
 /// Every target, with the name of its corpus.
-pub const TARGETS: [(&str, Body); 11] = [
+pub const TARGETS: [(&str, Body); 12] = [
     ("audio_recv", audio_recv),
     ("audio_send", audio_send),
     ("config", config),
@@ -47,4 +53,5 @@ pub const TARGETS: [(&str, Body); 11] = [
     ("frame_roundtrip", frame_roundtrip),
     ("mailbox", mailbox),
     ("playout", playout),
+    ("recording", recording),
 ];

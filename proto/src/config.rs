@@ -13,6 +13,8 @@ use crate::address::Address;
 use crate::context::ContextOptions;
 use crate::error::AviP2pError;
 use crate::id::PeerId;
+#[cfg(feature = "recorder")]
+use crate::recording::RecorderOptions;
 
 /// The configuration of a node. `AviP2p::start` checks every field.
 ///
@@ -106,6 +108,9 @@ pub struct AviP2pConfig {
     /// The context that the nodes of a mesh share: `AviP2pHandle::context`. `None`, the default: this node takes no part.
     #[cfg(feature = "context")]
     pub context: Option<ContextOptions>,
+    /// The flight recorder, whose recordings can be replayed. `None`, the default: nothing is recorded.
+    #[cfg(feature = "recorder")]
+    pub recorder: Option<RecorderOptions>,
     /// Bounds on the memory that peers or the application can use: [`Limits::default`], or another profile.
     pub limits: Limits,
 }
@@ -450,12 +455,25 @@ impl Default for AviP2pConfig {
             audio_queue: Duration::from_millis(200),
             #[cfg(feature = "context")]
             context: None,
+            #[cfg(feature = "recorder")]
+            recorder: None,
             limits: Limits::default(),
         }
     }
 }
 
 impl AviP2pConfig {
+    /// What the engine keeps: it has no use for keys.
+    pub(crate) fn without_secrets(&self) -> Self {
+        Self {
+            identity: Identity::default(),
+            network_key: None,
+            #[cfg(feature = "recorder")]
+            recorder: None,
+            ..self.clone()
+        }
+    }
+
     /// The default configuration, with this [`node_name`](Self::node_name).
     ///
     /// ```
@@ -501,6 +519,8 @@ impl AviP2pConfig {
         lasts("audio_queue", self.audio_queue, Duration::from_millis(10)..=Duration::from_secs(60))?;
         #[cfg(feature = "context")]
         self.context.as_ref().map_or(Ok(()), ContextOptions::validate)?;
+        #[cfg(feature = "recorder")]
+        self.recorder.as_ref().map_or(Ok(()), RecorderOptions::validate)?;
         self.limits.validate()
     }
 

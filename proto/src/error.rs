@@ -179,6 +179,15 @@ pub enum AviP2pError {
         reason: String,
     },
 
+    /// The file of the flight recorder cannot be used, or not be read. What is there stays as it is.
+    #[error("recorder file {path:?}: {reason}")]
+    RecorderFile {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+
     /// A payload exceeds its limit.
     #[error("payload of {len} bytes exceeds {limit} = {max}")]
     PayloadTooLarge {
@@ -241,6 +250,7 @@ fn how_to_enable(field: &str) -> &'static str {
         "allowed_peers" => {
             "every peer may connect; write `allowed_peers: Some(vec![])` in the configuration for a list"
         }
+        "recorder" => "write `recorder: Some(RecorderOptions::default())` in the configuration",
         "context" => "write `context: Some(ContextOptions::default())` in the configuration",
         _ => "turn it on in the configuration",
     }

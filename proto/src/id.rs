@@ -120,6 +120,21 @@ impl fmt::Display for Topic {
     }
 }
 
+#[cfg(feature = "recorder")]
+impl serde::Serialize for Topic {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+#[cfg(feature = "recorder")]
+impl<'de> serde::Deserialize<'de> for Topic {
+    /// As a recorder has written it: it was checked before.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&str>::deserialize(deserializer).map(|text| Self(text.into()))
+    }
+}
+
 impl Borrow<str> for Topic {
     fn borrow(&self) -> &str {
         &self.0

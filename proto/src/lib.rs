@@ -21,6 +21,8 @@ pub mod id;
 pub mod media;
 pub mod path;
 pub mod publish;
+#[cfg(feature = "recorder")]
+pub mod recording;
 #[cfg(feature = "serde")]
 mod serial;
 pub mod stats;

@@ -29,6 +29,7 @@ pub struct Media {
 /// [`DropOldest`](Self::DropOldest).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum OnCongestion {
     /// Drop the oldest frame. The receiver sees a gap, and latency stays bounded.
     #[default]
@@ -49,6 +50,7 @@ pub enum OnCongestion {
 /// };
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct StreamOptions {
     /// Describes the audio to the other end.
     pub media: Option<Media>,

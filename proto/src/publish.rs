@@ -4,6 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "`publish` is for those who do not ask"]
 #[non_exhaustive]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum Published {
     /// It is on its way to subscribers. That is no proof that it arrives.
     Sent,

@@ -4,6 +4,8 @@
 mod events;
 mod node;
 mod readers;
+#[cfg(feature = "recorder")]
+mod recorder;
 #[cfg(feature = "context")]
 mod saver;
 mod smol;
@@ -28,7 +30,10 @@ pub trait Platform: Send + Sync + 'static {
     fn now(&self) -> Duration;
 
     /// Wall time in milliseconds since 1970, as the system has it. It may jump.
-    #[cfg_attr(not(feature = "context"), allow(dead_code, reason = "the context alone wants it"))]
+    #[cfg_attr(
+        not(any(feature = "context", feature = "recorder")),
+        allow(dead_code, reason = "the context and the recorder want it")
+    )]
     fn unix_millis(&self) -> u64 {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

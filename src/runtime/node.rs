@@ -12,6 +12,8 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+#[cfg(feature = "recorder")]
+use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, MutexGuard};
@@ -19,6 +21,8 @@ use parking_lot::{Mutex, MutexGuard};
 use super::Platform;
 use super::events::EventQueue;
 use super::readers::{ReaderQueue, Readers};
+#[cfg(feature = "recorder")]
+use super::recorder::{self, Files};
 #[cfg(feature = "context")]
 use super::saver::{ContextFile, Saver};
 use super::tasks::Tasks;
@@ -72,8 +76,20 @@ pub(crate) struct Shared {
     is_abandoned: AtomicBool,
     /// The panic that has ended the node.
     panic: OnceLock<String>,
+    /// The files of the recorder, if it has any.
+    #[cfg(feature = "recorder")]
+    files: OnceLock<Arc<Files>>,
+    /// The recording of a node that has ended.
+    #[cfg(feature = "recorder")]
+    recording: OnceLock<Vec<Bytes>>,
     calls: AtomicU64,
 }
+
+/// The engine, recorded if that is wanted.
+#[cfg(feature = "recorder")]
+type Driven = avi_p2p_proto::recording::Recorded;
+#[cfg(not(feature = "recorder"))]
+type Driven = Engine;
 
 /// Starting → Running → Ended.
 enum State {
@@ -84,7 +100,7 @@ enum State {
 
 /// The engine, what carries its outputs out, and who waits for what.
 struct Node {
-    engine: Engine,
+    engine: Driven,
     /// The platform's time when the engine's began.
     epoch: Duration,
     platform: Arc<dyn Platform>,
@@ -203,6 +219,10 @@ impl Shared {
             span: tracing::info_span!(parent: None, "avi_p2p"),
             is_abandoned: AtomicBool::new(false),
             panic: OnceLock::new(),
+            #[cfg(feature = "recorder")]
+            files: OnceLock::new(),
+            #[cfg(feature = "recorder")]
+            recording: OnceLock::new(),
             calls: AtomicU64::new(0),
         })
     }
@@ -255,6 +275,19 @@ impl Shared {
             Ok(stats)
         })
         .await
+    }
+
+    /// What the recorder has recorded so far, also of a node that has ended.
+    #[cfg(feature = "recorder")]
+    pub(crate) async fn recording(&self) -> Result<Vec<u8>, AviP2pError> {
+        if let Some(files) = self.files.get() {
+            return files.read().await;
+        }
+        let pieces = match self.recording.get() {
+            Some(pieces) => pieces.clone(),
+            None => self.ask_node(|node| node.engine.pieces().ok_or(AviP2pError::Disabled("recorder"))).await?,
+        };
+        Ok(pieces.concat())
     }
 
     async fn ask_node<T>(&self, question: impl FnOnce(&mut Node) -> Result<T, AviP2pError>) -> Result<T, AviP2pError> {
@@ -365,6 +398,10 @@ impl Shared {
             saver.finish().await;
         }
         drop(closing);
+        #[cfg(feature = "recorder")]
+        if let Some(files) = self.files.get() {
+            files.ended().await;
+        }
     }
 
     #[cfg(feature = "context")]
@@ -408,7 +445,18 @@ impl Shared {
 
     /// Ends the node, with everything it has.
     fn close(&self) {
-        let state = std::mem::replace(&mut *self.node.lock(), State::Ended);
+        #[cfg_attr(not(feature = "recorder"), allow(unused_mut, reason = "the recorder has an end"))]
+        let mut state = std::mem::replace(&mut *self.node.lock(), State::Ended);
+        #[cfg(feature = "recorder")]
+        if let State::Running(node) = &mut state {
+            let ended = self.guard(|| {
+                if self.panic.get().is_some() {
+                    node.engine.fail();
+                }
+                node.engine.pieces()
+            });
+            ended.ok().flatten().map(|recording| self.recording.set(recording));
+        }
         // What has panicked may panic again when it is dropped. Connection tasks catch that themselves.
         let _ = self.guard(|| self.tasks.close());
         let _ = self.guard(|| drop(state));
@@ -465,6 +513,15 @@ fn start_context(
     saver.map_err(|error| AviP2pError::Io(format!("cannot start the thread of the context's file: {error}")))
 }
 
+/// Records the engine from its start, if the configuration says so.
+#[cfg(feature = "recorder")]
+fn recorded(engine: Engine, config: &AviP2pConfig, shared: &Shared) -> Result<Driven, AviP2pError> {
+    let Some(options) = &config.recorder else { return Ok(Driven::new(engine, None)) };
+    let (start, files) = recorder::start(options, shared.platform.unix_millis())?;
+    files.into_iter().for_each(|files| drop(shared.files.set(files)));
+    Ok(Driven::new(engine, Some(start)))
+}
+
 impl Node {
     async fn start(config: &AviP2pConfig, shared: &Shared, metrics: &Metrics) -> Result<Self, AviP2pError> {
         let mut seed = [0; 32];
@@ -483,6 +540,8 @@ impl Node {
             Some(context) => start_context(context, shared, &mut net, &mut engine)?,
             None => None,
         };
+        #[cfg(feature = "recorder")]
+        let engine = recorded(engine, config, shared)?;
         let timer_due = Flag::new(shared.wake.clone());
         Ok(Self {
             epoch: platform.now(),
@@ -589,8 +648,9 @@ impl Node {
             return;
         }
         self.timer = None;
-        self.tell_wall_time();
-        self.engine.handle_timeout(self.now());
+        let now = self.now();
+        self.tell_wall_time(now);
+        self.engine.handle_timeout(now);
         self.carry_out();
         self.settle();
         if self.is_timer_done() {
@@ -630,16 +690,18 @@ impl Node {
     }
 
     /// The wall clock may have jumped since the last input.
-    fn tell_wall_time(&mut self) {
+    #[cfg_attr(not(feature = "context"), allow(unused_variables, reason = "the context alone has a wall clock"))]
+    fn tell_wall_time(&mut self, now: Time) {
         #[cfg(feature = "context")]
         if self.engine.wants_wall_time() {
-            self.engine.set_wall_time(self.now(), self.platform.unix_millis());
+            self.engine.set_wall_time(now, self.platform.unix_millis());
         }
     }
 
     fn handle(&mut self, input: Input) {
-        self.tell_wall_time();
-        self.engine.handle(self.now(), input);
+        let now = self.now();
+        self.tell_wall_time(now);
+        self.engine.handle(now, input);
         self.carry_out();
     }
 

@@ -168,7 +168,8 @@ fn unavailable(source: DiscoverySource) -> NetEvent {
 }
 
 fn outcome(how: u8) -> PublishOutcome {
-    [PublishOutcome::NoSubscribers, PublishOutcome::Congested, PublishOutcome::Refused("no")][usize::from(how) % 3]
+    [PublishOutcome::NoSubscribers, PublishOutcome::Congested, PublishOutcome::Refused("the message cannot be signed")]
+        [usize::from(how) % 3]
 }
 
 /// A plausible event of the network. `None` if there is nothing that it could happen to.

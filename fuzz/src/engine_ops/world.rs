@@ -7,8 +7,10 @@ use avi_p2p_proto::config::AviP2pConfig;
 use avi_p2p_proto::engine::{Command, CommandId, Engine, Input, NetAction, NetEvent, Output, Reply, Time};
 use avi_p2p_proto::event::AviEvent;
 use avi_p2p_proto::id::StreamId;
+use avi_p2p_proto::recording::Recorded;
 
 use super::super::contract::Contract;
+use super::super::recorded::{assert_replays, recorded};
 use super::network::Network;
 use super::peer;
 
@@ -21,7 +23,7 @@ const MAX_STEPS: usize = 10_000;
 const STOPPED_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) struct World {
-    engine: Engine,
+    engine: Recorded,
     contract: Contract,
     now: Time,
     commands: u64,
@@ -38,7 +40,10 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(config: &AviP2pConfig, is_woken_early: bool) -> Self {
         let mut world = Self {
-            engine: Engine::new(config, peer(1), [7; 32]),
+            engine: match is_woken_early {
+                true => recorded(Engine::new(config, peer(1), [7; 32])),
+                false => Recorded::new(Engine::new(config, peer(1), [7; 32]), None),
+            },
             contract: Contract::new(config),
             now: Time::ZERO,
             commands: 0,
@@ -129,6 +134,9 @@ impl World {
         self.net(NetEvent::InboundFailed);
         self.time_out();
         self.contract.assert_settled();
+        if self.is_woken_early {
+            assert_replays(&self.engine);
+        }
         self.trace
     }
 

@@ -83,6 +83,7 @@ const GRAIN: Duration = Duration::from_millis(5);
 
 /// What a path does with frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum Path {
     /// All frames arrive, in order: a substream. A frame without an acknowledgement is still on its way.
     #[default]
@@ -95,6 +96,7 @@ pub enum Path {
 
 /// Where acknowledgements come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 enum Feedback {
     /// Nothing has come yet.
     Nothing,
@@ -106,6 +108,7 @@ enum Feedback {
 
 /// Frames that left together.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Sent {
     at: Time,
     /// Of the first frame and the last.
@@ -122,6 +125,7 @@ struct Sent {
 
 /// The frames of one direction of a stream that are on their way.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Flight {
     path: Path,
     feedback: Feedback,
@@ -526,6 +530,7 @@ impl Flight {
 }
 
 /// What an acknowledgement takes out of the flight.
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Acked {
     oldest_at: Time,
     newest: Sent,

@@ -32,6 +32,7 @@ pub struct OutOfOrder {
 
 /// The receiving half of one stream.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct AudioReceiver {
     late_after: Duration,
     expected: u64,
@@ -55,6 +56,7 @@ pub struct AudioReceiver {
 
 /// Frames that are overdue, one after another.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Overdue {
     first: Time,
     /// The first one after the last pause.

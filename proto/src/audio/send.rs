@@ -20,6 +20,7 @@ pub struct Congested;
 /// oldest frames are dropped, which leaves a hole in the sequence that the receiver reports as a gap, or the newest
 /// frame is refused.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct SendQueue {
     frames: VecDeque<Queued>,
     queued_bytes: usize,
@@ -33,6 +34,7 @@ pub struct SendQueue {
 
 /// The frames that left the queue together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Batch {
     /// Their number, at least 1.
     pub frames: u64,
@@ -45,9 +47,11 @@ pub struct Batch {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Queued {
     sequence: u64,
     at: Time,
+    #[cfg_attr(feature = "recorder", serde(with = "crate::recording::lengths"))]
     payload: Bytes,
 }
 

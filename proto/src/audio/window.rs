@@ -9,6 +9,7 @@ pub(super) const DELAY_OVER: Duration = Duration::from_secs(10);
 
 /// The least value of the last one to two times `over`.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Least<T> {
     over: Duration,
     since: Time,

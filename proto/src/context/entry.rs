@@ -9,6 +9,10 @@
 //! | JSON, of a value alone | varint length, UTF-8 |
 //! | signature of the domain and all of the above | 64 |
 
+#[cfg(feature = "recorder")]
+use std::cell::RefCell;
+#[cfg(feature = "recorder")]
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,21 +34,24 @@ const DOMAIN: &[u8] = b"avi-p2p context entry 1\0";
 
 /// What identifies an entry: the first half of the SHA-256 of what is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct EntryId(pub(crate) u128);
 
 /// What an entry does. Of two with the same stamp, the greater one counts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) enum Op {
     /// Nothing older is at the path or below it.
     Removed,
     /// There is an object at the path, whatever is below it. It covers nothing but an older entry of this kind.
     Object,
     /// The value is at the path, and nothing older below it. JSON, and never an object.
-    Value(Bytes),
+    Value(#[cfg_attr(feature = "recorder", serde(with = "crate::recording::runs"))] Bytes),
 }
 
 /// A signed entry.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Entry {
     pub(crate) path: Path,
     pub(crate) stamp: Stamp,
@@ -52,6 +59,7 @@ pub(crate) struct Entry {
     pub(crate) id: EntryId,
     /// The length of the path of the peer that the path belongs to.
     pub(crate) owned_from: Option<usize>,
+    #[cfg_attr(feature = "recorder", serde(with = "crate::recording::array"))]
     signature: [u8; SIGNATURE_BYTES],
     len: usize,
 }
@@ -178,23 +186,81 @@ pub(crate) fn put_uvarint(into: &mut Vec<u8>, value: usize) {
 
 /// The key that signs this node's own entries. It is zeroized when dropped, and never printed.
 pub(crate) struct Signer {
-    key: SigningKey,
+    key: Signing,
     pub(crate) author: Author,
+    /// The signatures since [`Signer::take_signatures`], of a signer that is recorded.
+    #[cfg(feature = "recorder")]
+    given: Option<RefCell<Vec<[u8; SIGNATURE_BYTES]>>>,
+}
+
+/// Where signatures come from.
+enum Signing {
+    Key(SigningKey),
+    /// A recording, which has what the key has signed and not the key.
+    #[cfg(feature = "recorder")]
+    Recorded(RefCell<VecDeque<[u8; SIGNATURE_BYTES]>>),
 }
 
 impl Signer {
     pub(crate) fn new(secret: &[u8; 32]) -> Self {
         let key = SigningKey::from_bytes(secret);
         let author = Author(key.verifying_key().to_bytes());
-        Self { key, author }
+        Self {
+            key: Signing::Key(key),
+            author,
+            #[cfg(feature = "recorder")]
+            given: None,
+        }
     }
 
     /// Signs an entry of this node.
     pub(crate) fn sign(&self, path: Path, hlc: Hlc, op: Op) -> Arc<Entry> {
         let stamp = Stamp { hlc, author: self.author };
         let signed = signed_part(&path, &stamp, &op);
-        let signature = self.key.sign(&[DOMAIN, &signed].concat()).to_bytes();
+        let signature = match &self.key {
+            Signing::Key(key) => key.sign(&[DOMAIN, &signed].concat()).to_bytes(),
+            // Without one the recording does not fit the engine, which the replay finds.
+            #[cfg(feature = "recorder")]
+            Signing::Recorded(signatures) => signatures.borrow_mut().pop_front().unwrap_or([0; SIGNATURE_BYTES]),
+        };
+        #[cfg(feature = "recorder")]
+        self.given.iter().for_each(|given| given.borrow_mut().push(signature));
         Arc::new(Entry::new(path, stamp, op, &signed, signature))
+    }
+}
+
+/// Signatures in and out of a recording.
+#[cfg(feature = "recorder")]
+impl Signer {
+    /// Keeps the signatures from now on, for [`Signer::take_signatures`].
+    pub(crate) fn keep_signatures(&mut self) {
+        self.given.get_or_insert_default();
+    }
+
+    pub(crate) fn take_signatures(&mut self) -> Vec<[u8; SIGNATURE_BYTES]> {
+        self.given.as_mut().map(|given| given.take()).unwrap_or_default()
+    }
+
+    /// The signatures that are given next.
+    pub(crate) fn supply(&mut self, signatures: Vec<[u8; SIGNATURE_BYTES]>) {
+        if let Signing::Recorded(next) = &mut self.key {
+            *next.get_mut() = signatures.into();
+        }
+    }
+}
+
+#[cfg(feature = "recorder")]
+impl serde::Serialize for Signer {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.author.serialize(serializer)
+    }
+}
+
+#[cfg(feature = "recorder")]
+impl<'de> serde::Deserialize<'de> for Signer {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let author = serde::Deserialize::deserialize(deserializer)?;
+        Ok(Self { key: Signing::Recorded(RefCell::default()), author, given: None })
     }
 }
 

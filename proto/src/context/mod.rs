@@ -23,9 +23,11 @@ pub use options::ContextOptions;
 pub use path::{MAX_DEPTH, MAX_PATH_BYTES};
 pub use replica::ContextWrite;
 
-pub(crate) use entry::{Entry, EntryId};
 #[cfg(test)]
-pub(crate) use entry::{Op, Signer};
+pub(crate) use entry::Op;
+#[cfg(any(test, feature = "recorder"))]
+pub(crate) use entry::Signer;
+pub(crate) use entry::{Entry, EntryId};
 pub(crate) use exchange::{answer, ask, gifts, next_request};
 pub use file::max_file_bytes;
 pub(crate) use file::{read_file, write_file};

@@ -18,6 +18,7 @@ use crate::id::PeerId;
 
 /// A write of the application.
 #[derive(derive_more::Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum ContextWrite {
     /// Puts a value at a path. An object is merged: the keys that it does not have stay.
     Set {
@@ -25,6 +26,7 @@ pub enum ContextWrite {
         path: String,
         /// The value.
         #[debug("..")]
+        #[cfg_attr(feature = "recorder", serde(with = "crate::recording::json"))]
         value: Value,
     },
     /// Puts a value at a path, in place of all that is there.
@@ -33,6 +35,7 @@ pub enum ContextWrite {
         path: String,
         /// The value.
         #[debug("..")]
+        #[cfg_attr(feature = "recorder", serde(with = "crate::recording::json"))]
         value: Value,
     },
     /// Removes what is at a path, and below it.
@@ -44,6 +47,7 @@ pub enum ContextWrite {
 
 /// What others see of a write, or of what came from others.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Change {
     pub(crate) author: Author,
     pub(crate) path: Path,
@@ -95,6 +99,7 @@ type IsObject = bool;
 
 /// The context of one node.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Replica {
     pub(crate) store: Store,
     options: ContextOptions,
@@ -125,6 +130,11 @@ impl Replica {
             written: BTreeMap::new(),
             written_again: 0,
         }
+    }
+
+    #[cfg(feature = "recorder")]
+    pub(crate) fn signer_mut(&mut self) -> Option<&mut Signer> {
+        self.signer.as_mut()
     }
 
     /// This node as an author.

@@ -13,6 +13,7 @@ const ED25519_ID: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 
 /// Wall time in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Wall(pub(crate) u64);
 
 impl Wall {
@@ -37,6 +38,7 @@ fn millis(duration: Duration) -> u64 {
 /// A hybrid logical clock (Kulkarni et al., 2014): 48 bits of milliseconds since 1970, and a counter of 16 bits for writes
 /// that the milliseconds alone would not put in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Hlc(pub(crate) u64);
 
 impl Hlc {
@@ -56,6 +58,7 @@ impl Hlc {
 
 /// An author: an Ed25519 key. Its peer id has the key in it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Author(pub(crate) [u8; 32]);
 
 impl Author {
@@ -79,6 +82,7 @@ impl fmt::Debug for Author {
 
 /// The time of a write, and its author: all writes are in one order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Stamp {
     pub(crate) hlc: Hlc,
     pub(crate) author: Author,

@@ -12,6 +12,7 @@ use super::stamp::{Author, Hlc, Wall};
 
 /// A set of entries, none of which covers another.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Store {
     limits: ContextOptions,
     /// This node as an author. It has a place whatever others write.
@@ -20,6 +21,8 @@ pub(crate) struct Store {
     authors: BTreeMap<Author, Usage>,
     /// The entries that [expire](Store::expires), the oldest first.
     mortal: BTreeSet<(Hlc, EntryId)>,
+    /// Not recorded: it is made of the slots.
+    #[cfg_attr(feature = "recorder", serde(skip))]
     digest: Digest,
     visible: usize,
     tombstones: usize,
@@ -28,6 +31,7 @@ pub(crate) struct Store {
 
 /// The entries of one path.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Slot {
     /// Of [`Op::Value`] or [`Op::Removed`].
     pub(crate) value: Option<Arc<Entry>>,
@@ -36,6 +40,7 @@ pub(crate) struct Slot {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Usage {
     entries: usize,
     tombstones: usize,
@@ -65,6 +70,12 @@ impl Slot {
 }
 
 impl Store {
+    /// Makes what a recording does not have.
+    #[cfg(feature = "recorder")]
+    pub(crate) fn complete(&mut self) {
+        self.slots.values().flat_map(Slot::entries).for_each(|entry| self.digest.insert(entry.clone()));
+    }
+
     pub(crate) fn new(limits: ContextOptions, own: Option<Author>) -> Self {
         Self {
             limits,

@@ -22,6 +22,7 @@ pub(super) const MAX_RETIRED: usize = 2;
 
 /// Why a connection was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum Refusal {
     /// The node is shutting down.
     #[error("the node is shutting down")]
@@ -45,6 +46,7 @@ pub enum Refusal {
 
 /// The counts of the network layer that a decision needs.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Count {
     /// Peers connected.
     pub peers: usize,
@@ -56,6 +58,7 @@ pub struct Count {
 
 /// The current connection policy. The engine sends a new one after every change.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Admission {
     pub(super) max_peers: usize,
     pub(super) max_pending: usize,
@@ -114,6 +117,7 @@ impl Admission {
 
 /// The peers that may and may not connect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Lists {
     /// `None` allows every peer.
     allowed: Option<BTreeSet<PeerId>>,
@@ -124,6 +128,7 @@ pub(super) struct Lists {
 
 /// Why a peer is kept out for [`BAN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum Verdict {
     /// It breaks the rules of pub/sub.
     Misbehaved,
@@ -160,6 +165,7 @@ impl Lists {
 
 /// The lists, and when each ban ends.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Access {
     lists: Arc<Lists>,
     banned_until: TimerTable<PeerId>,

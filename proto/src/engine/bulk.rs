@@ -46,6 +46,7 @@ const MAX_SPAN: Duration = Duration::from_secs(2);
 
 /// The windows of the peers that this node has a call with. Their number is bounded by that of the streams.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Bulk {
     windows: BTreeMap<PeerId, Window>,
     /// When the next grant is due. Set only while data waits.
@@ -53,6 +54,7 @@ pub(crate) struct Bulk {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Window {
     bytes: u32,
     first_bytes: u32,

@@ -11,6 +11,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The connections that are being closed. Their number is bounded by that of the connections.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Closing {
     timers: TimerTable<ConnectionId>,
 }

@@ -35,6 +35,20 @@ impl<T> CommandId<T> {
 
 // Implemented by hand: derives would require the same traits of `T`.
 
+#[cfg(feature = "recorder")]
+impl<T> serde::Serialize for CommandId<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.number.serialize(serializer)
+    }
+}
+
+#[cfg(feature = "recorder")]
+impl<'de, T> serde::Deserialize<'de> for CommandId<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::Deserialize::deserialize(deserializer).map(Self::new)
+    }
+}
+
 impl<T> Clone for CommandId<T> {
     fn clone(&self) -> Self {
         *self
@@ -77,6 +91,7 @@ impl<T> Hash for CommandId<T> {
 
 /// A request of the application. The type of each id says what the [`Reply`] carries.
 #[derive(derive_more::Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum Command {
     /// Receive messages of a topic.
     Subscribe {
@@ -100,6 +115,7 @@ pub enum Command {
         topic: String,
         /// The payload.
         #[debug("{} bytes", data.len())]
+        #[cfg_attr(feature = "recorder", serde(with = "crate::recording::runs"))]
         data: Bytes,
     },
     /// Add a peer to `allowed_peers`, or remove it.
@@ -107,6 +123,7 @@ pub enum Command {
         /// Correlates the reply.
         id: CommandId,
         /// The peer to add or remove.
+        #[cfg_attr(feature = "recorder", serde(with = "crate::recording::unchecked"))]
         peer: PeerId,
         /// Whether it may connect.
         is_allowed: bool,
@@ -116,6 +133,7 @@ pub enum Command {
         /// Correlates the reply.
         id: CommandId,
         /// The peer to add or remove.
+        #[cfg_attr(feature = "recorder", serde(with = "crate::recording::unchecked"))]
         peer: PeerId,
         /// Whether it is blocked.
         is_blocked: bool,
@@ -125,6 +143,7 @@ pub enum Command {
         /// Correlates the reply.
         id: CommandId<StreamId>,
         /// The peer to ask.
+        #[cfg_attr(feature = "recorder", serde(with = "crate::recording::unchecked"))]
         peer: PeerId,
         /// Media, label and congestion policy of the stream.
         options: StreamOptions,
@@ -153,6 +172,7 @@ pub enum Command {
         stream: StreamId,
         /// The frame.
         #[debug("{} bytes", data.len())]
+        #[cfg_attr(feature = "recorder", serde(with = "crate::recording::runs"))]
         data: Bytes,
     },
     /// End a stream.

@@ -33,6 +33,7 @@ const MAX_INVITATIONS: u32 = 1_000;
 
 /// The datagrams of one stream.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Datagrams {
     inbound: Option<Inbound>,
     outbound: Option<Outbound>,
@@ -45,6 +46,7 @@ pub(crate) struct Datagrams {
 
 /// The session in which the other end sends.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Inbound {
     id: SessionId,
     key: Key,
@@ -55,6 +57,7 @@ struct Inbound {
 
 /// The session in which this end sends.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Outbound {
     id: SessionId,
     port: u16,
@@ -66,6 +69,7 @@ struct Outbound {
 
 /// Whether frames come so fast that they are no call. A token bucket.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Pace {
     /// When the bucket will be full again.
     full_at: Time,
@@ -90,6 +94,12 @@ impl Datagrams {
     /// The address that takes audio now.
     fn address(&self, now: Time) -> Option<SocketAddr> {
         self.outbound.as_ref().and_then(|outbound| outbound.route.address()).filter(|_| !self.pace.is_rush(now))
+    }
+
+    /// What the other end's datagrams begin with.
+    #[cfg(feature = "recorder")]
+    pub(super) fn session(&self) -> Option<[u8; 8]> {
+        self.inbound.as_ref().map(|inbound| *inbound.id.as_bytes())
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -141,7 +151,7 @@ impl Stream {
         let inbound = self.datagrams.inbound.get_or_insert_with(|| {
             let (id, key) = secrets.session();
             new = Some(id);
-            Inbound { id, opener: Opener::new(id, &key), key, heard_at: None }
+            Inbound { id, opener: secrets.opener(id, &key), key, heard_at: None }
         });
         let (id, key) = (inbound.id, inbound.key.clone());
         self.queue_control(&Frame::Media(Invitation { port, id, key }));
@@ -149,7 +159,13 @@ impl Stream {
     }
 
     /// Handles the other end's invitation. `ip` is its address on the stream's connection.
-    fn on_invited(&mut self, now: Time, invitation: &Invitation, ip: Option<IpAddr>) -> Result<(), String> {
+    fn on_invited(
+        &mut self,
+        now: Time,
+        invitation: &Invitation,
+        ip: Option<IpAddr>,
+        secrets: &Secrets,
+    ) -> Result<(), String> {
         let Invitation { port, id, key } = invitation;
         let told = ip.map(|ip| SocketAddr::new(ip, *port));
         self.datagrams.invitations += 1;
@@ -163,11 +179,11 @@ impl Stream {
                 outbound.route.on_told(now, told);
             }
             Some(outbound) => {
-                (outbound.id, outbound.port, outbound.sealer) = (*id, *port, Sealer::new(*id, key));
+                (outbound.id, outbound.port, outbound.sealer) = (*id, *port, secrets.sealer(*id, key));
                 outbound.route.on_told(now, told);
             }
             outbound => {
-                let (sealer, route) = (Sealer::new(*id, key), Route::new(now, told));
+                let (sealer, route) = (secrets.sealer(*id, key), Route::new(now, told));
                 let redundancy = Redundancy::default();
                 *outbound = Some(Outbound { id: *id, port: *port, sealer, route, redundancy, was_up: false });
             }
@@ -350,7 +366,7 @@ impl Streams {
         }
         stream.datagrams.unused = None;
         let ip = stream.connection.and_then(|connection| self.remotes.get(&connection)).copied();
-        stream.on_invited(now, invitation, ip)
+        stream.on_invited(now, invitation, ip, &self.secrets)
     }
 
     /// Handles a datagram. It says nothing about the connection to its peer, which may be dead nevertheless.
@@ -368,6 +384,8 @@ impl Streams {
                 return;
             }
         };
+        #[cfg(feature = "recorder")]
+        self.secrets.on_opened(frames.rest());
         out.stats.datagrams_received += 1;
         let mut has_answered = false;
         for frame in frames.by_ref() {
@@ -487,6 +505,7 @@ impl Streams {
 
 /// The last frame of a direction, which waits for datagrams that are still on their way.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Ending {
     pub(super) next_sequence: u64,
     pub(super) reason: crate::error::StreamCloseReason,

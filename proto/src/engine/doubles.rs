@@ -20,6 +20,7 @@ const BOTH_ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is known of nodes that share an identity.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Doubles {
     /// Where another node has this node's identity.
     told: BTreeSet<String>,

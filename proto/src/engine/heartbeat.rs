@@ -21,6 +21,7 @@ pub(crate) const BEATS_AFTER_LEAVING: u32 = 14;
 
 /// How many heartbeats are needed, and when the next one is due.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Heartbeat {
     wanted: u32,
     /// `None` if no heartbeat is needed.

@@ -15,28 +15,34 @@ pub use crate::path::MAX_DATAGRAM_BYTES;
 
 /// A connection. The network layer chooses the id, and never reuses it within a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct ConnectionId(pub u64);
 
 /// A substream of a connection. The network layer chooses the id, and never reuses it within a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct SubstreamId(pub u64);
 
 /// A dial. The engine chooses the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct DialId(pub u64);
 
 /// A message given to the mesh. The engine chooses the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct PublishId(pub u64);
 
 /// A request of an exchange of the shared context. The engine chooses the id.
 #[cfg(feature = "context")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct ExchangeId(pub u64);
 
 /// A request of another node's exchange. The network layer chooses the id, and never reuses it within a node.
 #[cfg(feature = "context")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct AskId(pub u64);
 
 /// What the datagrams of one call begin with. The receiver chooses it, and tells it to the sender alone.
@@ -44,6 +50,7 @@ pub type DatagramId = [u8; 8];
 
 /// An input of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input {
     /// A command of the application. It is answered by exactly one [`Output::Reply`] with the same id.
     Command(Command),
@@ -83,6 +90,7 @@ pub enum Output {
 
 /// Who dialled a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum Direction {
     /// The peer did.
     Inbound,
@@ -92,6 +100,7 @@ pub enum Direction {
 
 /// Why a dial failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum DialFailure {
     /// The connection policy refused it.
     Refused(Refusal),
@@ -110,8 +119,12 @@ pub enum DialFailure {
     HungUp(String),
 }
 
+/// A constant text. serde takes `&'static str` itself for one that must be borrowed from what is read.
+type Reason = &'static str;
+
 /// The result of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum PublishOutcome {
     /// The message is in the queues of neighbours.
     Sent,
@@ -120,11 +133,12 @@ pub enum PublishOutcome {
     /// The queue of every neighbour is full.
     Congested,
     /// The network layer cannot send it; the text says why.
-    Refused(&'static str),
+    Refused(#[cfg_attr(feature = "recorder", serde(with = "crate::recording::refusal"))] Reason),
 }
 
 /// An event of the network.
 #[derive(derive_more::Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum NetEvent {
     /// The addresses that the node listens on have changed.
     Listening {
@@ -187,6 +201,7 @@ pub enum NetEvent {
         from: SocketAddr,
         /// All of it, the id included; at most [`MAX_DATAGRAM_BYTES`].
         #[debug("{} bytes", bytes.len())]
+        #[cfg_attr(feature = "recorder", serde(with = "crate::recording::runs"))]
         bytes: Bytes,
     },
     /// A [`NetAction::SendDatagram`] was not carried out: the system's buffer is full, or nobody can be reached there.
@@ -346,6 +361,7 @@ pub enum NetEvent {
         topic: String,
         /// The payload.
         #[debug("{} bytes", data.len())]
+        #[cfg_attr(feature = "recorder", serde(with = "crate::recording::runs"))]
         data: Bytes,
     },
     /// A message arrived that was not accepted.
@@ -358,6 +374,7 @@ pub enum NetEvent {
         exchange: ExchangeId,
         /// The response, at most [`MAX_FRAME_BYTES`](crate::context::MAX_FRAME_BYTES).
         #[debug("{:?}", result.as_ref().map(Bytes::len))]
+        #[cfg_attr(feature = "recorder", serde(with = "crate::recording::runs::result"))]
         result: Result<Bytes, String>,
     },
     /// A connected peer compares its context with this node's; answered by [`NetAction::AnswerContext`].
@@ -369,6 +386,7 @@ pub enum NetEvent {
         peer: PeerId,
         /// The request, at most [`MAX_FRAME_BYTES`](crate::context::MAX_FRAME_BYTES).
         #[debug("{} bytes", request.len())]
+        #[cfg_attr(feature = "recorder", serde(with = "crate::recording::runs"))]
         request: Bytes,
     },
     /// Messages to a peer were dropped because it receives them too slowly.
@@ -417,6 +435,7 @@ pub enum NetEvent {
         substream: SubstreamId,
         /// The bytes.
         #[debug("{} bytes", bytes.len())]
+        #[cfg_attr(feature = "recorder", serde(with = "crate::recording::runs"))]
         bytes: Bytes,
     },
     /// The bytes of the last [`NetAction::Write`] were taken; the next write may follow.

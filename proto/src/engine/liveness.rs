@@ -38,6 +38,7 @@ const AFTER_STALL: Duration = Duration::from_secs(5);
 
 /// What to do about a connection whose peer was not heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) enum Due {
     /// Ask the network when bytes last moved.
     Ask(ConnectionId),
@@ -58,6 +59,7 @@ pub(crate) enum Life {
 
 /// The connections whose peers must be heard. Their number is bounded by that of the connections.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Liveness {
     watched: BTreeMap<ConnectionId, Watched>,
     /// A sign of life moves no timer. One that fires early costs less than one that is set again with every pong.
@@ -67,6 +69,7 @@ pub(crate) struct Liveness {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Watched {
     heard_at: Time,
     /// Whether a newer connection is used in its place.

@@ -22,7 +22,11 @@ mod context;
 mod datagrams;
 mod dials;
 mod doubles;
+#[cfg(feature = "recorder")]
+mod drawn;
 mod heartbeat;
+#[cfg(feature = "recorder")]
+mod inspect;
 mod io;
 mod keep;
 mod liveness;
@@ -55,6 +59,10 @@ pub use admission::{Admission, Count, Refusal};
 pub use command::{Command, CommandId, Reply};
 #[cfg(feature = "context")]
 pub use context::ContextStart;
+#[cfg(feature = "recorder")]
+pub(crate) use drawn::Taken;
+#[cfg(feature = "recorder")]
+pub(crate) use inspect::Place;
 #[cfg(feature = "context")]
 pub use io::{AskId, ExchangeId};
 pub use io::{
@@ -64,6 +72,8 @@ pub use io::{
 pub use liveness::{PING_INTERVAL, PING_TIMEOUT};
 pub use mailbox::{Lag, Mailbox};
 pub use time::Time;
+#[cfg(all(feature = "recorder", feature = "context"))]
+pub(crate) use topics::CONTEXT_TOPIC;
 
 use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
@@ -99,6 +109,7 @@ const DISCONNECT_WITHIN: Duration = Duration::from_millis(500);
 
 /// The phase of a node's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 enum Phase {
     /// Next: `Goodbye`.
     Running,
@@ -114,6 +125,7 @@ enum Phase {
 
 /// The decisions of a node. See the [module](self) for how to drive it.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Engine {
     phase: Phase,
     local: PeerId,

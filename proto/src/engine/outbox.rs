@@ -12,7 +12,9 @@ use crate::stats::Stats;
 
 /// Outputs in order, and the counters.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Outbox {
+    #[cfg_attr(feature = "recorder", serde(skip))]
     outputs: VecDeque<Output>,
     pub(crate) stats: Stats,
 }

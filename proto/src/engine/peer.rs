@@ -21,6 +21,7 @@ const MAX_DIAL_ADDRESSES: usize = 8;
 
 /// The state of a peer.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum State {
     /// Waits for its turn in the dial budget. Next: `Dialing`, `Connected`, forgotten.
     Known,
@@ -33,6 +34,7 @@ pub(super) enum State {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) since: Time,
@@ -54,6 +56,7 @@ pub(super) struct Connection {
 
 /// A connection that only delivers what it has taken.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Retired {
     pub(super) since: Time,
     /// The pongs since then.
@@ -69,6 +72,7 @@ impl Connection {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Peer {
     pub(super) state: State,
     pub(super) source: DiscoverySource,
@@ -87,6 +91,7 @@ pub(super) struct Peer {
 
 /// An entry of `bootstrap_peers`.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Bootstrap {
     /// The address as configured.
     pub(super) address: String,

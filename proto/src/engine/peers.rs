@@ -18,12 +18,14 @@ use crate::id::PeerId;
 use crate::stats::{PeerDirection, PeerInfo};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum Target {
     Bootstrap(usize),
     Peer(PeerId),
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Peers {
     pub(super) local: PeerId,
     pub(super) max_peers: usize,

@@ -15,6 +15,7 @@ const TOLD_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// The addresses of all peers. Bounded per peer, and in total.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Records {
     peers: BTreeMap<PeerId, BTreeMap<String, Record>>,
     /// One per record. Hearing a record again does not move its timer, which then fires early.
@@ -25,6 +26,7 @@ pub(crate) struct Records {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Record {
     heard_at: Time,
     told_at: Time,

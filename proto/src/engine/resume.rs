@@ -26,6 +26,7 @@ const SETTLED: Duration = Duration::from_secs(5);
 
 /// What an end needs to go on with a stream on another connection.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Resumption {
     /// Whether this end requested the stream.
     is_requester: bool,

@@ -16,12 +16,14 @@ const MDNS_RETRY: Duration = Duration::from_secs(30);
 const ACCEPTS_AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 enum Retry {
     Listeners,
     Mdns,
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Retries {
     timers: TimerTable<Retry>,
     /// The wait before the next retry of the listeners.

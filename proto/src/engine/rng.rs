@@ -36,3 +36,21 @@ impl Rng {
         key
     }
 }
+
+/// Its state: what it will give is no secret.
+#[cfg(feature = "recorder")]
+impl serde::Serialize for Rng {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.0.get_seed(), self.0.get_word_pos()).serialize(serializer)
+    }
+}
+
+#[cfg(feature = "recorder")]
+impl<'de> serde::Deserialize<'de> for Rng {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (seed, position) = serde::Deserialize::deserialize(deserializer)?;
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        rng.set_word_pos(position);
+        Ok(Self(rng))
+    }
+}

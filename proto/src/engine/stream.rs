@@ -34,6 +34,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// The phase of a stream. "Over" means that the stream is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) enum Phase {
     /// The peer of a request is being dialled. Next: `Opening`, over.
     Reaching,
@@ -115,6 +116,7 @@ pub(crate) enum Step {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
     pub(crate) peer: PeerId,
@@ -142,6 +144,7 @@ pub(crate) struct Stream {
     /// The frame that closes this direction, sent after everything else.
     farewell: Option<Frame>,
     /// Encoded frames other than audio.
+    #[cfg_attr(feature = "recorder", serde(with = "crate::recording::frames"))]
     control: BytesMut,
     /// Whether a write is pending.
     writing: bool,

@@ -39,6 +39,7 @@ const SPARE_STREAMS: usize = 16;
 const ENDED_STREAMS: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum Timer {
     /// The phase has lasted too long.
     Phase,
@@ -55,6 +56,7 @@ pub(super) enum Timer {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Streams {
     config: AviP2pConfig,
     next: u64,
@@ -81,6 +83,7 @@ pub(crate) struct Streams {
 
 /// Audio that has arrived at the other end.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Acked {
     pub(crate) peer: PeerId,
     /// When it was sent.
@@ -92,7 +95,7 @@ pub(crate) struct Acked {
 impl Streams {
     pub(crate) fn new(config: &AviP2pConfig, tokens: Rng, secrets: Secrets) -> Self {
         Self {
-            config: config.clone(),
+            config: config.without_secrets(),
             next: 1,
             streams: BTreeMap::new(),
             by_substream: BTreeMap::new(),

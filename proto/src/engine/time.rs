@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// Time since the engine started. Monotonic; never a wall clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Time(pub Duration);
 
 impl Time {
@@ -52,6 +53,11 @@ impl Sub for Time {
 
 /// At most one deadline per key, in order of time and then of key.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "recorder",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(bound(deserialize = "K: Ord + serde::Deserialize<'de>"))
+)]
 pub(crate) struct TimerTable<K> {
     at: BTreeMap<K, Time>,
     order: BTreeSet<(Time, K)>,

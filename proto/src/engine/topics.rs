@@ -19,6 +19,7 @@ use crate::publish::Published;
 pub(crate) const CONTEXT_TOPIC: &str = "/avi/context/1";
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Topics {
     local: PeerId,
     deliver_own: bool,
@@ -41,21 +42,26 @@ pub(crate) struct Topics {
 const MAX_SENT: usize = 1024;
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Held {
     expires: Time,
     topic: Topic,
+    #[cfg_attr(feature = "recorder", serde(with = "crate::recording::lengths"))]
     data: Bytes,
 }
 
 /// A message given to the network, whose result is pending.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Pending {
     origin: Origin,
     topic: Topic,
+    #[cfg_attr(feature = "recorder", serde(with = "crate::recording::lengths"))]
     data: Bytes,
 }
 
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 enum Origin {
     Command(CommandId<Published>),
     Held { expires: Time },

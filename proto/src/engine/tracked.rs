@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 /// A value that records whether it was mutably borrowed.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Tracked<T> {
     value: T,
     has_changed: bool,

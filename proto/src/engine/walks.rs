@@ -24,6 +24,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(300);
 const WALK_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Walks {
     enabled: bool,
     max_waiting: usize,

@@ -35,6 +35,12 @@ pub fn frames(plaintext: Bytes) -> Frames {
 }
 
 impl Frames {
+    /// The frames that are still to come.
+    #[cfg(feature = "recorder")]
+    pub(crate) fn rest(&self) -> &Bytes {
+        &self.rest
+    }
+
     /// Frames of unknown kinds that were skipped so far.
     pub fn skipped(&self) -> u64 {
         self.decoder.skipped()

@@ -32,6 +32,8 @@ mod watch;
 mod window;
 
 pub use contents::{ContentError, Frames, frames};
+#[cfg(feature = "recorder")]
+pub use keys::Drawn;
 pub use keys::{Key, Secrets, SessionId};
 pub use order::{Arrival, Order, REORDER_WITHIN, Via};
 pub use redundancy::Redundancy;
@@ -47,12 +49,14 @@ use crate::wire::{data_bytes, encode_data};
 
 /// One frame of audio: the body of DATA.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct AudioFrame {
     /// The index of the frame, counted from 0 by the sender.
     pub sequence: u64,
     /// Microseconds since the stream's first frame.
     pub timestamp_us: u64,
     /// The audio.
+    #[cfg_attr(feature = "recorder", serde(with = "crate::recording::lengths"))]
     pub payload: Bytes,
 }
 

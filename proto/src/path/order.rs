@@ -21,6 +21,7 @@ const MAX_WAITING: usize = 512;
 
 /// The path that a frame came on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum Via {
     /// The substream, which keeps its order.
     Substream,
@@ -47,6 +48,7 @@ pub enum Arrival {
 /// [`REORDER_WITHIN`], if datagrams are in use. Then the hole is given up. The same happens if more frames wait than
 /// the bounds allow.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Order {
     /// The lowest sequence that may still leave.
     next: u64,
@@ -61,9 +63,11 @@ pub struct Order {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Waiting {
     since: Time,
     timestamp_us: u64,
+    #[cfg_attr(feature = "recorder", serde(with = "crate::recording::lengths"))]
     payload: Bytes,
 }
 

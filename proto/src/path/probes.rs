@@ -13,6 +13,7 @@ const MAX_WAITING: usize = 32;
 const ANSWER_WITHIN: Duration = MAX_CONFIRMED_WITHIN;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Probe {
     pub(super) token: u64,
     pub(super) to: SocketAddr,
@@ -21,6 +22,7 @@ pub(super) struct Probe {
 
 /// The newest ones, in the order in which they were sent.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Probes {
     waiting: VecDeque<Probe>,
 }

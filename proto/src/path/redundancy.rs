@@ -20,6 +20,7 @@ const MAX_COPY_BYTES: usize = MAX_PLAINTEXT_BYTES / 2;
 ///
 /// Two datagrams in a row must be lost for a frame to be lost. That costs as many bytes again, and no delay.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Redundancy {
     on_until: Option<Time>,
     /// The frame of the last datagram.

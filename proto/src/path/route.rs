@@ -39,6 +39,7 @@ pub struct Transmit {
 
 /// The figures of a direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct RouteStats {
     /// How often another address, or the first, took over.
     pub changes: u64,
@@ -54,6 +55,7 @@ pub struct RouteStats {
 
 /// `Probing` and `Suspect` differ in how often probes are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 enum Phase {
     /// No address has been confirmed. Next: `Up`.
     Probing,
@@ -68,6 +70,7 @@ enum Phase {
 /// Drive it as the engine: an input, then [`poll_transmit`](Self::poll_transmit) until `None`, then wait for
 /// [`next_deadline`](Self::next_deadline) or an input.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Route {
     phase: Phase,
     /// When the phase began, or its probes were made frequent again.

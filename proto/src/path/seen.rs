@@ -16,6 +16,7 @@ const MAX_ANSWERS: u8 = 3;
 /// An address that is not confirmed, and what may still be sent there. The peer chooses it, since the source of a
 /// datagram can be forged: so it gets a few probes a second, none larger than what came from there.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Seen {
     address: Option<SocketAddr>,
     taken_up_at: Option<Time>,

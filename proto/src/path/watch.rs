@@ -16,6 +16,7 @@ const MAX_SENT: usize = 256;
 
 /// The frames that the path has taken, and the time up to which what was sent has been confirmed.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Watch {
     /// Frames sent after `confirmed_at`, in the order in which they were sent.
     sent: VecDeque<Sent>,
@@ -28,6 +29,7 @@ pub(super) struct Watch {
 
 /// As of RFC 6298 §2, in which the first deviation is half of the round trip: [`CONFIRMED_WITHIN`] stands for that.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Rtt {
     smoothed: Duration,
     deviation: Duration,
@@ -36,6 +38,7 @@ struct Rtt {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 struct Sent {
     sequence: u64,
     at: Time,

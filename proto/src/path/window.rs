@@ -7,6 +7,7 @@ const WORDS: usize = WIDTH as usize / 64 + 1;
 
 /// Remembers which of the last 1,024 numbers were seen. Older ones count as seen.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Window {
     /// One more than the highest number seen.
     end: u128,

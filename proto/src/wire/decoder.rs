@@ -13,6 +13,7 @@ pub const MAX_PREFIX_BYTES: usize = 10;
 /// It holds at most one frame. A frame that lies within one piece is not copied: its payload shares the piece. An
 /// error is terminal: every later call returns it again and consumes nothing.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Decoder {
     max_frame_bytes: usize,
     /// The received part of the length prefix.
@@ -21,7 +22,9 @@ pub struct Decoder {
     /// The length of the frame, once it is known.
     frame_len: Option<usize>,
     /// The part of the frame that came in earlier pieces.
+    #[cfg_attr(feature = "recorder", serde(with = "crate::recording::partial"))]
     partial: BytesMut,
+    #[cfg_attr(feature = "recorder", serde(skip))]
     failed: Option<WireError>,
     skipped: u64,
 }

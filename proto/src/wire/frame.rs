@@ -40,6 +40,7 @@ pub type Token = [u8; 16];
 
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum Frame {
     /// Requests the stream; the first frame of the end that opened the substream.
     Open(Open),
@@ -59,6 +60,7 @@ pub enum Frame {
         /// Microseconds since the stream's first frame.
         timestamp_us: u64,
         /// The audio, as the application gave it.
+        #[cfg_attr(feature = "recorder", serde(with = "crate::recording::lengths"))]
         payload: Bytes,
     },
     /// The last frame of a direction.
@@ -102,6 +104,7 @@ pub enum Frame {
 
 /// The body of OPEN.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Open {
     /// The description of the audio, if the application gave one.
     pub media: Option<Media>,
@@ -111,6 +114,7 @@ pub struct Open {
 
 /// The body of REPORT: a receiver's view of a stream, as of RFC 3550 §6.4.1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Report {
     /// Highest sequence received.
     pub highest_sequence: u64,
@@ -124,6 +128,7 @@ pub struct Report {
 
 /// The body of ACK: what has arrived, several times a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Ack {
     /// Highest sequence received; 0 if `received` is 0.
     pub highest_sequence: u64,
@@ -135,6 +140,7 @@ pub struct Ack {
 
 /// The body of MEDIA: how the end that sends it wants to be sent datagrams. [`Sealer`](crate::path::Sealer) makes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub struct Invitation {
     /// The UDP port, at the address at which the other end knows this one. Not 0.
     pub port: u16,
@@ -146,6 +152,7 @@ pub struct Invitation {
 
 /// Why a stream is rejected or closed, for a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub enum Code {
     /// The application asked for it.
     Application,

@@ -33,6 +33,7 @@ const MAX_GONE: usize = 256;
 
 /// A connected peer that takes part in the context.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Neighbour {
     /// Whether it subscribes to the topic.
     pub(super) takes_part: bool,
@@ -48,6 +49,7 @@ pub(super) struct Neighbour {
 
 /// An exchange that this node has begun.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Exchange {
     pub(super) peer: PeerId,
     step: Step,
@@ -60,6 +62,7 @@ pub(super) struct Exchange {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 enum Step {
     Root,
     Have { is_all: bool },

@@ -22,6 +22,8 @@ use super::rng::Rng;
 use super::time::Time;
 use super::topics::CONTEXT_TOPIC;
 use crate::config::AviP2pConfig;
+#[cfg(feature = "recorder")]
+use crate::context::Signer;
 use crate::context::{Change, ContextOptions, ContextWrite, Corrected, Entry, Path, Replica, Wall, read_file, topmost};
 use crate::error::AviP2pError;
 use crate::event::AviEvent;
@@ -53,6 +55,7 @@ pub struct ContextStart {
 
 /// The context of a node that takes part in one.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct SharedContext {
     options: ContextOptions,
     max_message_bytes: usize,
@@ -128,6 +131,28 @@ impl SharedContext {
         let read = read_file(&mut self.replica, &self.options, self.wall.1, bytes);
         self.file_time = read.map_err(|reason| AviP2pError::ContextFile { path: path.clone(), reason })?;
         Ok(())
+    }
+
+    #[cfg(feature = "recorder")]
+    pub(in crate::engine) fn keep_signatures(&mut self) {
+        self.replica.signer_mut().into_iter().for_each(Signer::keep_signatures);
+    }
+
+    #[cfg(feature = "recorder")]
+    pub(in crate::engine) fn take_signatures(&mut self) -> Vec<[u8; 64]> {
+        self.replica.signer_mut().map(Signer::take_signatures).unwrap_or_default()
+    }
+
+    #[cfg(feature = "recorder")]
+    pub(in crate::engine) fn supply(&mut self, signatures: Vec<[u8; 64]>) {
+        if let Some(signer) = self.replica.signer_mut() {
+            signer.supply(signatures);
+        }
+    }
+
+    #[cfg(feature = "recorder")]
+    pub(in crate::engine) fn complete(&mut self) {
+        self.replica.store.complete();
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {

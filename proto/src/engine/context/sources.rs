@@ -21,6 +21,7 @@ pub(super) const NEW_AUTHORS: Rate = Rate { burst: 64, count: 1, seconds: 5 };
 
 /// Whoever entries come from.
 #[derive(Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Source {
     pub(super) verifications: Budget,
     pub(super) beyond_bounds: Budget,
@@ -30,6 +31,7 @@ pub(super) struct Source {
 
 /// So many at once, then a count each few seconds.
 #[derive(Clone, Copy)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Rate {
     burst: u32,
     count: u32,
@@ -38,6 +40,7 @@ pub(super) struct Rate {
 
 /// What is left of a rate.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "recorder", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Budget {
     left: u32,
     at: Time,

@@ -17,6 +17,8 @@ mod model;
 mod node;
 mod pair;
 mod properties;
+#[cfg(feature = "recorder")]
+mod recording;
 mod resume;
 mod rules;
 mod shutdown;
@@ -24,6 +26,8 @@ mod topics;
 mod upkeep;
 mod walks;
 mod wanted;
+#[cfg(feature = "recorder")]
+mod why;
 
 use std::time::Duration;
 

@@ -6,6 +6,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::*;
 pub(super) use crate::fuzzing::{address, peer};
+use crate::fuzzing::{assert_replays, recorded};
+use crate::recording::Recorded;
 use crate::wire::{Decoder, Frame, Token};
 
 /// The default configuration, without walks by itself.
@@ -75,7 +77,7 @@ pub(super) struct Node {
     pub(super) id: PeerId,
     pub(super) config: AviP2pConfig,
     pub(super) now: Time,
-    engine: Engine,
+    engine: Recorded,
     /// The wall clock at the start of the engine.
     #[cfg(feature = "context")]
     pub(super) unix_millis: u64,
@@ -113,7 +115,7 @@ impl Node {
         let (id, engine) = started(n, &config);
         let mut node = Self {
             now: Time::ZERO,
-            engine,
+            engine: recorded(engine),
             #[cfg(feature = "context")]
             unix_millis: context::STARTED_AT,
             #[cfg(feature = "context")]
@@ -282,7 +284,7 @@ impl Node {
 
     /// As [`due`](Self::due), but without the permanent ones: heartbeats, and checks of silent peers.
     pub(super) fn deadline(&self) -> Option<Time> {
-        let Engine { peers, topics, streams, walks, records, retries, .. } = &self.engine;
+        let Engine { peers, topics, streams, walks, records, retries, .. } = &*self.engine;
         let machines = [
             peers.next_deadline(),
             topics.next_deadline(),
@@ -341,6 +343,11 @@ impl Node {
             _ => true,
         });
         frames
+    }
+
+    /// What was recorded so far.
+    pub(super) fn recording(&self) -> Vec<u8> {
+        self.engine.recording().expect("it is recorded")
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -419,6 +426,7 @@ impl Drop for Node {
             self.command(|id| Command::Shutdown { id });
             self.wait(secs(2));
             self.contract.assert_settled();
+            assert_replays(&self.engine);
         }
     }
 }

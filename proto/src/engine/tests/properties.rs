@@ -40,7 +40,7 @@ enum Op {
 
 fn any_outcome() -> impl Strategy<Value = PublishOutcome> {
     use PublishOutcome::{Congested, NoSubscribers, Refused, Sent};
-    prop_oneof![Just(Sent), Just(NoSubscribers), Just(Congested), Just(Refused("no"))]
+    prop_oneof![Just(Sent), Just(NoSubscribers), Just(Congested), Just(Refused("the message cannot be signed"))]
 }
 
 fn any_op() -> impl Strategy<Value = Op> {

@@ -145,7 +145,7 @@ fn a_publish_is_answered_by_what_became_of_it() {
     let outcomes = [
         (PublishOutcome::Sent, Ok(Published::Sent)),
         (PublishOutcome::Congested, Err(Congested("the queues to all subscribers are full"))),
-        (PublishOutcome::Refused("too large"), Err(NetworkError("too large".to_owned()))),
+        (PublishOutcome::Refused("the message is too large"), Err(NetworkError("the message is too large".to_owned()))),
     ];
     for (outcome, expected) in outcomes {
         let mut node = with_subscriber();
@@ -196,7 +196,7 @@ fn a_message_that_finds_neither_subscriber_nor_room_is_refused_and_not_counted_a
 
 #[test]
 fn a_held_message_whose_path_is_congested_when_it_is_released_expires() {
-    for outcome in [PublishOutcome::Congested, PublishOutcome::Refused("no")] {
+    for outcome in [PublishOutcome::Congested, PublishOutcome::Refused("the message cannot be signed")] {
         let mut node = Node::with_peer(1, 2, config());
         node.publish("t", b"x");
         subscribed(&mut node, "t");
@@ -278,7 +278,7 @@ fn own_messages_are_delivered_once_if_they_were_taken_and_the_topic_is_subscribe
         (PublishOutcome::Sent, vec![own(&node, b"x")]),
         (PublishOutcome::NoSubscribers, vec![own(&node, b"x")]),
         (PublishOutcome::Congested, vec![]),
-        (PublishOutcome::Refused("no"), vec![]),
+        (PublishOutcome::Refused("the message cannot be signed"), vec![]),
     ];
     for (outcome, expected) in outcomes {
         node.publish("t", b"x");

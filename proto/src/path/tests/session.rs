@@ -31,7 +31,9 @@ fn the_cipher_is_that_of_rfc_8439() {
     let mut text = *b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
         sunscreen would be it.";
     let data = hex("50515253c0c1c2c3c4c5c6c7");
-    let tag = cipher(&key).encrypt_in_place_detached(Nonce::from_slice(&nonce), &data, &mut text).unwrap();
+    let tag = ChaCha20Poly1305::new(key.as_bytes().into())
+        .encrypt_in_place_detached(Nonce::from_slice(&nonce), &data, &mut text)
+        .unwrap();
     let expected = "d31a8d34648e60db7b86afbc53ef7ec2a4aded51296e08fea9e2b5a736ee62d63dbea45e8ca9671282fafb69da92728b\
         1a71de0a9e060b2905d6a5b67ecd3b3692ddbd7f2d778b8c9803aee328091b58fab324e4fad675945585808b4831d7bc\
         3ff4def08e4b7a9de576d26586cec64b6116";

@@ -1,0 +1,222 @@
+//! Does an explanation name the true cause?
+
+use super::*;
+use crate::recording::{Subject, why};
+
+fn told(node: &Node, subject: Subject) -> String {
+    let (explanation, error) = why(node.recording(), subject).expect("a recording");
+    assert_eq!(error, None);
+    explanation.to_string()
+}
+
+fn last_of(node: &Node, subject: Subject) -> String {
+    told(node, subject).lines().last().unwrap_or_default().to_owned()
+}
+
+/// The last line has these words, in this order.
+fn assert_told(node: &Node, subject: Subject, words: &[&str]) {
+    let (all, last) = (told(node, subject.clone()), last_of(node, subject));
+    let mut rest = &last[..];
+    for word in words {
+        match rest.split_once(word) {
+            Some((_, after)) => rest = after,
+            None => panic!("{word:?} is missing at the end of\n{all}"),
+        }
+    }
+}
+
+#[test]
+fn whoever_closes_a_stream_is_named() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, there) = mesh.call(StreamOptions::default());
+    mesh.run_for(millis(31));
+    mesh.close(0, here).unwrap();
+    assert_told(&mesh.nodes[0], Subject::Stream(here), &["at 0.031 s", "closed: the application closes it"]);
+    assert_told(
+        &mesh.nodes[1],
+        Subject::Stream(there),
+        &["at 0.031 s", "closed: the other end closes it, by a CLOSE frame"],
+    );
+    let all = told(&mesh.nodes[0], Subject::Stream(here));
+    assert!(all.contains("the application asks") && all.contains("the other end accepts it"), "{all}");
+}
+
+#[test]
+fn a_request_without_an_answer_is_closed_by_the_time() {
+    let mut mesh = Mesh::pair(AviP2pConfig { accept_timeout: secs(3), ..config() }, config());
+    let here = mesh.request(0, 1, StreamOptions::default()).unwrap();
+    mesh.run_for(secs(4));
+    assert_told(&mesh.nodes[0], Subject::Stream(here), &["at 3.000 s", "no answer has come within accept_timeout"]);
+}
+
+#[test]
+fn a_rejection_is_told_with_its_reason() {
+    let mut mesh = Mesh::pair(config(), config());
+    let here = mesh.request(0, 1, StreamOptions::default()).unwrap();
+    let stream = mesh.offer(1);
+    mesh.ask::<()>(1, |id| Command::RejectStream { id, stream, reason: "asleep".to_owned() }).unwrap();
+    assert_told(&mesh.nodes[0], Subject::Stream(here), &["the other end rejects it: asleep"]);
+    assert_told(&mesh.nodes[1], Subject::Stream(stream), &["the application rejects it"]);
+}
+
+#[test]
+fn a_stream_that_loses_its_connection_for_good_is_told_with_how_that_ended() {
+    let mut mesh = Mesh::pair(config(), config());
+    let (here, _) = mesh.call(StreamOptions::default());
+    let link = mesh.links(0, 1)[0];
+    mesh.unplug(1, true);
+    mesh.cut_link(link);
+    mesh.run_for(secs(20));
+    let words =
+        ["no other to the peer came in time", "its connection 0 has ended: the other end or the network ended it"];
+    assert_told(&mesh.nodes[0], Subject::Stream(here), &words[..1]);
+    assert!(told(&mesh.nodes[0], Subject::Stream(here)).contains(words[1]));
+}
+
+#[test]
+fn frames_that_a_congested_path_costs_are_told_with_their_number() {
+    let config = AviP2pConfig { audio_queue: millis(100), ..config() };
+    let mut mesh = Mesh::pair(config.clone(), config);
+    let (here, _) = mesh.call(StreamOptions::default());
+    mesh.congest(0);
+    for _ in 0..50 {
+        mesh.send(0, here, &[7; 100]).unwrap();
+        mesh.run_for(millis(20));
+    }
+    mesh.relieve(0);
+    mesh.run_for(secs(1));
+    let dropped = mesh.audio_stats(0, here).frames_dropped;
+    assert!(dropped > 20);
+    let all = told(&mesh.nodes[0], Subject::Stream(here));
+    let counted: u64 = all.lines().filter(|line| line.contains("dropped by this end")).map(number_of_frames).sum();
+    assert_eq!(counted, dropped, "{all}");
+    assert!(all.contains("path is congested") || all.contains("before a congested path"), "{all}");
+}
+
+fn number_of_frames(line: &str) -> u64 {
+    let (_, text) = line.split_once("): ").unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn frames_that_never_came_are_told_where_they_are_missed() {
+    let mut mesh = Mesh::pair(config(), config());
+    let udp = |n: usize| format!("192.0.2.{}:9000", n + 1).parse().unwrap();
+    (0..2).for_each(|n| mesh.has_datagrams(n, udp(n)));
+    let (here, there) = mesh.call(StreamOptions::default());
+    for n in 0..40u8 {
+        mesh.lost_of = (n == 20).then_some((1, 1));
+        mesh.send(0, here, &[n; 700]).unwrap();
+        mesh.run_for(millis(20));
+    }
+    mesh.run_for(secs(1));
+    let lost = mesh.audio_stats(1, there).frames_lost;
+    assert!(lost > 0);
+    let all = told(&mesh.nodes[1], Subject::Stream(there));
+    assert!(
+        all.contains(&format!("{lost} frame")) && all.contains("missing from the other end: the path lost"),
+        "{all}"
+    );
+}
+
+#[test]
+fn a_peer_that_was_blocked_is_told_as_blocked() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.wait(secs(1));
+    node.ask::<()>(|id| Command::SetBlocked { id, peer: peer(2), is_blocked: true }).unwrap();
+    node.disconnected(1, 2);
+    let all = told(&node, Subject::Peer(peer(2)));
+    assert!(all.contains("closes connection 1: the application has blocked the peer"), "{all}");
+    assert_told(&node, Subject::Peer(peer(2)), &["the peer is disconnected"]);
+    assert!(
+        all.contains("has ended: this node had closed it at 1.000 s: the application has blocked the peer"),
+        "{all}"
+    );
+}
+
+#[test]
+fn a_peer_that_is_silent_is_told_with_how_long() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.has_pongs = false;
+    node.wait(secs(20));
+    let all = told(&node, Subject::Peer(peer(2)));
+    assert!(all.contains("the peer was silent for 9.0 s") && all.contains("no ping was answered"), "{all}");
+}
+
+#[test]
+fn a_peer_that_breaks_rules_or_speaks_nothing_common_is_told_so() {
+    let mut node = Node::with_peer(1, 2, config());
+    node.net(NetEvent::Misbehaved { peer: peer(2) });
+    let all = told(&node, Subject::Peer(peer(2)));
+    assert!(all.contains("closes connection 1: the peer breaks the rules of pub/sub, and is banned"), "{all}");
+    let mut node = Node::with_peer(1, 2, config());
+    node.net(NetEvent::Foreign { peer: peer(2) });
+    let all = told(&node, Subject::Peer(peer(2)));
+    assert!(all.contains("closes connection 1: the peer speaks none of this node's pub/sub protocols"), "{all}");
+}
+
+#[test]
+fn a_peer_that_makes_room_is_told_with_the_limit() {
+    let mut node = Node::new(1, AviP2pConfig { max_peers: 6, ..config() });
+    node.net(NetEvent::Listening { addresses: vec![address(1)] });
+    (2..8u16).for_each(|n| node.connected(n.into(), n, Direction::Inbound));
+    node.wait(secs(10));
+    node.net(NetEvent::InboundRefused(Refusal::MaxPeers));
+    let spared = node.take_actions().into_iter().find_map(|action| match action {
+        NetAction::Disconnect { connection } => Some(connection.0),
+        _ => None,
+    });
+    let spared = spared.expect("somebody makes room");
+    let all = told(&node, Subject::Peer(peer(u16::try_from(spared).unwrap())));
+    assert!(all.contains("to make room for a newcomer, since max_peers is reached"), "{all}");
+}
+
+#[test]
+fn a_second_connection_and_a_second_identity_are_told() {
+    let mut mesh = Mesh::pair(config(), config());
+    mesh.connect(0, 1);
+    mesh.connect(1, 0);
+    mesh.run_for(secs(1));
+    let ends: Vec<_> = (0..2).map(|n| told(&mesh.nodes[n], Subject::Peer(mesh.id(1 - n)))).collect();
+    assert!(ends.iter().any(|all| all.contains("there is another connection to the same peer")), "{ends:#?}");
+}
+
+#[test]
+fn a_message_that_expires_is_told_with_why_it_was_held() {
+    let mut node = Node::with_peer(1, 2, AviP2pConfig { publish_hold: secs(5), ..config() });
+    node.publish("t", b"nobody");
+    let number = number_of_publish(&node);
+    node.wait(secs(6));
+    let all = told(&node, Subject::Message(number));
+    assert!(all.contains("no connected peer subscribes to it: the message is held"), "{all}");
+    assert_told(&node, Subject::Message(number), &["at 5.000 s", "nobody has subscribed within publish_hold"]);
+}
+
+#[test]
+fn a_message_that_is_held_and_sent_is_told_with_whom_it_waited_for() {
+    let mut mesh = Mesh::pair(config(), config());
+    mesh.publish(0, "t", b"wait").unwrap();
+    let number = number_of_publish(&mesh.nodes[0]);
+    mesh.run_for(secs(2));
+    mesh.subscribe(1, "t").unwrap();
+    let all = told(&mesh.nodes[0], Subject::Message(number));
+    assert!(all.contains("at 2.000 s") && all.contains("subscribes to Topic(\"t\")"), "{all}");
+    assert_told(&mesh.nodes[0], Subject::Message(number), &["it is in the queues of neighbours"]);
+    // Dropped later because the peer is slow: it may be the one.
+    let slow = NetEvent::SlowPeer { peer: mesh.id(1), dropped: 3 };
+    mesh.nodes[0].net(slow);
+    assert_told(&mesh.nodes[0], Subject::Message(number), &["3 messages to", "this one may be among them"]);
+}
+
+fn number_of_publish(node: &Node) -> u64 {
+    use crate::recording::{Replay, StepInput};
+    let steps = Replay::new(node.recording()).unwrap().map(Result::unwrap);
+    let is_publish = |input: &StepInput| matches!(input, StepInput::Input(Input::Command(Command::Publish { .. })));
+    steps.filter(|step| is_publish(&step.input)).last().unwrap().number
+}
+
+#[test]
+fn what_is_not_in_a_recording_is_told_as_such() {
+    let node = Node::new(1, config());
+    assert_eq!(told(&node, Subject::Stream(StreamId(9))), "nothing in this recording is about it\n");
+}
