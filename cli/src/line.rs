@@ -67,6 +67,8 @@ pub(crate) enum Line {
 #[derive(Debug, Serialize)]
 pub(crate) struct Replayed {
     pub(crate) steps: u64,
+    /// When the node's time began, in UTC.
+    pub(crate) began: String,
     pub(crate) from_s: f64,
     pub(crate) to_s: f64,
     /// Whether the engine has done the same as the one that was recorded.

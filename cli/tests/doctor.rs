@@ -1,56 +1,22 @@
 //! Does `avi doctor` find what is wrong, and nothing where all is well? Networks are namespaces, made and removed by the
-//! test. That takes root, and `ip` of iproute2; where they are missing the tests say so and pass, unless
-//! `AVI_NETNS=required`.
+//! test.
 #![cfg(target_os = "linux")]
 
 mod common;
-#[path = "../../tests/emulator/namespace.rs"]
-mod namespace;
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 
+use common::cable::{Cable, Namespace};
 use common::{Ended, Folder, Running, alone, clean, program, run};
-use namespace::{Namespace, or_skip, remove_leftovers};
 use serde_json::Value;
 
-/// Two hosts with a cable between them.
-struct Cable {
-    here: Namespace,
-    there: Namespace,
-}
-
-impl Cable {
-    /// `None`, said aloud, where this machine does not allow it.
-    fn new() -> Option<Self> {
-        let attempt = || -> Result<Self, String> {
-            remove_leftovers()?;
-            let (here, there) = (Namespace::new()?, Namespace::new()?);
-            here.try_ip(&format!("link add eth0 type veth peer name eth0 netns {}", there.0))?;
-            for (host, address) in [(&here, "192.0.2.1/24"), (&there, "192.0.2.2/24")] {
-                host.try_ip(&format!("addr add {address} dev eth0"))?;
-                host.try_ip("link set eth0 up")?;
-            }
-            Ok(Self { here, there })
-        };
-        or_skip(attempt())
-    }
-
-    /// `avi answer` at the other host, and its address.
-    fn answer(&self, arguments: &[&str]) -> (Running, String) {
-        let mut command = clean(self.there.command(program()));
-        command.args(["--json", "answer", "--listen", "192.0.2.2:9000"]).args(arguments);
-        let answer = Running::start(command);
-        let (address, _) = answer.listens("answering");
-        (answer, address)
-    }
-
-    fn doctor(&self, arguments: &[&str]) -> Ended {
-        let mut command = clean(self.here.command(program()));
-        command.args(["--json", "doctor"]).args(arguments);
-        run(command)
-    }
+/// `avi doctor` at this host.
+fn doctor(cable: &Cable, arguments: &[&str]) -> Ended {
+    let mut command = clean(cable.here.command(program()));
+    command.args(["--json", "doctor"]).args(arguments);
+    run(command)
 }
 
 /// The findings of one kind, all of them together as text.
@@ -81,7 +47,7 @@ fn problems(ended: &Ended) -> Vec<&str> {
 fn where_all_is_well_no_problem_is_found_and_audio_goes_by_datagrams() {
     let Some(cable) = Cable::new() else { return };
     let (_answer, _) = cable.answer(&["--name", "hall"]);
-    let ended = cable.doctor(&["--peer", "hall"]).expect(0);
+    let ended = doctor(&cable, &["--peer", "hall"]).expect(0);
     assert_eq!(problems(&ended), [""; 0]);
     has(&ended, "ok", "interfaces", &["eth0 (192.0.2.1", "up, multicast"]);
     has(&ended, "ok", "multicast", &["answered by 192.0.2.2"]);
@@ -94,10 +60,10 @@ fn where_all_is_well_no_problem_is_found_and_audio_goes_by_datagrams() {
 fn an_interface_whose_multicast_is_off_is_found() {
     let Some(cable) = Cable::new() else { return };
     cable.here.ip("link set eth0 multicast off");
-    let ended = cable.doctor(&["--wait", "0"]).expect(1);
+    let ended = doctor(&cable, &["--wait", "0"]).expect(1);
     assert_eq!(problems(&ended), ["interfaces"]);
     has(&ended, "problem", "interfaces", &["eth0", "without multicast"]);
-    let named = cable.doctor(&["--wait", "0", "--no-mdns"]).expect(0);
+    let named = doctor(&cable, &["--wait", "0", "--no-mdns"]).expect(0);
     has(&named, "ok", "multicast", &["not needed"]);
 }
 
@@ -106,7 +72,7 @@ fn a_program_that_keeps_the_port_of_mdns_for_itself_is_found() {
     let Some(cable) = Cable::new() else { return };
     let bind = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 5353)).unwrap();
     let _holder = cable.here.spawn(bind).unwrap().join().unwrap().unwrap();
-    let ended = cable.doctor(&["--wait", "1s"]).expect(1);
+    let ended = doctor(&cable, &["--wait", "1s"]).expect(1);
     has(&ended, "problem", "multicast", &["5353", &format!("process {} (", std::process::id())]);
     has(&ended, "problem", "discovery", &["Mdns", "in use"]);
 }
@@ -123,7 +89,7 @@ fn datagrams_that_may_not_leave_are_found_and_so_is_what_audio_does_then() {
     let Some(cable) = Cable::new() else { return };
     let (_answer, address) = cable.answer(&[]);
     cable.here.ip("rule add pref 10 ipproto udp blackhole");
-    let ended = cable.doctor(&["--no-mdns", "--peer", &address]).expect(1);
+    let ended = doctor(&cable, &["--no-mdns", "--peer", &address]).expect(1);
     has(&ended, "problem", "udp", &["192.0.2.2:9000"]);
     has(&ended, "problem", "call", &["over TCP, not by datagrams"]);
     assert_eq!(problems(&ended), ["udp", "call"]);
@@ -134,7 +100,7 @@ fn datagrams_that_the_other_host_drops_are_found_by_a_call() {
     let Some(cable) = Cable::new() else { return };
     let (_answer, address) = cable.answer(&[]);
     drop_datagrams_to(&cable.there, "192.0.2.2");
-    let ended = cable.doctor(&["--no-mdns", "--peer", &address]).expect(1);
+    let ended = doctor(&cable, &["--no-mdns", "--peer", &address]).expect(1);
     assert_eq!(problems(&ended), ["call"], "{:#?}", ended.lines);
     has(&ended, "problem", "call", &["over TCP, not by datagrams", "0 of 2"]);
 }
@@ -148,7 +114,7 @@ fn a_second_node_with_the_same_identity_is_found() {
     // As the image of a disk is copied to another device.
     fs::copy(&theirs, &ours).unwrap();
     fs::set_permissions(&ours, fs::Permissions::from_mode(0o600)).unwrap();
-    let ended = cable.doctor(&["--no-mdns", "--identity", &ours, "--connect", &address]).expect(1);
+    let ended = doctor(&cable, &["--no-mdns", "--identity", &ours, "--connect", &address]).expect(1);
     has(&ended, "problem", "identity", &["192.0.2.2", "has this node's identity"]);
     drop(first);
 }
@@ -157,11 +123,11 @@ fn a_second_node_with_the_same_identity_is_found() {
 fn a_host_without_a_network_and_a_peer_that_is_not_there_are_problems() {
     let Some(cable) = Cable::new() else { return };
     let there = ["--no-mdns", "--wait", "3s", "--connect", "/ip4/192.0.2.2/tcp/9000"];
-    let ended = cable.doctor(&there).expect(1);
+    let ended = doctor(&cable, &there).expect(1);
     has(&ended, "problem", "bootstrap", &["/ip4/192.0.2.2/tcp/9000", "refused"]);
     assert_eq!(problems(&ended), ["bootstrap"]);
     cable.here.ip("link set eth0 down");
-    let ended = cable.doctor(&["--wait", "0"]).expect(1);
+    let ended = doctor(&cable, &["--wait", "0"]).expect(1);
     has(&ended, "problem", "interfaces", &["none but loopback"]);
     has(&ended, "ok", "interfaces", &["eth0 is down"]);
 }

@@ -56,9 +56,9 @@ impl Line {
                 format!("#{number} {time_s:.6} s  {}{}", brief(input), outputs.collect::<String>())
             }
             Self::Cause { number, time_s, text } => format!("at {time_s:.3} s (record {number}): {text}"),
-            Self::Replayed(Replayed { steps, from_s, to_s, agrees, end }) => {
+            Self::Replayed(Replayed { steps, began, from_s, to_s, agrees, end }) => {
                 let agrees = if *agrees { "the same came out" } else { "something else came out" };
-                format!("{steps} records from {from_s:.3} s to {to_s:.3} s: {agrees}; {end}")
+                format!("{steps} records from {from_s:.3} s to {to_s:.3} s after {began}: {agrees}; {end}")
             }
         }
     }

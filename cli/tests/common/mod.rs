@@ -1,5 +1,8 @@
 //! What the tests share: `avi` as a process, its lines, and waiting for one with a deadline.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
+
+#[cfg(target_os = "linux")]
+pub mod cable;
 
 use std::cell::RefCell;
 use std::fs;

@@ -8,7 +8,7 @@ mod words;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use avi_p2p::{PeerId, StreamId};
 use avi_p2p_proto::recording::{Cause, Explanation, RecordingError, Replay, Step, Subject, Why};
@@ -25,6 +25,8 @@ use crate::output::Output;
 
 /// A recording has at most 1 GiB.
 const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
+/// The end of the year 9999, after which a date has more digits.
+const MAX_UNIX_MILLIS: u64 = 253_402_300_799_000;
 /// Progress is said so often.
 const PROGRESS: Duration = Duration::from_secs(2);
 
@@ -83,6 +85,8 @@ struct Recording {
 /// How a replay has ended.
 struct End {
     steps: u64,
+    /// When the node's time began.
+    began: SystemTime,
     from: Option<Duration>,
     to: Duration,
     /// Not at the end of the recording.
@@ -138,7 +142,8 @@ impl Recording {
         out: Output,
         visit: &mut dyn FnMut(&Replay, &Step) -> Result<(), Failure>,
     ) -> Result<End, Failure> {
-        let mut end = End { steps: 0, from: None, to: Duration::ZERO, is_cut: false, error: None };
+        let mut end =
+            End { steps: 0, began: SystemTime::UNIX_EPOCH, from: None, to: Duration::ZERO, is_cut: false, error: None };
         let offset = one(self.whole.clone(), until, out, visit, &mut end)?;
         // The older half may be of another version, or damaged: the newer one stands by itself.
         if let Some(error) = &end.error
@@ -177,6 +182,7 @@ fn one(
             return Ok(0);
         }
     };
+    end.began = SystemTime::UNIX_EPOCH + Duration::from_millis(replay.head().unix_millis.min(MAX_UNIX_MILLIS));
     if !replay.is_same_version() {
         out.progress(&format!("recorded by version {}: this one may do something else", replay.head().version));
     }
@@ -225,6 +231,7 @@ impl End {
         };
         Replayed {
             steps: self.steps,
+            began: humantime::format_rfc3339_seconds(self.began).to_string(),
             from_s: self.from.unwrap_or_default().as_secs_f64(),
             to_s: self.to.as_secs_f64(),
             agrees: !self.has_diverged(),
