@@ -61,7 +61,7 @@ mod wake;
 pub use avi_p2p_proto::recording;
 use avi_p2p_proto::{address, error, event, id, media, publish, stats};
 #[cfg(feature = "unstable")]
-pub use avi_p2p_proto::{audio, engine, path, wire};
+pub use avi_p2p_proto::{audio, engine, path, situation, wire};
 
 /// How a node is set up.
 pub mod config {

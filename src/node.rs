@@ -210,6 +210,16 @@ impl AviP2pHandle {
         self.owner.shared.ask(|engine, _| engine.listen_addresses()).await
     }
 
+    /// Takes all draws of this node's engine from another seed from now on, for simulations that follow several futures of
+    /// one past.
+    ///
+    /// # Errors
+    /// [`ChannelClosed`](AviP2pError::ChannelClosed).
+    #[cfg(feature = "unstable")]
+    pub async fn reseed(&self, seed: [u8; 32]) -> Result<(), AviP2pError> {
+        self.owner.shared.reseed(seed).await
+    }
+
     /// Subscribes to a topic, 1 to `limits.max_topic_bytes` bytes without control characters: its messages come as
     /// [`AviEvent::Message`], each once. A second call changes nothing, and one [`unsubscribe`](Self::unsubscribe) ends both.
     ///

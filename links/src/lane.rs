@@ -28,6 +28,14 @@ impl Queue {
         Self { lane: lane.clone(), random, free_at: Duration::ZERO, is_bad, changes_at, last_at: Duration::ZERO }
     }
 
+    pub(crate) fn reseed(&mut self, now: Duration, seed: u64) {
+        self.random = fastrand::Rng::with_seed(seed);
+        if let Some(burst) = self.lane.burst.as_ref().filter(|_| self.changes_at > now) {
+            // The times are exponentially distributed, so that the rest of one is as long as a whole one.
+            self.changes_at = now + burst.stay(self.is_bad, &mut self.random);
+        }
+    }
+
     /// When the packet has been sent at the lane's rate; `None` if the queue is full and drops it.
     pub(crate) fn enter(&mut self, now: Duration, bytes: usize) -> Option<Duration> {
         if self.lane.rate_kbit == 0 {

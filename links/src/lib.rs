@@ -59,6 +59,14 @@ impl Link {
         }
     }
 
+    /// Takes all draws from another seed from now on, those of outages and bursts that have not begun among them.
+    pub fn reseed(&mut self, now: Duration, seed: u64) {
+        let mut seeds = fastrand::Rng::with_seed(seed);
+        self.up.reseed(now, seeds.u64(..));
+        self.down.reseed(now, seeds.u64(..));
+        self.air.reseed(now, seeds.u64(..));
+    }
+
     /// A packet of this machine enters the uplink. `bytes` counts its headers too. `now` counts from any fixed start,
     /// and never decreases from one packet of a direction to the next.
     pub fn up(&mut self, now: Duration, bytes: usize) -> Fate {

@@ -36,6 +36,13 @@ impl Air {
         air
     }
 
+    pub(crate) fn reseed(&mut self, now: Duration, seed: u64) {
+        self.random = fastrand::Rng::with_seed(seed);
+        if self.outages[1].0 > now {
+            self.outages[1] = self.outage_after(self.outages[0].1.max(now));
+        }
+    }
+
     /// Whether nothing passes at this time.
     pub(crate) fn is_out(&mut self, at: Duration) -> bool {
         if self.outage.is_none() {

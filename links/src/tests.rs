@@ -179,3 +179,23 @@ fn a_mistake_in_a_profile_is_named() {
     let missing = Profile::load("nowhere").unwrap_err().to_string();
     assert!(missing.contains("nowhere") && missing.contains("wifi_power_save"), "{missing}");
 }
+
+#[test]
+fn from_another_seed_on_a_link_has_another_future_and_the_same_past() {
+    for name in ["wifi_busy", "roaming"] {
+        let profile = built_in(name);
+        let fates = |seeds: [Option<u64>; 2]| {
+            let mut link = Link::new(&profile, 1);
+            let mut fates = Vec::new();
+            for (half, seed) in (0u32..).zip(seeds) {
+                let begin = Duration::from_secs(60) * half;
+                seed.into_iter().for_each(|seed| link.reseed(begin, seed));
+                fates.extend((0..3000).map(|n| link.up(begin + SOON * n, FRAME).at));
+            }
+            (fates[..3000].to_vec(), fates[3000..].to_vec())
+        };
+        let [plain, one, again, other] = [None, Some(1), Some(1), Some(2)].map(|seed| fates([None, seed]));
+        assert!(plain.0 == one.0 && plain.0 == other.0, "{name}");
+        assert!(one.1 == again.1 && one.1 != other.1 && one.1 != plain.1, "{name}");
+    }
+}

@@ -25,6 +25,7 @@ pub mod publish;
 pub mod recording;
 #[cfg(feature = "serde")]
 mod serial;
+pub mod situation;
 pub mod stats;
 pub mod wire;
 

@@ -9,6 +9,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::context::{SHARED, Write};
+use crate::identity::secret;
 use crate::ledger::{Shared, StreamKey};
 use crate::network::{Host, Network};
 use crate::platform::{SimPlatform, Tasks};
@@ -56,6 +57,11 @@ pub enum Order {
     Flood,
     /// Request streams from all peers without pause.
     FloodStreams,
+    /// Draw from another seed from now on.
+    Reseed {
+        /// The seed.
+        seed: u64,
+    },
     /// Shut down.
     Leave,
 }
@@ -168,6 +174,9 @@ impl App {
             Order::Discover => {
                 let search = discover(self.handle.clone(), self.ledger.clone(), self.setup.host);
                 self.jobs.push(Box::pin(search));
+            }
+            Order::Reseed { seed } => {
+                let _ = self.handle.reseed(secret(seed, "branch", self.setup.host)).await;
             }
             Order::Flood => self.jobs.push(Box::pin(flood(self.handle.clone(), self.setup.message_bytes))),
             Order::FloodStreams => self.jobs.push(Box::pin(flood_streams(self.handle.clone()))),

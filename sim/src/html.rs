@@ -1,9 +1,11 @@
-//! How is a report shown in a browser? One file: plots as inline SVG, no scripts, nothing to load.
+//! How is a report shown in a browser? One file: plots as inline SVG, a script for the mesh in time, nothing to load.
 
+mod mesh;
 mod plots;
 
 use std::fmt::Write as _;
 
+use avi_p2p::situation::Situation;
 use thiserror::Error;
 
 use self::plots::{DrawError, PALETTE};
@@ -26,7 +28,11 @@ pub fn render(report: &Report) -> Result<String, RenderError> {
         writeln!(page, "<title>{title}</title>\n<style>\n{}{}</style>", include_str!("html/style.css"), dark_plots());
     let _ = writeln!(page, "</head>\n<body>\n<h1>{title}</h1>\n<p class=\"faint\">{}</p>", escape(&report.description));
     page += &verdict(report);
+    page += &mesh::section(report);
+    page += "<div class=\"tables\">";
     page += &table(report);
+    page += &situations(report);
+    page += "</div>\n";
     page += "<div class=\"grid\">\n";
     figures(&mut page, report)?;
     let _ = writeln!(page, "</div>\n<section><h2>Run it again</h2>\n<pre>{}</pre></section>", escape(&report.repro));
@@ -97,6 +103,25 @@ fn table(report: &Report) -> String {
     }
     let _ = writeln!(table, "<tr><th scope=\"row\">trace</th><td><code>{}</code></td></tr>", escape(&report.trace));
     table + "</table></section>\n"
+}
+
+/// Which situations were reached, and which were not.
+fn situations(report: &Report) -> String {
+    let mut section = String::from("<section><h2>Situations reached</h2>\n<table>\n");
+    let (reached, never): (Vec<_>, Vec<_>) = report.situations.iter().partition(|(_, count)| **count > 0);
+    for (name, count) in reached {
+        let what = Situation::named(name).map(Situation::what).unwrap_or_default();
+        let _ = writeln!(
+            section,
+            "<tr><th scope=\"row\" title=\"{}\">{}</th><td>{count}</td></tr>",
+            escape(what.trim()),
+            escape(name)
+        );
+    }
+    let never: Vec<_> = never.into_iter().map(|(name, _)| escape(name)).collect();
+    let never =
+        if never.is_empty() { String::new() } else { format!("<p class=\"faint\">Never: {}</p>", never.join(", ")) };
+    format!("{section}</table>{never}</section>\n")
 }
 
 fn figures(page: &mut String, report: &Report) -> Result<(), RenderError> {

@@ -67,6 +67,37 @@ pub fn begin(seed: u64) {
     assert!(asked().random > 0, "getentropy is not interposed: the executable does not export it");
 }
 
+/// What another thread needs to go on with a simulation. See [`hand_over`].
+pub struct HandedOver {
+    start: Option<Instant>,
+    now: Duration,
+    asked: Asked,
+}
+
+/// Ends this thread's part of a simulation. A new thread may [take it over](take_over) with another seed: everything that
+/// draws its randomness once a thread then draws it anew.
+pub fn hand_over() -> HandedOver {
+    let now = now();
+    THREAD.with(|thread| {
+        thread.active.set(false);
+        *thread.random.borrow_mut() = None;
+        HandedOver { start: thread.start.get(), now, asked: asked() }
+    })
+}
+
+/// Goes on with a simulation on this thread, which must be new.
+pub fn take_over(simulation: HandedOver, seed: u64) {
+    let HandedOver { start, now, asked } = simulation;
+    THREAD.with(|thread| {
+        *thread.random.borrow_mut() = Some(ChaCha8Rng::seed_from_u64(seed));
+        thread.start.set(start);
+        thread.now.set(now);
+        thread.clock_calls.set(asked.clock);
+        thread.draws.set(asked.random);
+        thread.active.set(true);
+    });
+}
+
 /// Virtual time since [`begin`].
 pub fn now() -> Duration {
     THREAD.with(Simulated::virtual_now).unwrap_or_default()

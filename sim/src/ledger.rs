@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::context::ContextRecord;
 use crate::interpose;
+use crate::mesh::Mesh;
 use crate::network::Host;
 use crate::report::Violation;
 
@@ -43,6 +44,7 @@ impl Shared {
             expired: 0,
             latencies_ms: Vec::new(),
             violation: None,
+            mesh: Mesh::default(),
         };
         Self(Arc::new(Mutex::new(ledger)))
     }
@@ -126,6 +128,7 @@ pub struct Ledger {
     /// The time from a crash until it was reported, at each connected peer.
     pub(crate) noticed_ms: Vec<f64>,
     pub(crate) violation: Option<Violation>,
+    pub(crate) mesh: Mesh,
 }
 
 #[derive(Default)]
@@ -228,7 +231,14 @@ impl Ledger {
 
     /// The digest of the trace.
     pub fn digest(&self) -> String {
-        self.digest.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        self.digest_with(&[])
+    }
+
+    /// The digest of the trace, with these numbers at its end.
+    pub fn digest_with(&self, parts: &[u64]) -> String {
+        let mut digest = self.digest.clone();
+        parts.iter().for_each(|part| digest.update(part.to_le_bytes()));
+        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Whether a peer keeps the rules.
@@ -253,6 +263,7 @@ impl Ledger {
             self.violate("a peer id belongs to one node", host, String::new());
         }
         let record = HostRecord { up_since: Some(interpose::now()), generation, ..HostRecord::default() };
+        self.mesh.on_up(host);
         let before = self.hosts.insert(host, record).filter(|before| before.up_since.is_some());
         self.old.extend(before.map(|before| ((host, before.generation), before)));
     }
@@ -282,12 +293,16 @@ impl Ledger {
 
     /// Records that a host has lost power.
     pub fn on_crash(&mut self, host: Host, generation: u32) {
-        self.on_leave(host, generation);
+        self.on_down(host, generation, true);
         self.record(host, generation).crashed_at = Some(interpose::now());
     }
 
-    /// Records that a node has shut down, or that its host has lost power.
+    /// Records that a node has shut down.
     pub fn on_leave(&mut self, host: Host, generation: u32) {
+        self.on_down(host, generation, false);
+    }
+
+    fn on_down(&mut self, host: Host, generation: u32, has_crashed: bool) {
         self.trace(&[2, nanos(), host.0.into()]);
         if self.old.remove(&(host, generation)).is_some() {
             return;
@@ -295,6 +310,7 @@ impl Ledger {
         let record = self.hosts.entry(host).or_default();
         record.up_since = None;
         record.peers.clear();
+        self.mesh.on_down(host, has_crashed);
     }
 
     /// Makes the bytes of a message, which its readers check.
@@ -345,6 +361,10 @@ impl Ledger {
             self.check_stats(host, stats, &peers);
         }
         let doubles = self.rules.doubles();
+        if self.is_newest(host, generation) {
+            let peers = peers.iter().filter_map(|peer| self.host_of(peer)).map(|host| host.0).collect();
+            self.mesh.set_peers(host, &peers);
+        }
         let record = self.record(host, generation);
         if record.up_since.is_some() {
             (record.stats, record.peers) = (stats.clone(), peers);
@@ -383,6 +403,7 @@ impl Ledger {
             tail.pop_front();
         }
         tail.push_back((interpose::now(), event.clone()));
+        self.draw(host, generation, event);
         if host.0 as usize >= self.rules.honest {
             // Events of hostile members are not checked.
             return;
@@ -438,6 +459,30 @@ impl Ledger {
                 record.has_lagged = true;
                 self.audio.missing += audio_frames;
             }
+            _ => {}
+        }
+    }
+
+    /// Whether this is the newest process of a node, and up.
+    fn is_newest(&self, host: Host, generation: u32) -> bool {
+        self.hosts.get(&host).is_some_and(|record| record.generation == generation && record.up_since.is_some())
+    }
+
+    /// Records what an event says about the mesh.
+    fn draw(&mut self, host: Host, generation: u32, event: &AviEvent) {
+        if !self.is_newest(host, generation) {
+            return;
+        }
+        let key = |stream| StreamKey { host, generation, stream };
+        match event {
+            AviEvent::PeerConnected { peer_id, .. } | AviEvent::PeerDisconnected { peer_id } => {
+                let is_up = matches!(event, AviEvent::PeerConnected { .. });
+                self.host_of(peer_id).into_iter().for_each(|peer| self.mesh.on_peer(host, peer, is_up));
+            }
+            AviEvent::AudioStreamAccepted { stream_id, peer_id } => {
+                self.host_of(peer_id).into_iter().for_each(|peer| self.mesh.on_call(key(*stream_id), peer));
+            }
+            AviEvent::AudioStreamClosed { stream_id, .. } => self.mesh.on_call_over(key(*stream_id)),
             _ => {}
         }
     }

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::mesh::Mesh;
+use crate::situations::Situations;
+
 /// The results of a run, as `--json` writes them. Times are virtual unless stated otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -51,6 +54,27 @@ pub struct Report {
     /// The promises that nodes are known to break in this scenario.
     #[serde(default)]
     pub known_broken: Vec<String>,
+    /// How often the nodes reached each situation that is worth reaching.
+    #[serde(default)]
+    pub situations: Situations,
+    /// The mesh in time. It is in the page alone.
+    #[serde(skip)]
+    pub mesh: Mesh,
+    /// The trace up to the times that `--stop-at` names, as far as the run got.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<Stop>,
+}
+
+/// A time at which a run could go another way.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The time, in seconds.
+    pub at: f64,
+    /// A digest of everything that happened before.
+    pub trace: String,
+    /// The seed of everything after, if it is another one than that of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<u64>,
 }
 
 impl Report {

@@ -7,16 +7,15 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::time::Instant;
 
 use crate::network::Homes;
-use crate::network::events::Events;
 use crate::network::turmoil::{self, Turmoil};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::scenario::Scenario;
+use crate::situations::Counters;
 use crate::world::World;
-use crate::{interpose, summary, swarm};
+use crate::{course, interpose, summary, swarm};
 
 /// The options of a run.
 #[derive(Clone, Debug)]
@@ -33,6 +32,11 @@ pub struct Options {
     pub network: NetworkKind,
     /// Whether a run goes on after a promise was broken.
     pub to_the_end: bool,
+    /// Times, in order, up to which the report has the trace.
+    pub stop_at: Vec<Duration>,
+    /// The seed of all random choices after the last of those times. The plan stays. With the seed of the run, nothing
+    /// changes. Only with [`NetworkKind::Events`].
+    pub branch: Option<u64>,
 }
 
 /// The networks to choose from.
@@ -146,18 +150,22 @@ pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> R
     let plan = Plan::draw(&scenario, options.nodes, options.seed);
     let (seed, kind) = (options.seed, options.network);
     let (description, settings) = (scenario.description.clone(), scenario.to_toml());
-    let (known_broken, to_the_end) = (scenario.breaks.clone(), options.to_the_end);
+    let known_broken = scenario.breaks.clone();
+    let counters = Counters::new();
+    let (listeners, options_of_run) = (counters.clone(), options.clone());
     let (ending, ended) = mpsc::channel();
     let passed = progress.clone();
-    let simulation = std::thread::Builder::new().name("simulation".to_owned()).stack_size(16 << 20).spawn(move || {
-        // Dropped when the simulation ends, whatever the reason.
-        let _ending: mpsc::Sender<()> = ending;
-        interpose::begin(seed);
-        match kind {
-            NetworkKind::Events => on_events(scenario, plan, seed, to_the_end, &progress),
-            NetworkKind::Turmoil => on_turmoil(scenario, plan, seed, to_the_end, &progress),
-        }
-    });
+    let simulation =
+        std::thread::Builder::new().name("simulation".to_owned()).stack_size(course::STACK).spawn(move || {
+            // Dropped when the simulation ends, whatever the reason.
+            let _ending: mpsc::Sender<()> = ending;
+            interpose::begin(seed);
+            let listening = listeners.listen();
+            match kind {
+                NetworkKind::Events => course::run(scenario, plan, &options_of_run, &progress, (listeners, listening)),
+                NetworkKind::Turmoil => on_turmoil(scenario, plan, &options_of_run, &progress),
+            }
+        });
     let report = match simulation {
         Err(error) => Err(error.to_string()),
         Ok(_) if is_stuck(&passed, &ended) => Err(format!("no virtual time has passed for {STUCK_AFTER:?}")),
@@ -174,6 +182,7 @@ pub fn run(options: &Options, scenario: Scenario, progress: Arc<AtomicU64>) -> R
     report.seed = options.seed;
     report.network = options.network.to_string();
     report.homes = homes;
+    report.situations = counters.counts();
     report.wall_seconds = began.elapsed().as_secs_f64();
     report.peak_memory_bytes = summary::peak_memory_bytes();
     report
@@ -194,36 +203,9 @@ fn is_stuck(progress: &AtomicU64, ended: &mpsc::Receiver<()>) -> bool {
     false
 }
 
-/// Uses one runtime, whose paused clock jumps to the next event.
-fn on_events(scenario: Scenario, plan: Plan, seed: u64, to_the_end: bool, progress: &AtomicU64) -> Report {
-    let profiles = match scenario.link.load_profiles() {
-        Ok(profiles) => profiles,
-        // A file has changed since it was checked.
-        Err(error) => return summary::of_failure(&error.to_string()),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = runtime.expect("a runtime without I/O needs nothing of the system");
-    let report = runtime.block_on(async {
-        let network = Events::new(plan.hosts, plan.homes, &scenario.link, &profiles, seed);
-        tokio::spawn(network.clone().pump());
-        let mut world = World::new(scenario, plan, seed, Arc::new(network));
-        let epoch = Instant::now();
-        loop {
-            let next = world.next();
-            tokio::time::sleep_until(epoch + next).await;
-            note(progress, next);
-            if world.turn(next, to_the_end) {
-                return world.conclude(next);
-            }
-        }
-    });
-    // Nodes that still run would try to close connections in a network that has ended.
-    runtime.shutdown_background();
-    report
-}
-
 /// Uses one runtime per home, and advances in ticks of a millisecond.
-fn on_turmoil(scenario: Scenario, plan: Plan, seed: u64, to_the_end: bool, progress: &AtomicU64) -> Report {
+fn on_turmoil(scenario: Scenario, plan: Plan, options: &Options, progress: &AtomicU64) -> Report {
+    let seed = options.seed;
     let (network, mut simulation) = Turmoil::new(plan.hosts, plan.homes, &scenario.link, plan.end, seed);
     let mut world = World::new(scenario, plan, seed, Arc::new(network));
     loop {
@@ -234,12 +216,12 @@ fn on_turmoil(scenario: Scenario, plan: Plan, seed: u64, to_the_end: bool, progr
             }
             note(progress, simulation.elapsed());
         }
-        if world.turn(next, to_the_end) {
+        if world.turn(next, options.to_the_end) {
             return world.conclude(next);
         }
     }
 }
 
-fn note(progress: &AtomicU64, now: Duration) {
+pub(crate) fn note(progress: &AtomicU64, now: Duration) {
     progress.store(now.as_millis() as u64, Ordering::Relaxed);
 }

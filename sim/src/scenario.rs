@@ -242,6 +242,8 @@ pub struct SharedContext {
     pub shared: usize,
     /// The most seconds by which the wall clock of a node is wrong, in either direction. It changes with every restart.
     pub skew: f64,
+    /// How long a tombstone is kept, in seconds; 0: as long as by default.
+    pub tombstone_lifetime: f64,
     /// Seconds after the last write, and after the mesh has healed from the last fault, within which all nodes must have the
     /// same.
     pub equal_within: f64,
@@ -249,7 +251,7 @@ pub struct SharedContext {
 
 impl Default for SharedContext {
     fn default() -> Self {
-        Self { writes: 0, from: 10.0, until: 20.0, shared: 4, skew: 0.0, equal_within: 60.0 }
+        Self { writes: 0, from: 10.0, until: 20.0, shared: 4, skew: 0.0, tombstone_lifetime: 0.0, equal_within: 60.0 }
     }
 }
 

@@ -12,11 +12,12 @@ use crate::audit::{self, Check};
 use crate::identity::{identity, keypair, secret};
 use crate::interpose;
 use crate::ledger::{Rules, Shared};
+use crate::mesh::{Change, Mesh};
 use crate::network::{CutId, Host, Network};
 use crate::plan::{Action, Plan};
 use crate::platform::{SimPlatform, Tasks};
 use crate::random::{Random, mix};
-use crate::report::{Report, Sample, Span};
+use crate::report::{Report, Sample, Span, Stop};
 use crate::scenario::{Ending, Lack, Scenario};
 use crate::{foreign, hostile, summary};
 
@@ -35,6 +36,7 @@ pub(crate) struct World {
     generations: BTreeMap<Host, u32>,
     cuts: BTreeMap<usize, Vec<CutId>>,
     pub(crate) timeline: Vec<Sample>,
+    stops: Vec<Stop>,
     panics: Arc<Mutex<Option<String>>>,
     actions: VecDeque<(Duration, Action)>,
     checks: VecDeque<(Duration, Check)>,
@@ -68,6 +70,7 @@ impl World {
             calls_survive: scenario.expect.calls_survive,
             enough_peers: (node.max_peers / 2).max(1).min(plan.present().saturating_sub(1)),
         });
+        ledger.lock().mesh = Mesh::of(&plan);
         Self {
             ledger,
             network,
@@ -77,6 +80,7 @@ impl World {
             generations: BTreeMap::new(),
             cuts: BTreeMap::new(),
             timeline: Vec::new(),
+            stops: Vec::new(),
             panics: catch_panics(),
             actions: plan.actions.clone().into(),
             checks: audit::checks(&plan, &scenario.expect).into(),
@@ -142,10 +146,15 @@ impl World {
             }
             Action::Call { node, call } => self.order(node, Order::Call { call }),
             Action::Cut { trouble, from, to, mode } => {
-                let cut = self.network.cut(&self.plan.side(&from), &self.plan.side(&to), mode);
+                let (from, to) = (self.plan.side(&from), self.plan.side(&to));
+                let cut = self.network.cut(&from, &to, mode);
+                let mesh = &mut self.ledger.lock().mesh;
+                let (from, to) = (mesh.nodes_of(&from), mesh.nodes_of(&to));
+                mesh.note(Change::Cut { trouble, from, to });
                 self.cuts.entry(trouble).or_default().push(cut);
             }
             Action::Heal { trouble } => {
+                self.ledger.lock().mesh.note(Change::Heal { trouble });
                 let cuts = self.cuts.remove(&trouble).unwrap_or_default();
                 cuts.into_iter().for_each(|cut| self.network.heal(cut));
             }
@@ -254,7 +263,7 @@ impl World {
             max_peers: node.max_peers,
             max_audio_streams: node.max_audio_streams,
             identity: Identity::Bytes(identity(self.seed, host)),
-            context: (self.scenario.context.writes > 0).then(ContextOptions::default),
+            context: (self.scenario.context.writes > 0).then(|| self.context()),
             limits: Limits {
                 event_messages: node.event_queue,
                 event_audio_frames: node.event_queue,
@@ -262,6 +271,12 @@ impl World {
             },
             ..AviP2pConfig::default()
         }
+    }
+
+    fn context(&self) -> ContextOptions {
+        let defaults = ContextOptions::default();
+        let tombstone_lifetime = bound(self.scenario.context.tombstone_lifetime).unwrap_or(defaults.tombstone_lifetime);
+        ContextOptions { tombstone_lifetime, ..defaults }
     }
 
     fn reading(&self, host: Host) -> Reading {
@@ -306,6 +321,21 @@ impl World {
         }
     }
 
+    /// Records the trace of everything before this time. How often the time was asked for is no part of it: that depends on
+    /// earlier stops.
+    pub(crate) fn stop(&mut self, at: Duration, branch: Option<u64>) {
+        let random = interpose::asked().random;
+        let trace = self.ledger.lock().digest_with(&[self.network.digest(), random]);
+        self.stops.push(Stop { at: at.as_secs_f64(), trace, branch });
+    }
+
+    /// Has all nodes that run draw from another seed.
+    pub(crate) fn reseed(&self, seed: u64) {
+        for running in self.running.values().chain(self.old.values()) {
+            let _ = running.orders.send(Order::Reseed { seed });
+        }
+    }
+
     /// Asks every node for its state, and records a sample.
     fn sample(&mut self, now: Duration) {
         for running in self.running.values().chain(self.old.values()) {
@@ -334,6 +364,8 @@ impl World {
         let mut report = summary::of(&ledger, &self.plan, self.network.as_ref());
         report.virtual_seconds = end.as_secs_f64();
         report.timeline = self.timeline.clone();
+        report.stops = self.stops.clone();
+        report.mesh = std::mem::take(&mut ledger.mesh);
         let spans = self.plan.troubles.iter().map(|trouble| Span {
             from: trouble.from.as_secs_f64(),
             until: trouble.until.as_secs_f64(),

@@ -88,7 +88,7 @@ fn the_list_names_every_scenario_that_comes_with_the_tool() {
 fn help_names_every_command() {
     let said = sim(&["--help"]);
     assert_eq!(said.code, Some(0));
-    ["run", "sweep", "shrink", "verify", "compare", "list"]
+    ["run", "sweep", "shrink", "verify", "compare", "list", "situations"]
         .iter()
         .for_each(|name| assert!(said.out.contains(name), "{name}"));
 }

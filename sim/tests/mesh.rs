@@ -6,6 +6,28 @@ use std::process::Command;
 
 use avi_sim::report::Report;
 
+/// What each scenario is there for: the situations that its runs here must reach.
+const REACHED: [(&str, &str); 15] = [
+    ("quiet", "newcomer_refused,peer_pruned,walk_found_peers"),
+    (
+        "join",
+        "bootstrap_failed,dial_refused,dial_retried,duplicate_closed,newcomer_refused,peer_pruned,walk_found_peers",
+    ),
+    ("churn", "connection_stuck,dial_retried,message_may_be_lost,peer_pruned,peer_silent"),
+    ("moves", "connection_stuck,dial_retried,message_may_be_lost,peer_silent"),
+    ("sybils", "bootstrap_failed,call_to_datagrams,newcomer_refused,peer_pruned"),
+    ("restart", "connection_retired,message_may_be_lost,walk_found_peers"),
+    ("restart_young", "connection_retired,message_may_be_lost"),
+    ("resubscribe", "newcomer_refused,peer_pruned,walk_found_peers"),
+    ("farewell", "bootstrap_failed,dial_retried,walk_found_peers"),
+    ("overlap", "connection_retired,message_may_be_lost,peer_doubled"),
+    ("overlap_crash", "connection_retired,message_may_be_lost,peer_doubled"),
+    ("mixed", "walk_found_peers"),
+    ("partition", "connection_retired,connection_stuck,peer_silent,retired_delivered"),
+    ("slow_consumers", "reader_lagged_messages"),
+    ("context", "context_differed,context_failed,context_same"),
+];
+
 fn report(scenario: &str, nodes: usize) -> Report {
     report_of(scenario, nodes, 1)
 }
@@ -13,9 +35,11 @@ fn report(scenario: &str, nodes: usize) -> Report {
 fn report_of(scenario: &str, nodes: usize, seed: u64) -> Report {
     let name = Path::new(scenario).file_stem().unwrap().to_str().unwrap();
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mesh-{name}-{nodes}-{seed}.json"));
+    let reached = REACHED.iter().find(|(name, _)| *name == scenario).map(|(_, names)| ["--expect", names]);
     let output = Command::new(env!("CARGO_BIN_EXE_avi-sim"))
         .args(["run", scenario, "--nodes", &nodes.to_string(), "--seed", &seed.to_string(), "--json"])
         .arg(&file)
+        .args(reached.into_iter().flatten())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -75,6 +99,55 @@ fn a_crash_is_silent_and_noticed_within_15_s() {
 #[test]
 fn a_node_that_comes_back_with_another_address_is_in_the_mesh_again() {
     report("moves", 25);
+}
+
+#[test]
+fn what_halves_slow_readers_and_shared_values_are_for_is_reached() {
+    for (scenario, nodes) in [("partition", 12), ("slow_consumers", 25), ("context", 12)] {
+        report(scenario, nodes);
+    }
+}
+
+#[test]
+fn tombstones_are_dropped_when_their_time_is_over_and_all_nodes_have_the_same() {
+    let lasting = "seconds = 170\n[context]\nwrites = 100\nfrom = 8\nuntil = 30\ntombstone_lifetime = 60\n";
+    let report = report(&written("tombstones.toml", lasting), 8);
+    assert!(report.situations["context_expired"] > 0, "{:?}", report.situations);
+}
+
+#[test]
+fn a_situation_that_is_never_reached_fails_a_run_and_a_sweep() {
+    let sim = |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_avi-sim")).args(arguments).output().unwrap();
+    let short = written("short.toml", "seconds = 12\n");
+    let json = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mesh-sweep.json");
+    let expect = |names: &str| {
+        let sweep =
+            ["sweep", &short, "--nodes", "5", "--seeds", "0..3", "--json", json.to_str().unwrap(), "--expect", names];
+        (sim(&["run", &short, "--nodes", "5", "--expect", names]), sim(&sweep))
+    };
+    let (run, sweep) = expect("walk_found_peers");
+    assert!(run.status.success() && sweep.status.success(), "{}", String::from_utf8_lossy(&sweep.stdout));
+    let counts: serde_json::Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    let walks = &counts["situations"]["walk_found_peers"];
+    assert!(walks["seeds"] == 3 && walks["times"].as_u64().unwrap() >= 3, "{counts}");
+    assert_eq!(counts["situations"]["peer_banned"]["times"], 0);
+    let (run, sweep) = expect("walk_found_peers,peer_banned");
+    for output in [run, sweep] {
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.contains("NEVER REACHED: peer_banned: A peer was banned.") && said.contains("walk_found_peers"),
+            "{said}"
+        );
+    }
+    let (run, sweep) = expect("peer_blessed");
+    for output in [run, sweep] {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(2) && said.contains("peer_blessed") && said.contains("no situation"),
+            "{said}"
+        );
+    }
 }
 
 #[test]

@@ -290,6 +290,16 @@ impl Shared {
         Ok(pieces.concat())
     }
 
+    /// Takes all draws of the engine from another seed from now on.
+    #[cfg(feature = "unstable")]
+    pub(crate) async fn reseed(&self, seed: [u8; 32]) -> Result<(), AviP2pError> {
+        self.ask_node(|node| {
+            node.engine.reseed(seed);
+            Ok(())
+        })
+        .await
+    }
+
     async fn ask_node<T>(&self, question: impl FnOnce(&mut Node) -> Result<T, AviP2pError>) -> Result<T, AviP2pError> {
         let answer = self.turn(|node, _| question(node))?;
         self.yield_sometimes(false).await;

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::window::{DELAY_OVER, Least};
 use crate::engine::Time;
+use crate::situation::{Situation, reached};
 use crate::wire::{Ack, Report};
 
 /// One part in this many: 200 ppm, twice the tolerance of a cheap device's clock, because both clocks may drift.
@@ -122,6 +123,7 @@ impl AudioReceiver {
 
     /// Records a frame that is not handed over. It is acknowledged, and the next one, or the end, tells it as missing.
     pub fn on_stuck(&mut self, now: Time, sequence: u64, timestamp_us: u64) {
+        reached(Situation::FrameStuck);
         self.stuck += 1;
         let after = sequence.saturating_add(1);
         // ACK tells the delay of the frame whose number it has. This one may come behind it, on another path.

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use crate::engine::Time;
 use crate::media::OnCongestion;
 use crate::path::AudioFrame;
+use crate::situation::{Situation, reached};
 use crate::wire::{data_bytes, encode_data};
 
 /// The queue is full, and the stream refuses new frames instead of dropping old ones.
@@ -200,6 +201,7 @@ impl SendQueue {
 
     fn drop_front(&mut self) {
         if let Some(frame) = self.frames.pop_front() {
+            reached(Situation::FrameDropped);
             self.queued_bytes -= frame.payload.len();
             self.dropped += 1;
         }

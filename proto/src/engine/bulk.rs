@@ -12,6 +12,7 @@ use super::io::NetAction;
 use super::outbox::Outbox;
 use super::time::{Time, TimerTable};
 use crate::id::PeerId;
+use crate::situation::{Situation, reached};
 
 /// RFC 6817 §2.4.2 allows 100 ms at most; a call has 250 ms for everything.
 const TARGET: Duration = Duration::from_millis(20);
@@ -256,6 +257,7 @@ impl Window {
     fn shrink(&mut self, now: Time) {
         let is_due = self.shrunk_at.is_none_or(|at| now - at >= self.span);
         if is_due {
+            reached(Situation::BulkReduced);
             self.bytes = (self.bytes / 8 * 5).max(MIN_WINDOW);
             (self.shrunk_at, self.first_bytes) = (Some(now), FIRST_WINDOW);
         }

@@ -17,6 +17,7 @@ use crate::path::{
     AudioFrame, Frames, Key, MAX_PLAINTEXT_BYTES, OVERHEAD_BYTES, OpenError, Opener, REORDER_WITHIN, Redundancy, Route,
     Sealer, Secrets, SessionId, Via, frames,
 };
+use crate::situation::{Situation, reached};
 use crate::stats::AudioPath;
 use crate::wire::{Ack, Frame, Invitation};
 
@@ -307,6 +308,7 @@ impl Stream {
         let has_changed = std::mem::replace(&mut outbound.was_up, is_up) != is_up;
         if has_changed {
             tracing::debug!(stream = %self.id, is_up, "audio changes its path");
+            reached(if is_up { Situation::CallToDatagrams } else { Situation::CallToSubstream });
             self.datagrams.changes += 1;
             self.flight.change_path(if is_up { Path::Lossy } else { Path::Ordered }, outbound.route.stats().rtt);
         }

@@ -10,6 +10,7 @@ use super::peers::{Peers, Target};
 use super::time::Time;
 use crate::event::AviEvent;
 use crate::id::PeerId;
+use crate::situation::{Situation, reached};
 
 /// A discovered peer is forgotten after this many failed dials in a row, which takes about eleven minutes.
 const MAX_FAILURES: u32 = 16;
@@ -32,12 +33,18 @@ impl Peers {
                 Target::Bootstrap(index) => {
                     let entry = &mut self.bootstrap[*index];
                     entry.waits = false;
+                    if entry.failures > 0 {
+                        reached(Situation::DialRetried);
+                    }
                     (entry.pinned.clone(), vec![entry.dial_address.clone()])
                 }
                 Target::Peer(id) => {
                     self.candidates.remove(id);
                     let Some(peer) = self.peers.get_mut(id) else { continue };
                     peer.state = State::Dialing;
+                    if peer.failures > 0 {
+                        reached(Situation::DialRetried);
+                    }
                     (Some(id.clone()), peer.addresses_to_dial())
                 }
             };
@@ -87,6 +94,7 @@ impl Peers {
         }
         out.stats.dials_failed += 1;
         if let DialFailure::Refused(refusal) = failure {
+            reached(Situation::DialRefused);
             out.stats.outbound_refused += 1;
             out.stats.peers_refused += u64::from(refusal == Refusal::KeptOut);
         }
@@ -128,6 +136,7 @@ impl Peers {
             self.is_admission_stale = true;
         }
         if is_forgotten {
+            reached(Situation::PeerForgotten);
             self.forget(&id);
         } else {
             self.back_off(now, &id);
@@ -329,6 +338,7 @@ impl Peers {
         self.timers.set(Target::Bootstrap(index), now + retry_in);
         let address = self.bootstrap[index].address.clone();
         tracing::debug!(address, reason, ?retry_in, "bootstrap peer cannot be reached");
+        reached(Situation::BootstrapFailed);
         out.event(AviEvent::BootstrapFailed { address, reason, retry_in });
     }
 

@@ -9,6 +9,7 @@ use super::peer::is_loopback;
 use super::time::Time;
 use crate::event::AviEvent;
 use crate::id::PeerId;
+use crate::situation::{Situation, reached};
 
 /// The most addresses, and the most peers, that are told.
 const MAX_TOLD: usize = 64;
@@ -62,6 +63,7 @@ impl Doubles {
     fn tell(&mut self, address: &str, out: &mut Outbox) {
         if self.told.len() < MAX_TOLD && self.told.insert(address.to_owned()) {
             tracing::warn!(address, "another node has this node's identity");
+            reached(Situation::IdentityDoubled);
             out.event(AviEvent::DuplicateIdentity { address: address.to_owned() });
         }
     }
@@ -108,6 +110,7 @@ impl Doubles {
             && self.told_peers.insert(peer_id.clone())
         {
             tracing::warn!(peer = %peer_id, ?addresses, "two nodes have the identity of this peer");
+            reached(Situation::PeerDoubled);
             out.event(AviEvent::PeerDuplicated { peer_id, addresses });
         }
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::config::Limits;
 use crate::event::{AviEvent, DiscoverySource};
 use crate::id::{PeerId, StreamId};
+use crate::situation::{Situation, reached};
 
 /// Events in order, within the bounds of [`Limits`].
 ///
@@ -339,6 +340,7 @@ impl Mailbox {
         if let Some(Class::Message(bytes)) = self.events.remove(&at).as_ref().map(class) {
             self.messages.bytes -= bytes;
         }
+        reached(Situation::ReaderLaggedMessages);
         self.lagged.messages += 1;
         self.dropped.messages += 1;
     }
@@ -353,6 +355,7 @@ impl Mailbox {
             Some(AviEvent::AudioGap { missing, .. }) => missing,
             _ => 0,
         };
+        reached(Situation::ReaderLaggedAudio);
         self.lagged.audio_frames = self.lagged.audio_frames.saturating_add(frames);
         self.dropped.audio_frames = self.dropped.audio_frames.saturating_add(frames);
     }

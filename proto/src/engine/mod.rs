@@ -81,6 +81,7 @@ use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::StreamOptions;
 use crate::path::Secrets;
+use crate::situation::{Situation, reached};
 use crate::stats::{AudioStats, PeerInfo, Stats};
 use admission::Access;
 use bulk::Bulk;
@@ -262,6 +263,19 @@ impl Engine {
             self.context.as_ref().and_then(|context| context.next_deadline()),
         ];
         machines.into_iter().chain([phase]).flatten().min()
+    }
+
+    /// Takes all draws from another seed from now on. Keys that were drawn stay. For simulations that follow several futures
+    /// of one past.
+    pub fn reseed(&mut self, seed: [u8; 32]) {
+        let mut first = Rng::new(seed);
+        self.peers.rng = Rng::new(first.key());
+        self.walks.rng = Rng::new(first.key());
+        self.streams.tokens = Rng::new(first.key());
+        #[cfg(feature = "context")]
+        if let Some(context) = &mut self.context {
+            context.rng = Rng::new(first.key());
+        }
     }
 
     // Queries: they only read.
@@ -496,6 +510,7 @@ impl Engine {
             NetEvent::Foreign { peer } => {
                 if let Some(connections) = self.peers.on_foreign(now, &peer, out) {
                     tracing::debug!(%peer, "speaks no pub/sub of this node");
+                    reached(Situation::PeerForeign);
                     self.out.stats.foreign_peers += 1;
                     self.disconnect(now, connections);
                 }
@@ -635,6 +650,7 @@ impl Engine {
         self.out.stats.inbound_refused += 1;
         match refusal {
             Refusal::MaxPeers => {
+                reached(Situation::NewcomerRefused);
                 self.peers.on_refused(now);
                 self.make_room(now);
             }
@@ -651,6 +667,7 @@ impl Engine {
     }
 
     fn on_misbehaved(&mut self, now: Time, peer: PeerId) {
+        reached(Situation::PeerBanned);
         self.out.stats.peers_banned += 1;
         tracing::debug!(%peer, "breaks the rules of pub/sub");
         let connections = self.peers.on_misbehaved(now, &peer);
@@ -662,7 +679,10 @@ impl Engine {
     fn make_room(&mut self, now: Time) {
         let streams = &self.streams;
         let surplus = self.peers.surplus(now, |connection| streams.uses(connection));
-        self.out.stats.peers_pruned += u64::from(!surplus.is_empty());
+        if !surplus.is_empty() {
+            reached(Situation::PeerPruned);
+            self.out.stats.peers_pruned += 1;
+        }
         self.disconnect(now, surplus);
     }
 
@@ -689,7 +709,10 @@ impl Engine {
     fn displace(&mut self, now: Time) {
         let streams = &self.streams;
         let displaced = self.peers.displaced(|connection| streams.uses(connection));
-        self.out.stats.peers_displaced += u64::from(!displaced.is_empty());
+        if !displaced.is_empty() {
+            reached(Situation::PeerDisplaced);
+            self.out.stats.peers_displaced += 1;
+        }
         self.disconnect(now, displaced);
     }
 

@@ -14,6 +14,7 @@ use super::streams::{Streams, Timer};
 use super::time::Time;
 use crate::error::StreamCloseReason;
 use crate::id::{PeerId, StreamId};
+use crate::situation::{Situation, reached};
 use crate::wire::{Code, Frame, Token};
 
 /// How long a stream waits for a new connection: long enough for a dial that TCP repeats after 1, 3 and 7 s.
@@ -141,6 +142,7 @@ impl Streams {
             return self.conclude(id, StreamCloseReason::PeerDisconnected, out);
         }
         tracing::debug!(peer = %stream.peer, stream = %id, "audio stream waits for a new connection");
+        reached(Situation::CallParted);
         stream.phase = Phase::Parted;
         if let Some(substream) = stream.detach() {
             self.by_substream.remove(&substream);
@@ -186,6 +188,7 @@ impl Streams {
     pub(super) fn on_resumed(&mut self, now: Time, id: StreamId, out: &mut Outbox) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         tracing::debug!(peer = %stream.peer, stream = %id, "audio stream goes on");
+        reached(Situation::CallResumed);
         out.stats.streams_resumed += 1;
         stream.resumption.on_resumed(now);
         self.timers.stop(&(id, Timer::Phase));

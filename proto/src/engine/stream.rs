@@ -16,6 +16,7 @@ use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::{AudioFrame, OnCongestion};
 use crate::path::{self, Arrival, Order, Via};
+use crate::situation::{Situation, reached};
 use crate::stats::{AudioStats, RemoteAudioReport};
 use crate::wire::{
     Ack, Code, DATA_OVERHEAD_BYTES, Decoder, Frame, Invitation, MAX_PREFIX_BYTES, Open, Token, WireError,
@@ -625,6 +626,7 @@ impl Stream {
             (told, rate) => told != rate,
         };
         if has_changed && (told.is_none() || now - at >= RATE_EVERY) {
+            reached(Situation::RateTold);
             self.told_rate = (rate, now);
             let (peer_id, stream_id) = (self.peer.clone(), self.id);
             out.event(AviEvent::AudioRate { peer_id, stream_id, bits_per_second: rate });

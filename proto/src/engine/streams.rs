@@ -20,6 +20,7 @@ use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::media::{OnCongestion, StreamOptions};
 use crate::path::{Secrets, SessionId};
+use crate::situation::{Situation, reached};
 use crate::stats::AudioStats;
 use crate::wire::{Code, Frame, Open};
 
@@ -524,6 +525,7 @@ impl Streams {
                 if let Some(substream) = stream.substream {
                     self.by_substream.remove(&substream);
                 }
+                reached(Situation::CallMoved);
                 stream.move_to(other);
                 self.has_released = true;
                 self.timers.set((id, Timer::Phase), now + self.config.accept_timeout);
@@ -560,6 +562,7 @@ impl Streams {
                 (Timer::Order, _) => self.on_order_due(now, id, out),
                 (Timer::Phase, Phase::Reaching) => self.conclude(id, StreamCloseReason::Unreachable, out),
                 (Timer::Phase, Phase::Opening | Phase::Requested | Phase::Offered) => {
+                    reached(Situation::CallUnanswered);
                     self.end(now, id, Code::Timeout, StreamCloseReason::Timeout, out);
                 }
                 (Timer::Phase, Phase::Unnamed) => self.on_broken_rule(id, "no OPEN in time".to_owned(), out),
@@ -569,6 +572,7 @@ impl Streams {
                     self.conclude(id, if is_ending { StreamCloseReason::PeerDisconnected } else { error }, out);
                 }
                 (Timer::Phase, Phase::Parted | Phase::Resuming) => {
+                    reached(Situation::CallGivenUp);
                     self.end(now, id, Code::Timeout, StreamCloseReason::PeerDisconnected, out);
                 }
                 (Timer::Phase, Phase::Closing | Phase::Leaving) => self.forget(id, out),
@@ -631,6 +635,7 @@ impl Streams {
             None
         };
         if let Some(reason) = refusal {
+            reached(Situation::CallRefused);
             out.stats.streams_refused += 1;
             let farewell = Frame::Reject { code: Code::Limit, reason: reason.to_owned() };
             return self.say_goodbye(now, id, farewell, None, out);
@@ -654,6 +659,7 @@ impl Streams {
     }
 
     pub(super) fn on_broken_rule(&mut self, id: StreamId, broken: String, out: &mut Outbox) {
+        reached(Situation::ProtocolBroken);
         out.stats.protocol_errors += 1;
         if let Some(stream) = self.streams.get(&id) {
             tracing::debug!(peer = %stream.peer, stream = %id, broken, "audio stream breaks the protocol");
@@ -697,6 +703,7 @@ impl Streams {
         }
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let is_waiting = stream.phase == Phase::Leaving;
+        reached(Situation::GoodbyeDelayed);
         stream.leave(out);
         if !is_waiting {
             self.timers.set((id, Timer::Phase), now + RESUME_WITHIN);

@@ -14,6 +14,7 @@ use crate::error::AviP2pError;
 use crate::event::AviEvent;
 use crate::id::{PeerId, Topic};
 use crate::publish::Published;
+use crate::situation::{Situation, reached};
 
 /// The topic of the shared context. It is no topic of the application's.
 pub(crate) const CONTEXT_TOPIC: &str = "/avi/context/1";
@@ -201,7 +202,10 @@ impl Topics {
             (PublishOutcome::NoSubscribers, Origin::Held { expires }) => {
                 self.hold(expires, topic.clone(), data.clone()).map(|()| Published::Held)
             }
-            (PublishOutcome::Congested, _) => Err(AviP2pError::Congested("the queues to all subscribers are full")),
+            (PublishOutcome::Congested, _) => {
+                reached(Situation::MessageCongested);
+                Err(AviP2pError::Congested("the queues to all subscribers are full"))
+            }
             (PublishOutcome::Refused(why), _) => Err(AviP2pError::NetworkError(why.to_owned())),
         };
         match (origin, result) {
@@ -217,6 +221,7 @@ impl Topics {
     pub(crate) fn on_message(&mut self, from: PeerId, topic: String, data: Bytes, out: &mut Outbox) {
         if !self.subscribed.contains(topic.as_str()) {
             // It was sent before the application unsubscribed.
+            reached(Situation::MessageUnwanted);
             out.stats.messages_refused += 1;
             return;
         }
@@ -313,6 +318,7 @@ impl Topics {
     /// Holds a message that `publish` took. Only other nodes wait for it.
     fn hold_new(&mut self, now: Time, topic: Topic, data: Bytes, out: &mut Outbox) -> Result<Published, AviP2pError> {
         self.hold(now + self.publish_hold, topic.clone(), data.clone())?;
+        reached(Situation::MessageHeld);
         self.deliver_own(&topic, &data, out);
         Ok(Published::Held)
     }
@@ -343,6 +349,7 @@ impl Topics {
             std::mem::take(&mut self.held).into_iter().partition(|held| held.topic == *topic);
         self.held = kept;
         for Held { expires, topic, data } in released {
+            reached(Situation::MessageReleased);
             self.held_bytes -= data.len();
             self.hand_over(Origin::Held { expires }, topic, data, out);
         }
@@ -359,6 +366,7 @@ impl Topics {
 }
 
 fn expire(topic: &Topic, data: Bytes, out: &mut Outbox) {
+    reached(Situation::MessageExpired);
     out.stats.messages_expired += 1;
     out.event(AviEvent::PublishExpired { topic: topic.to_string(), data: data.into() });
 }

@@ -12,6 +12,7 @@ use super::time::Time;
 use super::{Engine, Phase};
 use crate::event::DiscoverySource;
 use crate::id::PeerId;
+use crate::situation::{Situation, reached};
 
 /// After this silence, the end with the higher id dials too: the other one may know no address.
 const BOTH_DIAL_AFTER: Duration = Duration::from_secs(10);
@@ -62,11 +63,13 @@ impl Engine {
                 connections.into_iter().for_each(|connection| self.out.net(NetAction::Probe { connection }));
             }
             Some(Duplicate::Close(connection)) => {
+                reached(Situation::DuplicateClosed);
                 self.out.stats.duplicate_connections += 1;
                 self.disconnect(now, [connection]);
             }
             Some(Duplicate::Retire { others, kept }) => {
                 tracing::debug!(%peer, ?others, ?kept, "uses one connection");
+                reached(Situation::ConnectionRetired);
                 self.out.stats.duplicate_connections += others.len() as u64;
                 let excess = self.peers.retire(now, peer, &others, self.out.stats.messages_published);
                 for &connection in &others {
@@ -93,6 +96,7 @@ impl Engine {
         self.liveness.on_heard(now, connection);
         self.peers.on_pong(peer, connection, rtt, self.out.stats.messages_published);
         if self.peers.has_delivered(now, peer, connection) && self.liveness.expects(connection) {
+            reached(Situation::RetiredDelivered);
             self.disconnect(now, [connection]);
         }
     }
@@ -128,6 +132,7 @@ impl Engine {
             |peer: &PeerId| self.local < *peer || silent_for >= BOTH_DIAL_AFTER || self.liveness.is_doubted(connection);
         if let Some(peer) = user.filter(|peer| dials(peer)).cloned() {
             tracing::debug!(%peer, ?connection, "stuck");
+            reached(Situation::ConnectionStuck);
             self.peers.replace(&peer, &mut self.out);
         }
     }
@@ -138,6 +143,7 @@ impl Engine {
         let lost = self.peers.take_undelivered(&peer, connection, published);
         let lost = self.topics.count_for(&peer, published - lost.end, lost.end.saturating_sub(lost.start));
         if lost > 0 {
+            reached(Situation::MessageMayBeLost);
             self.on_slow_peer(peer, lost);
         }
     }
@@ -146,6 +152,7 @@ impl Engine {
         tracing::debug!(?connection, "silent");
         // The peer of a retired connection has another one.
         if let Some(peer) = self.peers.user_of(connection).cloned() {
+            reached(Situation::PeerSilent);
             self.out.stats.ping_timeouts += 1;
             self.tell_lost(peer, connection);
         }
@@ -162,6 +169,7 @@ impl Engine {
         }
         while let Some(connection) = self.closing.pop_late(now) {
             tracing::debug!(?connection, "does not close");
+            reached(Situation::CloseAborted);
             self.out.net(NetAction::Abort { connection });
         }
     }
@@ -186,6 +194,7 @@ impl Engine {
     /// Forgets the mDNS addresses that were not repeated in time.
     fn expire_records(&mut self, now: Time) {
         while let Some((peer, address)) = self.records.pop_expired(now) {
+            reached(Situation::AddressExpired);
             self.peers.on_expired(&peer, &[address]);
         }
     }

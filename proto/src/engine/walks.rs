@@ -10,6 +10,7 @@ use super::time::Time;
 use crate::config::AviP2pConfig;
 use crate::error::AviP2pError;
 use crate::id::PeerId;
+use crate::situation::{Situation, reached};
 
 /// Waits this long after a new peer: its neighbours may connect too, and one walk serves them all.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -40,7 +41,7 @@ pub(crate) struct Walks {
     /// Callers that wait for the end of the walk.
     waiting: Vec<CommandId<Vec<PeerId>>>,
     count: u64,
-    rng: Rng,
+    pub(super) rng: Rng,
 }
 
 impl Walks {
@@ -107,6 +108,11 @@ impl Walks {
             return;
         }
         self.ended = Some(now);
+        reached(match &result {
+            Ok(found) if !found.is_empty() => Situation::WalkFoundPeers,
+            Err(AviP2pError::Timeout { .. }) => Situation::WalkTimedOut,
+            _ => Situation::WalkFoundNobody,
+        });
         // A walk that was asked for meanwhile comes before the regular one.
         let regular = now + self.rng.jitter(self.pause);
         self.next = Some(self.next.map_or(regular, |asked| {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::AudioFrame;
 use super::window::Window;
 use crate::engine::Time;
+use crate::situation::{Situation, reached};
 
 /// How long a frame waits for those before it. With 30 ± 20 ms of delay, a frame may be overtaken by those that were
 /// sent up to 40 ms after it: one or two of 20 ms.
@@ -101,6 +102,7 @@ impl Order {
             return self.refuse(sequence);
         }
         if self.waiting.contains_key(&sequence) {
+            reached(Situation::FrameTwice);
             self.duplicates += 1;
             return Arrival::Duplicate;
         }
@@ -116,6 +118,7 @@ impl Order {
         };
         self.waiting_bytes += payload.len();
         self.waiting.insert(sequence, Waiting { since: now, timestamp_us: frame.timestamp_us, payload });
+        reached(Situation::FrameReordered);
         Arrival::Waits
     }
 
@@ -181,9 +184,11 @@ impl Order {
 
     fn refuse(&mut self, sequence: u64) -> Arrival {
         if self.left.has_seen(sequence) {
+            reached(Situation::FrameTwice);
             self.duplicates += 1;
             Arrival::Duplicate
         } else {
+            reached(Situation::FrameLate);
             self.late += 1;
             // The next copy of it is a duplicate.
             self.left.insert(sequence);

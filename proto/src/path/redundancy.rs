@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::AudioFrame;
 use super::session::MAX_PLAINTEXT_BYTES;
 use crate::engine::Time;
+use crate::situation::{Situation, reached};
 
 /// For how long after a loss frames are sent twice.
 const ON_FOR: Duration = Duration::from_secs(30);
@@ -63,6 +64,7 @@ impl Redundancy {
             // What was lost before there were copies says nothing about them.
             let has_copies = self.copies - copies >= frames / 2;
             if has_copies && (self.lost - lost).saturating_mul(100) >= frames.saturating_mul(USELESS_PERCENT) {
+                reached(Situation::RedundancyUseless);
                 self.off_until = now + ON_FOR;
             }
             self.judged = (highest_sequence, self.lost, self.copies);
@@ -71,6 +73,9 @@ impl Redundancy {
 
     /// Notes a loss that the caller has seen by itself.
     pub fn on_loss(&mut self, now: Time) {
+        if self.on_until.is_none_or(|until| until <= now) {
+            reached(Situation::RedundancyOn);
+        }
         self.on_until = Some(now + ON_FOR);
     }
 

@@ -59,6 +59,11 @@ impl Recorded {
         }
     }
 
+    /// [`Engine::reseed`]. What is recorded from then on cannot be replayed.
+    pub fn reseed(&mut self, seed: [u8; 32]) {
+        self.engine.reseed(seed);
+    }
+
     /// [`Engine::poll_output`].
     #[inline]
     pub fn poll_output(&mut self) -> Option<Output> {

@@ -21,6 +21,11 @@ pub fn fired() -> u64 {
     FIRED.get()
 }
 
+/// Adds the delays that fired on another thread, whose work this one goes on with.
+pub fn carry_over(fired: u64) {
+    FIRED.set(FIRED.get() + fired);
+}
+
 /// Resolves once, after a duration.
 pub struct Delay {
     sleep: Pin<Box<Sleep>>,

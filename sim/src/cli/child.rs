@@ -43,11 +43,12 @@ impl Reports {
         self.0.join(name)
     }
 
-    /// Runs a seed in a child process, and waits for it. `name` distinguishes the reports.
-    pub(super) fn run(&self, name: &str, setup: &Setup, seed: u64) -> Result<Report, ChildError> {
+    /// Runs a seed in a child process, with these arguments too, and waits for it. `name` distinguishes the reports.
+    pub(super) fn run(&self, name: &str, setup: &Setup, seed: u64, more: &[String]) -> Result<Report, ChildError> {
         let file = self.0.join(format!("{name}.json"));
         let child = Command::new(env::current_exe().map_err(ChildError::Start)?)
             .args(setup.arguments(seed))
+            .args(more)
             .arg("--json")
             .arg(&file)
             // The panic message should be the last output.

@@ -1,14 +1,19 @@
 //! Which commands exist, and what do they share?
 
+mod branch;
 mod child;
 mod compare;
 mod run;
+mod seeds;
 mod shrink;
+mod situations;
 mod sweep;
 mod verify;
 
 use std::fmt::Display;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use avi_links::ProfileError;
@@ -41,6 +46,8 @@ enum Task {
     Compare(compare::Args),
     /// List the scenarios that come with the tool.
     List,
+    /// List the situations that are worth reaching, by the names that reports and `--expect` use.
+    Situations,
 }
 
 /// What makes a run, apart from its seed.
@@ -91,6 +98,22 @@ enum CliError {
     NothingBroken { seed: u64 },
     #[error("seed {seed} {error}")]
     Child { seed: u64, error: child::ChildError },
+    #[error(
+        "--stop-at {at}: expected times of more than 0 and less than {end}, the end of the run, in order, each once"
+    )]
+    StopAt { at: String, end: f64 },
+    #[error("--branch {seeds}: only events can go another way from a certain time on: expected --network events")]
+    BranchOnTurmoil { seeds: String },
+    #[error("--report: expected one time in --stop-at and one seed in --branch, whose run the page then shows")]
+    ManyBranches,
+    #[error(
+        "seed {seed} breaks \"{invariant}\" at {broken} s: expected earlier times than {at} in --stop-at, or --to-the-end"
+    )]
+    BrokenBefore { seed: u64, invariant: String, broken: f64, at: f64 },
+    #[error(
+        "with --branch {branch}, the run before {at} s is not the one of seed {seed}: its trace is {trace}, and not {original}"
+    )]
+    AnotherPast { seed: u64, branch: u64, at: f64, trace: String, original: String },
     #[error("{scenario}: {error}")]
     Unsupported { scenario: String, error: Unsupported },
     #[error("{file}: {error}")]
@@ -116,6 +139,7 @@ pub(crate) fn main() -> ExitCode {
         Task::Verify(args) => verify::verify(&args),
         Task::Compare(args) => compare::compare(&args),
         Task::List => list(),
+        Task::Situations => situations::list(),
     };
     match done {
         Ok(Outcome::Good) => ExitCode::SUCCESS,
@@ -181,6 +205,8 @@ impl Setup {
             seconds: self.seconds,
             network: self.network,
             to_the_end: self.to_the_end,
+            stop_at: Vec::new(),
+            branch: None,
         }
     }
 
@@ -209,7 +235,12 @@ impl Setup {
 
     /// The command that repeats a seed, and its commit, if known.
     fn repro(&self, seed: u64, commit: Option<&str>) -> String {
-        let arguments: Vec<_> = self.arguments(seed).iter().map(|argument| quote(argument)).collect();
+        self.repro_with(seed, &[], commit)
+    }
+
+    /// The same, with more arguments.
+    fn repro_with(&self, seed: u64, more: &[String], commit: Option<&str>) -> String {
+        let arguments: Vec<_> = self.arguments(seed).iter().chain(more).map(|argument| quote(argument)).collect();
         let commit = commit.map(|commit| format!("  # commit {commit}")).unwrap_or_default();
         format!("cargo sim {}{commit}", arguments.join(" "))
     }
@@ -240,6 +271,19 @@ fn table<T: Display>(header: &[T]) -> Table {
     table.load_style(LINES).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().map(ToString::to_string));
     table
+}
+
+/// Checks before the work whether its result can be written. The file keeps its content until then.
+fn check_writable(file: &Path) -> Result<(), CliError> {
+    OpenOptions::new().create(true).append(true).open(file).map(drop).map_err(|error| file_error(file, error))
+}
+
+fn write(file: &Path, text: &str) -> Result<(), CliError> {
+    fs::write(file, text).map_err(|error| file_error(file, error))
+}
+
+fn file_error(file: &Path, error: io::Error) -> CliError {
+    CliError::File { file: file.display().to_string(), error }
 }
 
 /// Writes to stdout. It is no error if the reader has ended, for example `head`.

@@ -1,8 +1,7 @@
 //! How is a scenario run once, and what is said about it?
 
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, Thread};
@@ -13,7 +12,9 @@ use avi_sim::scenario::Scenario;
 use avi_sim::{html, swarm};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{CliError, Outcome, Setup, commit, print, table};
+use super::branch;
+use super::situations::{self, Expected, Reached};
+use super::{CliError, Outcome, Setup, check_writable, commit, file_error, print, table, write};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -31,6 +32,10 @@ pub(super) struct Args {
     /// Prints the scenario that the seed draws, as TOML, and runs nothing.
     #[arg(long)]
     print_scenario: bool,
+    #[command(flatten)]
+    branch: branch::Args,
+    #[command(flatten)]
+    expected: Expected,
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, CliError> {
@@ -39,13 +44,19 @@ pub(super) fn run(args: &Args) -> Result<Outcome, CliError> {
         print(&swarm::draw(&scenario, args.setup.nodes as usize, args.seed, args.setup.network).to_toml())?;
         return Ok(Outcome::Good);
     }
-    for file in [&args.json, &args.report].into_iter().flatten() {
-        // Checked before the run rather than after it. The file keeps its content until then.
-        OpenOptions::new().create(true).append(true).open(file).map_err(|error| file_error(file, error))?;
+    args.branch.check(&args.setup, &scenario)?;
+    if let Some(seeds) = args.branch.several() {
+        if args.report.is_some() {
+            return Err(CliError::ManyBranches);
+        }
+        return branch::branch(&args.branch, &args.setup, args.seed, seeds, args.json.as_deref());
     }
+    [&args.json, &args.report].into_iter().flatten().try_for_each(|file| check_writable(file))?;
     let mut report = watch(args, scenario.clone());
-    report.repro = args.setup.repro(args.seed, commit().as_deref());
-    print(&text(&report))?;
+    report.repro = args.setup.repro_with(args.seed, &args.branch.arguments(), commit().as_deref());
+    let reached = Reached::of([&report.situations].into_iter());
+    let missed = args.expected.missed(&reached);
+    print(&(text(&report, &reached) + &situations::complaint(&missed)))?;
     if let Some(file) = &args.json {
         let json = serde_json::to_string_pretty(&report).map_err(|error| file_error(file, error.into()))?;
         write(file, &json)?;
@@ -53,7 +64,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, CliError> {
     if let Some(file) = &args.report {
         write(file, &html::render(&report)?)?;
     }
-    let is_bad = report.unexpected().is_some() || report.is_mended();
+    let is_bad = report.unexpected().is_some() || report.is_mended() || !missed.is_empty();
     Ok(if is_bad { Outcome::Bad } else { Outcome::Good })
 }
 
@@ -65,7 +76,11 @@ fn watch(args: &Args, scenario: Scenario) -> Report {
     thread::scope(|scope| {
         let bar = scope.spawn(|| show(end_ms, &progress, &over));
         let _end = End(&over, bar.thread().clone());
-        avi_sim::run(&args.setup.options(args.seed), scenario, Arc::clone(&progress))
+        let mut options = args.setup.options(args.seed);
+        let duration = |seconds: &f64| Duration::try_from_secs_f64(*seconds).unwrap_or_default();
+        options.stop_at = args.branch.stop_at.iter().map(duration).collect();
+        options.branch = args.branch.only();
+        avi_sim::run(&options, scenario, Arc::clone(&progress))
     })
 }
 
@@ -93,7 +108,7 @@ fn show(end_ms: u64, progress: &AtomicU64, over: &AtomicBool) {
     bar.finish_and_clear();
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &Report, reached: &Reached) -> String {
     let name = format!("{}, {} nodes, seed {}", report.scenario, report.nodes, report.seed);
     let mut table = table(&[name.as_str(), ""]);
     for (name, value) in html::summary(report) {
@@ -108,7 +123,13 @@ fn text(report: &Report) -> String {
         ),
         None => "all promises held\n".to_owned(),
     };
-    format!("{}\n{verdict}trace {}\nrepro {}\n", table.trim_fmt(), report.trace, report.repro)
+    let stops = report.stops.iter().map(|stop| {
+        let on = stop.branch.map(|seed| format!(", then seed {seed}")).unwrap_or_default();
+        format!("trace {} up to {} s{on}\n", stop.trace, stop.at)
+    });
+    let stops: String = stops.collect();
+    let (reached, trace, repro) = (reached.text(), &report.trace, &report.repro);
+    format!("{}\n{reached}\n{verdict}{stops}trace {trace}\nrepro {repro}\n", table.trim_fmt())
 }
 
 fn violation(violation: &Violation) -> String {
@@ -121,12 +142,4 @@ fn violation(violation: &Violation) -> String {
         });
     }
     text + "\n"
-}
-
-fn write(file: &Path, text: &str) -> Result<(), CliError> {
-    fs::write(file, text).map_err(|error| file_error(file, error))
-}
-
-fn file_error(file: &Path, error: std::io::Error) -> CliError {
-    CliError::File { file: file.display().to_string(), error }
 }

@@ -110,7 +110,7 @@ impl Runs<'_> {
             links: Vec::new(),
             ..self.setup.clone()
         };
-        let report = self.reports.run(name, &setup, case.seed);
+        let report = self.reports.run(name, &setup, case.seed, &[]);
         let _ = fs::remove_file(&scenario);
         report
     }

@@ -2,20 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::path::PathBuf;
 
 use avi_sim::report::{Percentiles, Report, Violation};
+use avi_sim::situations::Situations;
 use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressStyle};
-use thiserror::Error;
 
 use super::child::{ChildError, Reports};
+use super::seeds::{Seeds, in_parallel};
 use super::shrink::{self, Effort};
-use super::{CliError, Outcome, Setup, commit, print, table};
+use super::situations::{self, Expected, Reached};
+use super::{CliError, Outcome, Setup, check_writable, commit, print, table, write};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -32,31 +30,11 @@ pub(super) struct Args {
     shrink: bool,
     #[command(flatten)]
     effort: Effort,
-}
-
-/// A range of seeds, at least one.
-#[derive(Clone, Debug, PartialEq)]
-struct Seeds(RangeInclusive<u64>);
-
-#[derive(Debug, Error, PartialEq)]
-enum SeedsError {
-    #[error("expected A..B or A..=B, as 0..100")]
-    Form,
-    #[error("there is no seed in it: A..B is without B, and A..=B with it")]
-    Empty,
-}
-
-impl FromStr for Seeds {
-    type Err = SeedsError;
-
-    fn from_str(text: &str) -> Result<Self, SeedsError> {
-        let (first, rest) = text.split_once("..").ok_or(SeedsError::Form)?;
-        let (last, included) = rest.strip_prefix('=').map_or((rest, false), |last| (last, true));
-        let first: u64 = first.parse().map_err(|_| SeedsError::Form)?;
-        let last: u64 = last.parse().map_err(|_| SeedsError::Form)?;
-        let last = if included { last } else { last.checked_sub(1).ok_or(SeedsError::Empty)? };
-        if first > last { Err(SeedsError::Empty) } else { Ok(Self(first..=last)) }
-    }
+    #[command(flatten)]
+    expected: Expected,
+    /// Writes as JSON how often each situation was reached, and by how many seeds.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 /// The figures that are kept of a seed.
@@ -64,6 +42,7 @@ struct Figures {
     /// One that is not known.
     violation: Option<Violation>,
     values: [Option<f64>; NAMES.len()],
+    situations: Situations,
 }
 
 const NAMES: [&str; 10] = [
@@ -99,7 +78,7 @@ impl From<Report> for Figures {
             (report.bytes_sent.count > 0).then_some(report.bytes_sent.p50),
             Some(report.wall_seconds),
         ];
-        Self { values, violation: report.unexpected().cloned() }
+        Self { values, violation: report.unexpected().cloned(), situations: report.situations }
     }
 }
 
@@ -107,44 +86,42 @@ type Results = BTreeMap<u64, Result<Figures, ChildError>>;
 
 pub(super) fn sweep(args: &Args) -> Result<Outcome, CliError> {
     args.setup.load()?;
+    if let Some(file) = &args.json {
+        check_writable(file)?;
+    }
     let results = run_all(args, &Reports::new()?);
     let failed = results.values().filter(|result| !matches!(result, Ok(Figures { violation: None, .. }))).count();
-    let mut text = format!("{}\n", spread(&results).trim_fmt());
+    let reached = Reached::of(results.values().flatten().map(|figures| &figures.situations));
+    let mut text = format!("{}\n\n{}", spread(&results).trim_fmt(), reached.text());
     if failed > 0 {
         text += &failures(&args.setup, &results);
     }
     text += &format!("{} of {} seeds failed\n", failed, results.len());
+    let missed = args.expected.missed(&reached);
+    text += &situations::complaint(&missed);
     print(&text)?;
+    if let Some(file) = &args.json {
+        write(file, &reached.json(&args.setup.scenario, results.len(), failed))?;
+    }
     let broken = |result: &Result<Figures, ChildError>| matches!(result, Ok(Figures { violation: Some(_), .. }));
     if let Some((seed, _)) = results.iter().find(|(_, result)| args.shrink && broken(result)) {
         return shrink::reduce(&args.setup, *seed, args.jobs, &args.effort);
     }
-    Ok(if failed > 0 { Outcome::Bad } else { Outcome::Good })
+    Ok(if failed > 0 || !missed.is_empty() { Outcome::Bad } else { Outcome::Good })
 }
 
 fn run_all(args: &Args, reports: &Reports) -> Results {
-    let (first, last) = args.seeds.0.clone().into_inner();
-    let jobs = args.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
-    let jobs = (jobs as u64).min((last - first).saturating_add(1));
-    let bar = progress((last - first).saturating_add(1));
-    let (taken, results) = (AtomicU64::new(0), Mutex::new(Results::new()));
-    thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                let take = || first.checked_add(taken.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed <= last);
-                while let Some(seed) = take() {
-                    let result = reports.run(&seed.to_string(), &args.setup, seed).map(Figures::from);
-                    tell(&bar, seed, &result);
-                    results.lock().unwrap_or_else(|broken| broken.into_inner()).insert(seed, result);
-                }
-            });
-        }
+    let bar = progress(args.seeds.count());
+    let results = in_parallel(args.seeds.all(), args.jobs, |seed| {
+        let result = reports.run(&seed.to_string(), &args.setup, *seed, &[]).map(Figures::from);
+        tell(&bar, *seed, &result);
+        result
     });
     bar.finish_and_clear();
-    results.into_inner().unwrap_or_else(|broken| broken.into_inner())
+    results
 }
 
-fn progress(seeds: u64) -> ProgressBar {
+pub(super) fn progress(seeds: u64) -> ProgressBar {
     let bar = ProgressBar::new(seeds);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos} of {len} seeds, {elapsed}, {eta} left") {
         bar.set_style(style);
@@ -198,29 +175,4 @@ fn failures(setup: &Setup, results: &Results) -> String {
         table.add_row([seed.to_string(), what, at, setup.repro(*seed, commit.as_deref())]);
     }
     format!("\n{}\n{dead}", table.trim_fmt())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_of_seeds_excludes_its_end_unless_it_says_otherwise() {
-        assert_eq!("3..5".parse(), Ok(Seeds(3..=4)));
-        assert_eq!("3..=5".parse(), Ok(Seeds(3..=5)));
-        assert_eq!("7..=7".parse(), Ok(Seeds(7..=7)));
-        assert_eq!(format!("0..={}", u64::MAX).parse(), Ok(Seeds(0..=u64::MAX)));
-    }
-
-    #[test]
-    fn a_range_without_seeds_or_sense_is_refused() {
-        for empty in ["5..5", "5..4", "0..0", "5..=4"] {
-            assert_eq!(empty.parse::<Seeds>(), Err(SeedsError::Empty), "{empty}");
-        }
-        for wrong in
-            ["", "5", "..", "5..", "..5", "a..b", "1..2..3", "-1..3", "1...3", "1..==3", "1..99999999999999999999"]
-        {
-            assert_eq!(wrong.parse::<Seeds>(), Err(SeedsError::Form), "{wrong}");
-        }
-    }
 }

@@ -27,7 +27,7 @@ pub(super) fn verify(args: &Args) -> Result<Outcome, CliError> {
     args.setup.load()?;
     let reports = Reports::new()?;
     let other = args.seed.wrapping_add(1);
-    let run = |name, seed| reports.run(name, &args.setup, seed);
+    let run = |name, seed| reports.run(name, &args.setup, seed, &[]);
     // In parallel: other load on the machine must not matter.
     let [once, again, other_seed] = thread::scope(|scope| {
         let runs = [("once", args.seed), ("again", args.seed), ("other", other)];

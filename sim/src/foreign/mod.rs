@@ -122,6 +122,7 @@ impl Node {
             | Order::FloodContext { .. }
             | Order::Flood
             | Order::FloodStreams
+            | Order::Reseed { .. }
             | Order::Leave => {}
         }
     }

@@ -1,6 +1,9 @@
 //! Does the page contain the report, for any report?
 
+use std::time::Duration;
+
 use super::*;
+use crate::mesh::{Change, Kind};
 use crate::report::{Audio, Connections, Joins, Messages, Sample, Span, histogram};
 
 fn plausible() -> Report {
@@ -64,6 +67,7 @@ fn plausible() -> Report {
             Span { from: 55.0, until: 55.0, what: "leave of 2 nodes".to_owned() },
         ],
         violation: None,
+        ..Report::default()
     }
 }
 
@@ -103,6 +107,18 @@ fn what_a_report_says_is_never_markup() {
     let report = Report { scenario: hostile, troubles: vec![span], violation: Some(broken()), ..plausible() };
     let page = render(&report).unwrap();
     assert!(!page.contains("<b>") && !page.contains("<node 9>"));
+}
+
+#[test]
+fn nothing_that_the_script_reads_ends_its_element() {
+    let span = Span { from: 1.0, until: 2.0, what: "</script><b>{data}<!--".to_owned() };
+    let mut report = Report { troubles: vec![span], violation: Some(broken()), ..plausible() };
+    report.mesh.kinds = vec![Kind::Honest, Kind::Hostile];
+    report.mesh.changes = vec![(Duration::from_secs(1), Change::Up(1))];
+    let page = render(&report).unwrap();
+    assert_eq!((page.matches("<script").count(), page.matches("</script>").count()), (2, 2));
+    assert!(!page.contains("<b>") && !page.contains("<!--") && page.contains("\\u003c/script>"));
+    assert!(page.contains("[1000,\"u\",1]"));
 }
 
 #[test]

@@ -140,6 +140,9 @@ impl Scenario {
         let expected = "from 0 to until, and until + equal_within + 1 within the scenario";
         check("context.from", ok, format!("{from}, until {until}"), expected)?;
         check("context.skew", (0.0..=86_400.0).contains(&skew), skew.to_string(), "0 to 86400")?;
+        let lifetime = self.context.tombstone_lifetime;
+        let ok = lifetime == 0.0 || (60.0..=86_400.0).contains(&lifetime);
+        check("context.tombstone_lifetime", ok, lifetime.to_string(), "0, or 60 to 86400")?;
         let ok = self.hostile.context_flood == 0 || writes > 0;
         check("hostile.context_flood", ok, self.hostile.context_flood.to_string(), "0 without context.writes")?;
         let Calls { frame_ms, frame_bytes, seconds, .. } = self.calls;

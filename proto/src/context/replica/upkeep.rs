@@ -8,6 +8,7 @@ use crate::context::entry::{Entry, Op};
 use crate::context::path::Path;
 use crate::context::stamp::{Hlc, Wall};
 use crate::context::store::Plan;
+use crate::situation::{Situation, reached};
 
 /// By how much the clocks of two processes with one key may differ.
 const AT_ODDS: Duration = Duration::from_secs(1);
@@ -40,6 +41,9 @@ impl Replica {
         }
         again.truncate(MAX_WRITTEN_AGAIN.saturating_sub(self.written_again));
         self.written_again += again.len();
+        if !again.is_empty() {
+            reached(Situation::ContextWrittenAgain);
+        }
         let hlc = came.stamp.hlc.next();
         let again: Vec<_> = again.into_iter().map(|(path, op)| signer.sign(path, hlc, op)).collect();
         self.put_again(again)
@@ -84,6 +88,7 @@ impl Replica {
             return Vec::new();
         }
         let expired = self.store.expire(wall.before(self.options.tombstone_lifetime));
+        expired.iter().for_each(|_| reached(Situation::ContextExpired));
         let lost = expired.iter().filter(|entry| entry.is_visible());
         lost.map(|entry| Change { author: entry.stamp.author, path: entry.path.clone() }).collect()
     }

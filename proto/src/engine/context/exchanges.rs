@@ -12,6 +12,7 @@ use crate::engine::io::{AskId, ExchangeId, NetAction};
 use crate::engine::outbox::Outbox;
 use crate::engine::time::Time;
 use crate::id::PeerId;
+use crate::situation::{Situation, reached};
 
 /// The node with the lower id asks at once when two meet. If it has not by then, the other one does.
 const ASKED_BY: Duration = Duration::from_secs(5);
@@ -146,6 +147,7 @@ impl SharedContext {
     /// An exchange has failed. It is tried again, the more seldom the more often it fails.
     fn on_failed(&mut self, now: Time, peer: &PeerId, why: &str, out: &mut Outbox) {
         tracing::debug!(%peer, why, "the context was not compared");
+        reached(Situation::ContextFailed);
         out.stats.context_exchanges_failed += 1;
         let Some(neighbour) = self.peers.get_mut(peer).filter(|neighbour| neighbour.takes_part) else { return };
         let wait = RETRY_AFTER.saturating_mul(1 << neighbour.failures.min(8)).min(MAX_RETRY_AFTER);
@@ -209,10 +211,12 @@ impl SharedContext {
         let mut news = News::default();
         match (exchange.step, response) {
             (Step::Root, Response::Same) => {
+                reached(Situation::ContextSame);
                 self.on_ended(&exchange.peer);
                 return Ok(news);
             }
             (Step::Root, Response::Buckets(theirs)) => {
+                reached(Situation::ContextDiffered);
                 let (request, is_all) = next_request(&mut self.replica.store, &theirs, self.rng.next() as u8);
                 exchange.step = Step::Have { is_all };
                 self.ask(exchange, &request, out);
@@ -246,6 +250,7 @@ impl SharedContext {
         // A round moves 64 KiB at least, in one direction.
         let max_rounds = 4 + self.options.max_bytes / (32 * 1024);
         if *has_more && exchange.has_moved && exchange.rounds < max_rounds {
+            reached(Situation::ContextRounds);
             exchange.rounds += 1;
             exchange.has_moved = false;
             exchange.step = Step::Root;
@@ -271,6 +276,7 @@ impl SharedContext {
         neighbour.gone_at = None;
         let mut news = News::default();
         let response = if neighbour.source.distrusted_until > now || !neighbour.requests.take(now, REQUESTS) {
+            reached(Situation::ContextBusy);
             out.stats.context_refused_busy += 1;
             Some(Response::Busy)
         } else {

@@ -61,7 +61,7 @@ pub(crate) struct SharedContext {
     max_message_bytes: usize,
     topic: Topic,
     replica: Replica,
-    rng: Rng,
+    pub(super) rng: Rng,
     wall: (Time, Wall),
     /// The latest wall time at [`Time::ZERO`] that the clock has stood for since the context followed it.
     latest_zero: Wall,

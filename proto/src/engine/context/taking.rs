@@ -10,6 +10,7 @@ use crate::context::{Author, Entry, Refused, Taken, read_message};
 use crate::engine::outbox::Outbox;
 use crate::engine::time::Time;
 use crate::id::PeerId;
+use crate::situation::{Situation, reached};
 use crate::stats::Stats;
 
 /// Authors whose rate is remembered.
@@ -36,6 +37,12 @@ fn count(refused: Refused, stats: &mut Stats) {
         Refused::Forged => &mut stats.context_refused_forged,
     };
     *counter += 1;
+    match refused {
+        Refused::Ahead => reached(Situation::ContextAhead),
+        Refused::Full => reached(Situation::ContextFull),
+        Refused::Busy => reached(Situation::ContextBusy),
+        Refused::NotOwner | Refused::KeptOut | Refused::Forged => {}
+    }
 }
 
 impl SharedContext {

@@ -258,6 +258,18 @@ impl Events {
         .await;
     }
 
+    /// Takes all draws from another seed from now on. The latency of each pair of homes stays.
+    pub fn reseed(&self, seed: u64) {
+        let mut state = self.lock();
+        state.random = Random::new(mix(seed, 0x6e65_7477));
+        let now = state.now();
+        for (host, machine) in (0u64..).zip(&mut state.hosts) {
+            if let Some(access) = &mut machine.access {
+                access.reseed(now, mix(mix(seed, 0x6c69_6e6b), host));
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic in a simulation ends it. Until then its state can still be read.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
