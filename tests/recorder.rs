@@ -271,6 +271,9 @@ fn the_recording_of_a_node_that_has_panicked_can_still_be_had() {
     node.settle();
     assert!(node.has_ended());
     let recorded = steps(at_once(handle.recording()).expect("the recording"));
-    let is_subscribe = |step: &&Step| matches!(&step.input, StepInput::Input(engine::Input::Command(engine::Command::Subscribe { topic, .. })) if topic == "lobby");
+    let is_subscribe = |step: &&Step| match &step.input {
+        StepInput::Input(engine::Input::Command(engine::Command::Subscribe { topic, .. })) => topic == "lobby",
+        _ => false,
+    };
     assert_eq!(recorded.iter().filter(is_subscribe).count(), 1);
 }

@@ -35,8 +35,8 @@ pub(crate) fn recorded(engine: Engine) -> Recorded {
     Recorded::new(engine, Some(Start { options, store, hash_key: [5; 16], unix_millis: 0, segment_bytes }))
 }
 
-/// Replays all of it: each record has the same outputs, and each segment the same state. Returns the number of records and of
-/// segments.
+/// Replays all of it: each record has the same outputs, and each segment the same state. Returns the number of records
+/// and of segments.
 pub(crate) fn assert_replays(recorded: &Recorded) -> (usize, usize) {
     let bytes = recorded.recording().expect("it is recorded");
     let (mut records, mut segments) = (0, 0);

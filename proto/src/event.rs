@@ -204,8 +204,8 @@ pub enum AviEvent {
         reason: StreamCloseReason,
     },
     /// The node has ended because its code, or that of a library below it, panicked. This is its last event; every call
-    /// returns [`ChannelClosed`](crate::error::AviP2pError::ChannelClosed) from now on. Start another node, and report
-    /// the panic.
+    /// returns [`ChannelClosed`](crate::error::AviP2pError::ChannelClosed) from now on, but for `AviP2pHandle::recording`:
+    /// with a recorder, it has what led to the panic. Start another node, and report the panic.
     NodeFailed {
         /// The panic's message.
         reason: String,

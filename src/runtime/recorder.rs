@@ -22,7 +22,8 @@ const GATHER: Duration = Duration::from_millis(100);
 /// What the engine's recorder starts with, and its files if it has any.
 ///
 /// # Errors
-/// [`AviP2pError::RecorderFile`] if there can be no such file, [`AviP2pError::Io`] if the system refuses a thread or randomness.
+/// [`AviP2pError::RecorderFile`] if there can be no such file, [`AviP2pError::Io`] if the system refuses a thread or
+/// randomness.
 pub(super) fn start(options: &RecorderOptions, unix_millis: u64) -> Result<(Start, Option<Arc<Files>>), AviP2pError> {
     let mut hash_key = [0; 16];
     getrandom::fill(&mut hash_key).map_err(|error| AviP2pError::Io(format!("no randomness: {error}")))?;
@@ -52,7 +53,7 @@ struct Queue {
     bytes: usize,
     /// Whether the last write has failed: nothing is taken but a new segment.
     is_broken: bool,
-    /// Whether somebody waits until all is written.
+    /// Whether not to wait for more: somebody wants all to be written, or there is much.
     is_urgent: bool,
     /// Whether a chunk is being written.
     is_busy: bool,
@@ -134,7 +135,9 @@ impl Files {
             Some((_, chunk)) if !begins => chunk.extend_from_slice(bytes),
             _ => queue.chunks.push_back((begins, bytes.to_vec())),
         }
-        if was_empty {
+        let is_much = queue.bytes > self.max_queued / 4 && !queue.is_urgent;
+        queue.is_urgent |= is_much;
+        if was_empty || is_much {
             self.has_changed.notify_all();
         }
         true
@@ -148,7 +151,7 @@ impl Files {
                 let written = self.write(&mut file, begins, &bytes);
                 let mut queue = self.queue.lock();
                 if let Err(error) = written {
-                    tracing::warn!(path = ?self.path, %error, "the recording is not written: it goes on when the file can be written again");
+                    tracing::warn!(path = ?self.path, %error, "the recording is not written until this succeeds again");
                     // What follows means nothing without it.
                     (queue.is_broken, file) = (true, None);
                     let segment = queue.chunks.iter().position(|(begins, _)| *begins);
@@ -180,7 +183,7 @@ impl Files {
         }
         let until = std::time::Instant::now() + GATHER;
         while !queue.is_urgent && !queue.is_over && !self.has_changed.wait_until(&mut queue, until).timed_out() {}
-        queue.is_busy = true;
+        (queue.is_busy, queue.is_urgent) = (true, false);
         Some(std::mem::take(&mut queue.chunks))
     }
 

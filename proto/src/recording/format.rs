@@ -82,7 +82,8 @@ pub enum Began {
 pub(super) struct Record {
     /// Nanoseconds since the record before it, or the begin of the segment.
     pub(super) elapsed_ns: u128,
-    /// The wall time that the engine was told before it: milliseconds since the last one that it was told in this segment.
+    /// The wall time that the engine was told before it: milliseconds since the last one that it was told in this
+    /// segment.
     pub(super) wall: Option<i64>,
     pub(super) event: Event,
     pub(super) taken: Option<Taken>,

@@ -1,11 +1,12 @@
-//! What went into an engine, and what came out? A recorder that runs in production, and a replay of what it has recorded.
+//! What went into an engine, and what came out? A recorder that runs in production, and a replay of what it has
+//! recorded.
 //!
-//! The engine is pure: what went in decides what comes out. [`Recorded`] notes what goes in, with a digest of what comes out, in a
-//! ring of two [segments](Head), each of which begins with the state of the engine. [`Replay`] gives the same to an engine of its
-//! own, compares the digests, and shows each step.
+//! The engine is pure: what went in decides what comes out. [`Recorded`] notes what goes in, with a digest of what
+//! comes out, in a ring of two [segments](Head), each of which begins with the state of the engine. [`Replay`] gives
+//! the same to an engine of its own, compares the digests, and shows each step.
 //!
-//! No secret is recorded. What an engine takes from secrets (ids of sessions, tokens, its own signatures, the frames of sealed
-//! datagrams) is in the records, and the engine of a replay takes it from there.
+//! No secret is recorded. What an engine takes from secrets (ids of sessions, tokens, its own signatures, the frames of
+//! sealed datagrams) is in the records, and the engine of a replay takes it from there.
 
 mod digest;
 mod error;

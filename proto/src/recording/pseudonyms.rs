@@ -1,5 +1,5 @@
-//! How is a recording shown without naming anybody? Ids, names and addresses are replaced in what is printed, each by the same
-//! word everywhere.
+//! How is a recording shown without naming anybody? Ids, names and addresses are replaced in what is printed, each by
+//! the same word everywhere.
 //!
 //! The recording itself keeps them. An engine compares ids (which of two connections to keep, who asks first), measures
 //! distances between them, and verifies what their keys have signed: with other ids it would be another recording.

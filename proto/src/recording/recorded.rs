@@ -19,7 +19,8 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// An engine that has had no input, with its context if it has one. It is recorded from its start if `start` says how.
+    /// An engine that has had no input, with its context if it has one. It is recorded from its start if `start` says
+    /// how.
     pub fn new(mut engine: Engine, start: Option<Start>) -> Self {
         let mut first = VecDeque::new();
         let recorder = start.map(|start| {

@@ -1,5 +1,5 @@
-//! What of the bytes of a call is not kept? The payloads of DATA, unless asked for, and the keys of MEDIA, ever. Headers and
-//! the other frames are.
+//! What of the bytes of a call is not kept? The payloads of DATA, unless asked for, and the keys of MEDIA, ever.
+//! Headers and the other frames are.
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serializer};

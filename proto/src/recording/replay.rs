@@ -91,8 +91,8 @@ impl std::fmt::Display for StepInput {
 }
 
 impl Replay {
-    /// The replay of a recording, before its first step. Of recordings one after another, as of a file and the one before it, the older
-    /// comes first.
+    /// The replay of a recording, before its first step. Of recordings one after another, as of a file and the one
+    /// before it, the older comes first.
     ///
     /// # Errors
     /// [`RecordingError`] if it is no recording of this version, or its first segment is damaged.

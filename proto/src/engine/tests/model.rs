@@ -42,7 +42,8 @@ enum Op {
 fn any_op() -> impl Strategy<Value = Op> {
     use PublishOutcome::{Congested, NoSubscribers, Refused, Sent};
     let (topic, pick, skips) = (|| 0..3u8, || 0..6usize, || prop_oneof![2 => Just(0u64), 1 => 0..5u64]);
-    let outcome = prop_oneof![3 => Just(Sent), 2 => Just(NoSubscribers), 1 => Just(Congested), 1 => Just(Refused("the message cannot be signed"))];
+    let refused = Refused("the message cannot be signed");
+    let outcome = prop_oneof![3 => Just(Sent), 2 => Just(NoSubscribers), 1 => Just(Congested), 1 => Just(refused)];
     prop_oneof![
         1 => topic().prop_map(Op::Subscribe),
         1 => topic().prop_map(Op::Unsubscribe),

@@ -1,5 +1,5 @@
-//! Why did a stream end, lose frames, or a peer go, or a message not arrive? What led to it, in plain words, from the inputs
-//! and the answers of the engine.
+//! Why did a stream end, lose frames, or a peer go, or a message not arrive? What led to it, in plain words, from the
+//! inputs and the answers of the engine.
 
 mod ledger;
 mod message;
@@ -134,8 +134,8 @@ impl Why {
     }
 }
 
-/// Explains what a recording has about a subject. If it ends within a record, or diverges, the error is the second part: what is before it
-/// is explained.
+/// Explains what a recording has about a subject. If it ends within a record, or diverges, the error is the second
+/// part: what is before it is explained.
 ///
 /// # Errors
 /// [`RecordingError`] if it cannot be replayed at all.
