@@ -43,7 +43,8 @@ pub struct RecorderOptions {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Content {
-    /// Lengths, and a hash with a key that is forgotten with the node: equal payloads can be found, and not guessed.
+    /// Lengths, and a hash of the first 1,024 bytes with a key that is forgotten with the node: equal payloads can be
+    /// found, and not guessed.
     #[default]
     Redacted,
     /// All bytes as they came, but for those that waited in queues when half of the ring was full.

@@ -22,6 +22,9 @@ const TAG_BYTES: usize = OVERHEAD_BYTES - HEADER_BYTES;
 /// After a gap, the time until recording is tried again: a snapshot of the engine is not cheap.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// So much of the payloads of an input is hashed: a longer one costs no more.
+const HASHED_BYTES: usize = 1024;
+
 /// What a recorder needs when it starts.
 #[derive(Debug)]
 pub struct Start {
@@ -304,9 +307,9 @@ impl Recorder {
 
     /// Hashes a payload. Returns what is recorded in its place.
     fn payload(&mut self, data: &Bytes) -> Option<Bytes> {
-        let mut hasher = self.hash_key;
-        hasher.write(data);
-        self.payload = Some(hasher.finish());
+        let mut hash = Hash::new(self.hash_key);
+        hash.add(data);
+        self.payload = hash.finish();
         match self.options.content {
             Content::Kept => None,
             Content::Redacted => zeros(data.len()),
@@ -326,14 +329,11 @@ impl Recorder {
             self.scanners.remove(&substream);
             return zeros(bytes.len()).unwrap_or_default();
         }
-        let (keep, mut hasher, mut has_payload) = (self.keep(), self.hash_key, false);
+        let (keep, mut hash) = (self.keep(), Hash::new(self.hash_key));
         let mut redacted = BytesMut::from(&bytes[..]);
         let scanner = self.scanners.entry(substream).or_default();
-        scanner.redact(&mut redacted, keep, |payload| {
-            hasher.write(payload);
-            has_payload = true;
-        });
-        self.payload = has_payload.then(|| hasher.finish());
+        scanner.redact(&mut redacted, keep, |payload| hash.add(payload));
+        self.payload = hash.finish();
         redacted.freeze()
     }
 
@@ -345,9 +345,9 @@ impl Recorder {
         match opened {
             Some(frames) => {
                 let mut frames = BytesMut::from(&frames[..]);
-                let (keep, mut hasher) = (self.keep(), self.hash_key);
-                Scanner::default().redact(&mut frames, keep, |payload| hasher.write(payload));
-                self.payload = Some(hasher.finish());
+                let (keep, mut hash) = (self.keep(), Hash::new(self.hash_key));
+                Scanner::default().redact(&mut frames, keep, |payload| hash.add(payload));
+                self.payload = hash.finish();
                 bytes.extend_from_slice(&frames);
                 bytes.put_bytes(0, TAG_BYTES);
             }
@@ -357,6 +357,30 @@ impl Recorder {
             }
         }
         Input::Net(NetEvent::Datagram { from, bytes: bytes.freeze() })
+    }
+}
+
+/// The keyed hash of the payloads of an input: of their first bytes, and of their length.
+struct Hash {
+    hasher: SipHasher13,
+    bytes: usize,
+}
+
+impl Hash {
+    fn new(key: SipHasher13) -> Self {
+        Self { hasher: key, bytes: 0 }
+    }
+
+    fn add(&mut self, payload: &[u8]) {
+        let room = HASHED_BYTES.saturating_sub(self.bytes).min(payload.len());
+        self.hasher.write(&payload[..room]);
+        self.bytes += payload.len();
+    }
+
+    /// `None` if there was no payload.
+    fn finish(mut self) -> Option<u64> {
+        self.hasher.write(&(self.bytes as u64).to_le_bytes());
+        (self.bytes > 0).then(|| self.hasher.finish())
     }
 }
 
