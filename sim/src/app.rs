@@ -14,6 +14,7 @@ use crate::ledger::{Shared, StreamKey};
 use crate::network::{Host, Network};
 use crate::platform::{SimPlatform, Tasks};
 use crate::random::mix;
+use crate::recordings::Recordings;
 use crate::scenario::Calls;
 
 /// An order of the plan to a node.
@@ -102,6 +103,8 @@ pub struct Setup {
     pub is_honest: bool,
     /// The seed of the run.
     pub seed: u64,
+    /// Where its recording goes, if it is recorded.
+    pub recordings: Option<Recordings>,
     /// The network that announces each node to all others, as mDNS does.
     pub lan: Option<Arc<dyn Network>>,
 }
@@ -115,7 +118,9 @@ pub fn topic(number: usize) -> String {
 pub async fn run(setup: Setup, platform: SimPlatform, tasks: Tasks, orders: UnboundedReceiver<Order>, ledger: Shared) {
     let host = setup.host;
     let clock = platform.clone();
-    let (node, events) = match AviP2p::start_on(setup.config.clone(), platform, |task| tasks.spawn(task)).await {
+    let mut config = setup.config.clone();
+    config.recorder = setup.recordings.as_ref().map(|_| Recordings::options());
+    let (node, events) = match AviP2p::start_on(config, platform, |task| tasks.spawn(task)).await {
         Ok(started) => started,
         Err(error) => return ledger.lock().violate("a node starts", host, error.to_string()),
     };
@@ -124,11 +129,17 @@ pub async fn run(setup: Setup, platform: SimPlatform, tasks: Tasks, orders: Unbo
         network.announce(setup.machine, node.local_peer_id().clone());
     }
     let handle = node.handle();
+    let recordings = setup.recordings.clone();
+    let generation = setup.generation;
+    recordings.iter().for_each(|all| all.begin(host, generation, handle.clone()));
     subscribe(&handle, &ledger, &setup).await;
     let app = App { setup, handle, clock, ledger: ledger.clone(), jobs: FuturesUnordered::new() };
     app.serve(events, orders).await;
     if let Err(error) = node.shutdown().await {
         ledger.lock().violate("a shutdown succeeds", host, error.to_string());
+    }
+    if let Some(recordings) = recordings {
+        recordings.save(host, generation, &ledger).await;
     }
 }
 

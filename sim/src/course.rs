@@ -67,8 +67,10 @@ pub(crate) fn run(
         let seed = options.seed;
         let network = Events::new(plan.hosts, plan.homes, &scenario.link, &profiles, seed);
         tokio::spawn(network.clone().pump());
+        let mut world = World::new(scenario, plan, seed, Arc::new(network.clone()));
+        world.record(options.record.clone());
         let course = Course {
-            world: World::new(scenario, plan, seed, Arc::new(network.clone())),
+            world,
             network,
             epoch: Instant::now(),
             stops: options.stop_at.clone().into(),

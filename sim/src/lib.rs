@@ -20,6 +20,7 @@ pub mod network;
 pub mod plan;
 mod platform;
 mod random;
+mod recordings;
 pub mod report;
 mod runner;
 pub mod scenario;

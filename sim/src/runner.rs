@@ -1,6 +1,7 @@
 //! How is a run executed? On a new thread, over the chosen network, from one action of the plan to the next.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -37,6 +38,8 @@ pub struct Options {
     /// The seed of all random choices after the last of those times. The plan stays. With the seed of the run, nothing
     /// changes. Only with [`NetworkKind::Events`].
     pub branch: Option<u64>,
+    /// A folder for the recordings of all nodes, one file for each start, if they are wanted.
+    pub record: Option<PathBuf>,
 }
 
 /// The networks to choose from.
@@ -208,6 +211,7 @@ fn on_turmoil(scenario: Scenario, plan: Plan, options: &Options, progress: &Atom
     let seed = options.seed;
     let (network, mut simulation) = Turmoil::new(plan.hosts, plan.homes, &scenario.link, plan.end, seed);
     let mut world = World::new(scenario, plan, seed, Arc::new(network));
+    world.record(options.record.clone());
     loop {
         let next = world.next();
         while simulation.elapsed() < next {

@@ -1,10 +1,12 @@
 //! What exists in a run, and how does the plan change it? The same for both networks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use avi_p2p::{AviP2pConfig, ContextOptions, Identity, Limits, NetworkKey};
+use futures::executor::block_on;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::app::{self, Order, Reading, Setup};
@@ -17,6 +19,7 @@ use crate::network::{CutId, Host, Network};
 use crate::plan::{Action, Plan};
 use crate::platform::{SimPlatform, Tasks};
 use crate::random::{Random, mix};
+use crate::recordings::Recordings;
 use crate::report::{Report, Sample, Span, Stop};
 use crate::scenario::{Ending, Lack, Scenario};
 use crate::{foreign, hostile, summary};
@@ -38,6 +41,8 @@ pub(crate) struct World {
     pub(crate) timeline: Vec<Sample>,
     stops: Vec<Stop>,
     panics: Arc<Mutex<Option<String>>>,
+    /// Where the recordings of the nodes go, if they are recorded.
+    recordings: Option<Recordings>,
     actions: VecDeque<(Duration, Action)>,
     checks: VecDeque<(Duration, Check)>,
     next_sample: Duration,
@@ -82,6 +87,7 @@ impl World {
             timeline: Vec::new(),
             stops: Vec::new(),
             panics: catch_panics(),
+            recordings: None,
             actions: plan.actions.clone().into(),
             checks: audit::checks(&plan, &scenario.expect).into(),
             next_sample: Duration::from_secs(1),
@@ -89,6 +95,11 @@ impl World {
             plan,
             seed,
         }
+    }
+
+    /// Has all nodes recorded, each start into a file of this folder.
+    pub(crate) fn record(&mut self, folder: Option<PathBuf>) {
+        self.recordings = folder.map(Recordings::new);
     }
 
     /// The time of the next action or check.
@@ -170,6 +181,10 @@ impl World {
         match how {
             Ending::Leave => drop(running.orders.send(Order::Leave)),
             Ending::Crash => {
+                if let Some(recordings) = &self.recordings {
+                    // Nothing in it waits.
+                    block_on(recordings.save(host, running.generation, &self.ledger));
+                }
                 self.network.power(running.machine, false);
                 running.tasks.end();
                 self.ledger.lock().on_crash(host, running.generation);
@@ -203,6 +218,7 @@ impl World {
             calls: self.scenario.calls.clone(),
             is_honest: (host.0 as usize) < self.plan.honest,
             seed: self.seed,
+            recordings: self.recordings.clone(),
             lan: self.scenario.topology.lan.then(|| self.network.clone()),
         };
         let (transport, ledger) = (self.network.transport(machine), self.ledger.clone());
@@ -354,6 +370,9 @@ impl World {
 
     /// Makes the report.
     pub(crate) fn conclude(self, end: Duration) -> Report {
+        if let Some(recordings) = &self.recordings {
+            block_on(recordings.save_all(&self.ledger));
+        }
         let mut ledger = self.ledger.lock();
         ledger.context.has_one_clock =
             self.scenario.context.skew == 0.0 && self.plan.jumps.is_empty() && self.scenario.hostile.context_flood == 0;

@@ -25,7 +25,7 @@ const REACHED: [(&str, &str); 15] = [
     ("mixed", "walk_found_peers"),
     ("partition", "connection_retired,connection_stuck,peer_silent,retired_delivered"),
     ("slow_consumers", "reader_lagged_messages"),
-    ("context", "context_differed,context_failed,context_same"),
+    ("context", "context_differed,context_same"),
 ];
 
 fn report(scenario: &str, nodes: usize) -> Report {
@@ -267,9 +267,8 @@ fn a_private_mesh_is_a_mesh() {
 
 #[test]
 fn all_nodes_have_the_same_context_whatever_happened_to_the_mesh_and_its_clocks() {
-    for seed in 0..8 {
-        report_of("context", 12, seed);
-    }
+    let written_again = (0..8).map(|seed| report_of("context", 12, seed).situations["context_written_again"]);
+    assert!(written_again.sum::<u64>() > 0, "in no run has a clock gone back far enough");
     for seed in 0..4 {
         report_of("context_one_clock", 12, seed);
     }

@@ -525,17 +525,21 @@ fn start_context(
 
 /// Records the engine from its start, if the configuration says so.
 #[cfg(feature = "recorder")]
-fn recorded(engine: Engine, config: &AviP2pConfig, shared: &Shared) -> Result<Driven, AviP2pError> {
+fn recorded(engine: Engine, config: &AviP2pConfig, shared: &Shared, hash_key: [u8; 16]) -> Result<Driven, AviP2pError> {
     let Some(options) = &config.recorder else { return Ok(Driven::new(engine, None)) };
-    let (start, files) = recorder::start(options, shared.platform.unix_millis())?;
+    let (start, files) = recorder::start(options, hash_key, shared.platform.unix_millis())?;
     files.into_iter().for_each(|files| drop(shared.files.set(files)));
     Ok(Driven::new(engine, Some(start)))
 }
 
 impl Node {
     async fn start(config: &AviP2pConfig, shared: &Shared, metrics: &Metrics) -> Result<Self, AviP2pError> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| AviP2pError::Io(format!("no randomness: {error}")))?;
+        // All at once, so that a simulation draws the same whether it is recorded or not.
+        let mut drawn = [0; 48];
+        getrandom::fill(&mut drawn).map_err(|error| AviP2pError::Io(format!("no randomness: {error}")))?;
+        let (mut seed, mut hash_key) = ([0; 32], [0; 16]);
+        seed.copy_from_slice(&drawn[..32]);
+        hash_key.copy_from_slice(&drawn[32..]);
         let platform = shared.platform.clone();
         // A runtime without a timer panics here, and not when the first deadline comes.
         drop(platform.sleep_until(platform.now()));
@@ -551,7 +555,7 @@ impl Node {
             None => None,
         };
         #[cfg(feature = "recorder")]
-        let engine = recorded(engine, config, shared)?;
+        let engine = recorded(engine, config, shared, hash_key)?;
         let timer_due = Flag::new(shared.wake.clone());
         Ok(Self {
             epoch: platform.now(),

@@ -22,11 +22,12 @@ const GATHER: Duration = Duration::from_millis(100);
 /// What the engine's recorder starts with, and its files if it has any.
 ///
 /// # Errors
-/// [`AviP2pError::RecorderFile`] if there can be no such file, [`AviP2pError::Io`] if the system refuses a thread or
-/// randomness.
-pub(super) fn start(options: &RecorderOptions, unix_millis: u64) -> Result<(Start, Option<Arc<Files>>), AviP2pError> {
-    let mut hash_key = [0; 16];
-    getrandom::fill(&mut hash_key).map_err(|error| AviP2pError::Io(format!("no randomness: {error}")))?;
+/// [`AviP2pError::RecorderFile`] if there can be no such file, [`AviP2pError::Io`] if the system refuses a thread.
+pub(super) fn start(
+    options: &RecorderOptions,
+    hash_key: [u8; 16],
+    unix_millis: u64,
+) -> Result<(Start, Option<Arc<Files>>), AviP2pError> {
     let files = options.file.clone().map(|path| Files::open(path, options)).transpose()?;
     let store: Box<dyn Store> = match &files {
         Some(files) => Box::new(Writer(files.clone())),

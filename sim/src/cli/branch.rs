@@ -54,6 +54,11 @@ impl Args {
         self.branch.as_ref().and_then(BranchSeeds::only).filter(|_| self.stop_at.len() == 1)
     }
 
+    /// Whether the run goes another way from some time on.
+    pub(super) fn has_any(&self) -> bool {
+        self.branch.is_some()
+    }
+
     /// Several branches, if they are asked for.
     pub(super) fn several(&self) -> Option<&BranchSeeds> {
         self.branch.as_ref().filter(|_| self.only().is_none())

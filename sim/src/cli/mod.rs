@@ -106,6 +106,8 @@ enum CliError {
     BranchOnTurmoil { seeds: String },
     #[error("--report: expected one time in --stop-at and one seed in --branch, whose run the page then shows")]
     ManyBranches,
+    #[error("--record: expected no --branch, since an engine that draws from another seed cannot be replayed")]
+    RecordedBranch,
     #[error(
         "seed {seed} breaks \"{invariant}\" at {broken} s: expected earlier times than {at} in --stop-at, or --to-the-end"
     )]
@@ -207,6 +209,7 @@ impl Setup {
             to_the_end: self.to_the_end,
             stop_at: Vec::new(),
             branch: None,
+            record: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! How is a scenario run once, and what is said about it?
 
 use std::fmt::Write as _;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,6 +33,9 @@ pub(super) struct Args {
     /// Prints the scenario that the seed draws, as TOML, and runs nothing.
     #[arg(long)]
     print_scenario: bool,
+    /// Has all nodes recorded by their flight recorders, into `node-N-S.rec` in this folder: node N, from its start number S on.
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
     #[command(flatten)]
     branch: branch::Args,
     #[command(flatten)]
@@ -45,11 +49,17 @@ pub(super) fn run(args: &Args) -> Result<Outcome, CliError> {
         return Ok(Outcome::Good);
     }
     args.branch.check(&args.setup, &scenario)?;
+    if args.record.is_some() && args.branch.has_any() {
+        return Err(CliError::RecordedBranch);
+    }
     if let Some(seeds) = args.branch.several() {
         if args.report.is_some() {
             return Err(CliError::ManyBranches);
         }
         return branch::branch(&args.branch, &args.setup, args.seed, seeds, args.json.as_deref());
+    }
+    if let Some(folder) = &args.record {
+        fs::create_dir_all(folder).map_err(|error| file_error(folder, error))?;
     }
     [&args.json, &args.report].into_iter().flatten().try_for_each(|file| check_writable(file))?;
     let mut report = watch(args, scenario.clone());
@@ -80,6 +90,7 @@ fn watch(args: &Args, scenario: Scenario) -> Report {
         let duration = |seconds: &f64| Duration::try_from_secs_f64(*seconds).unwrap_or_default();
         options.stop_at = args.branch.stop_at.iter().map(duration).collect();
         options.branch = args.branch.only();
+        options.record.clone_from(&args.record);
         avi_sim::run(&options, scenario, Arc::clone(&progress))
     })
 }
