@@ -10,6 +10,24 @@ pub(crate) struct Lock(File);
 pub(crate) struct InUse;
 
 impl Lock {
+    /// Locks the file's neighbour with the ending `.lock`, which stays: for a file that is replaced while it is in use.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    #[cfg(any(feature = "context", feature = "recorder"))]
+    pub(crate) fn beside(path: &Path) -> Result<Option<Self>, String> {
+        let folder = crate::temporary::folder(path);
+        if !folder.is_dir() {
+            return Err(format!("the folder {folder:?} is missing: make it, or name another file"));
+        }
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".lock");
+        let beside = Path::new(&beside);
+        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(beside);
+        let file = file.map_err(|error| format!("{beside:?} cannot be made: {error}"))?;
+        Self::take(beside, file).map_err(|_| "another node uses it: stop that node, or name another file".to_owned())
+    }
+
     /// Locks an open file. `None` where the file system has no locks: then nothing keeps a second node from it.
     pub(crate) fn take(path: &Path, file: File) -> Result<Option<Self>, InUse> {
         match file.try_lock() {

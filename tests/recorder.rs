@@ -186,6 +186,14 @@ async fn a_file_that_is_no_recording_stays_as_it_is() {
         matches!(&error, Some(AviP2pError::RecorderFile { reason, .. }) if reason.contains("is missing")),
         "{error:?}"
     );
+    let file = folder.0.join("another.rec");
+    let node = Node::start(in_file(&file, 1 << 20)).await;
+    let error = AviP2p::start(in_file(&file, 1 << 20)).await.err();
+    assert!(
+        matches!(&error, Some(AviP2pError::RecorderFile { reason, .. }) if reason.contains("another node uses it")),
+        "{error:?}"
+    );
+    node.node.shutdown().await.unwrap();
     let error = AviP2p::start(in_file(&folder.file(), 1000)).await.err();
     assert!(matches!(&error, Some(AviP2pError::InvalidConfig { field, .. }) if field == "recorder.bytes"), "{error:?}");
 }
@@ -259,6 +267,41 @@ async fn a_process_that_records_and_is_killed() {
             return;
         }
     }
+}
+
+/// No file of this process may have more than 40 KiB: as with a disk that is full.
+#[tokio::test]
+async fn a_disk_that_is_full_keeps_what_was_recorded_before() {
+    let folder = Folder::new("full");
+    let limited = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 80; exec \"$@\"", "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "a_process_that_records_onto_a_full_disk", "--ignored", "--nocapture"])
+        .env("AVI_TEST_FILE", folder.file())
+        .output()
+        .unwrap();
+    assert!(limited.status.success(), "{}{}", String::from_utf8_lossy(&limited.stdout), folder.0.display());
+}
+
+/// The other process of the test above.
+#[tokio::test]
+#[ignore = "run by another test, in a process of its own"]
+async fn a_process_that_records_onto_a_full_disk() {
+    let Some(file) = std::env::var_os("AVI_TEST_FILE").map(PathBuf::from) else { return };
+    let node = Node::start(in_file(&file, 1 << 20)).await;
+    let begins = std::time::Instant::now();
+    // The recorder tries again after a second, and again.
+    while begins.elapsed() < Duration::from_millis(3500) {
+        let _ = node.handle.publish("lobby", AUDIO.to_vec()).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(std::fs::metadata(&file).unwrap().len() > 35 * 1024);
+    let recording = node.handle.recording().await.unwrap();
+    assert!(recording.len() <= 40 * 1024, "{} bytes", recording.len());
+    let steps = steps(recording);
+    assert!(steps.len() > 100, "{} steps", steps.len());
+    assert!(matches!(steps[0].input, StepInput::Began(_)) && steps[0].number == 0, "from the start: {:?}", steps[0]);
+    assert!(!file.with_extension("rec.1").exists());
 }
 
 #[test]

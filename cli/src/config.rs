@@ -44,9 +44,22 @@ pub(crate) fn read(global: &Global) -> Result<AviP2pConfig, Failure> {
     Ok(config)
 }
 
-/// The same for a node that takes no part in the shared context: its file may be that of a node that runs.
+/// The same for a node that takes no part in the shared context, and is not recorded: the files may be those of a node that
+/// runs.
 pub(crate) fn plain(global: &Global) -> Result<AviP2pConfig, Failure> {
+    Ok(AviP2pConfig { context: None, recorder: None, ..read(global)? })
+}
+
+/// The same for a node in a call, which is recorded if the configuration says so.
+pub(crate) fn in_call(global: &Global) -> Result<AviP2pConfig, Failure> {
     Ok(AviP2pConfig { context: None, ..read(global)? })
+}
+
+/// The same for a node that takes part in the shared context, with the file's options if it has some.
+pub(crate) fn in_context(global: &Global) -> Result<AviP2pConfig, Failure> {
+    let mut config = read(global)?;
+    config.context.get_or_insert_with(ContextOptions::default);
+    Ok(AviP2pConfig { recorder: None, ..config })
 }
 
 /// Adds a node to connect to, once.
@@ -56,11 +69,6 @@ pub(crate) fn connect(config: &mut AviP2pConfig, text: &str) -> Result<Address, 
         config.bootstrap_peers.push(text.to_owned());
     }
     Ok(address)
-}
-
-/// Takes part in the shared context, with the file's options if it has some.
-pub(crate) fn share_context(config: &mut AviP2pConfig) {
-    config.context.get_or_insert_with(ContextOptions::default);
 }
 
 /// The text of a file of bounded size.

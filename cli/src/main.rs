@@ -22,7 +22,12 @@ use crate::session::with_node;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log(cli.global.verbose);
+    // A replay shows what has happened, and not what is happening; under pseudonyms, nothing else.
+    let quiet = match &cli.command {
+        Command::Replay(args) => cli.global.verbose == 0 || args.pseudonyms,
+        _ => false,
+    };
+    log(cli.global.verbose, quiet);
     let out = Output::new(&cli.global);
     match smol::block_on(run(cli, out)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -34,8 +39,9 @@ fn main() -> ExitCode {
 }
 
 /// What the node logs goes to standard error.
-fn log(verbose: u8) {
+fn log(verbose: u8, quiet: bool) {
     let level = match verbose {
+        _ if quiet => LevelFilter::OFF,
         0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,
         2 => LevelFilter::DEBUG,
@@ -64,17 +70,16 @@ async fn run(cli: Cli, out: Output) -> Result<(), Failure> {
             with_node(config, out, async |session| commands::publish::run(session, &args, data).await).await
         }
         Command::Call(args) => {
-            let mut config = config::plain(global)?;
+            let mut config = config::in_call(global)?;
             let call = commands::call::prepare(&args, &mut config)?;
             with_node(config, out, async |session| commands::call::run(session, &args, call).await).await
         }
         Command::Answer(args) => {
             commands::answer::check(&args)?;
-            with_node(config::plain(global)?, out, async |session| commands::answer::run(session, &args).await).await
+            with_node(config::in_call(global)?, out, async |session| commands::answer::run(session, &args).await).await
         }
         Command::Context { action } => {
-            let mut config = config::read(global)?;
-            config::share_context(&mut config);
+            let config = config::in_context(global)?;
             with_node(config, out, async |session| commands::context::run(session, &action).await).await
         }
     }

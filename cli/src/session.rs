@@ -33,6 +33,7 @@ fn refused(error: AviP2pError) -> Failure {
     let hint = match error {
         AviP2pError::ListenFailed { .. } => "; if a node runs here with this configuration: --listen 0",
         AviP2pError::Identity { .. } => "; if a node runs here with this identity: --identity with another file",
+        AviP2pError::RecorderFile { .. } => "; the configuration may be that of a node that runs here",
         _ => "",
     };
     match Failure::from(error) {

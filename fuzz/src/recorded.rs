@@ -9,9 +9,10 @@ use bytes::Bytes;
 struct All(Vec<u8>);
 
 impl Store for All {
-    fn begin(&mut self, segment: Vec<u8>) -> bool {
+    fn begin(&mut self, segment: Vec<u8>) -> Option<usize> {
+        let len = segment.len();
         self.0.extend(segment);
-        true
+        Some(len)
     }
 
     fn append(&mut self, item: &[u8]) -> bool {

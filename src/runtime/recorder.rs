@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -13,6 +13,7 @@ use futures::channel::oneshot;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::AviP2pError;
+use crate::lock::Lock;
 use crate::temporary;
 use avi_p2p_proto::recording::{MAGIC, Memory, RecorderOptions, Start, Store};
 
@@ -41,27 +42,51 @@ pub(super) fn start(
 pub(crate) struct Files {
     path: PathBuf,
     older: PathBuf,
-    max_queued: usize,
+    /// A file that is not yet the newer one.
+    new: PathBuf,
+    /// Of a file, and of the queue.
+    max_bytes: usize,
     queue: Mutex<Queue>,
     has_changed: Condvar,
+    /// Locked while files change their names. The node never waits for it.
+    disk: Mutex<Disk>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 #[derive(Default)]
 struct Queue {
-    /// What is to be written, each with whether it is a new segment.
-    chunks: VecDeque<(bool, Vec<u8>)>,
+    /// What is to be written.
+    chunks: VecDeque<(Place, Vec<u8>)>,
     bytes: usize,
+    /// The bytes of the newer file, with those in the queue; `None` if there is none of this run.
+    newer: Option<usize>,
     /// Whether the last write has failed: nothing is taken but a new segment.
     is_broken: bool,
     /// Whether not to wait for more: somebody wants all to be written, or there is much.
     is_urgent: bool,
     /// Whether a chunk is being written.
     is_busy: bool,
-    /// Whether the older file is of this run.
-    has_older: bool,
     is_over: bool,
     has_ended: bool,
+}
+
+/// Where a chunk goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// A segment, into a file of its own. What was the newer file is the older one then.
+    NewFile,
+    /// A segment, after what is in the newer file: something is missing before it.
+    SameFile,
+    /// Records of the segment.
+    After,
+}
+
+#[derive(Default)]
+struct Disk {
+    /// Whether the older file is of this run.
+    has_older: bool,
+    /// The bytes of the newer file that are whole items.
+    whole: u64,
 }
 
 /// The recorder's end.
@@ -74,16 +99,17 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Store for Writer {
-    fn begin(&mut self, segment: Vec<u8>) -> bool {
-        self.0.push(true, &segment)
+    fn begin(&mut self, segment: Vec<u8>) -> Option<usize> {
+        self.0.begin(&segment)
     }
 
     fn append(&mut self, item: &[u8]) -> bool {
-        self.0.push(false, item)
+        let mut queue = self.0.queue.lock();
+        !queue.is_broken && self.0.push(&mut queue, Place::After, item)
     }
 
     fn has_room(&self) -> bool {
-        self.0.queue.lock().bytes <= self.0.max_queued / 2
+        self.0.queue.lock().bytes <= self.0.max_bytes / 2
     }
 
     fn pieces(&self) -> Option<Vec<Bytes>> {
@@ -100,43 +126,64 @@ impl Drop for Writer {
 
 impl Files {
     fn open(path: PathBuf, options: &RecorderOptions) -> Result<Arc<Self>, AviP2pError> {
-        let older = older(&path);
-        for path in [&path, &older] {
-            check(path).map_err(|reason| AviP2pError::RecorderFile { path: path.clone(), reason })?;
-        }
+        let failed = |path: &PathBuf| {
+            let path = path.clone();
+            |reason: String| AviP2pError::RecorderFile { path, reason }
+        };
+        let (older, new) = (beside(&path, ".1"), beside(&path, ".new"));
+        [&path, &older, &new].into_iter().try_for_each(|path| check(path).map_err(failed(path)))?;
+        let lock = Lock::beside(&path).map_err(failed(&path))?;
         let (ending, ended) = oneshot::channel();
         let files = Arc::new(Self {
             path,
             older,
-            max_queued: options.segment_bytes(),
+            new,
+            max_bytes: options.segment_bytes(),
             queue: Mutex::default(),
             has_changed: Condvar::new(),
+            disk: Mutex::default(),
             ended: Mutex::new(Some(ended)),
         });
         let of_thread = files.clone();
-        let failed = |error| AviP2pError::Io(format!("cannot start the thread of the recorder's file: {error}"));
+        let refused = |error| AviP2pError::Io(format!("cannot start the thread of the recorder's file: {error}"));
         let work = move || {
             of_thread.write_all();
-            // Nobody has to wait for it.
+            // Whoever has waited may start the next node with this file.
+            drop(lock);
             let _ = ending.send(());
         };
-        thread::Builder::new().name("avi-p2p-recorder".to_owned()).spawn(work).map_err(failed)?;
+        thread::Builder::new().name("avi-p2p-recorder".to_owned()).spawn(work).map_err(refused)?;
         Ok(files)
     }
 
-    fn push(&self, begins: bool, bytes: &[u8]) -> bool {
+    /// Takes a segment. It begins a file if the newer one is full; else something was not recorded, and it goes on there: a
+    /// disk that has room now and then must not push out what was recorded before.
+    fn begin(&self, segment: &[u8]) -> Option<usize> {
         let mut queue = self.queue.lock();
-        if (queue.is_broken && !begins) || queue.bytes + bytes.len() > self.max_queued {
+        let in_file = queue.newer.map(|bytes| bytes + segment.len()).filter(|bytes| *bytes <= self.max_bytes);
+        let (place, bytes) = in_file.map_or((Place::NewFile, segment.len()), |bytes| (Place::SameFile, bytes));
+        if place == Place::NewFile {
+            queue.newer = Some(0);
+        }
+        if !self.push(&mut queue, place, segment) {
+            return None;
+        }
+        queue.is_broken = false;
+        Some(bytes)
+    }
+
+    fn push(&self, queue: &mut Queue, place: Place, bytes: &[u8]) -> bool {
+        if queue.bytes + bytes.len() > self.max_bytes {
             return false;
         }
         let was_empty = queue.chunks.is_empty();
-        queue.is_broken = false;
         queue.bytes += bytes.len();
+        queue.newer = queue.newer.map(|newer| newer + bytes.len());
         match queue.chunks.back_mut() {
-            Some((_, chunk)) if !begins => chunk.extend_from_slice(bytes),
-            _ => queue.chunks.push_back((begins, bytes.to_vec())),
+            Some((_, chunk)) if place == Place::After => chunk.extend_from_slice(bytes),
+            _ => queue.chunks.push_back((place, bytes.to_vec())),
         }
-        let is_much = queue.bytes > self.max_queued / 4 && !queue.is_urgent;
+        let is_much = queue.bytes > self.max_bytes / 4 && !queue.is_urgent;
         queue.is_urgent |= is_much;
         if was_empty || is_much {
             self.has_changed.notify_all();
@@ -148,21 +195,22 @@ impl Files {
     fn write_all(&self) {
         let mut file = None;
         while let Some(chunks) = self.next() {
-            for (begins, bytes) in chunks {
-                let written = self.write(&mut file, begins, &bytes);
-                let mut queue = self.queue.lock();
+            let mut is_torn = false;
+            for (place, bytes) in chunks {
+                // What follows means nothing without what was not written.
+                let is_left = is_torn && place == Place::After;
+                let written = if is_left { Ok(()) } else { self.write(&mut file, place, &bytes) };
+                is_torn = is_left || written.is_err();
                 if let Err(error) = written {
                     tracing::warn!(path = ?self.path, %error, "the recording is not written until this succeeds again");
-                    // What follows means nothing without it.
-                    (queue.is_broken, file) = (true, None);
-                    let segment = queue.chunks.iter().position(|(begins, _)| *begins);
-                    let gone = segment.unwrap_or(queue.chunks.len());
-                    let gone: usize = queue.chunks.drain(..gone).map(|(_, bytes)| bytes.len()).sum();
-                    queue.bytes -= gone;
                 }
-                queue.bytes -= bytes.len();
+                self.queue.lock().bytes -= bytes.len();
             }
-            self.queue.lock().is_busy = false;
+            let mut queue = self.queue.lock();
+            if is_torn {
+                self.on_torn(&mut queue, file.is_some());
+            }
+            queue.is_busy = false;
             self.has_changed.notify_all();
         }
         if let Some(Err(error)) = file.map(|file: File| file.sync_all()) {
@@ -172,8 +220,20 @@ impl Files {
         self.has_changed.notify_all();
     }
 
+    /// Drops what waits for a place after what was not written.
+    fn on_torn(&self, queue: &mut Queue, has_file: bool) {
+        let segment = queue.chunks.iter().position(|(place, _)| *place != Place::After);
+        let gone = segment.unwrap_or(queue.chunks.len());
+        let gone: usize = queue.chunks.drain(..gone).map(|(_, bytes)| bytes.len()).sum();
+        queue.bytes -= gone;
+        if queue.chunks.is_empty() {
+            queue.is_broken = true;
+            queue.newer = has_file.then(|| usize::try_from(self.disk.lock().whole).unwrap_or(usize::MAX));
+        }
+    }
+
     /// Waits for what to write next; `None` at the end.
-    fn next(&self) -> Option<VecDeque<(bool, Vec<u8>)>> {
+    fn next(&self) -> Option<VecDeque<(Place, Vec<u8>)>> {
         let mut queue = self.queue.lock();
         while queue.chunks.is_empty() {
             if queue.is_over {
@@ -188,18 +248,44 @@ impl Files {
         Some(std::mem::take(&mut queue.chunks))
     }
 
-    fn write(&self, file: &mut Option<File>, begins: bool, bytes: &[u8]) -> io::Result<()> {
-        if begins {
-            let is_first = file.take().is_none();
-            match fs::rename(&self.path, &self.older) {
-                Ok(()) => self.queue.lock().has_older = !is_first,
-                Err(error) if error.kind() == ErrorKind::NotFound => self.queue.lock().has_older = false,
-                Err(error) => return Err(error),
+    fn write(&self, file: &mut Option<File>, place: Place, bytes: &[u8]) -> io::Result<()> {
+        match (place, file.as_mut()) {
+            (Place::NewFile, _) | (Place::SameFile, None) => return self.turn(file, bytes),
+            (Place::SameFile, Some(file)) => {
+                // After a write that has failed in the middle.
+                let whole = self.disk.lock().whole;
+                file.set_len(whole)?;
+                file.seek(SeekFrom::Start(whole))?;
+                file.write_all(bytes)?;
             }
-            *file = Some(temporary::create(&self.path)?);
+            (Place::After, Some(file)) => file.write_all(bytes)?,
+            (Place::After, None) => return Ok(()),
         }
-        // Without a file the segment could not be begun, and its records were dropped.
-        file.as_mut().map_or(Ok(()), |file| file.write_all(bytes))
+        self.disk.lock().whole += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Begins a file with a segment. The others keep their places until it is written.
+    fn turn(&self, file: &mut Option<File>, segment: &[u8]) -> io::Result<()> {
+        match fs::remove_file(&self.new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut new = temporary::create(&self.new)?;
+        if let Err(error) = new.write_all(segment) {
+            let _ = fs::remove_file(&self.new);
+            return Err(error);
+        }
+        let mut disk = self.disk.lock();
+        let has_older = match fs::rename(&self.path, &self.older) {
+            Ok(()) => file.is_some(),
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        fs::rename(&self.new, &self.path)?;
+        *disk = Disk { has_older, whole: segment.len() as u64 };
+        *file = Some(new);
+        Ok(())
     }
 
     /// Waits until all is written, and reads it. On a thread of its own.
@@ -223,12 +309,17 @@ impl Files {
             self.has_changed.notify_all();
             self.has_changed.wait(&mut queue);
         }
-        // The lock keeps the thread from beginning another segment meanwhile: it cannot take one.
-        let mut bytes = match queue.has_older {
-            true => fs::read(&self.older)?,
-            false => Vec::new(),
-        };
-        File::open(&self.path)?.read_to_end(&mut bytes)?;
+        drop(queue);
+        // Open, they stay the same files, whatever their names are by the time they are read.
+        let disk = self.disk.lock();
+        let older = disk.has_older.then(|| File::open(&self.older)).transpose()?;
+        let (newer, whole) = (File::open(&self.path)?, disk.whole);
+        drop(disk);
+        let mut bytes = Vec::new();
+        if let Some(mut older) = older {
+            older.read_to_end(&mut bytes)?;
+        }
+        newer.take(whole).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -241,10 +332,11 @@ impl Files {
     }
 }
 
-fn older(path: &Path) -> PathBuf {
-    let mut older = path.as_os_str().to_owned();
-    older.push(".1");
-    older.into()
+/// The file's neighbour whose name has this at its end.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(end);
+    beside.into()
 }
 
 /// Nothing but a recording is replaced.

@@ -1,6 +1,6 @@
 //! Who writes the file of the shared context? A thread of its own: neither the node nor a caller waits for a disk.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,24 +29,10 @@ impl ContextFile {
     /// [`AviP2pError::ContextFile`] if it cannot be read, if no file can be made there, or if another node uses it.
     pub(super) fn open(path: &Path, max_bytes: usize) -> Result<Self, AviP2pError> {
         let failed = |reason: String| AviP2pError::ContextFile { path: path.to_owned(), reason };
-        let lock = lock(path).map_err(failed)?;
+        let lock = Lock::beside(path).map_err(failed)?;
         let content = read(path, max_bytes).map_err(failed)?;
         Ok(Self { path: path.to_owned(), content, lock })
     }
-}
-
-/// Locks the file's neighbour with the ending `.lock`, which stays: the file itself is replaced with each save.
-fn lock(path: &Path) -> Result<Option<Lock>, String> {
-    let folder = temporary::folder(path);
-    if !folder.is_dir() {
-        return Err(format!("the folder {folder:?} is missing: make it, or name another file"));
-    }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
-    let beside = Path::new(&beside);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(beside);
-    let file = file.map_err(|error| format!("{beside:?} cannot be made: {error}"))?;
-    Lock::take(beside, file).map_err(|_| "another node uses it: stop that node, or name another file".to_owned())
 }
 
 fn read(path: &Path, max_bytes: usize) -> Result<Option<Bytes>, String> {

@@ -154,11 +154,13 @@ impl Recorder {
             )),
             Ok(()) => {
                 self.last_wall = 0;
-                self.written = segment.len();
-                self.state = State::On;
-                if !self.store.begin(segment) {
-                    self.state = State::Gap { until: self.last + RETRY_AFTER };
-                }
+                self.state = match self.store.begin(segment) {
+                    Some(written) => {
+                        self.written = written;
+                        State::On
+                    }
+                    None => State::Gap { until: self.last + RETRY_AFTER },
+                };
             }
         }
     }
@@ -195,6 +197,8 @@ impl Recorder {
         if self.state == State::Off {
             return;
         }
+        // What came within a gap is not for the record that comes after it.
+        (self.payload, self.datagram) = (None, None);
         // Also within a gap: where the frames of a substream begin must be known after it.
         let redacted = input.and_then(|input| self.redact(engine, input));
         if self.state != State::On {
@@ -270,7 +274,6 @@ impl Recorder {
 
     /// The input as it is recorded, if that is not as it came.
     fn redact(&mut self, engine: &Engine, input: &Input) -> Option<Input> {
-        (self.payload, self.datagram) = (None, None);
         match input {
             Input::Command(Command::SendAudio { id, stream, data }) => {
                 let data = self.payload(data)?;

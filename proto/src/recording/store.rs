@@ -9,8 +9,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Takes the segments of a recorder. It never blocks.
 pub trait Store: Debug + Send {
-    /// A new segment begins, and the one before the last is not needed any more. Returns whether it was taken.
-    fn begin(&mut self, segment: Vec<u8>) -> bool;
+    /// A new segment begins, and the one before the last is not needed any more. Returns the bytes of the half of the ring that
+    /// it is in, with it; `None` if it was not taken.
+    fn begin(&mut self, segment: Vec<u8>) -> Option<usize>;
 
     /// Adds to the segment. Returns whether all of it was taken; if not, none was.
     fn append(&mut self, item: &[u8]) -> bool;
@@ -35,11 +36,12 @@ pub struct Memory {
 }
 
 impl Store for Memory {
-    fn begin(&mut self, segment: Vec<u8>) -> bool {
+    fn begin(&mut self, segment: Vec<u8>) -> Option<usize> {
+        let len = segment.len();
         let last = std::mem::take(&mut self.last).freeze();
         self.newer.push(last);
         self.older = std::mem::replace(&mut self.newer, vec![segment.into()]);
-        true
+        Some(len)
     }
 
     fn append(&mut self, item: &[u8]) -> bool {
