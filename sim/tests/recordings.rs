@@ -46,7 +46,7 @@ fn replay(folder: &Path, what: &str) -> usize {
 #[test]
 fn every_recording_of_every_scenario_replays_and_none_changes_the_run() {
     for (name, _) in BUILTIN {
-        let nodes = match *name {
+        let nodes = match name {
             "context_hostile" => "4",
             name if name.starts_with("voice_") => "2",
             _ => "10",

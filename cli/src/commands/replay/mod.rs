@@ -282,7 +282,14 @@ mod tests {
 
     #[test]
     fn a_replay_that_differs_is_a_finding_and_a_recording_that_ends_early_is_none() {
-        let of = |steps, error| End { steps, from: None, to: Duration::ZERO, is_cut: false, error };
+        let of = |steps, error| End {
+            steps,
+            began: SystemTime::UNIX_EPOCH,
+            from: None,
+            to: Duration::ZERO,
+            is_cut: false,
+            error,
+        };
         let code = |end: End| end.judged(Path::new("flight.rec"), &Words::default()).map_err(|failure| failure.code());
         let (expected, found) = (Answer { outputs: 1, digest: 1 }, Answer { outputs: 1, digest: 2 });
         let (input, outputs) = ("timeout".to_owned(), "[]".to_owned());
