@@ -106,6 +106,16 @@ fn datagrams_that_the_other_host_drops_are_found_by_a_call() {
 }
 
 #[test]
+fn datagrams_that_this_host_drops_are_found_by_a_call() {
+    let Some(cable) = Cable::new() else { return };
+    let (_answer, address) = cable.answer(&[]);
+    drop_datagrams_to(&cable.here, "192.0.2.1");
+    let ended = doctor(&cable, &["--no-mdns", "--peer", &address]).expect(1);
+    assert_eq!(problems(&ended), ["call"], "{:#?}", ended.lines);
+    has(&ended, "problem", "call", &["none comes back", "over TCP", "0 of 2"]);
+}
+
+#[test]
 fn a_second_node_with_the_same_identity_is_found() {
     let Some(cable) = Cable::new() else { return };
     let folder = Folder::new("identity");
@@ -116,6 +126,9 @@ fn a_second_node_with_the_same_identity_is_found() {
     fs::set_permissions(&ours, fs::Permissions::from_mode(0o600)).unwrap();
     let ended = doctor(&cable, &["--no-mdns", "--identity", &ours, "--connect", &address]).expect(1);
     has(&ended, "problem", "identity", &["192.0.2.2", "has this node's identity"]);
+    // Nobody dials it: it is heard by mDNS alone.
+    let ended = doctor(&cable, &["--identity", &ours, "--wait", "0"]).expect(1);
+    has(&ended, "problem", "identity", &["192.0.2.2", "announces", "this node's identity"]);
     drop(first);
 }
 

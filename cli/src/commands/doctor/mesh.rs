@@ -1,12 +1,12 @@
 //! Who is there, how far away, and how does audio get there? A node looks, and calls if it is asked to.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use avi_p2p::{Address, AudioPath, AudioStats, AviEvent, AviP2pConfig, AviP2pError, Host, Identity, PeerInfo};
 
-use super::{Report, note, ok, problem, udp};
+use super::{Report, interfaces, multicast, note, ok, problem, udp};
 use crate::args::Doctor;
 use crate::commands::call;
 use crate::exit::Failure;
@@ -33,7 +33,16 @@ pub(super) async fn look(args: &Doctor, mut config: AviP2pConfig, report: &mut R
     config.listen_port = 0;
     (config.context, config.recorder) = (None, None);
     config.accept_timeout = config.accept_timeout.min(ANSWER);
+    // Only an identity that is kept can be copied.
+    let can_be_copied = config.enable_mdns && !matches!(config.identity, Identity::Generated);
+    let used = config.interfaces.clone();
     let Some(mut session) = start(config, report).await? else { return Ok(()) };
+    if can_be_copied {
+        let id = session.handle.local_peer_id().to_string();
+        let interfaces = interfaces::list().unwrap_or_default();
+        let interfaces: Vec<_> = interfaces.into_iter().filter(|interface| used.allows(&interface.name)).collect();
+        report.say(smol::unblock(move || multicast::twins(&interfaces, &id)).await.iter().map(twin))?;
+    }
     let outcome = with(&mut session, args, who.as_ref(), report).await;
     let ended = session.end().await;
     outcome.and(ended)
@@ -87,6 +96,11 @@ async fn with(session: &mut Session, args: &Doctor, who: Option<&Who>, report: &
 }
 
 /// What an event says is wrong.
+fn twin(host: &IpAddr) -> Finding {
+    let what = format!("{host} announces a node with this node's identity");
+    problem("identity", what, "give each device an identity of its own: remove the file there, and it makes another")
+}
+
 fn trouble(event: &AviEvent) -> Option<Finding> {
     let new_key = "give each node a key of its own: no copies of an identity file, or of a disk with one";
     Some(match event {
@@ -147,6 +161,7 @@ async fn path(session: &mut Session, who: &Who, wait: Duration) -> Result<Findin
         Err(failure) => return Err(failure),
     };
     let mut sound = Sound::tone(TONE_HZ);
+    let before = session.handle.stats().await?.datagrams_received;
     let stream = call::request(session, &peer.peer_id, &sound).await?;
     match call::accepted(session, stream).await {
         Ok(()) => {}
@@ -158,16 +173,18 @@ async fn path(session: &mut Session, who: &Who, wait: Duration) -> Result<Findin
     }
     let ended = call::play(session, stream, &mut sound, Some(CALL), call::Show::Nothing).await?;
     let stats = session.handle.audio_stats(stream).await?;
+    let heard = session.handle.stats().await?.datagrams_received - before;
     if let Some(reason) = ended {
         return Ok(problem("call", format!("{}: the call ended early: {reason}", shown(&peer)), "try again"));
     }
     match session.handle.close_audio_stream(stream).await {
-        Ok(()) | Err(AviP2pError::StreamNotFound(_)) => Ok(judged(&shown(&peer), &stats)),
+        Ok(()) | Err(AviP2pError::StreamNotFound(_)) => Ok(judged(&shown(&peer), &stats, heard)),
         Err(error) => Err(error.into()),
     }
 }
 
-fn judged(who: &str, stats: &AudioStats) -> Finding {
+/// `heard`: the datagrams that came in the call. The other end sends some to find out whether they arrive.
+fn judged(who: &str, stats: &AudioStats, heard: u64) -> Finding {
     let (lost, late) = stats.remote.map_or((0, 0), |remote| (remote.lost, remote.late));
     let rtt = stats.path_rtt.map_or("?".to_owned(), |rtt| format!("{:.1}", rtt.as_secs_f64() * 1e3));
     let jitter = stats.remote.map_or(0.0, |remote| remote.jitter.as_secs_f64() * 1e3);
@@ -177,6 +194,11 @@ fn judged(who: &str, stats: &AudioStats) -> Finding {
         let what = format!("{who}: audio goes over TCP, not by datagrams; {figures}");
         let advice = "let UDP pass at both ends, at the number of the TCP port, and turn enable_datagrams on";
         return problem("call", what, advice);
+    }
+    if heard == 0 {
+        let what =
+            format!("{who}: audio goes by datagrams, and none comes back: audio from there comes over TCP; {figures}");
+        return problem("call", what, "let UDP in here, at the number of the TCP port");
     }
     let what = format!("{who}: audio goes by datagrams, round trip {rtt} ms; {figures}");
     match (lost + late) * 100 > sent * LOST_PERCENT {

@@ -26,6 +26,16 @@ const RESPONSE: u8 = 0x80;
 struct Heard {
     own: bool,
     others: BTreeSet<IpAddr>,
+    /// Those whose answer has the id that was looked for.
+    named: BTreeSet<IpAddr>,
+}
+
+/// Hosts that announce a node with this id. libp2p's mDNS takes its own id for itself, so that a node never hears of them.
+pub(super) fn twins(interfaces: &[Interface], id: &str) -> BTreeSet<IpAddr> {
+    let own: BTreeSet<_> = interfaces.iter().flat_map(|interface| interface.addresses.clone()).collect();
+    let addresses = interfaces.iter().filter(|interface| interface.can_multicast()).filter_map(Interface::ipv4);
+    let named = addresses.filter_map(|address| ask(&open(address).ok()?, address, Some(id)).ok());
+    named.flat_map(|heard| heard.named).filter(|host| !own.contains(host)).collect()
 }
 
 pub(super) fn look(interface: &Interface) -> Finding {
@@ -39,7 +49,7 @@ pub(super) fn look(interface: &Interface) -> Finding {
             return problem("multicast", what, "look for rules of a firewall, or of a container");
         }
     };
-    match ask(&socket, address) {
+    match ask(&socket, address, None) {
         Ok(Heard { own: false, .. }) => {
             let what = format!("{name}: what is sent to {GROUP}:{PORT} does not come back to this machine");
             problem("multicast", what, &format!("let the firewall pass UDP port {PORT} in and out"))
@@ -80,7 +90,8 @@ fn open(address: Ipv4Addr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn ask(socket: &UdpSocket, address: Ipv4Addr) -> io::Result<Heard> {
+fn ask(socket: &UdpSocket, address: Ipv4Addr, id: Option<&str>) -> io::Result<Heard> {
+    let name = id.map(|id| format!("/p2p/{id}"));
     let query = query(std::process::id() as u16);
     socket.send_to(&query, SocketAddrV4::new(GROUP, PORT))?;
     let deadline = Instant::now() + WAIT;
@@ -93,7 +104,14 @@ fn ask(socket: &UdpSocket, address: Ipv4Addr) -> io::Result<Heard> {
         }
         socket.set_read_timeout(Some(left))?;
         match socket.recv_from(&mut buffer) {
-            Ok((len, from)) => note_of(&mut heard, &buffer[..len], from, &query, address),
+            Ok((len, from)) => {
+                let message = &buffer[..len];
+                note_of(&mut heard, message, from, &query, address);
+                // In a TXT record it is text, in one piece (libp2p's mDNS specification).
+                if name.as_ref().is_some_and(|name| message.windows(name.len()).any(|text| text == name.as_bytes())) {
+                    heard.named.insert(from.ip());
+                }
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
             // An ICMP message of an earlier datagram; or a signal.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted) => {}
