@@ -6,6 +6,8 @@ use crate::recording::{Subject, why};
 fn told(node: &Node, subject: Subject) -> String {
     let (explanation, error) = why(node.recording(), subject).expect("a recording");
     assert_eq!(error, None);
+    let places: Vec<_> = explanation.causes.iter().map(|cause| (cause.number, cause.time)).collect();
+    assert!(places.is_sorted() && places.is_sorted_by_key(|place| place.1), "{explanation}");
     explanation.to_string()
 }
 

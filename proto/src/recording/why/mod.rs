@@ -79,12 +79,14 @@ impl Explanation {
         self.add_at(step.number, step.time, text);
     }
 
+    /// Adds a cause where its record is.
     fn add_at(&mut self, number: u64, time: Time, text: impl Into<String>) {
-        if self.causes.len() == MAX_CAUSES {
+        let at = self.causes.partition_point(|cause| cause.number <= number);
+        self.causes.insert(at, Cause { number, time, text: text.into() });
+        if self.causes.len() > MAX_CAUSES {
             self.causes.remove(MAX_CAUSES / 2);
             self.left_out += 1;
         }
-        self.causes.push(Cause { number, time, text: text.into() });
     }
 }
 
