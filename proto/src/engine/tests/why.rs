@@ -92,7 +92,89 @@ fn frames_that_a_congested_path_costs_are_told_with_their_number() {
     let all = told(&mesh.nodes[0], Subject::Stream(here));
     let counted: u64 = all.lines().filter(|line| line.contains("dropped by this end")).map(number_of_frames).sum();
     assert_eq!(counted, dropped, "{all}");
-    assert!(all.contains("path is congested") || all.contains("before a congested path"), "{all}");
+    assert!(all.contains("the path is congested"), "{all}");
+}
+
+#[test]
+fn frames_that_a_stream_refuses_are_told_as_refused() {
+    let config = AviP2pConfig { audio_queue: millis(100), ..config() };
+    let mut mesh = Mesh::pair(config.clone(), config);
+    let (here, _) = mesh.call(StreamOptions { on_congestion: OnCongestion::Refuse, ..StreamOptions::default() });
+    mesh.congest(0);
+    let mut refused = 0;
+    for _ in 0..40 {
+        refused += usize::from(mesh.send(0, here, &[7; 100]).is_err());
+        mesh.run_for(millis(20));
+    }
+    let all = told(&mesh.nodes[0], Subject::Stream(here));
+    let line = all.lines().find(|line| line.contains("refused, rather than to drop older ones")).expect(&all);
+    assert!(refused > 1 && line.contains("the path is congested"), "{all}");
+    assert_eq!(number_of_frames(line), refused as u64, "{all}");
+}
+
+/// Speaks for so long, a frame every 20 ms.
+fn talk(mesh: &mut Mesh, stream: StreamId, duration: Duration) {
+    for n in 0..duration.as_millis() / 20 {
+        let _ = mesh.send(0, stream, &[n as u8; 100]);
+        mesh.run_for(millis(20));
+    }
+}
+
+#[test]
+fn frames_that_have_no_way_out_are_told_by_what_was_wrong_then() {
+    let config = AviP2pConfig { audio_queue: millis(100), ..config() };
+    let mut mesh = Mesh::pair(config.clone(), config);
+    let (here, _) = mesh.call(StreamOptions::default());
+    talk(&mut mesh, here, millis(500));
+    // Nothing passes, and the other end cannot be dialled: the link is down.
+    let link = mesh.links(0, 1)[0];
+    mesh.unplug(1, true);
+    mesh.silence(link);
+    talk(&mut mesh, here, secs(18));
+    mesh.unplug(1, false);
+    talk(&mut mesh, here, secs(8));
+    mesh.congest(0);
+    talk(&mut mesh, here, millis(500));
+    mesh.relieve(0);
+    mesh.run_for(secs(4));
+
+    let all = told(&mesh.nodes[0], Subject::Stream(here));
+    let dropped: Vec<_> = all.lines().filter(|line| line.contains("dropped by this end")).collect();
+    let reasons =
+        ["nothing has come from the other end since 0.500 s", "there was no connection to the peer", "congested"];
+    assert_eq!(dropped.len(), reasons.len(), "{all}");
+    assert!(dropped.iter().zip(reasons).all(|(line, reason)| line.contains(reason)), "{all}");
+    let counted: u64 = dropped.iter().map(|line| number_of_frames(line)).sum();
+    assert_eq!(counted, mesh.audio_stats(0, here).frames_dropped, "{all}");
+    // Among those of the connection that ended in between.
+    let at = |part: &str| all.lines().position(|line| line.contains(part)).unwrap_or_else(|| panic!("{part} in {all}"));
+    assert!(
+        at(reasons[0]) < at("its connection 0 has ended") && at("its connection 0 has ended") <= at(reasons[1]),
+        "{all}"
+    );
+}
+
+#[test]
+fn a_path_that_changes_and_what_the_other_end_misses_are_told() {
+    let mut mesh = Mesh::pair(config(), config());
+    let udp = |n: usize| format!("192.0.2.{}:9000", n + 1).parse().unwrap();
+    (0..2).for_each(|n| mesh.has_datagrams(n, udp(n)));
+    let (here, _) = mesh.call(StreamOptions::default());
+    talk(&mut mesh, here, secs(5));
+    mesh.blocked.insert((0, 1));
+    talk(&mut mesh, here, secs(10));
+    mesh.blocked.clear();
+    talk(&mut mesh, here, secs(20));
+    let stats = mesh.audio_stats(0, here);
+    assert_eq!((stats.path_changes, stats.frames_dropped), (3, 0));
+    let all = told(&mesh.nodes[0], Subject::Stream(here));
+    let changes: Vec<_> = all.lines().filter(|line| line.contains("change of its path")).collect();
+    let paths = ["leave as datagrams", "leave on its substream", "leave as datagrams"];
+    assert!(changes.len() == 3 && changes.iter().zip(paths).all(|(line, path)| line.contains(path)), "{all}");
+    let lost = stats.remote.map_or(0, |report| report.lost);
+    let reported: Vec<_> = all.lines().filter(|line| line.contains("missing at the other end")).collect();
+    assert!(lost > 0 && reported.len() == 1, "{all}");
+    assert_eq!(number_of_frames(reported[0]), lost, "{all}");
 }
 
 fn number_of_frames(line: &str) -> u64 {

@@ -78,6 +78,11 @@ impl Ledger {
         changes
     }
 
+    /// When the peer of a connection gave the last sign of life.
+    pub(super) fn heard(&self, connection: ConnectionId) -> Option<Time> {
+        self.links.get(&connection).map(|link| link.heard)
+    }
+
     /// Notes the connections that this node closes, and why.
     fn close(&mut self, step: &Step, engine: &Engine, changes: &mut Changes) {
         for output in &step.outputs {

@@ -4,6 +4,7 @@
 mod ledger;
 mod message;
 mod peer;
+mod runs;
 mod stream;
 
 use std::fmt;
