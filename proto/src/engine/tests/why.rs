@@ -219,6 +219,47 @@ fn a_peer_that_was_blocked_is_told_as_blocked() {
 }
 
 #[test]
+fn a_peer_that_is_kept_out_is_told_by_refused_dials_and_connections() {
+    let entry = format!("{}/p2p/{}", address(3), peer(3));
+    let (bootstrap_peers, blocked_peers) = (vec![address(2), entry.clone()], vec![peer(2), peer(3)]);
+    let mut node = Node::new(1, AviP2pConfig { bootstrap_peers, blocked_peers, ..config() });
+    node.net(NetEvent::Listening { addresses: vec![address(1)] });
+    let (dial, _) = node.take_dials().remove(0);
+    node.net(NetEvent::DialFailed { dial, failure: DialFailure::Refused(Refusal::KeptOut) });
+    (0..3).for_each(|_| node.net(NetEvent::InboundRefused(Refusal::KeptOut)));
+    let all = told(&node, Subject::Peer(peer(2)));
+    let dialled =
+        format!("a dial to {} has failed: this node's policy refused it: the peer is not allowed", address(2));
+    assert!(all.contains(&dialled) && all.contains("the record does not say who is there"), "{all}");
+    assert!(all.contains("3 inbound connections refused after their handshake: the peer is not allowed"), "{all}");
+    let all = told(&node, Subject::Peer(peer(3)));
+    let failed =
+        format!("the application is told that {entry} cannot be reached: refused here: it is in blocked_peers");
+    assert!(all.contains(&failed), "{all}");
+    // Whoever may connect was not refused.
+    let all = told(&Node::with_peer(1, 2, config()), Subject::Peer(peer(2)));
+    assert!(!all.contains("refused"), "{all}");
+}
+
+#[test]
+fn a_peer_that_hangs_up_after_the_handshake_is_told_as_full_or_unwilling() {
+    let mut node = Node::new(1, AviP2pConfig { bootstrap_peers: vec![address(2)], ..config() });
+    node.net(NetEvent::Listening { addresses: vec![address(1)] });
+    let (dial, _) = node.take_dials().remove(0);
+    node.connected(1, 2, Direction::Outbound(dial));
+    node.disconnected(1, 2);
+    let all = told(&node, Subject::Peer(peer(2)));
+    let ended =
+        "connection 1 has ended: the other end hung up after the handshake, or the network ended it: it may be full";
+    assert!(all.contains(ended) && all.contains("cannot be reached: it hung up after the handshake"), "{all}");
+    // One that has said its name was willing.
+    let mut node = Node::with_peer(1, 2, config());
+    node.identified_on(1, 2, &[]);
+    node.disconnected(1, 2);
+    assert!(told(&node, Subject::Peer(peer(2))).contains("has ended: the other end or the network ended it"));
+}
+
+#[test]
 fn a_peer_that_is_silent_is_told_with_how_long() {
     let mut node = Node::with_peer(1, 2, config());
     node.has_pongs = false;
@@ -284,7 +325,7 @@ fn a_message_that_is_held_and_sent_is_told_with_whom_it_waited_for() {
     mesh.run_for(secs(2));
     mesh.subscribe(1, "t").unwrap();
     let all = told(&mesh.nodes[0], Subject::Message(number));
-    assert!(all.contains("at 2.000 s") && all.contains("subscribes to Topic(\"t\")"), "{all}");
+    assert!(all.contains("at 2.000 s") && all.contains("subscribes to \"t\": the message"), "{all}");
     assert_told(&mesh.nodes[0], Subject::Message(number), &["it is in the queues of neighbours"]);
     // Dropped later because the peer is slow: it may be the one.
     let slow = NetEvent::SlowPeer { peer: mesh.id(1), dropped: 3 };

@@ -130,8 +130,10 @@ impl Why {
 
     /// What led to it, as far as the steps went.
     pub fn finish(mut self) -> Explanation {
-        if let Story::Stream(story) = &mut self.story {
-            story.finish(&mut self.told);
+        match &mut self.story {
+            Story::Stream(story) => story.finish(&mut self.told),
+            Story::Peer(story) => story.finish(&mut self.told),
+            Story::Message(_) => {}
         }
         self.told
     }

@@ -102,7 +102,7 @@ impl StreamStory {
                 texts.push(format!("a substream for it could not be opened: {reason}"));
             }
             StepInput::Input(Input::Net(NetEvent::DialFailed { failure, .. }))
-                if changes.dialled.as_ref() == Some(&place.peer) =>
+                if changes.dialled.as_ref().and_then(|dial| dial.peer.as_ref()) == Some(&place.peer) =>
             {
                 texts.push(format!("a dial to its peer has failed: {}", failed(failure)));
             }
