@@ -345,3 +345,26 @@ fn what_is_not_in_a_recording_is_told_as_such() {
     let node = Node::new(1, config());
     assert_eq!(told(&node, Subject::Stream(StreamId(9))), "nothing in this recording is about it\n");
 }
+
+#[test]
+fn names_that_only_the_state_or_an_output_has_are_hidden() {
+    use crate::recording::{Pseudonyms, Replay};
+    let mut mesh = Mesh::pair(config(), config());
+    mesh.call(StreamOptions { label: Some("cellar".to_owned()), ..StreamOptions::default() });
+    let (other, mut names) = (mesh.id(1), Pseudonyms::new());
+    names.learn_state(mesh.now, mesh.nodes[0].engine());
+    let shown = names.hide(&format!("{other} avi-node cellar"));
+    assert_eq!(shown, "peer-1 name-1 label-1");
+
+    let mut step = Replay::new(mesh.nodes[0].recording()).unwrap().nth(1).unwrap().unwrap();
+    step.outputs = vec![
+        Output::Net(NetAction::Dial { dial: DialId(1), peer: Some(peer(7)), addresses: vec![address(7)] }),
+        Output::Event(AviEvent::PeerDiscovered { peer_id: peer(8) }),
+    ];
+    let mut names = Pseudonyms::new();
+    names.learn(&step);
+    let shown = names.hide(&format!("{:?}", step.outputs));
+    for name in [peer(7).as_str(), peer(8).as_str(), "192.0.2."] {
+        assert!(!shown.contains(name), "{shown}");
+    }
+}
