@@ -10,6 +10,8 @@ use crate::stats::AudioPath;
 
 /// What follows within this time is told together. Reports of the other end come once a second.
 const TOGETHER: Duration = Duration::from_secs(3);
+/// Changes of the path that follow within this time are told together: one that comes and goes is left and tried again.
+const FLAPPING: Duration = Duration::from_secs(30);
 /// The most that are not told yet.
 const MAX_RUNS: usize = 64;
 
@@ -57,6 +59,12 @@ impl Run {
         Self { detail, ..self }
     }
 
+    /// Whether nothing more joins it.
+    fn is_over(&self, now: Time) -> bool {
+        let together = if let Reason::Path(_) = self.reason { FLAPPING } else { TOGETHER };
+        now - self.to > together
+    }
+
     /// Adds a later one, if its reason is the same.
     fn join(&mut self, later: &Run) -> bool {
         let reason = match (&self.reason, &later.reason) {
@@ -85,12 +93,11 @@ impl fmt::Display for Run {
                 let since = since.0.as_secs_f64();
                 write!(
                     f,
-                    "nothing has come from the other end since {since:.3} s, as if the link were down or it had stopped"
+                    "nothing has come from the other end since {since:.3} s; the link is down, or the other end has stopped"
                 )
             }
             Reason::Congested => write!(f, "the path is congested{detail}"),
-            Reason::Path(AudioPath::Datagrams) => write!(f, "its frames leave as datagrams from then on"),
-            Reason::Path(AudioPath::Substream) => write!(f, "its frames leave on its substream from then on"),
+            Reason::Path(path) => write!(f, "{}", carried(*path)),
             Reason::Other(why) => write!(f, "{why}"),
         }
     }
@@ -112,12 +119,20 @@ impl Runs {
     /// Tells those that are over.
     pub(super) fn tell_old(&mut self, now: Time, told: &mut Explanation) {
         let is_full = self.0.len() >= MAX_RUNS;
-        let is_over = |run: &mut Run| is_full || now - run.to > TOGETHER;
-        self.0.extract_if(.., is_over).for_each(|run| told.add_at(run.number, run.from, run.to_string()));
+        let over = self.0.extract_if(.., |run| is_full || run.is_over(now));
+        over.for_each(|run| told.add_at(run.number, run.from, run.to_string()));
     }
 
     /// Tells all.
     pub(super) fn tell(&mut self, told: &mut Explanation) {
         self.0.drain(..).for_each(|run| told.add_at(run.number, run.from, run.to_string()));
+    }
+}
+
+/// What carries the frames from now on.
+pub(super) fn carried(path: AudioPath) -> &'static str {
+    match path {
+        AudioPath::Datagrams => "its frames leave as datagrams from then on",
+        AudioPath::Substream => "its frames leave on its substream from then on",
     }
 }

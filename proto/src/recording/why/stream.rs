@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Explanation;
 use super::ledger::{Changes, Ledger};
 use super::peer::failed;
-use super::runs::{Reason, Run, Runs};
+use super::runs::{Reason, Run, Runs, carried};
 use crate::engine::{Command, Engine, Input, NetAction, NetEvent, Output, Place, Reply, Time};
 use crate::error::{AviP2pError, StreamCloseReason};
 use crate::event::AviEvent;
@@ -47,7 +47,7 @@ impl StreamStory {
         self.place = ledger.places.get(&self.id).cloned().or_else(|| self.place.take());
         self.on_trouble(step, changes, told);
         self.on_answer(step, ledger);
-        self.on_figures(step, engine);
+        self.on_figures(step, engine, told);
         self.runs.tell_old(step.time, told);
         for output in &step.outputs {
             self.on_output(step, output, told);
@@ -115,13 +115,16 @@ impl StreamStory {
     }
 
     /// Which frames were lost in this step, and whether the path has changed.
-    fn on_figures(&mut self, step: &Step, engine: &Engine) {
+    fn on_figures(&mut self, step: &Step, engine: &Engine, told: &mut Explanation) {
         let Ok(after) = engine.audio_stats(self.id) else { return };
         let before = self.figures.replace(after.clone());
         let Some(before) = before else { return };
-        if after.path_changes != before.path_changes {
-            let changes = after.path_changes.saturating_sub(before.path_changes);
-            self.runs.add(step, Run::new("change", "of its path", Reason::Path(after.path), changes));
+        let changes = after.path_changes.saturating_sub(before.path_changes);
+        match after.path_changes {
+            _ if changes == 0 => {}
+            // To datagrams, and back.
+            ..=2 => told.add(step, carried(after.path)),
+            _ => self.runs.add(step, Run::new("change", "of its path", Reason::Path(after.path), changes)),
         }
         let reason = match after.ended {
             Some(_) => Reason::Other("the stream ended before they had left"),
