@@ -74,7 +74,7 @@ impl Run {
             (reason, later) if reason == later => reason,
             _ => return false,
         };
-        (self.reason, self.count, self.to) = (reason.clone(), self.count + later.count, later.to);
+        (self.reason, self.count, self.to) = (reason.clone(), self.count.saturating_add(later.count), later.to);
         true
     }
 }
