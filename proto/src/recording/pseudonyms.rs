@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::replay::{Step, StepInput};
-use crate::engine::{Command, Input, NetEvent, Output};
+use crate::engine::{Command, DialFailure, Engine, Input, NetAction, NetEvent, Output, Reply, Time};
 use crate::event::AviEvent;
 
 /// The most names that are remembered. Of more, nothing is shown.
@@ -38,10 +38,24 @@ impl Pseudonyms {
             StepInput::Input(Input::Net(event)) => self.learn_event(event),
             StepInput::Timeout | StepInput::End(_) => {}
         }
-        for output in &step.outputs {
-            if let Output::Event(AviEvent::Started { listen_addresses, .. }) = output {
-                self.addresses(listen_addresses);
-            }
+        step.outputs.iter().for_each(|output| self.learn_output(output));
+    }
+
+    /// Learns the names in the state of an engine at a time: those that have come before the recording, or before a gap.
+    /// Do so after a step that [begins](StepInput::Began) a segment, before it is shown.
+    pub fn learn_state(&mut self, now: Time, engine: &Engine) {
+        let linked = engine.links().map(|(_, peer)| peer.clone());
+        let peers: BTreeSet<_> = linked.chain(engine.places().map(|(_, place)| place.peer)).collect();
+        for peer in peers {
+            self.add("peer", peer.as_str());
+            let Ok(info) = engine.peer_info(now, &peer) else { continue };
+            info.name.iter().for_each(|name| self.add("name", name));
+            info.topics.iter().for_each(|topic| self.add("topic", topic));
+            self.addresses(&info.addresses);
+        }
+        for (stream, _) in engine.places() {
+            let label = engine.audio_stats(stream).ok().and_then(|stats| stats.label);
+            label.iter().for_each(|label| self.add("label", label));
         }
     }
 
@@ -99,6 +113,51 @@ impl Pseudonyms {
         addresses.iter().for_each(|address| self.address(address));
     }
 
+    fn learn_output(&mut self, output: &Output) {
+        match output {
+            Output::Event(event) => self.learn_told(event),
+            Output::Net(NetAction::Dial { peer, addresses, .. }) => {
+                peer.iter().for_each(|peer| self.add("peer", peer.as_str()));
+                self.addresses(addresses);
+            }
+            Output::Net(NetAction::AddRoute { peer, addresses }) => {
+                self.add("peer", peer.as_str());
+                self.addresses(addresses);
+            }
+            Output::Net(NetAction::Grant { peer, .. }) => self.add("peer", peer.as_str()),
+            Output::Net(NetAction::SendDatagram { to, .. }) => self.add("host", &to.ip().to_string()),
+            Output::Reply(Reply::Peers { result: Ok(peers), .. }) => {
+                peers.iter().for_each(|peer| self.add("peer", peer.as_str()));
+            }
+            _ => {}
+        }
+    }
+
+    fn learn_told(&mut self, event: &AviEvent) {
+        match event {
+            AviEvent::Started { listen_addresses, .. } | AviEvent::ListenAddressesChanged { listen_addresses } => {
+                self.addresses(listen_addresses);
+            }
+            AviEvent::BootstrapFailed { address, .. } => self.address(address),
+            AviEvent::PeerDuplicated { peer_id, addresses } => {
+                self.add("peer", peer_id.as_str());
+                self.addresses(addresses);
+            }
+            AviEvent::PeerDiscovered { peer_id }
+            | AviEvent::PeerDisconnected { peer_id }
+            | AviEvent::AudioStreamClosed { peer_id, .. } => self.add("peer", peer_id.as_str()),
+            AviEvent::PublishExpired { topic, .. } => self.add("topic", topic),
+            _ => {}
+        }
+    }
+
+    fn learn_failure(&mut self, failure: &DialFailure) {
+        if let DialFailure::WrongPeer { address, obtained } = failure {
+            self.address(address);
+            self.add("peer", obtained.as_str());
+        }
+    }
+
     fn learn_command(&mut self, command: &Command) {
         match command {
             Command::Subscribe { topic, .. } | Command::Unsubscribe { topic, .. } | Command::Publish { topic, .. } => {
@@ -143,6 +202,7 @@ impl Pseudonyms {
             NetEvent::WalkEnded { result: Ok(peers) } => {
                 peers.iter().for_each(|peer| self.add("peer", peer.as_str()));
             }
+            NetEvent::DialFailed { failure, .. } => self.learn_failure(failure),
             NetEvent::MeshChanged { peers } => peers.iter().for_each(|peer| self.add("peer", peer.as_str())),
             NetEvent::Disconnected { peer, .. }
             | NetEvent::Foreign { peer }

@@ -3,7 +3,8 @@
 use avi_p2p::{PeerId, StreamId};
 use avi_p2p_proto::recording::{Mentions, Replay, Step};
 
-use super::steps;
+use super::{NOTHING, steps};
+use crate::exit::Failure;
 
 /// What is asked for.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub(super) struct Filter {
     pub(super) peer: Option<PeerId>,
     pub(super) stream: Option<StreamId>,
     pub(super) mentions: Mentions,
+    /// How many steps concern the peer or the stream.
+    pub(super) found: u64,
 }
 
 impl Filter {
@@ -28,6 +31,16 @@ impl Filter {
         }
         let is_of_peer = self.peer.as_ref().is_none_or(|peer| self.mentions.peers().contains(peer));
         let is_of_stream = self.stream.as_ref().is_none_or(|stream| self.mentions.streams().contains(stream));
-        is_of_peer && is_of_stream
+        let is_found = is_of_peer && is_of_stream;
+        self.found += u64::from(is_found);
+        is_found
+    }
+
+    /// Whether something was found, if a peer or a stream was asked for.
+    pub(super) fn judged(&self) -> Result<(), Failure> {
+        match self.found == 0 && (self.peer.is_some() || self.stream.is_some()) {
+            true => Err(Failure::Finding(NOTHING.to_owned())),
+            false => Ok(()),
+        }
     }
 }

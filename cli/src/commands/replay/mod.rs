@@ -27,6 +27,8 @@ use crate::output::Output;
 const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
 /// The end of the year 9999, after which a date has more digits.
 const MAX_UNIX_MILLIS: u64 = 253_402_300_799_000;
+/// What is said if nothing is about the peer, stream or message that was asked for.
+const NOTHING: &str = "nothing in this recording is about it";
 /// Progress is said so often.
 const PROGRESS: Duration = Duration::from_secs(2);
 
@@ -57,7 +59,7 @@ pub(crate) fn run(args: &args::Replay, out: Output) -> Result<(), Failure> {
     if end.steps > 0 {
         out.say(&Line::Replayed(end.line(&words)))?;
     }
-    end.judged(&args.file, &words).and(explained)
+    end.judged(&args.file, &words).and(explained).and(filter.judged())
 }
 
 /// Prints what led to it.
@@ -69,7 +71,7 @@ fn explain(explanation: &Explanation, words: &Words, out: Output) -> Result<(), 
         out.progress(&format!("{} causes in the middle are left out", explanation.left_out));
     }
     match explanation.causes.is_empty() {
-        true => Err(Failure::Finding("nothing in this recording is about it".to_owned())),
+        true => Err(Failure::Finding(NOTHING.to_owned())),
         false => Ok(()),
     }
 }
@@ -117,8 +119,12 @@ impl Recording {
         name.into()
     }
 
-    /// The peer that the text means. What is wrong with the recording is told when it is shown.
+    /// The peer that the text means: any whole id, also that of a peer which the recording does not name, since what was
+    /// refused may have been its. What is wrong with the recording is told when it is shown.
     fn peer(&self, text: &str, args: &args::Replay) -> Result<PeerId, Failure> {
+        if let Ok(id) = text.parse() {
+            return Ok(id);
+        }
         let mut names = Names::new(Words::new(args.pseudonyms));
         self.replay(args.until, Output::silent(), &mut |replay, step| {
             names.add(replay, step);
@@ -282,14 +288,8 @@ mod tests {
 
     #[test]
     fn a_replay_that_differs_is_a_finding_and_a_recording_that_ends_early_is_none() {
-        let of = |steps, error| End {
-            steps,
-            began: SystemTime::UNIX_EPOCH,
-            from: None,
-            to: Duration::ZERO,
-            is_cut: false,
-            error,
-        };
+        let began = SystemTime::UNIX_EPOCH;
+        let of = |steps, error| End { steps, began, from: None, to: Duration::ZERO, is_cut: false, error };
         let code = |end: End| end.judged(Path::new("flight.rec"), &Words::default()).map_err(|failure| failure.code());
         let (expected, found) = (Answer { outputs: 1, digest: 1 }, Answer { outputs: 1, digest: 2 });
         let (input, outputs) = ("timeout".to_owned(), "[]".to_owned());

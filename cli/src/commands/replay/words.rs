@@ -1,8 +1,6 @@
 //! Which words stand for ids, names and addresses? The real ones, or pseudonyms, if the recording or the command line asks
 //! for them.
 
-use avi_p2p::PeerInfo;
-use avi_p2p_proto::engine::{ConnectionId, Input, NetAction, NetEvent, Output};
 use avi_p2p_proto::recording::{Pseudonyms, Replay, Step, StepInput};
 
 /// How text is shown.
@@ -25,41 +23,12 @@ impl Words {
         let Some(pseudonyms) = &mut self.pseudonyms else { return };
         pseudonyms.learn(step);
         if let StepInput::Began(_) = step.input {
-            // Those that the state of the engine has, and no step before it.
-            for peer in replay.engine().connected_peers().unwrap_or_default() {
-                let info = replay.engine().peer_info(step.time, &peer);
-                info.into_iter().for_each(|info| pseudonyms.learn(&identified(step, info)));
-            }
-        }
-        for output in &step.outputs {
-            if let Output::Net(NetAction::Dial { peer: Some(peer), addresses, .. }) = output {
-                let (peer, addresses) = (peer.clone(), addresses.clone());
-                pseudonyms.learn(&as_if(step, NetEvent::Announced { peer, addresses }));
-            }
+            pseudonyms.learn_state(step.time, replay.engine());
         }
     }
 
     /// The text as it is shown.
     pub(super) fn say(&self, text: &str) -> String {
         self.pseudonyms.as_ref().map_or_else(|| text.to_owned(), |pseudonyms| pseudonyms.hide(text))
-    }
-}
-
-fn identified(step: &Step, info: PeerInfo) -> Step {
-    let (connection, name) = (ConnectionId(0), info.name.unwrap_or_default());
-    as_if(step, NetEvent::Identified { connection, peer: info.peer_id, name, addresses: info.addresses })
-}
-
-/// A step as if this event had come.
-fn as_if(step: &Step, event: NetEvent) -> Step {
-    Step {
-        number: step.number,
-        time: step.time,
-        wall_millis: None,
-        offset: step.offset,
-        input: StepInput::Input(Input::Net(event)),
-        payload: None,
-        outputs: Vec::new(),
-        is_answered: true,
     }
 }

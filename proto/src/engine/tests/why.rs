@@ -6,6 +6,8 @@ use crate::recording::{Subject, why};
 fn told(node: &Node, subject: Subject) -> String {
     let (explanation, error) = why(node.recording(), subject).expect("a recording");
     assert_eq!(error, None);
+    let places: Vec<_> = explanation.causes.iter().map(|cause| (cause.number, cause.time)).collect();
+    assert!(places.is_sorted() && places.is_sorted_by_key(|place| place.1), "{explanation}");
     explanation.to_string()
 }
 
@@ -90,7 +92,94 @@ fn frames_that_a_congested_path_costs_are_told_with_their_number() {
     let all = told(&mesh.nodes[0], Subject::Stream(here));
     let counted: u64 = all.lines().filter(|line| line.contains("dropped by this end")).map(number_of_frames).sum();
     assert_eq!(counted, dropped, "{all}");
-    assert!(all.contains("path is congested") || all.contains("before a congested path"), "{all}");
+    assert!(all.contains("the path is congested"), "{all}");
+}
+
+#[test]
+fn frames_that_a_stream_refuses_are_told_as_refused() {
+    let config = AviP2pConfig { audio_queue: millis(100), ..config() };
+    let mut mesh = Mesh::pair(config.clone(), config);
+    let (here, _) = mesh.call(StreamOptions { on_congestion: OnCongestion::Refuse, ..StreamOptions::default() });
+    mesh.congest(0);
+    let mut refused = 0;
+    for _ in 0..40 {
+        refused += usize::from(mesh.send(0, here, &[7; 100]).is_err());
+        mesh.run_for(millis(20));
+    }
+    let all = told(&mesh.nodes[0], Subject::Stream(here));
+    let line = all.lines().find(|line| line.contains("refused, rather than to drop older ones")).expect(&all);
+    assert!(refused > 1 && line.contains("the path is congested"), "{all}");
+    assert_eq!(number_of_frames(line), refused as u64, "{all}");
+}
+
+/// Speaks for so long, a frame every 20 ms.
+fn talk(mesh: &mut Mesh, stream: StreamId, duration: Duration) {
+    for n in 0..duration.as_millis() / 20 {
+        let _ = mesh.send(0, stream, &[n as u8; 100]);
+        mesh.run_for(millis(20));
+    }
+}
+
+#[test]
+fn frames_that_have_no_way_out_are_told_by_what_was_wrong_then() {
+    let config = AviP2pConfig { audio_queue: millis(100), ..config() };
+    let mut mesh = Mesh::pair(config.clone(), config);
+    let (here, _) = mesh.call(StreamOptions::default());
+    talk(&mut mesh, here, millis(500));
+    // Nothing passes, and the other end cannot be dialled: the link is down.
+    let link = mesh.links(0, 1)[0];
+    mesh.unplug(1, true);
+    mesh.silence(link);
+    talk(&mut mesh, here, secs(18));
+    mesh.unplug(1, false);
+    talk(&mut mesh, here, secs(8));
+    mesh.congest(0);
+    talk(&mut mesh, here, millis(500));
+    mesh.relieve(0);
+    mesh.run_for(secs(4));
+
+    let all = told(&mesh.nodes[0], Subject::Stream(here));
+    let dropped: Vec<_> = all.lines().filter(|line| line.contains("dropped by this end")).collect();
+    let reasons =
+        ["nothing has come from the other end since 0.500 s", "there was no connection to the peer", "congested"];
+    assert_eq!(dropped.len(), reasons.len(), "{all}");
+    assert!(dropped.iter().zip(reasons).all(|(line, reason)| line.contains(reason)), "{all}");
+    let counted: u64 = dropped.iter().map(|line| number_of_frames(line)).sum();
+    assert_eq!(counted, mesh.audio_stats(0, here).frames_dropped, "{all}");
+    // Among those of the connection that ended in between.
+    let at = |part: &str| all.lines().position(|line| line.contains(part)).unwrap_or_else(|| panic!("{part} in {all}"));
+    assert!(
+        at(reasons[0]) < at("its connection 0 has ended") && at("its connection 0 has ended") <= at(reasons[1]),
+        "{all}"
+    );
+}
+
+#[test]
+fn a_path_that_changes_and_what_the_other_end_misses_are_told() {
+    let mut mesh = Mesh::pair(config(), config());
+    let udp = |n: usize| format!("192.0.2.{}:9000", n + 1).parse().unwrap();
+    (0..2).for_each(|n| mesh.has_datagrams(n, udp(n)));
+    let (here, _) = mesh.call(StreamOptions::default());
+    for _ in 0..3 {
+        talk(&mut mesh, here, secs(1));
+        mesh.blocked.insert((0, 1));
+        talk(&mut mesh, here, secs(2));
+        mesh.blocked.clear();
+        talk(&mut mesh, here, secs(12));
+    }
+    let stats = mesh.audio_stats(0, here);
+    assert_eq!((stats.path_changes, stats.frames_dropped), (7, 0));
+    let all = told(&mesh.nodes[0], Subject::Stream(here));
+    let changes: Vec<_> = all.lines().filter(|line| line.contains("from then on")).collect();
+    // A path that comes and goes is one line after the first change and the first return.
+    let paths =
+        ["): its frames leave as datagrams", "): its frames leave on its substream", "5 changes of its path until"];
+    assert!(changes.len() == 3 && changes.iter().zip(paths).all(|(line, path)| line.contains(path)), "{all}");
+    assert!(changes[2].ends_with("its frames leave as datagrams from then on"), "{all}");
+    let lost = stats.remote.map_or(0, |report| report.lost);
+    let reported: Vec<_> = all.lines().filter(|line| line.contains("missing at the other end")).collect();
+    assert_eq!(reported.iter().map(|line| number_of_frames(line)).sum::<u64>(), lost, "{all}");
+    assert!(lost > 0 && reported.len() <= 3, "{all}");
 }
 
 fn number_of_frames(line: &str) -> u64 {
@@ -132,6 +221,47 @@ fn a_peer_that_was_blocked_is_told_as_blocked() {
         all.contains("has ended: this node had closed it at 1.000 s: the application has blocked the peer"),
         "{all}"
     );
+}
+
+#[test]
+fn a_peer_that_is_kept_out_is_told_by_refused_dials_and_connections() {
+    let entry = format!("{}/p2p/{}", address(3), peer(3));
+    let (bootstrap_peers, blocked_peers) = (vec![address(2), entry.clone()], vec![peer(2), peer(3)]);
+    let mut node = Node::new(1, AviP2pConfig { bootstrap_peers, blocked_peers, ..config() });
+    node.net(NetEvent::Listening { addresses: vec![address(1)] });
+    let (dial, _) = node.take_dials().remove(0);
+    node.net(NetEvent::DialFailed { dial, failure: DialFailure::Refused(Refusal::KeptOut) });
+    (0..3).for_each(|_| node.net(NetEvent::InboundRefused(Refusal::KeptOut)));
+    let all = told(&node, Subject::Peer(peer(2)));
+    let dialled =
+        format!("a dial to {} has failed: this node's policy refused it: the peer is not allowed", address(2));
+    assert!(all.contains(&dialled) && all.contains("the record does not say who is there"), "{all}");
+    assert!(all.contains("3 inbound connections refused after their handshake: the peer is not allowed"), "{all}");
+    let all = told(&node, Subject::Peer(peer(3)));
+    let failed =
+        format!("the application is told that {entry} cannot be reached: refused here: it is in blocked_peers");
+    assert!(all.contains(&failed), "{all}");
+    // Whoever may connect was not refused.
+    let all = told(&Node::with_peer(1, 2, config()), Subject::Peer(peer(2)));
+    assert!(!all.contains("refused"), "{all}");
+}
+
+#[test]
+fn a_peer_that_hangs_up_after_the_handshake_is_told_as_full_or_unwilling() {
+    let mut node = Node::new(1, AviP2pConfig { bootstrap_peers: vec![address(2)], ..config() });
+    node.net(NetEvent::Listening { addresses: vec![address(1)] });
+    let (dial, _) = node.take_dials().remove(0);
+    node.connected(1, 2, Direction::Outbound(dial));
+    node.disconnected(1, 2);
+    let all = told(&node, Subject::Peer(peer(2)));
+    let ended =
+        "connection 1 has ended: the other end hung up after the handshake, or the network ended it: it may be full";
+    assert!(all.contains(ended) && all.contains("cannot be reached: it hung up after the handshake"), "{all}");
+    // One that has said its name was willing.
+    let mut node = Node::with_peer(1, 2, config());
+    node.identified_on(1, 2, &[]);
+    node.disconnected(1, 2);
+    assert!(told(&node, Subject::Peer(peer(2))).contains("has ended: the other end or the network ended it"));
 }
 
 #[test]
@@ -200,7 +330,7 @@ fn a_message_that_is_held_and_sent_is_told_with_whom_it_waited_for() {
     mesh.run_for(secs(2));
     mesh.subscribe(1, "t").unwrap();
     let all = told(&mesh.nodes[0], Subject::Message(number));
-    assert!(all.contains("at 2.000 s") && all.contains("subscribes to Topic(\"t\")"), "{all}");
+    assert!(all.contains("at 2.000 s") && all.contains("subscribes to \"t\": the message"), "{all}");
     assert_told(&mesh.nodes[0], Subject::Message(number), &["it is in the queues of neighbours"]);
     // Dropped later because the peer is slow: it may be the one.
     let slow = NetEvent::SlowPeer { peer: mesh.id(1), dropped: 3 };
@@ -219,4 +349,27 @@ fn number_of_publish(node: &Node) -> u64 {
 fn what_is_not_in_a_recording_is_told_as_such() {
     let node = Node::new(1, config());
     assert_eq!(told(&node, Subject::Stream(StreamId(9))), "nothing in this recording is about it\n");
+}
+
+#[test]
+fn names_that_only_the_state_or_an_output_has_are_hidden() {
+    use crate::recording::{Pseudonyms, Replay};
+    let mut mesh = Mesh::pair(config(), config());
+    mesh.call(StreamOptions { label: Some("cellar".to_owned()), ..StreamOptions::default() });
+    let (other, mut names) = (mesh.id(1), Pseudonyms::new());
+    names.learn_state(mesh.now, mesh.nodes[0].engine());
+    let shown = names.hide(&format!("{other} avi-node cellar"));
+    assert_eq!(shown, "peer-1 name-1 label-1");
+
+    let mut step = Replay::new(mesh.nodes[0].recording()).unwrap().nth(1).unwrap().unwrap();
+    step.outputs = vec![
+        Output::Net(NetAction::Dial { dial: DialId(1), peer: Some(peer(7)), addresses: vec![address(7)] }),
+        Output::Event(AviEvent::PeerDiscovered { peer_id: peer(8) }),
+    ];
+    let mut names = Pseudonyms::new();
+    names.learn(&step);
+    let shown = names.hide(&format!("{:?}", step.outputs));
+    for name in [peer(7).as_str(), peer(8).as_str(), "192.0.2."] {
+        assert!(!shown.contains(name), "{shown}");
+    }
 }

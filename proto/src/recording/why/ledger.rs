@@ -5,16 +5,21 @@ use std::collections::BTreeMap;
 use crate::engine::{
     Command, ConnectionId, DialId, Direction, Engine, Input, NetAction, NetEvent, Output, Place, Time,
 };
+use crate::event::AviEvent;
 use crate::id::{PeerId, StreamId};
 use crate::recording::replay::{Step, StepInput};
 use crate::stats::Stats;
+
+/// Why a connection has ended whose peer has never said its name.
+const HUNG_UP: &str = "the other end hung up after the handshake, or the network ended it: it may be full, or not let this \
+                       node in";
 
 /// What is known of connections, dials and streams before a step.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     counters: Stats,
     links: BTreeMap<ConnectionId, Link>,
-    dials: BTreeMap<DialId, Option<PeerId>>,
+    dials: BTreeMap<DialId, Dialled>,
     pub(super) places: BTreeMap<StreamId, Place>,
 }
 
@@ -26,6 +31,16 @@ pub(super) struct Link {
     pub(super) heard: Time,
     /// When this node began to close it, and why.
     pub(super) closing: Option<(Time, String)>,
+    /// Whether its peer has said its name on it.
+    pub(super) is_identified: bool,
+}
+
+/// A dial.
+#[derive(Clone, Debug)]
+pub(super) struct Dialled {
+    /// The peer that must answer, if its id is known.
+    pub(super) peer: Option<PeerId>,
+    pub(super) addresses: Vec<String>,
 }
 
 /// What a step does to connections.
@@ -35,8 +50,8 @@ pub(super) struct Changes {
     pub(super) closing: Vec<(ConnectionId, PeerId, String)>,
     /// It has ended: whose it was, and why.
     pub(super) ended: Option<(ConnectionId, PeerId, String)>,
-    /// A dial has ended: whom it was for.
-    pub(super) dialled: Option<PeerId>,
+    /// A dial has failed.
+    pub(super) dialled: Option<Dialled>,
 }
 
 impl Ledger {
@@ -52,10 +67,13 @@ impl Ledger {
                 if let Direction::Outbound(dial) = direction {
                     self.dials.remove(dial);
                 }
-                let link = Link { peer: peer.clone(), heard: step.time, closing: None };
+                let link = Link { peer: peer.clone(), heard: step.time, closing: None, is_identified: false };
                 self.links.insert(*connection, link);
             }
-            Input::Net(NetEvent::DialFailed { dial, .. }) => changes.dialled = self.dials.remove(dial).flatten(),
+            Input::Net(NetEvent::DialFailed { dial, .. }) => {
+                let before = || Dialled { peer: None, addresses: told_addresses(step) };
+                changes.dialled = Some(self.dials.remove(dial).unwrap_or_else(before));
+            }
             Input::Net(NetEvent::Pong { connection, .. } | NetEvent::Answered { connection, .. }) => {
                 self.links.get_mut(connection).into_iter().for_each(|link| link.heard = step.time);
             }
@@ -64,10 +82,14 @@ impl Ledger {
                     link.heard = link.heard.max(step.time - *silent_for);
                 }
             }
+            Input::Net(NetEvent::Identified { connection, .. }) => {
+                self.links.get_mut(connection).into_iter().for_each(|link| link.is_identified = true);
+            }
             Input::Net(NetEvent::Disconnected { connection, peer }) => {
                 let link = self.links.remove(connection);
                 let why = match link.as_ref().and_then(|link| link.closing.clone()) {
                     Some((at, why)) => format!("this node had closed it at {:.3} s: {why}", at.0.as_secs_f64()),
+                    None if link.is_some_and(|link| !link.is_identified) => HUNG_UP.to_owned(),
                     None => "the other end or the network ended it".to_owned(),
                 };
                 changes.ended = Some((*connection, peer.clone(), why));
@@ -78,14 +100,24 @@ impl Ledger {
         changes
     }
 
+    /// When the peer of a connection gave the last sign of life.
+    pub(super) fn heard(&self, connection: ConnectionId) -> Option<Time> {
+        self.links.get(&connection).map(|link| link.heard)
+    }
+
+    /// Whether there is a connection to a peer.
+    pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
+        self.links.values().any(|link| link.peer == *peer && link.closing.is_none())
+    }
+
     /// Notes the connections that this node closes, and why.
     fn close(&mut self, step: &Step, engine: &Engine, changes: &mut Changes) {
         for output in &step.outputs {
             let closed: Vec<ConnectionId> = match output {
                 Output::Net(NetAction::Disconnect { connection }) => vec![*connection],
                 Output::Net(NetAction::DisconnectAll) => self.links.keys().copied().collect(),
-                Output::Net(NetAction::Dial { dial, peer, .. }) => {
-                    self.dials.insert(*dial, peer.clone());
+                Output::Net(NetAction::Dial { dial, peer, addresses }) => {
+                    self.dials.insert(*dial, Dialled { peer: peer.clone(), addresses: addresses.clone() });
                     continue;
                 }
                 _ => continue,
@@ -152,7 +184,7 @@ impl Ledger {
         if let StepInput::Began(_) = step.input {
             // What was before is known from the state alone.
             let known = engine.links().map(|(connection, peer)| {
-                let link = Link { peer: peer.clone(), heard: step.time, closing: None };
+                let link = Link { peer: peer.clone(), heard: step.time, closing: None, is_identified: true };
                 (connection, self.links.remove(&connection).unwrap_or(link))
             });
             let known = known.collect();
@@ -161,4 +193,13 @@ impl Ledger {
         self.counters = engine.counters().clone();
         self.places = engine.places().collect();
     }
+}
+
+/// The addresses that have failed, as the application is told them: of a dial that has begun before the recording.
+fn told_addresses(step: &Step) -> Vec<String> {
+    let failed = step.outputs.iter().filter_map(|output| match output {
+        Output::Event(AviEvent::BootstrapFailed { address, .. }) => Some(address.clone()),
+        _ => None,
+    });
+    failed.collect()
 }

@@ -58,7 +58,10 @@ impl MessageStory {
                             StepInput::Input(Input::Net(NetEvent::PeerSubscribed { peer, .. })) => peer.to_string(),
                             _ => "a peer".to_owned(),
                         };
-                        told.add(step, format!("{by} subscribes to {topic:?}: the message is given to the network"));
+                        told.add(
+                            step,
+                            format!("{by} subscribes to {:?}: the message is given to the network", topic.as_str()),
+                        );
                     }
                 }
                 Output::Event(AviEvent::PublishExpired { topic, data }) => {

@@ -4,6 +4,7 @@
 mod ledger;
 mod message;
 mod peer;
+mod runs;
 mod stream;
 
 use std::fmt;
@@ -79,12 +80,14 @@ impl Explanation {
         self.add_at(step.number, step.time, text);
     }
 
+    /// Adds a cause where its record is.
     fn add_at(&mut self, number: u64, time: Time, text: impl Into<String>) {
-        if self.causes.len() == MAX_CAUSES {
+        let at = self.causes.partition_point(|cause| cause.number <= number);
+        self.causes.insert(at, Cause { number, time, text: text.into() });
+        if self.causes.len() > MAX_CAUSES {
             self.causes.remove(MAX_CAUSES / 2);
             self.left_out += 1;
         }
-        self.causes.push(Cause { number, time, text: text.into() });
     }
 }
 
@@ -127,8 +130,10 @@ impl Why {
 
     /// What led to it, as far as the steps went.
     pub fn finish(mut self) -> Explanation {
-        if let Story::Stream(story) = &mut self.story {
-            story.finish(&mut self.told);
+        match &mut self.story {
+            Story::Stream(story) => story.finish(&mut self.told),
+            Story::Peer(story) => story.finish(&mut self.told),
+            Story::Message(_) => {}
         }
         self.told
     }

@@ -1,43 +1,39 @@
 //! What became of a stream: asked for, accepted, moved, closed, and which frames it has lost.
 
+use std::time::Duration;
+
+use super::Explanation;
 use super::ledger::{Changes, Ledger};
 use super::peer::failed;
-use super::{Explanation, plural};
+use super::runs::{Reason, Run, Runs, carried};
 use crate::engine::{Command, Engine, Input, NetAction, NetEvent, Output, Place, Reply, Time};
 use crate::error::{AviP2pError, StreamCloseReason};
 use crate::event::AviEvent;
 use crate::id::StreamId;
 use crate::recording::replay::{Step, StepInput};
-use crate::stats::{AudioPath, AudioStats};
+use crate::stats::{AudioPath, AudioStats, RemoteAudioReport};
 
-/// Losses that follow each other within this time are told together.
-const TOGETHER: std::time::Duration = std::time::Duration::from_secs(1);
+/// An end that is there answers far sooner.
+const SILENT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct StreamStory {
     id: StreamId,
     place: Option<Place>,
     figures: Option<AudioStats>,
-    /// Losses that are not told yet.
-    losses: Vec<Loss>,
+    /// When something came from the other end last.
+    answered: Time,
+    /// Losses and changes of the path that are not told yet.
+    runs: Runs,
     /// The last thing that the network did to it.
     trouble: Option<String>,
     has_ended: bool,
 }
 
-/// Frames that were lost for one reason.
-#[derive(Debug)]
-struct Loss {
-    why: String,
-    frames: u64,
-    number: u64,
-    from: Time,
-    to: Time,
-}
-
 impl StreamStory {
     pub(super) fn new(id: StreamId) -> Self {
-        Self { id, place: None, figures: None, losses: Vec::new(), trouble: None, has_ended: false }
+        let (answered, runs) = (Time::ZERO, Runs::default());
+        Self { id, place: None, figures: None, answered, runs, trouble: None, has_ended: false }
     }
 
     pub(super) fn on_step(
@@ -50,17 +46,31 @@ impl StreamStory {
     ) {
         self.place = ledger.places.get(&self.id).cloned().or_else(|| self.place.take());
         self.on_trouble(step, changes, told);
-        self.on_figures(step, engine);
-        if self.losses.iter().any(|loss| step.time - loss.to > TOGETHER) {
-            self.tell_losses(told);
-        }
+        self.on_answer(step, ledger);
+        self.on_figures(step, engine, told);
+        self.runs.tell_old(step.time, told);
         for output in &step.outputs {
             self.on_output(step, output, told);
         }
     }
 
     pub(super) fn finish(&mut self, told: &mut Explanation) {
-        self.tell_losses(told);
+        self.runs.tell(told);
+    }
+
+    /// Whether something has come from the other end.
+    fn on_answer(&mut self, step: &Step, ledger: &Ledger) {
+        let Some(place) = &self.place else { return };
+        let is_it = match &step.input {
+            StepInput::Input(Input::Net(NetEvent::Received { substream, .. })) => Some(*substream) == place.substream,
+            StepInput::Input(Input::Net(NetEvent::Datagram { bytes, .. })) => {
+                place.session.is_some() && place.session.as_ref() == bytes.first_chunk()
+            }
+            _ => false,
+        };
+        let heard = place.connection.and_then(|connection| ledger.heard(connection));
+        let answered = if is_it { Some(step.time) } else { heard };
+        self.answered = answered.map_or(self.answered, |at| self.answered.max(at));
     }
 
     /// What happens to its connection and its substream.
@@ -92,7 +102,7 @@ impl StreamStory {
                 texts.push(format!("a substream for it could not be opened: {reason}"));
             }
             StepInput::Input(Input::Net(NetEvent::DialFailed { failure, .. }))
-                if changes.dialled.as_ref() == Some(&place.peer) =>
+                if changes.dialled.as_ref().and_then(|dial| dial.peer.as_ref()) == Some(&place.peer) =>
             {
                 texts.push(format!("a dial to its peer has failed: {}", failed(failure)));
             }
@@ -104,27 +114,27 @@ impl StreamStory {
         }
     }
 
-    /// Which frames were lost in this step.
-    fn on_figures(&mut self, step: &Step, engine: &Engine) {
+    /// Which frames were lost in this step, and whether the path has changed.
+    fn on_figures(&mut self, step: &Step, engine: &Engine, told: &mut Explanation) {
         let Ok(after) = engine.audio_stats(self.id) else { return };
         let before = self.figures.replace(after.clone());
         let Some(before) = before else { return };
-        let waited = after
-            .queue_delay
-            .map_or_else(String::new, |delay| format!(", where frames wait for {} ms", delay.as_millis()));
-        let rate =
-            after.rate_bits_per_second.map_or_else(String::new, |rate| format!(" and takes {} kbit/s", rate / 1000));
-        let dropped = match &step.input {
-            _ if after.ended.is_some() => "the stream ended before they had left".to_owned(),
-            StepInput::Input(Input::Command(Command::SendAudio { .. })) => {
-                format!("the send queue was full, and the oldest give way: the path is congested{waited}{rate}")
-            }
-            _ => format!("they had waited for longer than audio_queue before a congested path{waited}{rate}"),
+        let changes = after.path_changes.saturating_sub(before.path_changes);
+        match after.path_changes {
+            _ if changes == 0 => {}
+            // To datagrams, and back.
+            ..=2 => told.add(step, carried(after.path)),
+            _ => self.runs.add(step, Run::new("change", "of its path", Reason::Path(after.path), changes)),
+        }
+        let reason = match after.ended {
+            Some(_) => Reason::Other("the stream ended before they had left"),
+            None => self.why_nothing_leaves(step),
         };
-        self.lose(step, after.frames_dropped.saturating_sub(before.frames_dropped), "dropped by this end", &dropped);
+        let dropped = after.frames_dropped.saturating_sub(before.frames_dropped);
+        self.runs.add(step, Run::new("frame", "dropped by this end", reason, dropped).on_path(congestion(&after)));
         let late =
             "they came later than audio_queue after the fastest: the path has grown longer, or its sender was stalled";
-        self.lose(step, after.frames_late.saturating_sub(before.frames_late), "late", late);
+        self.lose(step, "late", late, after.frames_late, before.frames_late);
         let lost = match after.path {
             AudioPath::Datagrams => {
                 "the path lost their datagrams, or the other end dropped them before a congested path"
@@ -133,31 +143,26 @@ impl StreamStory {
                 "the other end dropped them before a congested path, or a connection ended meanwhile"
             }
         };
-        self.lose(step, after.frames_lost.saturating_sub(before.frames_lost), "missing from the other end", lost);
+        self.lose(step, "missing from the other end", lost, after.frames_lost, before.frames_lost);
+        let of = |remote: Option<RemoteAudioReport>| remote.map_or((0, 0), |report| (report.lost, report.late));
+        let ((lost, late), (lost_before, late_before)) = (of(after.remote), of(before.remote));
+        let why = "they never came to it, and those that this end dropped are among them";
+        self.lose(step, "missing at the other end, as it reports", why, lost, lost_before);
+        let why = "they came to it later than audio_queue after the fastest";
+        self.lose(step, "late at the other end, as it reports", why, late, late_before);
     }
 
-    fn lose(&mut self, step: &Step, frames: u64, what: &str, why: &str) {
-        if frames == 0 {
-            return;
-        }
-        // The figures of the path change from step to step: the first ones are told.
-        let kind = format!("{what}: ");
-        match self.losses.iter_mut().find(|loss| loss.why.starts_with(&kind)) {
-            Some(loss) => (loss.frames, loss.to) = (loss.frames + frames, step.time),
-            None => self.losses.push(Loss {
-                why: format!("{kind}{why}"),
-                frames,
-                number: step.number,
-                from: step.time,
-                to: step.time,
-            }),
-        }
+    fn lose(&mut self, step: &Step, done: &'static str, why: &'static str, after: u64, before: u64) {
+        self.runs.add(step, Run::new("frame", done, Reason::Other(why), after.saturating_sub(before)));
     }
 
-    fn tell_losses(&mut self, told: &mut Explanation) {
-        for Loss { why, frames, number, from, to } in std::mem::take(&mut self.losses) {
-            let until = if to > from { format!(", until {:.3} s", to.0.as_secs_f64()) } else { String::new() };
-            told.add_at(number, from, format!("{frames} frame{} {why}{until}", plural(frames)));
+    /// Why frames wait for longer than they may.
+    fn why_nothing_leaves(&self, step: &Step) -> Reason {
+        match &self.place {
+            // It has a substream as soon as it has a connection that carries frames.
+            Some(place) if place.substream.is_none() => Reason::Parted,
+            _ if step.time - self.answered >= SILENT => Reason::Silent(self.answered),
+            _ => Reason::Congested,
         }
     }
 
@@ -173,12 +178,8 @@ impl StreamStory {
                 (StepInput::Input(Input::Command(Command::SendAudio { stream, .. })), AviP2pError::Congested(_))
                     if *stream == self.id =>
                 {
-                    return self.lose(
-                        step,
-                        1,
-                        "refused",
-                        "the send queue was full, and the stream refuses rather than drops",
-                    );
+                    let (done, reason) = ("refused, rather than to drop older ones", self.why_nothing_leaves(step));
+                    return self.runs.add(step, Run::new("frame", done, reason, 1));
                 }
                 _ => return,
             },
@@ -199,7 +200,7 @@ impl StreamStory {
             },
             Output::Event(AviEvent::AudioStreamClosed { stream_id, reason, .. }) if *stream_id == self.id => {
                 self.has_ended = true;
-                self.tell_losses(told);
+                self.runs.tell(told);
                 format!("it is closed: {}", self.closed(step, reason))
             }
             _ => return,
@@ -256,4 +257,12 @@ impl StreamStory {
             (StreamCloseReason::Protocol(why), _) => format!("the other end breaks the protocol: {why}"),
         }
     }
+}
+
+/// What is known of a congested path.
+fn congestion(stats: &AudioStats) -> String {
+    let delay = stats.queue_delay.map(|delay| delay.as_millis()).filter(|delay| *delay > 0);
+    let delay = delay.map_or_else(String::new, |delay| format!(", frames wait in it for {delay} ms"));
+    let rate = stats.rate_bits_per_second.map_or_else(String::new, |rate| format!(", it takes {} kbit/s", rate / 1000));
+    delay + &rate
 }
