@@ -183,6 +183,14 @@ fn who_subscribes_again_gets_messages_again() {
 }
 
 #[test]
+fn a_message_that_finds_no_subscriber_is_held_and_expires() {
+    let text = "seconds = 50\n[publish]\nmessages = 5\nfrom = 15\nuntil = 20\n\
+        [[faults]]\nkind = \"unsubscribe\"\nfrom = 10\nuntil = 45\nnodes = 5\n";
+    let report = report_of(&written("expired.toml", text), 5, 1);
+    assert!(report.situations["message_expired"] > 0 && report.messages.delivered == 0, "{:?}", report.messages);
+}
+
+#[test]
 fn who_leaves_a_topic_and_returns_gets_and_relays_messages_at_once() {
     // Three nodes in a line: nothing finds a way round. GossipSub's backoff is 10 s, with a heartbeat of slack.
     for pause in [0.2, 2.0, 10.5, 15.0, 30.0] {
