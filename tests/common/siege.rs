@@ -391,7 +391,9 @@ impl Honest {
                         }
                     }
                     // Audio that a node without a moment's time cannot carry is dropped.
-                    AviEvent::PeerDiscovered { .. } | AviEvent::AudioGap { .. } | AviEvent::AudioRate { .. } => {}
+                    // Identify may come after all else.
+                    AviEvent::PeerDiscovered { .. } | AviEvent::PeerIdentified { .. } => {}
+                    AviEvent::AudioGap { .. } | AviEvent::AudioRate { .. } => {}
                     other => book.check(false, || format!("{who}: {other:?}")),
                 }
             }
