@@ -137,7 +137,7 @@ fn any_call(world: &mut World, script: &mut Script) {
             Command::Publish { id: world.next_id(), topic, data: data.into() }
         }
         6..=8 => {
-            let (peer, options) = (any_peer(script), any_options(script));
+            let (peer, options) = (any_peer_said(script), any_options(script));
             Command::RequestStream { id: world.next_id(), peer, options }
         }
         9..=11 => Command::AcceptStream { id: world.next_id(), stream: any_stream(world, script) },
@@ -150,8 +150,8 @@ fn any_call(world: &mut World, script: &mut Script) {
             Command::SendAudio { id: world.next_id(), stream, data: data.into() }
         }
         14 => Command::CloseStream { id: world.next_id(), stream: any_stream(world, script) },
-        15 => Command::SetAllowed { id: world.next_id(), peer: any_peer(script), is_allowed: script.flag() },
-        16 => Command::SetBlocked { id: world.next_id(), peer: any_peer(script), is_blocked: script.flag() },
+        15 => Command::SetAllowed { id: world.next_id(), peer: any_peer_said(script), is_allowed: script.flag() },
+        16 => Command::SetBlocked { id: world.next_id(), peer: any_peer_said(script), is_blocked: script.flag() },
         17 if script.flag() => Command::DiscoverPeers { id: world.next_id() },
         17 => Command::FindMorePeers { id: world.next_id() },
         18 => {
@@ -161,7 +161,7 @@ fn any_call(world: &mut World, script: &mut Script) {
         _ => match script.below(3) {
             0 => return world.ask(|engine, _| drop(engine.connected_peers())),
             1 => {
-                let peer = any_peer(script);
+                let peer = any_peer_said(script);
                 return world.ask(|engine, now| drop(engine.peer_info(now, &peer)));
             }
             _ => return world.ask(|engine, _| drop(engine.stats())),
@@ -170,8 +170,13 @@ fn any_call(world: &mut World, script: &mut Script) {
     world.command(command);
 }
 
-/// One of eight peers or this node itself, seldom an invalid id.
+/// One of eight peers or this node itself. The network has proven it.
 fn any_peer(script: &mut Script) -> PeerId {
+    peer(u16::from(script.byte() % 9))
+}
+
+/// What an application calls a peer: seldom an invalid id.
+fn any_peer_said(script: &mut Script) -> PeerId {
     match script.byte() {
         n @ ..0xf0 => peer(u16::from(n % 9)),
         _ => PeerId::new(&script.text(80)),
