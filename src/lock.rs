@@ -20,12 +20,10 @@ impl Lock {
         if !folder.is_dir() {
             return Err(format!("the folder {folder:?} is missing: make it, or name another file"));
         }
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".lock");
-        let beside = Path::new(&beside);
-        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(beside);
+        let beside = crate::temporary::beside(path, ".lock");
+        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&beside);
         let file = file.map_err(|error| format!("{beside:?} cannot be made: {error}"))?;
-        Self::take(beside, file).map_err(|_| "another node uses it: stop that node, or name another file".to_owned())
+        Self::take(&beside, file).map_err(|_| "another node uses it: stop that node, or name another file".to_owned())
     }
 
     /// Locks an open file. `None` where the file system has no locks: then nothing keeps a second node from it.

@@ -44,6 +44,14 @@ pub(crate) fn folder(path: &Path) -> &Path {
     }
 }
 
+/// The file's neighbour whose name has this at its end.
+#[cfg(any(feature = "context", feature = "recorder"))]
+pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(end);
+    beside.into()
+}
+
 /// Waits until the names in a folder are on the disk.
 #[cfg(unix)]
 pub(crate) fn sync(folder: &Path) -> io::Result<()> {

@@ -130,9 +130,9 @@ impl Files {
             let path = path.clone();
             |reason: String| AviP2pError::RecorderFile { path, reason }
         };
-        let (older, new) = (beside(&path, ".1"), beside(&path, ".new"));
-        [&path, &older, &new].into_iter().try_for_each(|path| check(path).map_err(failed(path)))?;
+        let (older, new) = (temporary::beside(&path, ".1"), temporary::beside(&path, ".new"));
         let lock = Lock::beside(&path).map_err(failed(&path))?;
+        [&path, &older, &new].into_iter().try_for_each(|path| check(path).map_err(failed(path)))?;
         let (ending, ended) = oneshot::channel();
         let files = Arc::new(Self {
             path,
@@ -332,19 +332,8 @@ impl Files {
     }
 }
 
-/// The file's neighbour whose name has this at its end.
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(end);
-    beside.into()
-}
-
 /// Nothing but a recording is replaced.
 fn check(path: &Path) -> Result<(), String> {
-    let folder = temporary::folder(path);
-    if !folder.is_dir() {
-        return Err(format!("the folder {folder:?} is missing: make it, or name another file"));
-    }
     let mut begin = [0; MAGIC.len()];
     let mut file = match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => file,

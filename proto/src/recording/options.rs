@@ -27,8 +27,8 @@ pub struct RecorderOptions {
     /// own. The half before it, or the recording of the last run, is beside it, with `.1` after its name. Default:
     /// none, and the recording is in memory.
     pub file: Option<PathBuf>,
-    /// The most bytes of the recording; 64 KiB to 1 GiB, default 4 MiB. A call both ways takes about 6 KiB a second, so
-    /// 4 MiB are ten minutes of it. Half of them are dropped at a time. If the state of the engine does not fit a
+    /// The most bytes of the recording; 64 KiB to 1 GiB, default 4 MiB. A call both ways takes about 7 KiB a second, so
+    /// 4 MiB are about ten minutes of it. Half of them are dropped at a time. If the state of the engine does not fit a
     /// quarter, as with a large shared context, recording ends, and the recording says so.
     pub bytes: usize,
     /// What of messages and audio is kept. Default [`Content::Redacted`].
